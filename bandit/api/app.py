@@ -1,0 +1,75 @@
+"""The ASGI application: the native contract, health, and pages that work without the internet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+
+from bandit import __version__
+from bandit.api import docs, native
+from bandit.api.problems import problem_response
+from bandit.errors import Code, Fault, Problem, pointer
+from bandit.service import Service
+
+log = logging.getLogger(__name__)
+
+
+def build_app(service: Service, all_ready: Callable[[], bool] = lambda: True) -> FastAPI:
+    """The application in front of a service.
+
+    Args:
+        service: already open; who opened it closes it.
+        all_ready: whether every worker of this start is ready, so that `/readyz` speaks for all of them.
+    """
+    app: FastAPI = FastAPIOffline(title="bandit-server", version=__version__, redoc_url=None, description=DESCRIPTION)
+    app.state.service, app.state.all_ready = service, all_ready
+    app.include_router(native.router)
+    app.include_router(native.health)
+    app.add_exception_handler(Problem, native.on_problem)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, _on_query)
+    app.add_exception_handler(Exception, _on_bug)
+    plain = app.openapi
+    app.openapi = lambda: _openapi(plain)  # type: ignore[method-assign]
+    return app
+
+
+DESCRIPTION = "An online contextual-bandit decision server: ask which arm to show, report what came of it."
+
+
+def _openapi(plain: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """FastAPI's document with the schemas of bodies that it does not decode itself."""
+    found = plain()
+    components = found.setdefault("components", {}).setdefault("schemas", {})
+    components.update(docs.schemas())
+    return found
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """No such address, or not with this method."""
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    code = Code.METHOD_NOT_ALLOWED if status == 405 else Code.NOT_FOUND
+    response = problem_response(Problem(code, f"{request.method} of this address is not served; see /docs"))
+    response.headers.update(getattr(error, "headers", None) or {})
+    return response
+
+
+async def _on_query(request: Request, error: Exception) -> Response:
+    """A query parameter that cannot be."""
+    found = error.errors() if isinstance(error, RequestValidationError) else []
+    faults = [Fault(pointer(*each["loc"]), each["msg"], "another value") for each in found]
+    detail = "; ".join(f"{fault.pointer}: {fault.expected}" for fault in faults)
+    return problem_response(Problem(Code.INVALID_REQUEST, detail, faults))
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    """A fault of ours: logged with its trace; the client learns nothing but that."""
+    log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+    body = b'{"type":"about:blank","title":"internal error","status":500,"code":"internal","detail":"a fault of ours"}'
+    return Response(body, 500, media_type="application/problem+json")

@@ -1,0 +1,232 @@
+"""The native contract, `/v1`. Each handler parses, calls the service and renders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request, Response
+
+from bandit import __version__
+from bandit.api import answers, body, docs
+from bandit.api.problems import problem_response
+from bandit.errors import Code, Fault, Problem
+from bandit.experiment import Experiment, ExperimentName
+from bandit.requests import read_activation, read_batch, read_feedback, read_recommendation
+from bandit.service import Service
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Reset = Annotated[bool, Query(description="start a new generation from zero")]
+Read = Callable[[Experiment, Any, bytes], Any]
+
+router = APIRouter()
+health = APIRouter(tags=["health"])
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+async def _body(request: Request) -> bytes:
+    return await body.read(request, _service(request).settings.body_limit)
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def _if_match(request: Request) -> int | None:
+    """The version that the If-Match header asks for."""
+    given = request.headers.get("if-match", "*").strip().removeprefix("W/").strip('"')
+    if given == "*":
+        return None
+    if not given.isdigit():
+        raise Problem(Code.INVALID_REQUEST, "If-Match takes a version", [Fault("", "a number", "another string")])
+    return int(given)
+
+
+def _named(e: str) -> str:
+    """An experiment's name that may be created."""
+    try:
+        return msgspec.convert(e, ExperimentName)
+    except msgspec.ValidationError:
+        fault = Fault("", "[a-z0-9][a-z0-9._-]{0,63}", f"a name of {len(e)} characters")
+        raise Problem(Code.INVALID_EXPERIMENT, "this cannot be an experiment's name", [fault]) from None
+
+
+# experiments
+
+
+@router.get("/v1/experiments", tags=["experiments"], **docs.LIST)
+async def experiments(request: Request, limit: Limit = 100, cursor: str = "") -> Response:
+    """Experiments by name, a page at a time."""
+    return _json(await _service(request).experiments(limit, cursor))
+
+
+@router.put("/v1/experiments/{e}", tags=["experiments"], **docs.PUT)
+async def put_experiment(request: Request, e: str, reset: Reset = False) -> Response:
+    """Create an experiment, or replace its document whole; arms left out are retired."""
+    created, experiment = await _service(request).put(
+        _named(e), await _body(request), reset=reset, if_match=_if_match(request)
+    )
+    return _json(experiment, 201 if created else 200)
+
+
+@router.patch("/v1/experiments/{e}", tags=["experiments"], **docs.PATCH)
+async def patch_experiment(request: Request, e: str, reset: Reset = False) -> Response:
+    """Change a part of the document, by a JSON merge patch."""
+    data = await _body(request)
+    return _json(await _service(request).patch(e, data, reset=reset, if_match=_if_match(request)))
+
+
+@router.get("/v1/experiments/{e}", tags=["experiments"], **docs.GET)
+async def get_experiment(request: Request, e: str) -> Response:
+    """The document, with its version, generation and times."""
+    return _json(await _service(request).get(e))
+
+
+@router.delete("/v1/experiments/{e}", tags=["experiments"], **docs.DELETE)
+async def delete_experiment(request: Request, e: str) -> Response:
+    """End an experiment."""
+    await _service(request).delete(e, _if_match(request))
+    return Response(status_code=204)
+
+
+# arms
+
+
+@router.get("/v1/experiments/{e}/arms", tags=["arms"], **docs.ARMS)
+async def get_arms(request: Request, e: str, limit: Limit = 100, cursor: Annotated[int, Query(ge=0)] = 0) -> Response:
+    """What each arm has seen, retired ones too."""
+    return _json(await _service(request).arms(e, limit, cursor))
+
+
+@router.put("/v1/experiments/{e}/arms", tags=["arms"], **docs.PUT_ARMS)
+async def put_arms(request: Request, e: str) -> Response:
+    """Replace the list of arms."""
+    return _json(await _service(request).put_arms(e, await _body(request)))
+
+
+@router.get("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.ARM)
+async def get_arm(request: Request, e: str, arm: str) -> Response:
+    """One arm, and what it has seen."""
+    return _json(await _service(request).arm(e, arm))
+
+
+@router.put("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.PUT_ARM)
+async def put_arm(request: Request, e: str, arm: str) -> Response:
+    """Add or replace one arm; a retired one comes back with what it had learned."""
+    created, shown = await _service(request).put_arm(e, arm, await _body(request))
+    return _json(shown, 201 if created else 200)
+
+
+@router.patch("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.PATCH_ARM)
+async def patch_arm(request: Request, e: str, arm: str) -> Response:
+    """Change one arm's status or payload."""
+    _, shown = await _service(request).put_arm(e, arm, await _body(request), merge=True)
+    return _json(shown)
+
+
+@router.delete("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.DELETE_ARM)
+async def delete_arm(request: Request, e: str, arm: str) -> Response:
+    """Retire an arm: it is never shown again, and what it has learned is kept."""
+    await _service(request).retire(e, arm)
+    return Response(status_code=204)
+
+
+# deciding and feedback
+
+
+async def _asked(request: Request, e: str, read: Read, render: Callable[[Any], Any]) -> Response:
+    service = _service(request)
+    data, secret = await _body(request), await service.secret()
+    return _json(render(await service.ask(e, lambda experiment: read(experiment, data, secret))))
+
+
+async def _asked_all(request: Request, e: str, read: Read, render: Callable[[Any], Any]) -> Response:
+    """Serve a batch: an item's fault is its own."""
+    service = _service(request)
+    data = await body.read(request, service.settings.batch_limit)
+    secret, parts = await service.secret(), read_batch(data)
+    reads = [lambda experiment, part=part: read(experiment, part, secret) for part in parts]
+    results = await service.ask_all(e, reads)
+    return _json({"results": [_rendered(result, render) for result in results]})
+
+
+def _rendered(result: Any, render: Callable[[Any], Any]) -> Any:
+    try:
+        return answers.batch_item(render(result) if not isinstance(result, Exception) else result)
+    except Problem as problem:
+        return answers.batch_item(problem)
+
+
+@router.post("/v1/experiments/{e}/recommendations", tags=["deciding"], **docs.RECOMMEND)
+async def recommend(request: Request, e: str) -> Response:
+    """Which arm for this context? One decision, logged before it is answered."""
+    return await _asked(request, e, read_recommendation, answers.recommendation)
+
+
+@router.post("/v1/experiments/{e}/recommendations/batch", tags=["deciding"], **docs.RECOMMEND_BATCH)
+async def recommend_batch(request: Request, e: str) -> Response:
+    """Up to 1,000 decisions at once."""
+    return await _asked_all(request, e, read_recommendation, answers.recommendation)
+
+
+@router.post("/v1/experiments/{e}/activations", tags=["deciding"], **docs.ACTIVATE)
+async def activate(request: Request, e: str) -> Response:
+    """A deferred decision has been shown: from now on it is an impression."""
+    return await _asked(request, e, read_activation, answers.activation)
+
+
+@router.post("/v1/experiments/{e}/activations/batch", tags=["deciding"], **docs.ACTIVATE_BATCH)
+async def activate_batch(request: Request, e: str) -> Response:
+    """Up to 1,000 activations at once."""
+    return await _asked_all(request, e, read_activation, answers.activation)
+
+
+@router.post("/v1/experiments/{e}/feedback", tags=["feedback"], **docs.FEEDBACK)
+async def feedback(request: Request, e: str) -> Response:
+    """A click, a conversion, a rating: an event that refers to a decision, or to a user's."""
+    return await _asked(request, e, read_feedback, answers.feedback)
+
+
+@router.post("/v1/experiments/{e}/feedback/batch", tags=["feedback"], **docs.FEEDBACK_BATCH)
+async def feedback_batch(request: Request, e: str) -> Response:
+    """Up to 1,000 events at once."""
+    return await _asked_all(request, e, read_feedback, answers.feedback)
+
+
+# health
+
+
+@health.get("/healthz", **docs.HEALTH)
+async def healthz() -> Response:
+    """The process answers; the store is not asked."""
+    return _json({"status": "ok"})
+
+
+@health.get("/readyz", **docs.READY)
+async def readyz(request: Request, digests: Annotated[bool, Query()] = False) -> Response:
+    """Whether a decision can be made; with `digests=true` also a fingerprint of each experiment's sums."""
+    service, all_ready = _service(request), request.app.state.all_ready
+    state = service.state()
+    state["ready"] = state["ready"] and all_ready()
+    if digests:
+        for name, found in (await service.digests()).items():
+            state["replicas"].setdefault(name, {}).update(found)
+    return _json(state, 200 if state["ready"] else 503)
+
+
+@health.get("/v1/version", **docs.VERSION)
+async def version() -> Response:
+    """The server's version."""
+    return _json({"version": __version__})
+
+
+async def on_problem(request: Request, error: Exception) -> Response:
+    """Any problem, as problem details."""
+    if isinstance(error, Problem):
+        return problem_response(error)
+    raise error

@@ -1,0 +1,147 @@
+"""Checkpoints: each arm's sums at a position of the log, written by one elected server and read by every new one.
+
+A row is one arm's sums and the position they are folded up to. A pass starts at a position P, writes every arm that
+was dirty then, a slice at a time, and when all are written moves the table's cursor to P: an arm whose row is older
+than that had no event since. So an arm's sums hold every event up to max(its row's position, the cursor).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bandit.experiment import Experiment
+from bandit.fold import Batch
+from bandit.log import START, Position
+from bandit.scoring import Mask
+from bandit.store import Lease, Store, Table
+from bandit.sums import Int, Sums, row_head
+
+if TYPE_CHECKING:
+    from bandit.replica import Replica
+
+log = logging.getLogger(__name__)
+
+SLICE = 1 << 20  # bytes of rows in one script
+BEAT = 1.0  # seconds between two beats of the lease
+
+
+@dataclass
+class Folded:
+    """Sums, and the position that each arm's are folded up to, shape (K, 2)."""
+
+    sums: Sums
+    upto: Int
+    cursor: Position
+
+    @classmethod
+    def empty(cls, experiment: Experiment) -> Folded:
+        """Nothing folded yet."""
+        return cls(Sums.zeros(*experiment.shape), np.zeros((experiment.shape[0], 2), np.int64), START)
+
+    def ahead(self, batch: Batch) -> Mask:
+        """Which events of a batch the sums do not hold yet."""
+        upto = self.upto[batch.events.arm]
+        mask: Mask = (batch.at[:, 0] > upto[:, 0]) | ((batch.at[:, 0] == upto[:, 0]) & (batch.at[:, 1] > upto[:, 1]))
+        return mask
+
+    def with_sums(self, sums: Sums) -> Folded:
+        """The same positions for sums that have grown."""
+        upto = np.zeros((len(sums.n), 2), np.int64)
+        upto[: len(self.upto)] = self.upto
+        return Folded(sums, upto, self.cursor)
+
+
+def load(store: Store, name: str, table: Table, experiment: Experiment) -> Folded:
+    """The sums that a table of checkpoints holds of this generation; the cursor is read first, so it is never ahead."""
+    folded = Folded.empty(experiment)
+    folded.cursor = store.cursor(name, table)
+    folded.upto[:] = folded.cursor
+    for row in store.rows(name, table):
+        if row.arm < len(folded.upto) and row_head(row.sums)[0] == experiment.config.generation:
+            folded.sums.unpack(row.arm, row.sums)
+            folded.upto[row.arm] = max(row.position, folded.cursor)
+    return folded
+
+
+def stands(store: Store, name: str, folded: Folded) -> bool:
+    """Whether the log has every entry that these checkpoints stand at."""
+    positions = {Position(*row) for row in np.unique(folded.upto, axis=0).tolist()} - {START}
+    return all(store.has(name, position) for position in positions)
+
+
+class Checkpointer:
+    """Writes one experiment's checkpoints while its server holds the lease, and trims the log below them."""
+
+    def __init__(self, replica: Replica, store: Store, holder: bytes, lease_seconds: float, seconds: float) -> None:
+        self.replica, self.store, self.holder = replica, store, holder
+        self.lease_seconds, self.seconds = lease_seconds, seconds
+        self.token: bytes | None = None
+        self._seen: tuple[Lease | None, float] = (None, -np.inf)
+        self._beaten = self._written = -np.inf
+        self._todo: list[int] | None = None  # arms of the pass under way
+        self._start = START  # where it started
+
+    def step(self, now: float, *, last: bool = False) -> None:
+        """Keep or seek the lease and write a slice. `now` is a monotonic clock's; `last` writes all there is."""
+        if now - self._beaten >= BEAT or last:
+            self._beaten = now
+            self._elect(now)
+        if self.token is None or self.replica.model is None:
+            return
+        if self._todo is None and (last or self._is_due(now)):
+            self._todo, self._start = list(self.replica.dirty), self.replica.position
+            self.replica.grown_bytes = 0
+        while self._todo is not None:
+            self._slice(now)
+            if not last:
+                break
+
+    def _elect(self, now: float) -> None:
+        name = self.replica.name
+        if self.token is not None:
+            if not self.store.beat(name, self.token):
+                self._fenced()
+            return
+        lease = self.store.lease(name)
+        if lease != self._seen[0] or lease is None:
+            self._seen = lease, now
+            if lease is not None:
+                return
+        if lease is None or now - self._seen[1] >= self.lease_seconds:
+            self.token = self.store.take_lease(name, lease, self.holder)
+            self._todo, self._written = None, now
+
+    def _fenced(self) -> None:
+        log.warning("%s: another server has taken over the checkpoints", self.replica.name)
+        self.token = self._todo = None
+        self._seen = None, self._beaten
+
+    def _is_due(self, now: float) -> bool:
+        """The log grew by more than the dirty rows have, or it is time."""
+        if not self.replica.dirty and self.replica.grown_bytes == 0:
+            return False
+        _, m, d = self.replica.shape
+        row = 8 * (d * (d + 1) // 2 + m * d + m * (m + 1)) + 24
+        return self.replica.grown_bytes > len(self.replica.dirty) * row or now - self._written >= self.seconds
+
+    def _slice(self, now: float) -> None:
+        """Write up to `SLICE` bytes of rows, at the position folded up to now; after the last, move the cursor."""
+        if self.token is None or self._todo is None:
+            return
+        rows, size = [], 0
+        while self._todo and size < SLICE:
+            row = self.replica.row(self._todo.pop())
+            rows.append(row)
+            size += len(row.sums)
+        done = not self._todo
+        if not self.store.write_rows(self.replica.name, "sums", self.token, rows, self._start if done else None):
+            self._fenced()
+            return
+        for row in rows:
+            self.replica.dirty.pop(row.arm, None)
+        if done:
+            self._todo, self._written = None, now

@@ -1,0 +1,86 @@
+"""Draws: one number u in [0, 1) picks an arm or a list, and the probability it is picked with is exact.
+
+Nothing computes a propensity later: what these functions return is what is logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from bandit.linear import Matrix, Vector
+from bandit.sums import Int
+
+Threshold = Callable[[Vector], Vector]
+
+
+class Choice(NamedTuple):
+    """One decision: the arms shown, in order, and what they were drawn with."""
+
+    arms: tuple[int, ...]
+    propensities: tuple[float, ...]  # of each place, given the places before
+    marginals: tuple[float, ...]  # of that arm at that place, over all lists
+
+
+def draw(probabilities: Matrix, u: Vector) -> Int:
+    """The arm that each u in [0, 1) picks, shape (N,): a is picked with probability p_a, and never where p_a is 0."""
+    cumulated = np.cumsum(probabilities, axis=1)
+    beyond = cumulated > (u * cumulated[:, -1])[:, None]
+    last = probabilities.shape[1] - 1 - np.argmax(probabilities[:, ::-1] > 0, axis=1)
+    result: Int = np.where(beyond[:, -1], np.argmax(beyond, axis=1), last)
+    return result
+
+
+def draw_list(score: Vector, eligible: Int, k: int, explore: float, u: float, threshold: Threshold) -> Choice:
+    """A list of k arms by one coin for the whole list: the best in order, or eligible arms in random order.
+
+    With g(j) the arms tied for place j, which share their places in random order, and K arms eligible:
+
+        prefix of places 1 to j    (1 - explore) prod_i 1[a_i in g(i)] / |g(i) without a_1 .. a_(i-1)|
+                                     + explore (K - j)! / K!
+        marginal of a at place j   (1 - explore) 1[a in g(j)] / |g(j)| + explore / K
+
+    u decides the coin; the order is drawn by a generator seeded with u's 53 bits, so u alone repeats the draw.
+
+    Args:
+        score: of every arm that can be among the k best, shape (all arms,); -inf of the others.
+        eligible: indices of the arms that may be shown, at least k.
+        k: the length of the list.
+        explore: the probability that the coin falls on random order.
+        u: the number drawn with.
+        threshold: the least score that ties with a given largest one.
+    """
+    order = np.random.Generator(np.random.PCG64(int(u * 2**53)))
+    groups = list(tied_groups(score, k, threshold))
+    if u < 1 - explore:
+        arms = np.concatenate([order.permutation(group) for group in groups])[:k]
+    else:
+        arms = order.choice(eligible, k, replace=False)
+    prefixes, marginals = _chances(arms.tolist(), groups, explore, len(eligible))
+    conditional = [p / before for p, before in zip(prefixes, [1.0, *prefixes], strict=False)]
+    return Choice(tuple(arms.tolist()), tuple(conditional), tuple(marginals))
+
+
+def tied_groups(score: Vector, k: int, threshold: Threshold) -> Iterator[Int]:
+    """The arms of the first k places, best first, in groups that tie with the best of their group."""
+    left, places = score.copy(), 0
+    while places < k:
+        group = np.flatnonzero((left >= threshold(left.max())) & (left > -np.inf))
+        left[group] = -np.inf
+        places += len(group)
+        yield group
+
+
+def _chances(arms: list[int], groups: list[Int], explore: float, K: int) -> tuple[list[float], list[float]]:
+    """(probability of each prefix, marginal of each place) of this list."""
+    place_of = [set(group.tolist()) for group in groups for _ in group]
+    prefixes, marginals, greedy, even = [], [], 1.0, 1.0
+    for j, arm in enumerate(arms):
+        group = place_of[j]
+        greedy *= (arm in group) / len(group.difference(arms[:j]) or group)
+        even /= K - j
+        prefixes.append((1 - explore) * greedy + explore * even)
+        marginals.append((1 - explore) * (arm in group) / len(group) + explore / K)
+    return prefixes, marginals

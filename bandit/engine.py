@@ -1,0 +1,159 @@
+"""The engine: a model learns events and decides. Pure, so the server and the simulator run the same one."""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.draw import Choice, draw, draw_list
+from bandit.experiment import Experiment
+from bandit.linear import Matrix, Vector, rounded_scale
+from bandit.scoring import Estimates, Mask, Scorer
+from bandit.sums import ONE, Events, Int, Sums, increments
+
+CHUNK = 64  # arms refreshed at a time: short enough not to hold up a decision
+
+
+class Shown(NamedTuple):
+    """What is told of the arms shown, one row each, in order; nothing of it is needed to learn."""
+
+    score: Vector  # (n,)
+    means: Matrix  # (n, m) x'theta_k of each kind
+    width: Vector  # (n,)
+
+
+class Decided(NamedTuple):
+    """N decisions."""
+
+    choices: list[Choice]
+    probabilities: Matrix  # (N, K) of every arm at the first place
+    shown: Shown
+
+
+class Outdated(Exception):  # noqa: N818
+    """The model has a later version of its experiment than the one that was decided for."""
+
+
+class Model:
+    """One experiment's sums and scoring data.
+
+    One thread learns, refreshes and adopts; any thread may decide. `lock` keeps the scoring data whole while they are
+    read, `learning` the sums.
+    """
+
+    def __init__(self, experiment: Experiment, sums: Sums | None = None) -> None:
+        K, m, d = experiment.shape
+        self.experiment = experiment
+        self.sums = sums or Sums.zeros(K, m, d)
+        self.lock, self.learning = threading.Lock(), threading.Lock()
+        self.scorer = Scorer(K, m, d, experiment.ridge)
+        self.pending: dict[int, bool] = {}  # arms to refresh, oldest first; True where the factor is out of date
+        self._squares = _squares(self.sums)
+        self._impressions = int(self.sums.n.sum())
+        self._rescale()
+        self._mark(np.flatnonzero(self.sums.n), factor=True)
+
+    def adopt(self, experiment: Experiment) -> None:
+        """Take a later version of the same generation: new arms, kinds, weights or settings, at once and live."""
+        K, m, _ = experiment.shape
+        refactor = experiment.ridge.lam != self.experiment.ridge.lam
+        with self.lock, self.learning:
+            self.experiment, self.scorer.ridge = experiment, experiment.ridge
+            if (K, m) != self.sums.shape[:2]:
+                self.sums = self.sums.grown(K, m)
+                self.scorer.grow(K, m)
+            self.scorer.derived = self.scorer.derive()
+        if refactor:
+            self._mark(np.arange(K), factor=True)
+
+    def learn(self, events: Events) -> Int:
+        """Add events to the sums; what they changed waits for `refresh`. Returns the arms that changed."""
+        arms, increment = increments(events)
+        with self.learning:
+            self.sums.add(arms, increment)
+        self._squares += _squares(increment)
+        self._impressions += int(increment.n.sum())
+        self._mark(arms[increment.n == 0], factor=False)
+        self._mark(arms[increment.n > 0], factor=True)
+        self._rescale()
+        return arms
+
+    def refresh(self, limit: int = CHUNK) -> bool:
+        """Bring the scoring data of the longest-waiting arms up to date; False where none waits.
+
+        Factors are computed without a lock; only putting them in place keeps a decision waiting.
+        """
+        if not self.pending:
+            return False
+        chosen = list(self.pending.items())[:limit]
+        for factor in (True, False):
+            if len(arms := np.array([arm for arm, needs in chosen if needs is factor], np.int64)):
+                rows = self.scorer.compute(self.sums, arms, factor)
+                with self.lock:
+                    self.scorer.install(arms, rows, factor)
+        for arm, _ in chosen:
+            del self.pending[arm]
+        derived = self.scorer.derive()
+        with self.lock:
+            self.scorer.derived = derived
+        return True
+
+    def decide(self, experiment: Experiment, x: NDArray[np.int16], eligible: Mask, k: list[int], u: Vector) -> Decided:
+        """Decide N times at once.
+
+        Args:
+            experiment: the version that x and eligible were made for.
+            x: feature vectors on the grid, shape (N, d).
+            eligible: which arms may be shown, shape (N, K) or (1, K); at least k[i] of them in row i.
+            k: how many arms to show each time.
+            u: the numbers drawn with, in [0, 1), shape (N,).
+
+        Raises:
+            Outdated: the model has taken a later version meanwhile; read the requests again.
+        """
+        with self.lock:
+            if self.experiment is not experiment:
+                raise Outdated
+            estimates = self.scorer.estimate(x, eligible)
+            probabilities = self.experiment.document.policy.probabilities(estimates)
+            arms = draw(probabilities, u)
+            drawn = probabilities[np.arange(len(u)), arms]
+            choices = [Choice((a,), (p,), (p,)) for a, p in zip(arms.tolist(), drawn.tolist(), strict=True)]
+            for i, size in enumerate(k):
+                if size > 1:
+                    mask = eligible[[i if len(eligible) > 1 else 0]]
+                    choices[i] = self._list(self.scorer.estimate(x[[i]], mask), size, float(u[i]))
+            return Decided(choices, probabilities, self._shown(estimates, choices))
+
+    def _list(self, estimates: Estimates, k: int, u: float) -> Choice:
+        policy = self.experiment.document.policy
+        allowed = np.flatnonzero(estimates.eligible[0])
+        return draw_list(policy.leading(estimates, k)[0], allowed, k, policy.explore, u, estimates.threshold)
+
+    def _shown(self, estimates: Estimates, choices: list[Choice]) -> Shown:
+        row = np.repeat(np.arange(len(choices)), [len(choice.arms) for choice in choices])
+        arms = np.array([arm for choice in choices for arm in choice.arms], np.int64)
+        width = estimates.width(row, arms)
+        spread = self.scorer.derived.sigma[arms] * width
+        score = self.experiment.document.policy.score(estimates.mean[row, arms], spread)
+        return Shown(score, self.scorer.kinds(estimates.X[row], arms), width)
+
+    def _mark(self, arms: Int, factor: bool) -> None:
+        for arm in arms.tolist():
+            self.pending[arm] = factor or self.pending.get(arm, False)
+
+    def _rescale(self) -> None:
+        """Bring v up to date; where it moved a step, every arm is factored again in the background."""
+        norm = self._squares / ONE**2 / self._impressions if self._impressions else 1.0
+        if (v := rounded_scale(norm)) != self.scorer.v:
+            self.scorer.v = v
+            self._mark(np.arange(len(self.sums.n)), factor=True)
+
+
+def _squares(sums: Sums) -> int:
+    """The sum over all impressions of |x|^2 without the intercept, in squares of the grid."""
+    diagonal = np.einsum("kii->ki", sums.A)[:, 1:]
+    return sum(diagonal.sum(axis=0).tolist())

@@ -1,0 +1,86 @@
+"""What can go wrong, in the words of the wire contract: a code, and what was expected, what came, and where.
+
+A problem knows no HTTP status; one table in `bandit.api.problems` maps codes to statuses.
+"""
+
+import difflib
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Code(StrEnum):
+    """Every way a request can be refused."""
+
+    MALFORMED = "malformed"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    EXPERIMENT_NOT_FOUND = "experiment_not_found"
+    ARM_NOT_FOUND = "arm_not_found"
+    DECISION_NOT_FOUND = "decision_not_found"
+    DECISION_ID_REUSED = "decision_id_reused"
+    FEATURES_CHANGED = "features_changed"
+    PAUSED = "paused"
+    PRECONDITION_FAILED = "precondition_failed"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    INVALID_EXPERIMENT = "invalid_experiment"
+    INVALID_CONTEXT = "invalid_context"
+    INVALID_REQUEST = "invalid_request"
+    UNKNOWN_EVENT = "unknown_event"
+    REWARD_OUT_OF_RANGE = "reward_out_of_range"
+    TOO_MANY_EVENTS = "too_many_events"
+    UNKNOWN_ARM = "unknown_arm"
+    NOT_ENOUGH_ARMS = "not_enough_arms"
+    STORE_UNAVAILABLE = "store_unavailable"
+    OVERLOADED = "overloaded"
+    NOT_READY = "not_ready"
+
+
+class Fault(NamedTuple):
+    """One fault of a document: where (a JSON pointer), what was expected, what came (a JSON type or a length)."""
+
+    pointer: str
+    expected: str
+    got: str
+
+
+class Problem(Exception):  # noqa: N818 - the wire's own word (RFC 9457)
+    """A refused request. `detail` is for people, `faults` for programs."""
+
+    def __init__(self, code: Code, detail: str, faults: Iterable[Fault] = ()) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.faults = tuple(faults)
+
+
+class StoreUnavailable(Exception):  # noqa: N818
+    """The store did not answer, or answered that it cannot write now; nothing is known of the call's effect."""
+
+
+class StoreUnsuitable(Exception):  # noqa: N818
+    """The store answers, but must not be used: too old, or it may evict what has to be kept."""
+
+
+class CorruptLog(Exception):  # noqa: N818
+    """A log entry or checkpoint that this version cannot read; folding on would make wrong sums."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'NAME'?"` with the known name most like `name`, or the empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def json_type(value: object) -> str:
+    """The JSON name of a decoded value's type: what an error may say of a value without echoing it."""
+    if isinstance(value, bool):
+        return "boolean"
+    names = {dict: "object", list: "array", str: "string", int: "number", float: "number", type(None): "null"}
+    return names.get(type(value), type(value).__name__)
+
+
+def pointer(*parts: str | int) -> str:
+    """The JSON pointer (RFC 6901) of a path."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)

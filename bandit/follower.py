@@ -1,0 +1,172 @@
+"""The thread that follows every experiment's log: reads, folds, refreshes, and writes checkpoints where elected.
+
+Loading and folding stay off the event loop. Reads are paced: a batch of many entries costs far less an entry than many
+batches of few. Refreshing takes at most a quarter of the time, so that decisions keep theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from bandit.checkpoint import Checkpointer
+from bandit.errors import CorruptLog, Problem, StoreUnavailable
+from bandit.replica import Replica
+from bandit.store import Store
+from bandit.trim import trim
+
+log = logging.getLogger(__name__)
+
+PACE = 0.01  # seconds between two reads while the log grows
+IDLE_PACE = 0.03  # while it does not: what an event waits at most before it is seen
+HOUSEKEEPING = 1.0  # seconds between two looks for new experiments
+CHECK = 5.0  # seconds between two comparisons of an arm with its checkpoint
+TRIM = 30.0  # seconds between two trims
+AHEAD_MS = 60_000  # a log this far ahead of the clock is an alarm: windows are judged by it
+
+
+class Follower(threading.Thread):
+    """Follows the logs. `ready` is set once every experiment is folded up to the end its log had at the start."""
+
+    def __init__(
+        self, store: Store, holder: bytes, *, lease_seconds: float, checkpoint_seconds: float, grace_ms: int
+    ) -> None:
+        super().__init__(name="follower", daemon=True)
+        self.store, self.holder, self.grace_ms = store, holder, grace_ms
+        self.lease_seconds, self.checkpoint_seconds = lease_seconds, checkpoint_seconds
+        self.replicas: dict[str, Replica] = {}
+        self.checkpointers: dict[str, Checkpointer] = {}
+        self.ready, self.stopping, self.woken = threading.Event(), threading.Event(), threading.Event()
+        self.failed: BaseException | None = None
+        self.store_down = False
+        self.suspicious = False  # somebody has seen acknowledged data vanish: check every position
+        self._due = dict.fromkeys(("housekeeping", "check", "trim"), 0.0)
+        self._checked = 0
+        self._wanted: list[str] = []
+
+    def run(self) -> None:
+        """Follow until told to stop; then fold the rest and write the last checkpoint."""
+        try:
+            while not self.stopping.is_set():
+                self._guarded(self._round)
+            self._guarded(self._last)
+        except BaseException as error:
+            log.exception("the follower has failed")
+            self.failed = error
+
+    def want(self, name: str) -> None:
+        """Read now: somebody waits for what has been written to this experiment."""
+        self._wanted.append(name)
+        self.woken.set()
+
+    def stop(self) -> None:
+        """Fold the rest, write the last checkpoint, end."""
+        self.stopping.set()
+        self.woken.set()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Run one piece of work; a store that is away is waited for, not an error."""
+        try:
+            work()
+            if self.store_down:
+                log.warning("the store answers again")
+            self.store_down = False
+        except StoreUnavailable as error:
+            if not self.store_down:
+                log.error("%s; decisions wait, and are refused after a while", error)
+            self.store_down = True
+            self.stopping.wait(0.1)
+
+    def _round(self) -> None:
+        start = time.monotonic()
+        if self.store.reconnected() or self.suspicious:
+            self.store.check()
+            self.suspicious = False
+            for replica in self._living():
+                replica.check_position()
+        while self._wanted:
+            self._take_up(self._wanted.pop())
+        if self._is_due("housekeeping", HOUSEKEEPING):
+            self._housekeep()
+        grown = sum(self._step(replica) for replica in self._living())
+        self.ready.set()
+        refreshing = time.monotonic()
+        for replica in self._living():
+            replica.refresh()
+        spent = time.monotonic() - refreshing
+        for name, checkpointer in list(self.checkpointers.items()):
+            if self.replicas[name].failed is None:
+                checkpointer.step(time.monotonic())
+        pace = PACE if grown or any(r.model and r.model.pending for r in self._living()) else IDLE_PACE
+        self.woken.wait(max(3 * spent, pace - (time.monotonic() - start), 0.001))
+        self.woken.clear()
+
+    def _step(self, replica: Replica) -> int:
+        try:
+            return replica.step()
+        except (CorruptLog, OverflowError, Problem) as error:
+            log.exception("%s: its log cannot be folded; the experiment is not served here", replica.name)
+            replica.failed, replica.model = error, None
+            return 0
+
+    def _living(self) -> Iterable[Replica]:
+        return [replica for replica in self.replicas.values() if replica.failed is None]
+
+    def _housekeep(self) -> None:
+        """Take up new experiments, and now and then compare, trim and look at the clock."""
+        for name in self.store.names():
+            self._take_up(name)
+        now_ms = self.store.now_ms()
+        for replica in self._living():
+            if replica.position.ms > now_ms + AHEAD_MS:
+                ahead = (replica.position.ms - now_ms) / 1000
+                log.error("%s: the log is %.0f s ahead of the store's clock", replica.name, ahead)
+        if self._is_due("check", CHECK):
+            self._checked += 1
+            for replica in self._living():
+                if arms := replica.shape[0]:
+                    replica.check_row(self._checked % arms)
+        if self._is_due("trim", TRIM):
+            self._trim()
+
+    def _take_up(self, name: str) -> None:
+        """Load an experiment and fold its log up to the end."""
+        if name in self.replicas:
+            return
+        replica = Replica(name, self.store)
+        try:
+            replica.load()
+            replica.catch_up()
+        except (CorruptLog, OverflowError, Problem) as error:
+            log.exception("%s: it cannot be loaded; the experiment is not served here", name)
+            replica.failed, replica.model = error, None
+        self.checkpointers[name] = Checkpointer(
+            replica, self.store, self.holder, self.lease_seconds, self.checkpoint_seconds
+        )
+        self.replicas[name] = replica
+
+    def _trim(self) -> None:
+        for name, checkpointer in self.checkpointers.items():
+            model = self.replicas[name].model
+            if checkpointer.token is not None and model is not None:
+                gone = trim(self.store, name, checkpointer.token, model.experiment, self.grace_ms)
+                if gone:
+                    log.info("%s: %d entries trimmed", name, gone)
+                    self._due["trim"] = 0.0  # there may be more
+
+    def _last(self) -> None:
+        for name, checkpointer in self.checkpointers.items():
+            replica = self.replicas[name]
+            if replica.failed is None:
+                while replica.step():
+                    pass
+                checkpointer.step(time.monotonic(), last=True)
+
+    def _is_due(self, what: str, seconds: float) -> bool:
+        now = time.monotonic()
+        if now < self._due[what]:
+            return False
+        self._due[what] = now + seconds
+        return True

@@ -1,0 +1,48 @@
+"""The keys of the store, built in one place. All of one experiment and shard carry one hash tag: one cluster slot."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+EXPERIMENTS = "bandit:experiments"
+META = "bandit:meta"  # format version of the store, and the secret that user ids are hashed with
+SHARD = 0  # one shard until traffic asks for more
+
+
+class Keys(NamedTuple):
+    """An experiment's keys. Not here, because `lua/append.lua` builds them from `prefix`:
+
+    :d:ENTRY   credits and events of a rewarded or activated decision
+    :i:CALLER  where a caller-named decision stands
+    :u:USER    a user's last decisions
+    """
+
+    prefix: str
+
+    @classmethod
+    def of(cls, name: str) -> Keys:
+        """The keys of an experiment."""
+        return cls(f"bandit:{{{name}/{SHARD}}}")
+
+    @property
+    def config(self) -> str:
+        """Hash: the config, its version, generation and schema, whether it has been learned from."""
+        return self.prefix + ":config"
+
+    @property
+    def log(self) -> str:
+        """Stream: the log."""
+        return self.prefix + ":log"
+
+    @property
+    def lease(self) -> str:
+        """Hash: token and beat of the server that writes checkpoints."""
+        return self.prefix + ":lease"
+
+    def table(self, name: str) -> str:
+        """Hash of `sums` or `base`: a row an arm, and the cursor that a pass has completed."""
+        return f"{self.prefix}:{name}"
+
+    def producer(self, name: str) -> str:
+        """String: a producer's last sequence number and its reply."""
+        return f"{self.prefix}:p:{name}"

@@ -1,0 +1,320 @@
+"""A lane: one experiment's requests on one server, taken a tick at a time.
+
+While one append is under way the next requests gather; then one vectorised decide and one script serve them all. A
+tick's number belongs to its bytes until the store has answered: on a timeout the same bytes go again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bandit.draw import Choice
+from bandit.engine import Decided, Model, Outdated, Shown
+from bandit.errors import Code, Problem, StoreUnavailable
+from bandit.experiment import Experiment
+from bandit.log import DEFERRED, FORMAT, USER, Head, Position, pack_decision, pack_probabilities, pack_x
+from bandit.replica import Replica
+from bandit.requests import Recommendation
+from bandit.store import (
+    Activate,
+    Batch,
+    Decide,
+    Gap,
+    Item,
+    Judged,
+    Logged,
+    Reply,
+    Result,
+    Reward,
+    Stale,
+    Store,
+    rules_of,
+)
+
+log = logging.getLogger(__name__)
+
+TICK = 256  # requests served at once
+WAITING = 2048  # requests waiting; more are refused: a short queue answers sooner
+PATIENCE = 4.0  # seconds a request waits for the store
+IDLE = 86_400.0  # a producer that was silent for a day takes a new name: its last number may be forgotten
+REREADS = 5
+
+Ask = Recommendation | Reward | Activate
+Reader = Callable[[Experiment], Ask]
+
+
+@dataclass
+class Call:
+    """One request in a lane: how to read it, what it was read as, and who waits for its answer."""
+
+    read: Reader
+    ask: Ask
+    experiment: Experiment
+    answer: asyncio.Future[Any]
+    since: float
+    reads: int = 0
+
+
+class Told(NamedTuple):
+    """A new decision, and what is told with it."""
+
+    position: Position
+    experiment: Experiment
+    choice: Choice
+    nonce: bytes
+    caller: bytes
+    shown: Shown
+    model_position: Position
+
+
+class Replayed(NamedTuple):
+    """A decision that had been made: its record."""
+
+    position: Position
+    experiment: Experiment
+    record: bytes
+    digest: bytes  # of the request now
+
+
+class Paused(NamedTuple):
+    """A recommendation of a paused experiment: nothing was decided, logged or learned."""
+
+    experiment: Experiment
+
+
+class Credited(NamedTuple):
+    """What became of feedback of one kind: one judgement, or one of each of a user's decisions."""
+
+    experiment: Experiment
+    kind: int
+    judged: Judged | list[Judged]
+
+
+class _Made(NamedTuple):
+    """A tick's decisions, ready to be logged."""
+
+    decided: Decided
+    items: list[Decide]
+    heads: list[Head]
+
+
+class Lane:
+    """Serves one experiment's requests. Lives on the event loop."""
+
+    def __init__(
+        self, replica: Replica, store: Store, grace_ms: int, entropy: Callable[[int], bytes],
+        on_gap: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self.replica, self.store, self.grace_ms = replica, store, grace_ms
+        self.entropy, self.on_gap = entropy, on_gap
+        self._waiting: list[Call] = []
+        self._runner: asyncio.Task[None] | None = None
+        self._renew()
+
+    def _renew(self) -> None:
+        """A new producer name: no number of the old one will be used again."""
+        self._producer, self._sequence, self._used = self.entropy(12).hex(), 1, time.monotonic()
+
+    def enqueue(self, read: Reader, experiment: Experiment) -> asyncio.Future[Any]:
+        """Read one request and put it in the next tick; its answer: `Told`, `Replayed`, `Credited` or `Judged`.
+
+        Raises:
+            Problem: the request is at fault, or too many wait.
+        """
+        ask = read(experiment)
+        if len(self._waiting) >= WAITING:
+            raise Problem(Code.OVERLOADED, f"{WAITING} requests are waiting already; try again in a second")
+        loop = asyncio.get_running_loop()
+        call = Call(read, ask, experiment, loop.create_future(), time.monotonic())
+        self._waiting.append(call)
+        if self._runner is None or self._runner.done():
+            self._runner = loop.create_task(self._run())
+        return call.answer
+
+    async def drain(self) -> None:
+        """Wait until every request has its answer."""
+        while self._runner is not None and not self._runner.done():
+            await asyncio.wait([self._runner])
+
+    async def _run(self) -> None:
+        while self._waiting:
+            calls, self._waiting = self._waiting[:TICK], self._waiting[TICK:]
+            try:
+                await self._tick(calls)
+            except Exception as error:  # whatever it is, those who wait must hear of it
+                if not isinstance(error, Problem):
+                    log.exception("%s: a tick failed", self.replica.name)
+                for call in calls:
+                    _fail(call, error)
+
+    async def _tick(self, calls: list[Call]) -> None:
+        model = self.replica.model
+        if model is None:
+            raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {self.replica.name!r}")
+        experiment, scored = model.experiment, self.replica.scored
+        calls = [call for call in calls if self._current(call, experiment) and not _paused(call)]
+        if not calls:
+            return
+        try:
+            made = self._decide(model, experiment, calls, scored)
+        except Outdated:
+            self._waiting = calls + self._waiting
+            return
+        decisions = iter(made.items) if made else iter(())
+        items: list[Item] = [next(decisions) if isinstance(call.ask, Recommendation) else call.ask for call in calls]
+        reply = await self._append(experiment, items, min(call.since for call in calls))
+        if isinstance(reply, Stale):
+            await self._again(calls, experiment)
+        elif isinstance(reply, Gap):
+            self._gap(reply)
+        else:
+            self._answer(calls, reply, experiment, made, scored)
+
+    def _current(self, call: Call, experiment: Experiment) -> bool:
+        """Read a call again if its experiment has changed since; False where it is at fault now."""
+        if call.experiment is experiment:
+            return True
+        try:
+            call.ask, call.experiment = call.read(experiment), experiment
+        except Problem as problem:
+            _fail(call, problem)
+            return False
+        return True
+
+    def _decide(self, model: Model, experiment: Experiment, calls: list[Call], scored: Position) -> _Made | None:
+        asks = [call.ask for call in calls if isinstance(call.ask, Recommendation)]
+        if not asks:
+            return None
+        random = self.entropy(16 * len(asks))
+        nonces = [random[16 * i : 16 * i + 8] for i in range(len(asks))]
+        bits = np.frombuffer(random, "<u8").reshape(-1, 2)[:, 1]
+        u = (bits >> np.uint64(11)) * 2.0**-53
+        x = experiment.encoder.encode([ask.context for ask in asks])
+        shared = all(ask.eligible is experiment.active for ask in asks)
+        eligible = experiment.active[None] if shared else np.stack([ask.eligible for ask in asks])
+        decided = model.decide(experiment, x, eligible, [ask.k for ask in asks], u)
+        packed = pack_x(x)
+        heads = [
+            _head(ask, experiment, choice, *data, nonce, float(number), scored)
+            for ask, choice, data, nonce, number in zip(asks, decided.choices, packed, nonces, u, strict=True)
+        ]
+        items = [
+            _record(ask, head, choice, data, row)
+            for ask, head, choice, (data, _), row in zip(
+                asks, heads, decided.choices, packed, decided.probabilities, strict=True
+            )
+        ]
+        return _Made(decided, items, heads)
+
+    async def _append(self, experiment: Experiment, items: list[Item], since: float) -> Reply:
+        """Append under the next number; the same bytes again while the store does not answer.
+
+        When those who wait have lost patience, the number's fate is unknown: so the producer takes a new name.
+        """
+        if time.monotonic() - self._used > IDLE:
+            self._renew()
+        batch = Batch(self._producer, self._sequence, rules_of(experiment, self.grace_ms), items)
+        pause = 0.05
+        while True:
+            try:
+                reply = await self.store.append_async(self.replica.name, batch)
+            except StoreUnavailable as error:
+                if time.monotonic() - since + pause > PATIENCE:
+                    self._renew()
+                    raise Problem(Code.STORE_UNAVAILABLE, "the store does not answer or cannot write now") from error
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 1.0)
+            else:
+                break
+        self._used = time.monotonic()
+        if not isinstance(reply, Stale | Gap):
+            self._sequence += 1
+        return reply
+
+    async def _again(self, calls: list[Call], experiment: Experiment) -> None:
+        """The store has a later schema: wait for the replica to have it, then read and decide anew."""
+        limit = time.monotonic() + PATIENCE
+        while self.replica.model is not None and self.replica.model.experiment is experiment:
+            if time.monotonic() > limit:
+                raise Problem(
+                    Code.STORE_UNAVAILABLE, "the experiment has changed, and its new version has not come yet"
+                )
+            await asyncio.sleep(0.005)
+        for call in calls:
+            call.reads += 1
+            if call.reads > REREADS:
+                _fail(call, Problem(Code.OVERLOADED, "the experiment changes faster than it can be read"))
+        self._waiting = [call for call in calls if not call.answer.done()] + self._waiting
+
+    def _gap(self, gap: Gap) -> None:
+        """Acknowledged data has vanished: say so, and go on under a new name."""
+        log.error(
+            "%s: the store has forgotten acknowledged writes (its last number is %d, ours %d)",
+            self.replica.name, gap.last, self._sequence,
+        )  # fmt: skip
+        self.on_gap()
+        self._renew()
+        raise Problem(Code.STORE_UNAVAILABLE, "the store has lost writes; nothing of this request was written")
+
+    def _answer(
+        self, calls: list[Call], reply: list[Result], experiment: Experiment, made: _Made | None, scored: Position
+    ) -> None:
+        i = place = 0
+        for call, result in zip(calls, reply, strict=True):
+            answer: Any = result
+            if isinstance(call.ask, Reward) and not isinstance(result, Logged):
+                answer = Credited(experiment, call.ask.kind, result)
+            if made is not None and isinstance(call.ask, Recommendation):
+                choice, head = made.decided.choices[i], made.heads[i]
+                end = place + len(choice.arms)
+                if isinstance(result, Logged):
+                    shown = Shown(*(part[place:end] for part in made.decided.shown))
+                    answer = (
+                        Replayed(result.position, experiment, result.record, head.digest)
+                        if result.record
+                        else Told(result.position, experiment, choice, head.nonce, call.ask.caller, shown, scored)
+                    )
+                i, place = i + 1, end
+            if not call.answer.done():
+                call.answer.set_result(answer)
+
+
+def _head(
+    ask: Recommendation, experiment: Experiment, choice: Choice, x: bytes, sparse: int, nonce: bytes, u: float,
+    scored: Position,
+) -> Head:  # fmt: skip
+    config = experiment.config
+    flags = sparse | DEFERRED * ask.deferred | USER * bool(ask.user)
+    sizes = len(choice.arms), len(x), len(ask.caller)
+    versions = config.generation, config.schema, config.version
+    digest = ask.digest(x) if ask.caller else bytes(8)
+    return Head(
+        FORMAT, flags, len(experiment.kinds), 0, *sizes, *versions, experiment.window_ms, nonce, digest, u, *scored
+    )
+
+
+def _record(ask: Recommendation, head: Head, choice: Choice, x: bytes, probabilities: Any) -> Decide:
+    shown = zip(choice.arms, choice.propensities, choice.marginals, strict=True)
+    tail = pack_probabilities(probabilities, ask.eligible)
+    record = pack_decision(head, x, ask.caller, ask.user, shown, tail)
+    return Decide(record, ask.caller, ask.user, head.window_ms)
+
+
+def _paused(call: Call) -> bool:
+    """Answer a recommendation of a paused experiment without deciding."""
+    paused = isinstance(call.ask, Recommendation) and call.experiment.document.status == "paused"
+    if paused and not call.answer.done():
+        call.answer.set_result(Paused(call.experiment))
+    return paused
+
+
+def _fail(call: Call, error: Exception) -> None:
+    if not call.answer.done():
+        call.answer.set_exception(error)

@@ -1,0 +1,251 @@
+#!lua
+-- Append one producer's batch to a log, once. The layouts are those of bandit/log.py.
+-- KEYS: log, config, producer; every other key has the log's hash tag and the prefix ARGV[1].
+-- ARGV: prefix, sequence, schema, generation, explicit, attribution, grace, how many kinds, 5 numbers a kind, then the
+-- items: "d" record caller user window | "f" entry nonce caller user kind credit event own arm | "a" entry nonce caller user
+local log, config, producer, prefix = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+local sequence, schema, generation = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local explicit, attribution, grace, m = ARGV[5] == '1', ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
+local EVENTS_MAX, USER_MAX, PRODUCER_MS = 1000, 100, 172800000
+local SUM, FIRST, LAST = 0, 1, 2
+
+local stored = redis.call('GET', producer)
+local last = 0
+if stored then
+  local at = cmsgpack.unpack(stored)
+  if at[1] == sequence then return at[2] end
+  last = at[1]
+end
+if sequence ~= last + 1 then return {'gap', last} end
+local now_config = redis.call('HMGET', config, 'schema', 'learned', 'deleted')
+if now_config[1] ~= schema or now_config[3] == '1' then return {'stale'} end
+
+local kinds, at = {}, 9
+for k = 1, m do
+  kinds[k] = {aggregation = tonumber(ARGV[at]), low = tonumber(ARGV[at + 1]), high = tonumber(ARGV[at + 2]),
+              clip = ARGV[at + 3] == '1', default = tonumber(ARGV[at + 4])}
+  at = at + 5
+end
+
+local function ms_of(id) return tonumber(string.match(id, '^%d+')) end
+local function seq_of(id) return tonumber(string.match(id, '%d+$')) end
+
+local clock
+local function now()
+  if not clock then
+    local t = redis.call('TIME')
+    clock = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+    local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+    if newest then clock = math.max(clock, ms_of(newest[1])) end
+  end
+  return clock
+end
+
+-- A decision's record, opened; nil where the log has no decision at this entry.
+local function fetch(entry)
+  local found = redis.call('XRANGE', log, entry, entry)[1]
+  if not found or found[2][1] ~= 'd' then return nil end
+  local r = found[2][2]
+  local _, flags, known, _, k, x_bytes, caller_bytes, gen, _, _, window = struct.unpack('<BBBBHHHI4I4I4I8', r)
+  local d = {id = entry, record = r, deferred = flags % 2 == 1, sparse = math.floor(flags / 2) % 2, m = known,
+             generation = gen, deadline = ms_of(entry) + window, nonce = string.sub(r, 31, 38),
+             x = string.sub(r, 67, 66 + x_bytes), caller = string.sub(r, 67 + x_bytes, 66 + x_bytes + caller_bytes),
+             arms = {}, state = prefix .. ':d:' .. entry}
+  local from = 67 + x_bytes + caller_bytes + (math.floor(flags / 8) % 2) * 16
+  for place = 1, k do d.arms[place] = struct.unpack('<I4', r, from + (place - 1) * 20) end
+  return d
+end
+
+local function is_older_than_log(entry)
+  local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+  if not oldest then return false end
+  local a, b = ms_of(entry), ms_of(oldest[1])
+  return a < b or (a == b and seq_of(entry) < seq_of(oldest[1]))
+end
+
+local function decide(record, caller, user, window)
+  local _, _, known, _, _, _, _, gen = struct.unpack('<BBBBHHHI4', record)
+  if known ~= m or gen ~= generation then return {'j', 'record', 0, 0, '0-0', '', ''} end
+  if caller ~= '' then
+    local before = redis.call('GET', prefix .. ':i:' .. caller)
+    local d = before and fetch(before)
+    if d and d.generation == generation and d.caller == caller then return {'d', before, d.record} end
+  end
+  local id = redis.call('XADD', log, '*', 'd', record)
+  local expires = ms_of(id) + window + grace
+  if caller ~= '' then redis.call('SET', prefix .. ':i:' .. caller, id, 'PXAT', expires) end
+  if user ~= '' then
+    local key = prefix .. ':u:' .. user
+    if redis.call('LPUSH', key, id) == 1 then redis.call('PEXPIREAT', key, expires)
+    else redis.call('LTRIM', key, 0, USER_MAX - 1); redis.call('PEXPIREAT', key, expires, 'GT') end
+  end
+  if now_config[2] ~= ARGV[4] then redis.call('HSET', config, 'learned', ARGV[4]); now_config[2] = ARGV[4] end
+  return {'d', id, ''}
+end
+
+-- The state of a rewarded or activated decision; another generation's counts as absent.
+local function state_of(d)
+  local fields = {}
+  local flat = redis.call('HGETALL', d.state)
+  for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+  if fields.g ~= ARGV[4] then fields = {} end
+  return fields
+end
+
+local function credits_of(d, fields, arm)
+  local packed, credit = fields['c:' .. arm], {}
+  for k = 1, m do
+    if packed then credit[k] = #packed >= 4 * k and struct.unpack('<i4', packed, 4 * k - 3) or 0
+    else credit[k] = k <= d.m and kinds[k].default or 0 end
+  end
+  return credit
+end
+
+local function pack_credits(credit)
+  local parts = {}
+  for k = 1, m do parts[k] = struct.pack('<i4', credit[k]) end
+  return table.concat(parts)
+end
+
+local function keep(d, ...)
+  redis.call('HSET', d.state, 'g', ARGV[4], ...)
+  redis.call('PEXPIREAT', d.state, d.deadline + grace)
+end
+
+local function activate(d, fields)
+  local parts = {}
+  for place, arm in ipairs(d.arms) do parts[place] = struct.pack('<I4', arm) .. pack_credits(credits_of(d, fields, arm)) end
+  local head = struct.pack('<BBBBHHHI4I4I8I4', 1, d.sparse * 2, m, 0, #d.arms, #d.x, #d.caller, generation,
+                           tonumber(schema), ms_of(d.id), seq_of(d.id))
+  redis.call('XADD', log, '*', 'a', head .. d.nonce .. d.x .. d.caller .. table.concat(parts))
+  keep(d, 'a', '1')
+end
+
+local function answer(status, d, credited, clipped)
+  return {'j', status, credited or 0, clipped and 1 or 0, d and d.id or '0-0', d and d.nonce or '', d and d.caller or ''}
+end
+
+local function shown(d, arm)
+  for _, a in ipairs(d.arms) do if a == arm then return true end end
+  return false
+end
+
+local function event_field(arm, kind, event) return 'e:' .. arm .. ':' .. kind .. ':' .. event end
+
+-- Judge feedback on one decision and credit it.
+local function credit(d, kind, value, event, arm)
+  if d.generation ~= generation then return answer('late', d) end
+  if arm < 0 then
+    if #d.arms > 1 then return answer('arm', d) end
+    arm = d.arms[1]
+  elseif not shown(d, arm) then return answer('shown', d) end
+  local fields, rule = state_of(d), kinds[kind + 1]
+  local seen = fields['k:' .. arm .. ':' .. kind]
+  if event ~= '' and fields[event_field(arm, kind, event)] then return answer('duplicate', d) end
+  if rule.aggregation == FIRST and seen then return answer('duplicate', d) end
+  if now() > d.deadline then return answer('late', d) end
+  local count = tonumber(fields.n or '0')
+  if count >= EVENTS_MAX then return answer('events', d) end
+  local old = credits_of(d, fields, arm)
+  local total = (rule.aggregation == SUM and seen) and old[kind + 1] + value or value
+  local clipped = false
+  if total < rule.low or total > rule.high then
+    if not rule.clip then return answer('range', d) end
+    total, clipped = math.max(rule.low, math.min(rule.high, total)), true
+  end
+  local pending = 0
+  if d.deferred and not fields.a then
+    if explicit then pending = 1 else activate(d, fields) end
+  end
+  local before = pack_credits(old)
+  local credited = total - old[kind + 1]
+  old[kind + 1] = total
+  local after = pack_credits(old)
+  local head = struct.pack('<BBBBHHHI4I4I8I4', 1, pending + d.sparse * 2 + (clipped and 8 or 0), m, kind, #d.x, #d.caller,
+                           #event, generation, tonumber(schema), ms_of(d.id), seq_of(d.id))
+  redis.call('XADD', log, '*', 'f', head .. d.nonce .. struct.pack('<I4i4', arm, value) .. d.x .. d.caller .. event
+             .. before .. after)
+  keep(d, 'n', count + 1, 'c:' .. arm, after, 'k:' .. arm .. ':' .. kind, '1')
+  if event ~= '' then redis.call('HSET', d.state, event_field(arm, kind, event), '1') end
+  return answer('accepted', d, credited, clipped)
+end
+
+-- The decision that an id names, or the answer that there is none.
+local function find(entry, nonce, caller)
+  if entry ~= '' then
+    local d = fetch(entry)
+    if d then
+      if d.nonce ~= nonce or d.caller ~= '' then return nil, answer('unknown') end
+      return d
+    end
+    if is_older_than_log(entry) then return nil, {'j', 'late', 0, 0, entry, nonce, ''} end
+    return nil, answer('unknown')
+  end
+  local at_entry = redis.call('GET', prefix .. ':i:' .. caller)
+  local d = at_entry and fetch(at_entry)
+  if d and d.caller == caller then return d end
+  return nil, answer('unknown')
+end
+
+-- A user's decisions that feedback may go to, newest first: in the window, shown, and with this arm if one is named.
+local function of_user(user, arm)
+  local found = {}
+  for _, entry in ipairs(redis.call('LRANGE', prefix .. ':u:' .. user, 0, -1)) do
+    local d = fetch(entry)
+    if d and d.generation == generation and now() <= d.deadline and (arm < 0 or shown(d, arm))
+       and (not d.deferred or redis.call('HGET', d.state, 'a')) then found[#found + 1] = d end
+  end
+  return found
+end
+
+local function by_user(user, kind, value, event, own, arm)
+  local found = of_user(user, arm)
+  if #found == 0 then return answer('unknown') end
+  if attribution == '2' then
+    local answers = {'all'}
+    for _, d in ipairs(found) do answers[#answers + 1] = credit(d, kind, value, event, arm) end
+    return answers
+  end
+  if own then -- an event that one of the user's decisions knows is a repeat, even if a newer decision came since
+    for _, d in ipairs(found) do
+      if redis.call('HEXISTS', d.state, event_field(arm < 0 and d.arms[1] or arm, kind, event)) == 1 then
+        return answer('duplicate', d)
+      end
+    end
+  end
+  return credit(attribution == '0' and found[1] or found[#found], kind, value, event, arm)
+end
+
+local function activation(entry, nonce, caller)
+  local d, refusal = find(entry, nonce, caller)
+  if not d then return refusal end
+  if d.generation ~= generation then return answer('late', d) end
+  local fields = state_of(d)
+  if not d.deferred or fields.a then return answer('duplicate', d) end
+  if now() > d.deadline then return answer('late', d) end
+  activate(d, fields)
+  return answer('activated', d)
+end
+
+local reply = {'ok'}
+while at <= #ARGV do
+  local tag, a = ARGV[at], at
+  if tag == 'd' then
+    reply[#reply + 1] = decide(ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], tonumber(ARGV[a + 4]))
+    at = a + 5
+  elseif tag == 'f' then
+    local kind, value, event, own, arm = tonumber(ARGV[a + 5]), tonumber(ARGV[a + 6]), ARGV[a + 7], ARGV[a + 8] == '1',
+                                         tonumber(ARGV[a + 9])
+    if ARGV[a + 4] ~= '' then reply[#reply + 1] = by_user(ARGV[a + 4], kind, value, event, own, arm)
+    else
+      local d, refusal = find(ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
+      reply[#reply + 1] = d and credit(d, kind, value, event, arm) or refusal
+    end
+    at = a + 10
+  else
+    reply[#reply + 1] = activation(ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
+    at = a + 5
+  end
+end
+redis.call('SET', producer, cmsgpack.pack({sequence, reply}), 'PX', PRODUCER_MS)
+return reply

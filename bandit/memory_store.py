@@ -1,0 +1,431 @@
+"""The store in this process's memory: for tests, the simulator and a first look. It keeps the same promises."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from bandit.experiment import Config
+from bandit.log import (
+    CLIPPED,
+    DEFERRED,
+    PENDING,
+    SPARSE,
+    START,
+    Activation,
+    Decision,
+    Entry,
+    Feedback,
+    Position,
+    pack_activation,
+    pack_feedback,
+    unpack_decision,
+)
+from bandit.store import (
+    AGGREGATIONS,
+    ATTRIBUTIONS,
+    EVENTS_MAX,
+    NO_ARM,
+    USER_MAX,
+    Activate,
+    Batch,
+    Decide,
+    Gap,
+    Item,
+    Judged,
+    Lease,
+    Logged,
+    Ref,
+    Reply,
+    Result,
+    Reward,
+    Row,
+    Rules,
+    Stale,
+    Stored,
+    Table,
+)
+
+
+@dataclass
+class _Life:
+    """What is known of a rewarded or activated decision."""
+
+    active: bool
+    events: set[tuple[int, int, bytes]] = field(default_factory=set)  # arm, kind, event id
+    seen: set[tuple[int, int]] = field(default_factory=set)  # arm, kind
+    credits: dict[int, tuple[int, ...]] = field(default_factory=dict)  # of an arm
+    count: int = 0
+
+
+@dataclass
+class _Found:
+    """A decision in the log."""
+
+    position: Position
+    record: bytes
+    decision: Decision
+
+    @property
+    def deadline(self) -> int:
+        return self.position.ms + self.decision.head.window_ms
+
+    @property
+    def generation(self) -> int:
+        return self.decision.head.generation
+
+    def answer(self, status: str, credited: int = 0, clipped: bool = False) -> Judged:
+        caller = self.decision.caller.encode()
+        return Judged(status, credited, clipped, self.position, self.decision.head.nonce, caller)
+
+
+@dataclass
+class _Log:
+    """One experiment's data."""
+
+    stored: Stored | None = None
+    entries: dict[Position, Entry] = field(default_factory=dict)
+    last: Position = START
+    producers: dict[str, tuple[int, Reply]] = field(default_factory=dict)
+    callers: dict[bytes, Position] = field(default_factory=dict)
+    users: dict[bytes, list[Position]] = field(default_factory=lambda: defaultdict(list))
+    lives: dict[Position, _Life] = field(default_factory=dict)
+    lease: Lease | None = None
+    tables: dict[Table, dict[int, Row]] = field(default_factory=lambda: {"sums": {}, "base": {}})
+    cursors: dict[Table, Position] = field(default_factory=lambda: {"sums": START, "base": START})
+    base_config: bytes = b""
+
+    def add(self, ms: int, tag: bytes, record: bytes) -> Position:
+        ms = max(ms, self.last.ms)
+        self.last = Position(ms, self.last.seq + 1 if ms == self.last.ms else 0)
+        self.entries[self.last] = Entry(self.last, tag, record)
+        return self.last
+
+    def fetch(self, position: Position) -> _Found | None:
+        entry = self.entries.get(position)
+        if entry is None or entry.tag != b"d":
+            return None
+        return _Found(position, entry.record, unpack_decision(entry.record))
+
+
+class MemoryStore:
+    """See `bandit.store.Store`."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._logs: dict[str, _Log] = {}
+        self._secret = secrets.token_bytes(32)
+
+    def check(self) -> None:
+        """See `Store`."""
+
+    def close(self) -> None:
+        """See `Store`."""
+
+    async def aclose(self) -> None:
+        """See `Store`."""
+
+    def names(self) -> list[str]:
+        """See `Store`."""
+        return sorted(self._logs)
+
+    def config(self, name: str) -> Stored | None:
+        """See `Store`."""
+        return self._logs[name].stored if name in self._logs else None
+
+    def put(self, config: Config, before: Stored | None) -> Position | None:
+        """See `Store`."""
+        with self._lock:
+            log = self._logs.setdefault(config.name, _Log())
+            if log.stored != before:
+                return None
+            position = log.add(self.now_ms(), b"x", msgspec.json.encode(config))
+            new = before is None or before.config.deleted
+            learned = before is not None and before.learned and before.config.generation == config.generation
+            log.stored = Stored(config, learned, position if new or before is None else before.identity, position)
+            return position
+
+    def secret(self) -> bytes:
+        """See `Store`."""
+        return self._secret
+
+    def append(self, name: str, batch: Batch) -> Reply:
+        """See `Store`."""
+        with self._lock:
+            log = self._logs.setdefault(name, _Log())
+            last, reply = log.producers.get(batch.producer, (0, []))
+            if batch.sequence == last:
+                return reply
+            if batch.sequence != last + 1:
+                return Gap(last)
+            if log.stored is None or log.stored.config.deleted or log.stored.config.schema != batch.rules.schema:
+                return Stale()
+            step = _Step(log, batch.rules, max(self.now_ms(), log.last.ms))
+            results = [step.take(item) for item in batch.items]
+            log.producers[batch.producer] = batch.sequence, results
+            return results
+
+    async def append_async(self, name: str, batch: Batch) -> Reply:
+        """See `Store`."""
+        return self.append(name, batch)
+
+    def read(self, name: str, after: Position, count: int) -> list[Entry]:
+        """See `Store`."""
+        with self._lock:
+            entries = self._logs[name].entries if name in self._logs else {}
+            return [entry for at, entry in entries.items() if at > after][:count]
+
+    def end(self, name: str) -> Position:
+        """See `Store`."""
+        return self._logs[name].last if name in self._logs else START
+
+    def has(self, name: str, position: Position) -> bool:
+        """See `Store`."""
+        return name in self._logs and position in self._logs[name].entries
+
+    def now_ms(self) -> int:
+        """See `Store`."""
+        return int(self._clock() * 1000)
+
+    def reconnected(self) -> bool:
+        """See `Store`."""
+        return False
+
+    def lease(self, name: str) -> Lease | None:
+        """See `Store`."""
+        return self._logs[name].lease if name in self._logs else None
+
+    def take_lease(self, name: str, seen: Lease | None, holder: bytes) -> bytes | None:
+        """See `Store`."""
+        with self._lock:
+            log = self._logs.setdefault(name, _Log())
+            if log.lease != seen:
+                return None
+            count = int(seen.token.partition(b"-")[0]) + 1 if seen else 1
+            log.lease = Lease(b"%d-%s" % (count, holder), 0)
+            return log.lease.token
+
+    def beat(self, name: str, token: bytes) -> bool:
+        """See `Store`."""
+        with self._lock:
+            log = self._logs.setdefault(name, _Log())
+            if log.lease is None or log.lease.token != token:
+                return False
+            log.lease = Lease(token, log.lease.beat + 1)
+            return True
+
+    def cursor(self, name: str, table: Table) -> Position:
+        """See `Store`."""
+        return self._logs[name].cursors[table] if name in self._logs else START
+
+    def rows(self, name: str, table: Table) -> Iterator[Row]:
+        """See `Store`."""
+        yield from list(self._logs[name].tables[table].values()) if name in self._logs else ()
+
+    def row(self, name: str, table: Table, arm: int) -> Row | None:
+        """See `Store`."""
+        return self._logs[name].tables[table].get(arm) if name in self._logs else None
+
+    def write_rows(self, name: str, table: Table, token: bytes, rows: Sequence[Row], cursor: Position | None) -> bool:
+        """See `Store`."""
+        with self._lock:
+            log = self._logs.setdefault(name, _Log())
+            old = log.tables[table]
+            moves = [(row.position, old[row.arm].position if row.arm in old else START) for row in rows]
+            moves += [(cursor, log.cursors[table])] if cursor else []
+            ours = log.lease is not None and log.lease.token == token
+            back = any(new < before and before in log.entries for new, before in moves)
+            if not ours or back or any(new not in log.entries for new, _ in moves):
+                return False
+            old.update({row.arm: row for row in rows})
+            log.cursors[table] = cursor or log.cursors[table]
+            return True
+
+    def base_config(self, name: str) -> bytes:
+        """See `Store`."""
+        return self._logs[name].base_config if name in self._logs else b""
+
+    def trim(self, name: str, token: bytes, cut: Position, config: bytes) -> bool:
+        """See `Store`."""
+        with self._lock:
+            log = self._logs.setdefault(name, _Log())
+            before = [position for position in log.entries if position < cut]
+            ours = log.lease is not None and log.lease.token == token
+            if not ours or not before or cut not in log.entries or log.cursors["sums"] < cut:
+                return False
+            if log.cursors["base"] != before[-1]:
+                return False
+            log.base_config = config or log.base_config
+            for position in before:
+                del log.entries[position]
+            return True
+
+
+class _Step:
+    """One append: judges and logs its items in turn. The twin of `lua/append.lua`."""
+
+    def __init__(self, log: _Log, rules: Rules, now: int) -> None:
+        self.log, self.rules, self.now = log, rules, now
+
+    def take(self, item: Item) -> Result:
+        if isinstance(item, Decide):
+            return self._decide(item)
+        if isinstance(item, Activate):
+            return self._activation(item)
+        if item.ref.user:
+            return self._by_user(item)
+        found = self._find(item.ref)
+        return found if isinstance(found, Judged) else self._credit(found, item)
+
+    def _decide(self, item: Decide) -> Result:
+        head = unpack_decision(item.record).head
+        if (head.m, head.generation) != (len(self.rules.kinds), self.rules.generation):
+            return Judged("record")
+        if item.caller and (before := self._named(item.caller)) and before.generation == self.rules.generation:
+            return Logged(before.position, before.record)
+        position = self.log.add(self.now, b"d", item.record)
+        if item.caller:
+            self.log.callers[item.caller] = position
+        if item.user:
+            self.log.users[item.user] = [position, *self.log.users[item.user]][:USER_MAX]
+        if self.log.stored:
+            self.log.stored = self.log.stored._replace(learned=True)
+        return Logged(position)
+
+    def _named(self, caller: bytes) -> _Found | None:
+        """A caller-named decision; forgotten a grace period after its deadline."""
+        position = self.log.callers.get(caller)
+        found = self.log.fetch(position) if position else None
+        return found if found and self.now < found.deadline + self.rules.grace_ms else None
+
+    def _find(self, ref: Ref) -> _Found | Judged:
+        if not ref.entry:
+            return self._named(ref.caller) or Judged("unknown")
+        position = Position.parse(ref.entry)
+        found = self.log.fetch(position)
+        if found:
+            mine = found.decision.head.nonce == ref.nonce and not found.decision.caller
+            return found if mine else Judged("unknown")
+        oldest = next(iter(self.log.entries), START)
+        return Judged("late", position=position, nonce=ref.nonce) if position < oldest else Judged("unknown")
+
+    def _life(self, found: _Found) -> _Life:
+        active = not found.decision.head.flags & DEFERRED
+        return self.log.lives.setdefault(found.position, _Life(active))
+
+    def _credits(self, found: _Found, life: _Life, arm: int) -> tuple[int, ...]:
+        defaults = tuple(kind[4] for kind in self.rules.kinds)[: found.decision.head.m]
+        known = life.credits.get(arm, defaults)
+        return known + (0,) * (len(self.rules.kinds) - len(known))
+
+    def _credit(self, found: _Found, item: Reward) -> Judged:
+        arms = found.decision.arms
+        if found.generation != self.rules.generation:
+            return found.answer("late")
+        if item.arm == NO_ARM and len(arms) > 1:
+            return found.answer("arm")
+        arm = arms[0] if item.arm == NO_ARM else item.arm
+        if arm not in arms:
+            return found.answer("shown")
+        life, kind = self._life(found), self.rules.kinds[item.kind]
+        seen = (arm, item.kind) in life.seen
+        if (item.event and (arm, item.kind, item.event) in life.events) or (_is(kind, "first") and seen):
+            return found.answer("duplicate")
+        if self.now > found.deadline:
+            return found.answer("late")
+        if life.count >= EVENTS_MAX:
+            return found.answer("events")
+        old = self._credits(found, life, arm)
+        total = old[item.kind] + item.credit if _is(kind, "sum") and seen else item.credit
+        kept = max(kind[1], min(kind[2], total))
+        if kept != total and not kind[3]:
+            return found.answer("range")
+        return self._keep(found, item, arm, old, kept, kept != total)
+
+    def _keep(self, found: _Found, item: Reward, arm: int, old: tuple[int, ...], total: int, clipped: bool) -> Judged:
+        life, d = self._life(found), found.decision
+        pending = not life.active and self.rules.explicit
+        if not life.active and not pending:
+            self._activate(found)
+        new = (*old[: item.kind], total, *old[item.kind + 1 :])
+        flags = d.head.flags & SPARSE | PENDING * pending | CLIPPED * clipped
+        event, head = item.event.decode(), d.head
+        record = Feedback(
+            flags,
+            head.generation,
+            item.kind,
+            found.position,
+            head.nonce,
+            d.caller,
+            arm,
+            item.credit,
+            event,
+            old,
+            new,
+            d.x,
+        )
+        self.log.add(self.now, b"f", pack_feedback(record, self.rules.schema))
+        life.count += 1
+        life.credits[arm] = new
+        life.seen.add((arm, item.kind))
+        if item.event:
+            life.events.add((arm, item.kind, item.event))
+        return found.answer("accepted", total - old[item.kind], clipped)
+
+    def _activate(self, found: _Found) -> None:
+        d, life = found.decision, self._life(found)
+        credits_ = tuple(self._credits(found, life, arm) for arm in d.arms)
+        flags, head = d.head.flags & SPARSE, d.head
+        record = Activation(flags, head.generation, found.position, head.nonce, d.caller, d.arms, credits_, d.x)
+        self.log.add(self.now, b"a", pack_activation(record, self.rules.schema))
+        life.active = True
+
+    def _activation(self, item: Activate) -> Judged:
+        found = self._find(item.ref)
+        if isinstance(found, Judged):
+            return found
+        if found.generation != self.rules.generation:
+            return found.answer("late")
+        if self._life(found).active:
+            return found.answer("duplicate")
+        if self.now > found.deadline:
+            return found.answer("late")
+        self._activate(found)
+        return found.answer("activated")
+
+    def _by_user(self, item: Reward) -> Result:
+        found = self._of_user(item)
+        if not found:
+            return Judged("unknown")
+        if self.rules.attribution == ATTRIBUTIONS.index("all"):
+            return [self._credit(each, item) for each in found]
+        for each in found if item.own_id else ():
+            arm = each.decision.arms[0] if item.arm == NO_ARM else item.arm
+            if (arm, item.kind, item.event) in self._life(each).events:
+                return each.answer("duplicate")
+        last = self.rules.attribution == ATTRIBUTIONS.index("last")
+        return self._credit(found[0] if last else found[-1], item)
+
+    def _of_user(self, item: Reward) -> list[_Found]:
+        """A user's decisions that feedback may go to, newest first: in the window, shown, with this arm if named."""
+        found = [self.log.fetch(position) for position in self.log.users.get(item.ref.user, ())]
+        return [
+            each
+            for each in found
+            if each
+            and each.generation == self.rules.generation
+            and self.now <= each.deadline
+            and (item.arm == NO_ARM or item.arm in each.decision.arms)
+            and self._life(each).active
+        ]
+
+
+def _is(kind: tuple[int, ...], aggregation: str) -> bool:
+    return AGGREGATIONS[kind[0]] == aggregation

@@ -1,0 +1,309 @@
+"""The store in Redis or Valkey. Every write is one Lua script in `lua/`, so atomicity lives inside the server."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any
+
+import msgspec
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from bandit.errors import StoreUnavailable, StoreUnsuitable
+from bandit.experiment import Config
+from bandit.keys import EXPERIMENTS, META, Keys
+from bandit.log import START, Entry, Position
+from bandit.store import (
+    Activate,
+    Batch,
+    Decide,
+    Gap,
+    Item,
+    Judged,
+    Lease,
+    Logged,
+    Reply,
+    Result,
+    Row,
+    Stale,
+    Stored,
+    Table,
+)
+
+
+TIMEOUT = 2.0  # seconds for one command: longer than the longest script, a checkpoint of 1 MB, by far
+DELETED_MS = 3_600_000  # a deleted experiment's log stays for an hour, so that every server hears of it
+STORE_FORMAT = b"1"
+FLOOR = {"redis": (7, 0), "valkey": (7, 2)}
+SCRIPTS = "append", "configure", "lease", "beat", "checkpoint", "trim"
+REFUSALS = "LOADING", "BUSY", "OOM", "MISCONF", "READONLY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"
+CANNOT_WRITE = redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError
+_POSITION = struct.Struct(">QQ")
+
+
+class Script:
+    """One Lua script and the digest that Redis knows it by."""
+
+    def __init__(self, name: str) -> None:
+        self.text = resources.files("bandit").joinpath("lua", f"{name}.lua").read_text()
+        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+class RedisStore:
+    """See `bandit.store.Store`."""
+
+    def __init__(self, url: str, timeout: float = TIMEOUT) -> None:
+        # The client's own retries turn one write into two when a reply is lost, so it has none: the scripts know what
+        # they have done, and callers repeat the same bytes.
+        options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url, max_connections=32, timeout=timeout, retry=AsyncRetry(NoBackoff(), 0), **options
+        )
+        self._fresh = True
+        # The client's types call every reply `bytes | str`; ours are never decoded, so these are Any.
+        self._async: Any = redis.asyncio.Redis(connection_pool=pool)
+        self._sync: Any = redis.Redis.from_url(
+            url, retry=Retry(NoBackoff(), 0), redis_connect_func=self._connected, **options
+        )
+        self._scripts = {name: Script(name) for name in SCRIPTS}
+
+    def _connected(self, connection: Any) -> None:
+        """Every new connection passes here, also those that the client library makes by itself, without a word."""
+        connection.on_connect()
+        self._fresh = True
+
+    def reconnected(self) -> bool:
+        """See `Store`."""
+        with _mapped():
+            self._sync.ping()  # finds a dead connection now, not in the middle of a read
+        fresh, self._fresh = self._fresh, False
+        return fresh
+
+    def check(self) -> None:
+        """Refuse a store that would lose what it is given.
+
+        Raises:
+            StoreUnsuitable: too old, written by another version of ours, or it may evict keys.
+        """
+        with _mapped():
+            info = self._sync.info()
+            self._sync.hsetnx(META, "format", STORE_FORMAT)
+            form = self._sync.hget(META, "format")
+        kind = "valkey" if "valkey_version" in info else "redis"
+        version = str(info[f"{kind}_version"])
+        if tuple(int(part) for part in version.split(".")[:2]) < FLOOR[kind]:
+            floor = ".".join(map(str, FLOOR[kind]))
+            raise StoreUnsuitable(f"the store is {kind} {version}; {floor} or later is needed")
+        if (policy := info.get("maxmemory_policy")) != "noeviction":
+            raise StoreUnsuitable(f"the store's maxmemory-policy is {policy!r}; it must be noeviction, or keys vanish")
+        if form != STORE_FORMAT:
+            raise StoreUnsuitable(f"the store has data of format {form!r}; this version reads {STORE_FORMAT!r}")
+
+    def close(self) -> None:
+        """Close the connections of threads."""
+        self._sync.close()
+
+    async def aclose(self) -> None:
+        """Close the event loop's connections."""
+        await self._async.aclose()
+        await self._async.connection_pool.aclose()
+
+    def names(self) -> list[str]:
+        """See `Store`."""
+        with _mapped():
+            return sorted(name.decode() for name in self._sync.smembers(EXPERIMENTS))
+
+    def config(self, name: str) -> Stored | None:
+        """See `Store`."""
+        with _mapped():
+            fields = self._sync.hgetall(Keys.of(name).config)
+        if not fields:
+            return None
+        config = msgspec.json.decode(fields[b"config"], type=Config)
+        learned = fields.get(b"learned") == fields[b"generation"]
+        return Stored(config, learned, Position.parse(fields[b"identity"]), Position.parse(fields[b"updated"]))
+
+    def put(self, config: Config, before: Stored | None) -> Position | None:
+        """See `Store`."""
+        keys = Keys.of(config.name)
+        version = before.config.version if before else 0
+        new = before is None or before.config.deleted
+        state = config.version, config.generation, config.schema, int(config.deleted), int(new), DELETED_MS
+        with _mapped():
+            self._sync.sadd(EXPERIMENTS, config.name)
+        done = self._run(
+            "configure",
+            [keys.config, keys.log, keys.table("sums"), keys.table("base"), keys.lease],
+            [version, int(before is not None and before.learned), msgspec.json.encode(config), *state],
+        )
+        return Position.parse(done) if done else None
+
+    def secret(self) -> bytes:
+        """See `Store`."""
+        with _mapped():
+            self._sync.hsetnx(META, "secret", secrets.token_bytes(32))
+            return bytes(self._sync.hget(META, "secret"))
+
+    def append(self, name: str, batch: Batch) -> Reply:
+        """See `Store`."""
+        return _reply(self._run("append", *_append_call(name, batch)))
+
+    async def append_async(self, name: str, batch: Batch) -> Reply:
+        """See `Store`."""
+        script, (keys, args) = self._scripts["append"], _append_call(name, batch)
+        with _mapped():
+            try:
+                found = await self._async.execute_command("EVALSHA", script.digest, len(keys), *keys, *args)
+            except redis.exceptions.NoScriptError:
+                found = await self._async.execute_command("EVAL", script.text, len(keys), *keys, *args)
+        return _reply(found)
+
+    def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run a script; the script cache is empty after a restart, then its text goes along."""
+        script = self._scripts[name]
+        with _mapped():
+            try:
+                return self._sync.execute_command("EVALSHA", script.digest, len(keys), *keys, *args)
+            except redis.exceptions.NoScriptError:
+                return self._sync.execute_command("EVAL", script.text, len(keys), *keys, *args)
+
+    def read(self, name: str, after: Position, count: int) -> list[Entry]:
+        """See `Store`."""
+        with _mapped():
+            found = self._sync.xrange(Keys.of(name).log, b"(" + after.text(), "+", count=count)
+        return [Entry(Position.parse(at), *next(iter(fields.items()))) for at, fields in found]
+
+    def end(self, name: str) -> Position:
+        """See `Store`."""
+        with _mapped():
+            found = self._sync.xrevrange(Keys.of(name).log, count=1)
+        return Position.parse(found[0][0]) if found else START
+
+    def has(self, name: str, position: Position) -> bool:
+        """See `Store`."""
+        with _mapped():
+            return bool(self._sync.xrange(Keys.of(name).log, position.text(), position.text()))
+
+    def now_ms(self) -> int:
+        """See `Store`."""
+        with _mapped():
+            s, us = self._sync.time()
+        return int(s) * 1000 + int(us) // 1000
+
+    def lease(self, name: str) -> Lease | None:
+        """See `Store`."""
+        with _mapped():
+            token, beat = self._sync.hmget(Keys.of(name).lease, "token", "beat")
+        return Lease(token, int(beat)) if token else None
+
+    def take_lease(self, name: str, seen: Lease | None, holder: bytes) -> bytes | None:
+        """See `Store`."""
+        args = [seen.token, seen.beat, holder] if seen else [b"", b"", holder]
+        token = self._run("lease", [Keys.of(name).lease], args)
+        return bytes(token) if token else None
+
+    def beat(self, name: str, token: bytes) -> bool:
+        """See `Store`."""
+        return bool(self._run("beat", [Keys.of(name).lease], [token]))
+
+    def cursor(self, name: str, table: Table) -> Position:
+        """See `Store`."""
+        with _mapped():
+            found = self._sync.hget(Keys.of(name).table(table), "cursor")
+        return Position(*_POSITION.unpack(found)) if found else START
+
+    def rows(self, name: str, table: Table) -> Iterator[Row]:
+        """See `Store`."""
+        with _mapped():
+            for field, value in self._sync.hscan_iter(Keys.of(name).table(table), count=64):
+                if field.isdigit():
+                    yield _row(int(field), value)
+
+    def row(self, name: str, table: Table, arm: int) -> Row | None:
+        """See `Store`."""
+        with _mapped():
+            value = self._sync.hget(Keys.of(name).table(table), str(arm))
+        return _row(arm, value) if value else None
+
+    def write_rows(self, name: str, table: Table, token: bytes, rows: Sequence[Row], cursor: Position | None) -> bool:
+        """See `Store`."""
+        keys = Keys.of(name)
+        fields = [part for row in rows for part in (row.arm, _POSITION.pack(*row.position) + row.sums)]
+        args = [token, _POSITION.pack(*cursor) if cursor else b"", *fields]
+        return bool(self._run("checkpoint", [keys.lease, keys.log, keys.table(table)], args))
+
+    def base_config(self, name: str) -> bytes:
+        """See `Store`."""
+        with _mapped():
+            return self._sync.hget(Keys.of(name).table("base"), "config") or b""
+
+    def trim(self, name: str, token: bytes, cut: Position, config: bytes) -> bool:
+        """See `Store`."""
+        keys = Keys.of(name)
+        tables = [keys.table("base"), keys.table("sums")]
+        return bool(self._run("trim", [keys.lease, keys.log, *tables], [token, cut.text(), config]))
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    """The client library's errors as ours: what may pass is `StoreUnavailable`."""
+    try:
+        yield
+    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+        raise StoreUnavailable(f"the store does not answer: {error}") from error
+    except redis.exceptions.ResponseError as error:
+        if str(error).startswith(REFUSALS) or isinstance(error, CANNOT_WRITE):
+            raise StoreUnavailable(f"the store cannot write now: {error}") from error
+        raise
+
+
+def _append_call(name: str, batch: Batch) -> tuple[list[str], list[Any]]:
+    """(keys, arguments) of `lua/append.lua`."""
+    keys, rules = Keys.of(name), batch.rules
+    args: list[Any] = [keys.prefix, batch.sequence, rules.schema, rules.generation, int(rules.explicit)]
+    args += [rules.attribution, rules.grace_ms, len(rules.kinds)]
+    args += [number for kind in rules.kinds for number in kind]
+    for item in batch.items:
+        args += _item_args(item)
+    return [keys.log, keys.config, keys.producer(batch.producer)], args
+
+
+def _item_args(item: Item) -> list[Any]:
+    if isinstance(item, Decide):
+        return ["d", *item]
+    if isinstance(item, Activate):
+        return ["a", *item.ref]
+    return ["f", *item.ref, item.kind, item.credit, item.event, int(item.own_id), item.arm]
+
+
+def _reply(found: list[Any]) -> Reply:
+    if found[0] == b"stale":
+        return Stale()
+    if found[0] == b"gap":
+        return Gap(int(found[1]))
+    return [_result(item) for item in found[1:]]
+
+
+def _result(item: list[Any]) -> Result:
+    if item[0] == b"d":
+        return Logged(Position.parse(item[1]), item[2])
+    if item[0] == b"all":
+        return [_judged(each) for each in item[1:]]
+    return _judged(item)
+
+
+def _judged(item: list[Any]) -> Judged:
+    _, status, credited, clipped, entry, nonce, caller = item
+    return Judged(status.decode(), int(credited), bool(clipped), Position.parse(entry), nonce, caller)
+
+
+def _row(arm: int, value: bytes) -> Row:
+    return Row(arm, Position(*_POSITION.unpack_from(value)), value[_POSITION.size :])

@@ -1,0 +1,168 @@
+"""A replica: one experiment's log, folded into sums and scoring data in this server's memory.
+
+Every server folds the same log with the same pure function. The position it has folded up to must exist in the log:
+checked whenever the connection is a new one, because a store that restarts with a shorter log says nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from bandit.checkpoint import Folded, load, stands
+from bandit.engine import Model
+from bandit.experiment import Config, Experiment, compile_config
+from bandit.fold import Batch, read_events
+from bandit.log import START, Entry, Position, read_config
+from bandit.store import Row, Store
+from bandit.sums import row_head
+
+log = logging.getLogger(__name__)
+
+READ = 8192  # entries a read
+
+
+class Replica:
+    """One experiment in this server's memory. One thread calls everything but `model`, `position` and `scored`."""
+
+    def __init__(self, name: str, store: Store) -> None:
+        self.name, self.store = name, store
+        self.model: Model | None = None  # None: never was, deleted, or not loaded yet
+        self.config: Config | None = None
+        self.position = START  # folded up to here
+        self.scored = START  # what decisions reflect
+        self.failed: Exception | None = None  # why it cannot be served
+        self.read_at = 0.0  # when the log's end was last seen (monotonic)
+        self.dirty: dict[int, None] = {}  # arms changed since their row was written
+        self.grown_bytes = 0  # of the log, since the last pass of checkpoints
+        self._folded: Folded | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(K, m, d) of the sums."""
+        return self.model.sums.shape if self.model else (0, 0, 0)
+
+    def load(self) -> None:
+        """Start from the checkpoints: config first, then the cursor, then the rows; the log's rest comes by `step`."""
+        self.model, self.config, self.position, self.dirty = None, None, START, {}
+        stored = self.store.config(self.name)
+        if stored is None:
+            return
+        self.config = stored.config
+        if stored.config.deleted:
+            self.position = stored.updated
+            return
+        experiment = compile_config(stored.config)
+        folded = load(self.store, self.name, "sums", experiment)
+        if not stands(self.store, self.name, folded):
+            log.error("%s: the log has lost an entry that a checkpoint stands at; folding from its start", self.name)
+            folded = load(self.store, self.name, "base", experiment)
+            self.dirty = dict.fromkeys(range(len(folded.upto)))
+        self._folded, self.position = folded, folded.cursor
+        self.model = Model(experiment, folded.sums)
+
+    def catch_up(self) -> None:
+        """Fold up to the log's end as it is now, and bring the scoring data up to date."""
+        end = self.store.end(self.name)
+        while self.position < end and self.step():
+            pass
+        while self.refresh():
+            pass
+
+    def step(self) -> int:
+        """Read and fold what the log has grown by; returns how many entries."""
+        entries = self.store.read(self.name, self.position, READ)
+        if len(entries) < READ:
+            self.read_at = time.monotonic()
+        self.fold(entries)
+        return len(entries)
+
+    def fold(self, entries: list[Entry]) -> None:
+        """Fold entries that follow the position, in order; a config between them takes effect where it stands."""
+        run: list[Entry] = []
+        for entry in entries:
+            if entry.tag == b"x":
+                self._fold_run(run)
+                run = []
+                self._take_config(read_config(entry.record), entry.position)
+            else:
+                run.append(entry)
+        self._fold_run(run)
+        self.grown_bytes += sum(len(entry.record) for entry in entries)
+
+    def refresh(self) -> bool:
+        """Refresh a chunk of arms; False where all are fresh."""
+        if self.model is None or not self.model.refresh():
+            self.scored = self.position
+            return False
+        if not self.model.pending:
+            self.scored = self.position
+        return True
+
+    def check_position(self) -> None:
+        """Load anew if the log no longer has the entry folded last: what was after it may be gone too."""
+        if self.position == START or self.store.has(self.name, self.position):
+            return
+        lost = self.position
+        self.load()
+        self.catch_up()
+        log.error(
+            "%s: the log has lost its end: entry %s is gone, it now ends at %s; the sums are folded from what remains",
+            self.name, lost.text().decode(), self.position.text().decode(),
+        )  # fmt: skip
+
+    def check_row(self, arm: int) -> None:
+        """Compare an arm's sums with its checkpoint where both hold the same events; load anew if they differ."""
+        row = self.store.row(self.name, "sums", arm)
+        if row is None or self.model is None or self._folded is None or row.position > self.position:
+            return
+        ours, touched = self.row(arm), Position(*self._folded.upto[arm].tolist())
+        comparable = touched <= row.position and row_head(row.sums)[:2] == row_head(ours.sums)[:2]
+        if comparable and row.sums != ours.sums:
+            log.error("%s: arm %d's sums differ from its checkpoint at the same position; loading anew", self.name, arm)
+            self.load()
+            self.catch_up()
+
+    def row(self, arm: int) -> Row:
+        """An arm's sums at the position folded up to."""
+        if self.model is None or self.config is None:
+            raise RuntimeError(f"{self.name} is not loaded")
+        return Row(arm, self.position, self.model.sums.pack(arm, self.config.generation))
+
+    def _fold_run(self, run: list[Entry]) -> None:
+        if not run:
+            return
+        if self.model is not None and self._folded is not None and self.config is not None:
+            _, m, d = self.shape
+            batch = read_events(run, self.config.generation, self.model.experiment.defaults, m, d)
+            batch = batch.only(self._folded.ahead(batch))
+            if len(batch.events):
+                self._learn(self.model, self._folded, batch)
+        self.position = run[-1].position
+
+    def _learn(self, model: Model, folded: Folded, batch: Batch) -> None:
+        arms = model.learn(batch.events)
+        folded.upto[batch.events.arm] = batch.at  # in the log's order, so the last one of an arm stays
+        self.dirty.update(dict.fromkeys(arms.tolist()))
+
+    def _take_config(self, config: Config, position: Position) -> None:
+        """A config found in the log; one that is not newer than what was loaded has already had its effect."""
+        self.position = position
+        before = self.config
+        if before is not None and config.version <= before.version:
+            return
+        self.config = config
+        if config.deleted:
+            self.model = self._folded = None
+            return
+        experiment = compile_config(config)
+        if self.model is None or self._folded is None or before is None or before.generation != config.generation:
+            self._begin(experiment)
+        else:
+            self.model.adopt(experiment)
+            self._folded = self._folded.with_sums(self.model.sums)
+
+    def _begin(self, experiment: Experiment) -> None:
+        """A new generation, from zero."""
+        self._folded = Folded.empty(experiment)
+        self.dirty = {}
+        self.model = Model(experiment, self._folded.sums)

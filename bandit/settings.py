@@ -1,0 +1,86 @@
+"""Settings of a server: from the command line, else from BANDIT_* in the environment, else the default."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Durability = Literal["everysec", "always"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+MIB = 1 << 20
+
+
+class Settings(BaseSettings):
+    """How one server runs; every field can be set as BANDIT_NAME in the environment.
+
+    A store somewhere else (redis_url) and a directory for our own (data_dir) exclude each other, so that nobody
+    believes their data to be in a directory that is not used. None stands for "not given".
+    """
+
+    # inputs are hidden from error messages: a redis_url may carry a password
+    model_config = SettingsConfigDict(
+        env_prefix="BANDIT_", frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+    redis_url: str | None = Field(None, repr=False, description="a Redis or Valkey to use instead of starting our own")
+    data_dir: Path = Field(Path("bandit-data"), description="directory of the store that we start ourselves")
+    store_binary: Path | None = Field(None, description="valkey-server or redis-server to start; else it is looked for")
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    workers: int = Field(1, ge=1, le=256, description="worker processes, each with a replica of everything learned")
+    durability: Durability = Field("everysec", description="how often our own store syncs its file to the disk")
+    log_level: LogLevel = Field("info", description="what is logged to stderr")
+    request_timeout: float = Field(
+        30, gt=0, description="seconds within which a request's headers and body must arrive"
+    )
+    body_limit: int = Field(1 * MIB, gt=0, description="largest body of a request, in bytes")
+    batch_limit: int = Field(8 * MIB, gt=0, description="largest body of a batch request, in bytes")
+    stop_timeout: float = Field(15, gt=0, description="seconds within which a server that is told to stop has stopped")
+    late_grace: float = Field(86400, ge=0, description="seconds that a decision is kept for after its deadline")
+    checkpoint_seconds: float = Field(60, gt=0, description="longest time between two checkpoints, in seconds")
+    lease_seconds: float = Field(
+        3, gt=0, description="a standing heartbeat for so long, in seconds, elects another worker"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_place_for_the_data(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """The settings given, without those given as None; refused if they name two places for the data."""
+        given = {name: value for name, value in given.items() if value is not None and value != ""}
+        if "redis_url" in given and "data_dir" in given:
+            raise ValueError("expected redis_url or data_dir, got both: a store of its own, or one that we start there")
+        return given
+
+
+def overridden(options: dict[str, Any]) -> Settings:
+    """Settings with the options of a command line on top; an option not given is None.
+
+    An option for one place of the data hides the environment's other place, as any option hides its variable.
+
+    Raises:
+        pydantic.ValidationError: if a value is out of its range, or both places were given as options.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    hidden = {"redis_url": "data_dir", "data_dir": "redis_url"}
+    return Settings(**{hidden[name]: None for name in given if name in hidden} | given)
+
+
+class Handoff(BaseModel):
+    """What the parent hands to a worker: its settings and the numbers of the descriptors that it inherits.
+
+    listener  the listening socket, bound once for all workers
+    life      read end of a pipe that only the parent can write to: at its end the worker stops
+    status    write end of a pipe: `ready`, or `failed WHY`, one line each
+    flag      a file of one byte, 1 once all workers of this start are ready
+    replaced  the worker takes a dead one's place: it accepts connections only once it is ready
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    settings: Settings
+    listener: int
+    life: int
+    status: int
+    flag: int
+    replaced: bool = False

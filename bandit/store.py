@@ -1,0 +1,233 @@
+"""What a store promises, whichever one it is; `tests/test_store.py` holds every store to it.
+
+One log for each experiment. `append` writes a batch of one producer in one atomic step, once: a repeated number gets
+its first answer, a number that skips is a gap (acknowledged data vanished), and a stale schema is refused with nothing
+written and the number unused. Feedback is judged inside that step: unknown, other generation, duplicate, late, range,
+credit; a refused event spends nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+from bandit.experiment import Config, Experiment
+from bandit.log import Entry, Position
+
+Table = Literal["sums", "base"]
+
+AGGREGATIONS = ("sum", "first", "last")
+ATTRIBUTIONS = ("last", "first", "all")
+EVENTS_MAX = 1000  # of one decision
+USER_MAX = 100  # decisions kept of one user
+PRODUCER_MS = 2 * 86_400_000  # a producer's last reply is kept 2 days
+NO_ARM = -1
+
+
+class Decide(NamedTuple):
+    """A decision to be logged."""
+
+    record: bytes
+    caller: bytes  # the caller's own id, or empty
+    user: bytes  # keyed hash, or empty
+    window_ms: int
+
+
+class Ref(NamedTuple):
+    """Which decision is meant: by the server's id (entry and nonce), the caller's id, or a user."""
+
+    entry: bytes = b""
+    nonce: bytes = b""
+    caller: bytes = b""
+    user: bytes = b""
+
+
+class Reward(NamedTuple):
+    """Feedback to be judged and logged."""
+
+    ref: Ref
+    kind: int
+    credit: int  # the value, in the kind's units
+    event: bytes  # event id; the kind's name where none was given, empty under `last`
+    own_id: bool  # the caller gave the event id
+    arm: int  # index, or NO_ARM
+
+
+class Activate(NamedTuple):
+    """A deferred decision that has been shown."""
+
+    ref: Ref
+
+
+Item = Decide | Reward | Activate
+
+
+class Rules(NamedTuple):
+    """What of an experiment the judgement of feedback depends on."""
+
+    generation: int
+    schema: int
+    explicit: bool  # only an activation activates
+    attribution: int
+    grace_ms: int  # how long after its deadline a decision is still known
+    kinds: tuple[tuple[int, int, int, int, int], ...]  # (aggregation, low, high, clip, default) of each kind
+
+
+class Batch(NamedTuple):
+    """What one producer appends in one step."""
+
+    producer: str
+    sequence: int
+    rules: Rules
+    items: Sequence[Item]
+
+
+class Logged(NamedTuple):
+    """A decision was logged, or had been: then with its record."""
+
+    position: Position
+    record: bytes = b""
+
+
+class Judged(NamedTuple):
+    """What became of feedback or an activation.
+
+    Status: accepted, activated, duplicate, late; or why it was refused: unknown, range, events, arm (must be named),
+    shown (that arm was not).
+    """
+
+    status: str
+    credited: int = 0
+    clipped: bool = False
+    position: Position = Position(0, 0)
+    nonce: bytes = b""
+    caller: bytes = b""
+
+
+class Stale(NamedTuple):
+    """The batch's schema is not the store's; nothing was written, the number is unused."""
+
+
+class Gap(NamedTuple):
+    """The producer's last number is not the one before: what was acknowledged since has vanished."""
+
+    last: int
+
+
+Result = Logged | Judged | list[Judged]
+Reply = list[Result] | Stale | Gap
+
+
+class Stored(NamedTuple):
+    """An experiment as the store has it."""
+
+    config: Config
+    learned: bool  # a decision of this generation has been logged
+    identity: Position  # the entry of its creation
+    updated: Position
+
+
+class Row(NamedTuple):
+    """One arm's checkpoint: its packed sums at a position of the log."""
+
+    arm: int
+    position: Position
+    sums: bytes
+
+
+class Lease(NamedTuple):
+    """Who writes checkpoints: the holder's token, and a counter that it raises while it lives."""
+
+    token: bytes
+    beat: int
+
+
+class Store(Protocol):
+    """The promises. Every method raises `StoreUnavailable` where the store does not answer or cannot write."""
+
+    def check(self) -> None:
+        """Refuse a store that would lose what it is given: raises `StoreUnsuitable`."""
+
+    def names(self) -> list[str]:
+        """Every experiment's name, sorted; some may have been deleted since."""
+
+    def config(self, name: str) -> Stored | None:
+        """An experiment as it stands, deleted or not; None where there never was one."""
+
+    def put(self, config: Config, before: Stored | None) -> Position | None:
+        """Log and store a config if the store still has `before`; None where it has not, and nothing is written."""
+
+    def secret(self) -> bytes:
+        """The key that user ids are hashed with: made once, the same for every server of this store."""
+
+    def append(self, name: str, batch: Batch) -> Reply:
+        """Log a batch in one atomic step, once."""
+
+    async def append_async(self, name: str, batch: Batch) -> Reply:
+        """The same, for an event loop."""
+
+    def read(self, name: str, after: Position, count: int) -> list[Entry]:
+        """Up to `count` entries of the log after a position, in order."""
+
+    def end(self, name: str) -> Position:
+        """The position of the log's last entry; zero where it is empty."""
+
+    def has(self, name: str, position: Position) -> bool:
+        """Whether the log still has this entry."""
+
+    def now_ms(self) -> int:
+        """The store's clock."""
+
+    def close(self) -> None:
+        """Close the connections of threads."""
+
+    async def aclose(self) -> None:
+        """Close the event loop's connections."""
+
+    def reconnected(self) -> bool:
+        """Whether the connection is a new one since this was last asked: then positions must be checked."""
+
+    def lease(self, name: str) -> Lease | None:
+        """The lease as it stands."""
+
+    def take_lease(self, name: str, seen: Lease | None, holder: bytes) -> bytes | None:
+        """A new token if the lease is still `seen`, whose beat has stood still; None where somebody was faster."""
+
+    def beat(self, name: str, token: bytes) -> bool:
+        """Raise the beat; False where the lease is no longer ours."""
+
+    def cursor(self, name: str, table: Table) -> Position:
+        """The position that a pass over a table has completed: read it before the rows."""
+
+    def rows(self, name: str, table: Table) -> Iterator[Row]:
+        """Every arm's row of a table."""
+
+    def row(self, name: str, table: Table, arm: int) -> Row | None:
+        """One arm's row."""
+
+    def write_rows(self, name: str, table: Table, token: bytes, rows: Sequence[Row], cursor: Position | None) -> bool:
+        """Write rows, then the cursor; False, with nothing written, where the token is not the lease's, the log has
+        not the entry of one of the positions, or a position would move back from one that the log still has."""
+
+    def base_config(self, name: str) -> bytes:
+        """The config in force where the log was cut, or nothing."""
+
+    def trim(self, name: str, token: bytes, cut: Position, config: bytes) -> bool:
+        """Drop the entries before `cut`, which `base` holds; False where the token is not the lease's."""
+
+
+def rules_of(experiment: Experiment, grace_ms: int) -> Rules:
+    """The rules by which an experiment's feedback is judged."""
+    kinds = tuple(
+        (
+            AGGREGATIONS.index(kind.aggregation),
+            kind.credit(kind.range[0]),
+            kind.credit(kind.range[1]),
+            int(kind.over_range == "clip"),
+            kind.credit(kind.default),
+        )
+        for kind in experiment.kinds
+    )
+    config, document = experiment.config, experiment.document
+    explicit, attribution = document.activation == "explicit", ATTRIBUTIONS.index(document.attribution)
+    return Rules(config.generation, config.schema, explicit, attribution, grace_ms, kinds)

@@ -1,0 +1,293 @@
+"""The Python client against a real HTTP server that fails on purpose, one planned answer at a time."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+
+from bandit.client import Client, ClientError
+
+CHOICE = {"decision_id": "d", "arms": [{"arm": "a", "propensity": 0.5}], "logged": True, "replayed": False}
+CREDITED = {"status": "accepted", "credited": 1, "decision_id": "d"}
+
+
+@dataclass
+class Answer:
+    """One planned answer: a status with a JSON body, or a connection cut or held until the client gives up."""
+
+    body: Any = None
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    fate: str = "answer"
+
+
+CUT, HELD = Answer(fate="cut"), Answer(fate="held")
+
+
+@dataclass
+class Request:
+    """One request as it arrived."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+    at: float
+
+
+@dataclass
+class Planned:
+    """A server that gives the planned answers in turn, the last one for ever, and keeps what it was asked."""
+
+    plan: list[Answer]
+    requests: list[Request] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of one connection."""
+        try:
+            while (answer := await self._next(reader)).fate == "answer":
+                writer.write(_rendered(answer))
+                await writer.drain()
+            if answer is HELD:
+                await reader.read()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client is done with this connection
+        finally:
+            writer.close()
+
+    async def _next(self, reader: asyncio.StreamReader) -> Answer:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        method, path, _ = head[0].split(" ")
+        headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in head[1:] if line)}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        self.requests.append(Request(method, path, headers, json.loads(body) if body else None, time.monotonic()))
+        return self.plan.pop(0) if len(self.plan) > 1 else self.plan[0]
+
+
+def _rendered(answer: Answer) -> bytes:
+    """The answer as bytes of HTTP/1.1."""
+    body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **answer.headers}
+    lines = [f"HTTP/1.1 {answer.status} X", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def talk(plan: list[Answer], use: Callable[[Client], Awaitable[Any]], **options: Any) -> tuple[Any, list[Request]]:
+    """What a use of the client returned or raised (ClientError), and the requests that arrived."""
+
+    async def main() -> tuple[Any, list[Request]]:
+        planned = Planned(plan)
+        server = await asyncio.start_server(planned.serve, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        async with server, Client(f"http://{host}:{port}", **options) as client:
+            try:
+                return await use(client), planned.requests
+            except ClientError as error:
+                return error, planned.requests
+
+    return asyncio.run(main())
+
+
+def problem(status: int, code: str, **more: Any) -> Answer:
+    """An error as the server words it."""
+    headers = more.pop("headers", {})
+    return Answer({"type": "about:blank", "title": code, "status": status, "code": code, **more}, status, headers)
+
+
+def recommend(client: Client) -> Awaitable[Any]:
+    """The plainest question."""
+    return client.recommend("home", {"age": 41.0})
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [problem(503, "overloaded"), problem(429, "rate_limited"), Answer(b"<html>", 502), CUT, HELD],
+    ids=["503", "429", "proxy", "cut", "held"],
+)
+def test_every_repeat_carries_the_same_decision_id(failure: Answer) -> None:
+    """Whatever passes by itself is met with the very same request, so the server can know it again."""
+    choice, requests = talk([failure, failure, Answer(CHOICE)], recommend, timeout=0.2)
+    assert choice.arm == "a"
+    assert [r.body for r in requests] == [requests[0].body] * 3
+    assert len(requests[0].body["decision_id"]) == 32
+
+
+def test_each_call_names_a_decision_of_its_own() -> None:
+    """Two calls are two decisions, unless the caller says otherwise."""
+
+    async def twice(client: Client) -> None:
+        await recommend(client)
+        await recommend(client)
+        await client.recommend("home", {}, decision_id="mine")
+
+    _, requests = talk([Answer(CHOICE)], twice)
+    ids = [r.body["decision_id"] for r in requests]
+    assert len(set(ids)) == 3
+    assert ids[2] == "mine"
+
+
+def test_only_what_was_given_is_sent() -> None:
+    """Unknown and superfluous fields are refused by servers: defaults stay out of the body."""
+
+    async def both(client: Client) -> None:
+        await client.recommend("home", {"age": 1.0}, decision_id="d")
+        await client.recommend(
+            "home", {}, decision_id="d", user_id="u", k=2, candidates=["a", "b"], exclude=[], defer=True
+        )
+
+    _, requests = talk([Answer(CHOICE)], both)
+    assert requests[0].body == {"context": {"age": 1.0}, "decision_id": "d"}
+    full = {"user_id": "u", "k": 2, "candidates": ["a", "b"], "exclude": [], "defer": True}
+    assert requests[1].body == {"context": {}, "decision_id": "d", **full}
+    assert {(r.method, r.path) for r in requests} == {("POST", "/v1/experiments/home/recommendations")}
+
+
+def test_a_refusal_is_raised_at_once_with_all_it_says() -> None:
+    """What the caller did wrong does not pass by waiting."""
+    fault = {"pointer": "/context/age", "expected": "number", "got": "string"}
+    error, requests = talk([problem(422, "invalid_context", detail="age", errors=[fault])], recommend)
+    assert (error.status, error.code, error.detail, error.errors) == (422, "invalid_context", "age", [fault])
+    assert len(requests) == 1
+
+
+def test_retry_after_is_waited_for() -> None:
+    """A server that asks for a second gets it."""
+    busy = problem(429, "rate_limited", headers={"Retry-After": "1"})
+    _, requests = talk([busy, Answer(CHOICE)], recommend)
+    assert requests[1].at - requests[0].at >= 1.0
+
+
+def test_a_retry_after_beyond_the_deadline_ends_the_call() -> None:
+    """Waiting for what cannot be in time helps nobody: the refusal is raised at once and says when to come back."""
+    error, requests = talk([problem(503, "not_ready", headers={"Retry-After": "60"})], recommend, deadline=5.0)
+    assert (error.status, error.code, error.retry_after) == (503, "not_ready", 60.0)
+    assert len(requests) == 1
+
+
+def test_the_deadline_bounds_a_call_however_it_fails() -> None:
+    """An attempt that hangs is cut short by the call's own deadline, although one attempt may take longer."""
+    start = time.monotonic()
+    error, requests = talk([HELD], recommend, timeout=30.0, deadline=0.3)
+    assert (error.status, error.code) == (0, "unreachable")
+    assert time.monotonic() - start < 5.0  # far below the 30 s of one attempt, far above a slow machine's 0.3 s
+    assert len(requests) == 1
+
+
+def test_a_server_that_is_away_is_an_error_of_ours() -> None:
+    """Foreign exceptions do not leave the client; the cause stays attached."""
+
+    async def main() -> ClientError:
+        async with Client("http://127.0.0.1:9", deadline=0.2) as client:  # port 9: discard, served nowhere
+            assert not await client.ready()
+            with pytest.raises(ClientError) as caught:
+                await recommend(client)
+            return caught.value
+
+    error = asyncio.run(main())
+    assert (error.status, error.code) == (0, "unreachable")
+    assert isinstance(error.__cause__, OSError)
+
+
+def test_a_malformed_answer_is_an_error_of_ours() -> None:
+    """A 200 that is no answer (a login page) is named so, and not repeated."""
+    error, requests = talk([Answer(b"<html>")], recommend)
+    assert (error.status, error.code) == (200, "malformed_answer")
+    assert len(requests) == 1
+
+
+def test_a_redirect_is_not_followed() -> None:
+    """A POST must not be sent on, with its key, to wherever an answer points."""
+    error, requests = talk([Answer(b"", 302, {"Location": "http://127.0.0.1:9/"})], recommend, api_key="k")
+    assert error.status == HTTPStatus.FOUND
+    assert [r.headers["authorization"] for r in requests] == ["Bearer k"]
+
+
+def test_feedback_under_sum_and_first_has_no_id_of_ours() -> None:
+    """By hand from the contract: the id left out is the kind's name, which makes a repeat a duplicate already."""
+    document = {"rewards": {"click": {}, "sale": {"aggregation": "first"}}}
+
+    async def use(client: Client) -> None:
+        await client.feedback("home", decision_id="d", event="click")
+        await client.feedback("home", user_id="u", event="sale", value=2.5, event_id="order-7", arm="a")
+        await client.feedback("home", decision_id="d", event="sale")
+
+    _, requests = talk([Answer(document), Answer(CREDITED)], use)
+    assert [r.method for r in requests] == ["GET", "POST", "POST", "POST"]  # the kinds are asked for once
+    assert [r.body for r in requests[1:]] == [
+        {"event": "click", "decision_id": "d"},
+        {"event": "sale", "value": 2.5, "user_id": "u", "event_id": "order-7", "arm": "a"},
+        {"event": "sale", "decision_id": "d"},
+    ]
+
+
+def test_feedback_under_last_repeats_one_id_of_ours() -> None:
+    """Without an id a held-up first attempt could undo a newer value: each event has its id, each repeat the same."""
+    document = {"rewards": {"seconds": {"aggregation": "last", "range": [0, 60]}}}
+
+    async def use(client: Client) -> None:
+        await client.put_experiment("home", document)
+        await client.feedback("home", decision_id="d", event="seconds", value=30)
+        await client.feedback("home", decision_id="d", event="seconds", value=45)
+
+    _, requests = talk([Answer(document), CUT, Answer(CREDITED)], use)
+    assert [r.method for r in requests] == ["PUT", "POST", "POST", "POST"]  # creating it told the kinds
+    first, repeat, second = (r.body["event_id"] for r in requests[1:])
+    assert first == repeat != second
+
+
+def test_a_key_that_may_not_read_the_experiment_can_still_send_feedback() -> None:
+    """Then the default aggregation is taken, and nobody is asked again."""
+
+    async def use(client: Client) -> Any:
+        await client.feedback("home", decision_id="d", event="click")
+        return await client.feedback("home", decision_id="d", event="click")
+
+    receipt, requests = talk([problem(403, "forbidden"), Answer(CREDITED)], use)
+    assert (receipt.status, receipt.credited) == ("accepted", 1.0)
+    assert [r.method for r in requests] == ["GET", "POST", "POST"]
+    assert "event_id" not in requests[1].body
+
+
+def test_activation_and_readiness_are_asked_where_the_contract_says() -> None:
+    """Paths and bodies of the two smallest calls."""
+
+    async def use(client: Client) -> tuple[str, bool]:
+        return (await client.activate("home", "d")).status, await client.ready()
+
+    answer, requests = talk([Answer({"status": "activated"}), Answer({"ready": True})], use)
+    assert answer == ("activated", True)
+    assert [(r.method, r.path, r.body) for r in requests] == [
+        ("POST", "/v1/experiments/home/activations", {"decision_id": "d"}),
+        ("GET", "/readyz", None),
+    ]
+
+
+def test_readiness_is_not_waited_for() -> None:
+    """A poller wants to know now."""
+    answer, requests = talk([problem(503, "not_ready")], lambda client: client.ready())
+    assert answer is False
+    assert len(requests) == 1
+
+
+def test_an_experiments_name_cannot_leave_its_place_in_the_path() -> None:
+    """A name from elsewhere is percent-encoded."""
+    _, requests = talk([Answer({})], lambda client: client.get_experiment("a/../b?c"))
+    assert requests[0].path == "/v1/experiments/a%2F..%2Fb%3Fc"
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://host", "http://", ""])
+def test_a_url_that_is_none_is_refused_at_once(url: str) -> None:
+    """Rather than repeated until a deadline."""
+    with pytest.raises(ValueError, match="url must be like"):
+        Client(url)
+
+
+def test_calls_outside_the_context_say_what_to_do() -> None:
+    """The pool lives as long as the `async with` block."""
+    with pytest.raises(RuntimeError, match="async with"):
+        asyncio.run(Client("http://127.0.0.1:9").get_experiment("home"))
