@@ -3,6 +3,8 @@
 import ipaddress
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,6 +76,90 @@ def serve(
     from bandit.supervisor import Supervisor
 
     raise typer.Exit(Supervisor(settings).run())
+
+
+@app.command()
+def export(
+    experiment: Annotated[str, typer.Argument(help="The experiment's name.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A file instead of standard output.")] = None,
+    form: Annotated[str, typer.Option("--format", help="jsonl: one JSON object a line.")] = "jsonl",
+    redis_url: RedisUrl = None,
+    data_dir: DataDir = None,
+    store_binary: StoreBinary = None,
+) -> None:
+    """Write an experiment's log, an entry a row; beside a running server or on a stopped data directory."""
+    if form != "jsonl":
+        raise typer.BadParameter("expected jsonl", param_hint="--format")
+    with _told():
+        from bandit.commands import export_log
+
+        export_log(settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary), experiment, output)
+
+
+@app.command()
+def verify(
+    experiment: Annotated[str, typer.Argument(help="The experiment's name.")],
+    batch: Annotated[int, typer.Option(min=1, help="Entries folded at a time; the result is the same.")] = 8192,
+    redis_url: RedisUrl = None,
+    data_dir: DataDir = None,
+    store_binary: StoreBinary = None,
+) -> None:
+    """Fold an experiment's log and compare with its checkpoints, bit for bit; exit 0 if equal, else 1."""
+    with _told():
+        from bandit.commands import verify_log
+
+        settings = settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary)
+        raise typer.Exit(0 if verify_log(settings, experiment, batch) else 1)
+
+
+@app.command()
+def doctor(
+    rate: Annotated[float | None, typer.Option(min=0, help="Decisions a second to size for.")] = None,
+    redis_url: RedisUrl = None,
+    data_dir: DataDir = None,
+    store_binary: StoreBinary = None,
+) -> None:
+    """Say whether this installation and its store can be relied on; with --rate, what a rate needs."""
+    with _told():
+        from bandit import doctor as doctoring
+
+        settings = settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary)
+        found = list(doctoring.findings(settings))
+        for finding in found:
+            typer.echo(f"{finding.verdict:>4}  {finding.text}")
+        for line in doctoring.sizing(settings, rate) if rate is not None else ():
+            typer.echo(line)
+        raise typer.Exit(int(any(finding.verdict == "FAIL" for finding in found)))
+
+
+@app.command()
+def demo(
+    visitors: Annotated[int | None, typer.Option(min=1, help="How many visitors to send.  [default: all]")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    keep_serving: Annotated[bool, typer.Option("--keep-serving", help="Serve on at the end, until Ctrl-C.")] = False,
+    data_dir: Annotated[Path | None, typer.Option(help="Keep the data here.  [default: a temporary directory]")] = None,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the visitors' order.")] = 0,
+) -> None:
+    """Watch the server learn from 32,711 real visitors over real HTTP, in under a minute."""
+    from bandit.demo import run
+
+    raise typer.Exit(
+        run(visitors=visitors, workers=workers, keep_serving=keep_serving, data_dir=data_dir, port=port, seed=seed)
+    )
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What a command cannot do, in one line on stderr, and exit 1."""
+    from bandit.embedded import EmbeddedError
+    from bandit.errors import CorruptLog, Problem, StoreUnavailable, StoreUnsuitable
+
+    try:
+        yield
+    except (Problem, StoreUnavailable, StoreUnsuitable, EmbeddedError, CorruptLog) as error:
+        typer.echo(f"bandit-server: {error}", err=True)
+        raise typer.Exit(1) from error
 
 
 def settings_from(**options: Any) -> Settings:

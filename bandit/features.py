@@ -114,7 +114,7 @@ class Encoder:
     def decode(self, x: NDArray[np.int16]) -> dict[str, Any]:
         """The context of one feature vector, in the features' own order; another level comes back as None.
 
-        Numbers are given to the digits that the grid resolves, so encoding them again gives the same x.
+        Numbers are given to as few digits as are needed for the same x.
         """
         found: dict[str, Any] = {}
         for column, feature in self.linear:
@@ -130,7 +130,11 @@ class Encoder:
             return [Fault(at, "an object", json_type(context))]
         known = [feature.name for feature in self.features]
         unknown = [
-            Fault(at + pointer(name), "a feature of this experiment" + nearest(name, set(known) - set(context)), json_type(value))
+            Fault(
+                at + pointer(name),
+                "a feature of this experiment" + nearest(name, set(known) - set(context)),
+                json_type(value),
+            )
             for name, value in context.items()
             if name not in known
         ]
@@ -207,6 +211,9 @@ def _value_faults(feature: Feature, context: dict[str, Any], at: str) -> list[Fa
 
 
 def _number(feature: Number, grid: int) -> float:
+    """The shortest number that is encoded as this; one that was clipped comes back as where it was clipped."""
     shift, scale = feature.line()
-    digits = 1 - math.floor(math.log10(scale / ONE))
-    return round(shift + grid / ONE * scale, min(digits, 300))
+    exact = shift + grid / ONE * scale
+    fewest = -math.floor(math.log10(scale / ONE)) - 1
+    numbers = (round(exact, digits) for digits in range(fewest, fewest + 4))
+    return next((number for number in numbers if round((number - shift) / scale * ONE) == grid), exact)

@@ -107,6 +107,18 @@ class RedisStore:
         if form != STORE_FORMAT:
             raise StoreUnsuitable(f"the store has data of format {form!r}; this version reads {STORE_FORMAT!r}")
 
+    def info(self) -> dict[str, Any]:
+        """What the server tells of itself (INFO)."""
+        with _mapped():
+            return dict(self._sync.info())
+
+    def log_size(self, name: str) -> str:
+        """How many entries an experiment's log has, and their memory, for people."""
+        log = Keys.of(name).log
+        with _mapped():
+            entries, size = self._sync.xlen(log), self._sync.memory_usage(log, samples=0) or 0
+        return f"{entries} entries ({size / 1e6:.1f} MB)"
+
     def close(self) -> None:
         """Close the connections of threads."""
         self._sync.close()

@@ -56,7 +56,7 @@ class Service:
         self.grace_ms = round(settings.late_grace * 1000)
         self.follower = Follower(
             store,
-            secrets.token_hex(8).encode(),
+            f"{os.getpid()}.{secrets.token_hex(8)}".encode(),  # the process, for people who look at the lease
             lease_seconds=settings.lease_seconds,
             checkpoint_seconds=settings.checkpoint_seconds,
             grace_ms=self.grace_ms,

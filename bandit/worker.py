@@ -163,6 +163,7 @@ def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         log_level="debug" if settings.log_level == "debug" else "error",  # not a line for each client's bad request
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # the client address is not used, and reading it costs every request
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=math.ceil(settings.stop_timeout * DRAIN_SHARE),
         limit_concurrency=most + 1,  # reached only when every connection has a request under way

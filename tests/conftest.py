@@ -1,9 +1,92 @@
-"""Real stores for the tests: the embedded Valkey, and Debian's redis-server where it is installed."""
+"""Real stores for the tests: the Valkey of the wheel, and redis-server where it is installed (CI installs it)."""
 
 import shutil
+import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 
 from bandit.embedded import find_binary
+from bandit.memory_store import MemoryStore
+from bandit.redis_store import RedisStore
+from bandit.store import Store
+
+
+@contextmanager
+def running(binary: Path, directory: Path) -> Iterator[str]:
+    """A server of our own on a socket in `directory`, as the embedded store is configured: its URL."""
+    socket = directory / "s"
+    options = ["--port", "0", "--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]
+    command = [str(binary), *options, "--unixsocket", str(socket), "--dir", str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            _wait(f"unix://{socket}")
+            yield f"unix://{socket}"
+        finally:
+            process.kill()
+
+
+def _wait(url: str) -> None:
+    limit = time.monotonic() + 10
+    with redis.Redis.from_url(url) as client:
+        while True:
+            try:
+                client.ping()
+            except redis.ConnectionError:
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+
+@pytest.fixture(scope="session", params=["valkey", "redis"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a real server of each kind, empty at the start of the session."""
+    binary = find_binary() if request.param == "valkey" else shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not installed")
+    with (
+        tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as directory,
+        running(Path(binary), Path(directory)) as found,
+    ):
+        yield found
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[str]:
+    """The address of a real Valkey, for tests that need one real store and not each."""
+    with (
+        tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as directory,
+        running(find_binary(), Path(directory)) as found,
+    ):
+        yield found
+
+
+@pytest.fixture(scope="session", params=["memory", "valkey", "redis"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Every store there is; tests use experiments of their own names."""
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    binary = find_binary() if request.param == "valkey" else shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not installed")
+    with (
+        tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as directory,
+        running(Path(binary), Path(directory)) as found,
+    ):
+        made = RedisStore(found)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """An experiment's name that no other test has."""
+    return f"t{abs(hash((request.node.nodeid, time.monotonic_ns()))):x}"

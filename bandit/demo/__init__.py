@@ -114,8 +114,8 @@ def _keep(server: Server) -> None:
     Raises:
         ChildError: if the server ends by itself.
     """
-    print(f"Serving at {server.url}; Ctrl-C stops it.", flush=True)
     try:
+        print(f"Serving at {server.url}; Ctrl-C stops it.", flush=True)
         server.wait()
     except KeyboardInterrupt:
         print("stopping", flush=True)

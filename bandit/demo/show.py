@@ -92,9 +92,8 @@ def _lines(console: Console, tally: Tally, known: Baselines) -> Iterator[Callabl
 def scores(console: Console, log: Log, known: Baselines) -> None:
     """Print the mean rewards by the server's log."""
     if log.earlier:
-        console.print(
-            f"The log also holds {log.earlier:,} decisions made before: the server started with what they taught."
-        )
+        before = f"The log also holds {log.earlier:,} decisions made before: the server started with what they taught."
+        console.print(before, soft_wrap=True)
     console.print(f"From the server's own log ({len(log.visitors):,} decisions, {log.feedback:,} clicks):")
     last = min(LATE, len(log.visitors))
     console.print(table(rules(log.credited, log.visitors, known), last, "all"))

@@ -63,9 +63,17 @@ local function is_older_than_log(entry)
   return a < b or (a == b and seq_of(entry) < seq_of(oldest[1]))
 end
 
+-- Whether a record is of this generation and these kinds, as long as it says, and of this caller.
+local function fits(record, caller)
+  if #record < 66 then return false end
+  local _, flags, known, _, k, x_bytes, caller_bytes, gen = struct.unpack('<BBBBHHHI4', record)
+  local shown_at = 67 + x_bytes + caller_bytes + (math.floor(flags / 8) % 2) * 16
+  return known == m and gen == generation and k > 0 and #record > shown_at + k * 20
+         and string.sub(record, 67 + x_bytes, 66 + x_bytes + caller_bytes) == caller
+end
+
 local function decide(record, caller, user, window)
-  local _, _, known, _, _, _, _, gen = struct.unpack('<BBBBHHHI4', record)
-  if known ~= m or gen ~= generation then return {'j', 'record', 0, 0, '0-0', '', ''} end
+  if not fits(record, caller) then return {'j', 'record', 0, 0, '0-0', '', ''} end
   if caller ~= '' then
     local before = redis.call('GET', prefix .. ':i:' .. caller)
     local d = before and fetch(before)
@@ -88,8 +96,15 @@ local function state_of(d)
   local fields = {}
   local flat = redis.call('HGETALL', d.state)
   for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
-  if fields.g ~= ARGV[4] then fields = {} end
-  return fields
+  if fields.g == ARGV[4] then return fields end
+  if fields.g then redis.call('DEL', d.state) end
+  return {}
+end
+
+-- One field of it.
+local function noted(d, field)
+  local found = redis.call('HMGET', d.state, 'g', field)
+  return found[1] == ARGV[4] and found[2]
 end
 
 local function credits_of(d, fields, arm)
@@ -107,9 +122,10 @@ local function pack_credits(credit)
   return table.concat(parts)
 end
 
+-- Note fields of the state; it goes once the last moment of the grace period is over.
 local function keep(d, ...)
   redis.call('HSET', d.state, 'g', ARGV[4], ...)
-  redis.call('PEXPIREAT', d.state, d.deadline + grace)
+  redis.call('PEXPIREAT', d.state, d.deadline + grace + 1)
 end
 
 local function activate(d, fields)
@@ -165,8 +181,8 @@ local function credit(d, kind, value, event, arm)
                            #event, generation, tonumber(schema), ms_of(d.id), seq_of(d.id))
   redis.call('XADD', log, '*', 'f', head .. d.nonce .. struct.pack('<I4i4', arm, value) .. d.x .. d.caller .. event
              .. before .. after)
-  keep(d, 'n', count + 1, 'c:' .. arm, after, 'k:' .. arm .. ':' .. kind, '1')
-  if event ~= '' then redis.call('HSET', d.state, event_field(arm, kind, event), '1') end
+  keep(d, 'n', count + 1, 'c:' .. arm, after, 'k:' .. arm .. ':' .. kind, '1',
+       event ~= '' and event_field(arm, kind, event) or 'g', event ~= '' and '1' or ARGV[4])
   return answer('accepted', d, credited, clipped)
 end
 
@@ -187,33 +203,38 @@ local function find(entry, nonce, caller)
   return nil, answer('unknown')
 end
 
--- A user's decisions that feedback may go to, newest first: in the window, shown, and with this arm if one is named.
+-- A user's decisions of this generation, newest first; with an arm named, those that showed it.
 local function of_user(user, arm)
   local found = {}
   for _, entry in ipairs(redis.call('LRANGE', prefix .. ':u:' .. user, 0, -1)) do
     local d = fetch(entry)
-    if d and d.generation == generation and now() <= d.deadline and (arm < 0 or shown(d, arm))
-       and (not d.deferred or redis.call('HGET', d.state, 'a')) then found[#found + 1] = d end
+    if d and d.generation == generation and (arm < 0 or shown(d, arm)) then found[#found + 1] = d end
   end
   return found
 end
 
+-- Whether feedback by user may go to a decision: within its window, and shown.
+local function is_open(d) return now() <= d.deadline and (not d.deferred or noted(d, 'a')) end
+
+-- Whether a decision has been credited with this event.
+local function knows(d, kind, event, arm)
+  if arm < 0 and #d.arms > 1 then return false end
+  return noted(d, event_field(arm < 0 and d.arms[1] or arm, kind, event))
+end
+
+-- An event that one of the user's decisions knows is a repeat, even if a newer decision came since or the window passed.
 local function by_user(user, kind, value, event, own, arm)
-  local found = of_user(user, arm)
+  local found, repeats = {}, {'all'}
+  for _, d in ipairs(of_user(user, arm)) do
+    if own and knows(d, kind, event, arm) then repeats[#repeats + 1] = answer('duplicate', d) end
+    if is_open(d) then found[#found + 1] = d end
+  end
+  if #repeats > 1 then return attribution == '2' and repeats or repeats[2] end
   if #found == 0 then return answer('unknown') end
-  if attribution == '2' then
-    local answers = {'all'}
-    for _, d in ipairs(found) do answers[#answers + 1] = credit(d, kind, value, event, arm) end
-    return answers
-  end
-  if own then -- an event that one of the user's decisions knows is a repeat, even if a newer decision came since
-    for _, d in ipairs(found) do
-      if redis.call('HEXISTS', d.state, event_field(arm < 0 and d.arms[1] or arm, kind, event)) == 1 then
-        return answer('duplicate', d)
-      end
-    end
-  end
-  return credit(attribution == '0' and found[1] or found[#found], kind, value, event, arm)
+  if attribution ~= '2' then return credit(attribution == '0' and found[1] or found[#found], kind, value, event, arm) end
+  local answers = {'all'}
+  for _, d in ipairs(found) do answers[#answers + 1] = credit(d, kind, value, event, arm) end
+  return answers
 end
 
 local function activation(entry, nonce, caller)

@@ -1,0 +1,66 @@
+"""The commands beside `serve`: they work on a store that a server uses, or on a stopped data directory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from bandit import embedded
+from bandit.export import export
+from bandit.redis_store import RedisStore
+from bandit.settings import Settings
+from bandit.verify import verify
+
+
+@contextmanager
+def opened_store(settings: Settings, purpose: str = "command") -> Iterator[RedisStore]:
+    """The settings' store: the one at redis_url, a running server's, or one started for as long as this takes.
+
+    Raises:
+        StoreUnavailable, StoreUnsuitable, EmbeddedError: it cannot be used; each says why.
+    """
+    if settings.redis_url is not None:
+        yield from _checked(settings.redis_url)
+        return
+    given = {"binary": settings.store_binary, "durability": settings.durability, "purpose": purpose}
+    with embedded.opened(settings.data_dir, **given) as url:  # type: ignore[arg-type]
+        yield from _checked(url)
+
+
+def _checked(url: str) -> Iterator[RedisStore]:
+    store = RedisStore(url, timeout=30)  # nobody waits for these commands as a visitor does
+    try:
+        store.check()
+        yield store
+    finally:
+        store.close()
+
+
+def export_log(settings: Settings, experiment: str, output: Path | None) -> int:
+    """Write every entry of an experiment's log as JSON lines; returns how many."""
+    with opened_store(settings) as store:
+        if output is None:
+            return _write(store, experiment, sys.stdout.buffer)
+        with output.open("wb") as file:
+            return _write(store, experiment, file)
+
+
+def _write(store: RedisStore, experiment: str, file: BinaryIO) -> int:
+    encoder, count = msgspec.json.Encoder(), 0
+    for count, row in enumerate(export(store, experiment), 1):  # noqa: B007 - the count is the result
+        file.write(encoder.encode(row) + b"\n")
+    file.flush()
+    return count
+
+
+def verify_log(settings: Settings, experiment: str, batch: int) -> bool:
+    """Print the verification of an experiment as one line of JSON; whether checkpoints and log are equal."""
+    with opened_store(settings) as store:
+        result = verify(store, experiment, batch)
+    sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
+    return bool(result["equal"])

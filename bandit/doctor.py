@@ -1,0 +1,109 @@
+"""`bandit-server doctor`: whether this machine and this store can be relied on, and what a rate of decisions needs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from bandit import __version__
+from bandit.commands import opened_store
+from bandit.embedded import EmbeddedError, OccupiedError, find_binary
+from bandit.errors import StoreUnavailable, StoreUnsuitable
+from bandit.experiment import compile_config, seconds
+from bandit.redis_store import RedisStore
+from bandit.settings import Settings
+from bandit.sizing import Need, need
+
+Verdict = Literal["ok", "note", "FAIL"]
+
+
+class Finding(NamedTuple):
+    """One thing looked at."""
+
+    verdict: Verdict
+    text: str
+
+
+def findings(settings: Settings) -> Iterator[Finding]:
+    """What there is to say of the installation and of the store."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("ok", f"bandit-server {__version__}, Python {python}, numpy {np.__version__}")
+    yield _name_clash()
+    if settings.redis_url is None:
+        yield _binary(settings)
+        if not settings.data_dir.is_dir():
+            yield Finding("note", f"data directory {settings.data_dir} is not there yet; `serve` makes it")
+            return
+    try:
+        with opened_store(settings) as store:
+            yield from _of_store(store)
+    except (StoreUnavailable, StoreUnsuitable, EmbeddedError, OccupiedError) as error:
+        yield Finding("FAIL", str(error))
+
+
+def _name_clash() -> Finding:
+    """PyCQA's linter is called `bandit` too: installed beside us it overwrites our package."""
+    try:
+        importlib.metadata.distribution("bandit")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("ok", "PyCQA's linter `bandit`, which would overwrite this package, is not installed")
+    return Finding("FAIL", "PyCQA's linter `bandit` is installed here and overwrites this package: use another venv")
+
+
+def _binary(settings: Settings) -> Finding:
+    try:
+        return Finding("ok", f"store binary: {find_binary(settings.store_binary)}")
+    except EmbeddedError as error:
+        return Finding("FAIL", str(error))
+
+
+def _of_store(store: RedisStore) -> Iterator[Finding]:
+    info = store.info()
+    kind = "valkey" if "valkey_version" in info else "redis"
+    yield Finding("ok", f"store: {kind} {info[kind + '_version']}, noeviction, {info['used_memory_human']} in use")
+    if not info.get("aof_enabled"):
+        yield Finding("FAIL", "the store keeps no append-only file: a restart of it loses what was acknowledged")
+    if not info.get("maxmemory"):
+        yield Finding("note", "the store has no maxmemory: it grows until the machine's memory ends")
+    for name in store.names():
+        stored = store.config(name)
+        if stored is not None and not stored.config.deleted:
+            yield Finding(
+                "ok", f"experiment {name}: {store.log_size(name)} in its log, version {stored.config.version}"
+            )
+
+
+def sizing(settings: Settings, rate: float) -> Iterator[str]:
+    """What `rate` decisions a second need, for each experiment of the store, or for a usual one."""
+    experiments = []
+    if settings.redis_url is not None or settings.data_dir.is_dir():
+        with opened_store(settings) as store:
+            found = [store.config(name) for name in store.names()]
+            experiments = [compile_config(each.config) for each in found if each and not each.config.deleted]
+    for experiment in experiments:
+        arms, kinds, d = experiment.shape
+        window = seconds(experiment.document.reward_window)
+        title = f"{experiment.name} ({arms} arms, {d} columns, window {window / 86400:g} days)"
+        yield from _told(title, rate, need(rate, d=d, arms=arms, kinds=kinds, window=window, rewarded=0.1, named=True))
+    if not experiments:
+        usual = need(rate, d=32, arms=100, kinds=2, window=7 * 86400.0, rewarded=0.1, named=True)
+        yield from _told("a usual experiment (100 arms, 32 columns, window 7 days)", rate, usual)
+
+
+def _told(title: str, rate: float, n: Need) -> Iterator[str]:
+    yield f"{title} at {rate:g} decisions/s, a tenth of them rewarded:"
+    yield f"  {n.decision} bytes a decision, {n.feedback} bytes a feedback, {n.arm} bytes an arm"
+    yield f"  {_human(n.log)} of memory for the log (reward window and one day more), {_human(n.sums)} for sums"
+    yield f"  {_human(n.per_day)} a day into the append-only file, before the store rewrites it"
+
+
+def _human(size: float) -> str:
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

@@ -1,0 +1,104 @@
+"""The commands beside `serve`, run as their users run them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from harness import DOCUMENT, Server
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m bandit` with these arguments."""
+    command = [sys.executable, "-m", "bandit", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env=os.environ | environment, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a few decisions and a click."""
+    server = Server(tmp_path_factory.mktemp("commands") / "data", workers=1, BANDIT_CHECKPOINT_SECONDS="0.1")
+    with httpx.Client(base_url=server.url) as client:
+        client.put("/v1/experiments/home", json=DOCUMENT).raise_for_status()
+        for i in range(20):
+            body = {"context": {"age": 20 + i, "country": "us"}, "decision_id": f"d{i}", "user_id": "u"}
+            client.post("/v1/experiments/home/recommendations", json=body).raise_for_status()
+        event = {"decision_id": "d3", "event": "sale", "value": 12.5, "event_id": "order-1"}
+        client.post("/v1/experiments/home/feedback", json=event).raise_for_status()
+    yield server
+    if server.process.poll() is None:
+        server.stop()
+
+
+def test_export_writes_an_entry_a_row(served: Server, tmp_path: Path) -> None:
+    """Decisions and feedback come back with the client's ids, decoded contexts and credits; a file works too."""
+    done = run("export", "home", "--data-dir", str(served.data_dir))
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["type"] for row in rows] == ["experiment"] + ["decision"] * 20 + ["feedback"]
+    assert rows[4]["decision_id"] == "d3"
+    assert rows[4]["context"] == {"age": 23.0, "country": "us"}
+    assert sum(each["probability"] for each in rows[4]["eligible"]) == pytest.approx(1)
+    assert (rows[-1]["decision_id"], rows[-1]["credited"], rows[-1]["event_id"]) == ("d3", 12.5, "order-1")
+    file = tmp_path / "log.jsonl"
+    assert run("export", "home", "--data-dir", str(served.data_dir), "-o", str(file)).stdout == ""
+    assert file.read_text() == done.stdout
+
+
+def test_verify_prints_one_line_of_json(served: Server) -> None:
+    """Beside a running server: equal, with the counts, and exit 0."""
+    done = run("verify", "home", "--data-dir", str(served.data_dir))
+    assert done.returncode == 0
+    result = json.loads(done.stdout)
+    assert (result["equal"], result["decisions"], result["feedback"]) == (True, 20, 1)
+    assert result.keys() == {"equal", "folded", "decisions", "feedback", "position"}
+
+
+def test_the_commands_work_by_redis_url(served: Server) -> None:
+    """The same store by its address."""
+    socket = json.loads((served.data_dir / "valkey.json").read_text())["socket"]
+    done = run("verify", "home", "--redis-url", f"unix://{socket}")
+    assert json.loads(done.stdout)["equal"] is True
+
+
+def test_an_unknown_experiment_is_one_line_and_exit_1(served: Server) -> None:
+    """Nothing on stdout, the reason on stderr, no traceback."""
+    for command in ("export", "verify"):
+        done = run(command, "hoem", "--data-dir", str(served.data_dir))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "bandit-server: there is no experiment 'hoem'\n"
+
+
+def test_doctor_finds_a_sound_store_and_sizes_it(served: Server) -> None:
+    """Exit 0 with no FAIL, the experiment is named, and --rate tells bytes."""
+    done = run("doctor", "--rate", "100", "--data-dir", str(served.data_dir))
+    assert done.returncode == 0, done.stdout
+    assert "experiment home: 22 entries" in done.stdout
+    assert "bytes a decision" in done.stdout
+
+
+def test_doctor_without_a_data_directory_still_sizes(tmp_path: Path) -> None:
+    """Before the first start there is nothing to look at, and a usual experiment is sized."""
+    done = run("doctor", "--rate", "10", "--data-dir", str(tmp_path / "none"))
+    assert done.returncode == 0
+    assert "a usual experiment" in done.stdout
+
+
+def test_doctor_fails_on_a_store_that_does_not_answer() -> None:
+    """The verdict is FAIL and the exit code 1."""
+    done = run("doctor", "--redis-url", "redis://127.0.0.1:1/0")
+    assert done.returncode == 1
+    assert "FAIL" in done.stdout
+
+
+def test_the_commands_work_on_a_stopped_directory(served: Server) -> None:
+    """A store is started for as long as they take, and the last checkpoint holds everything."""
+    assert served.stop() == 0
+    result = json.loads(run("verify", "home", "--data-dir", str(served.data_dir)).stdout)
+    assert (result["equal"], result["decisions"]) == (True, 20)
+    assert len(run("export", "home", "--data-dir", str(served.data_dir)).stdout.splitlines()) == 22

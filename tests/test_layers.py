@@ -1,0 +1,98 @@
+"""Arrows point one way: a module imports only from floors below its own. A new arrow is a change to this file."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# From the ground up; modules of one floor do not import each other.
+FLOORS = (
+    {"bandit", "bandit.errors", "bandit.keys"},
+    {"bandit.sums"},
+    {"bandit.linear"},
+    {"bandit.scoring", "bandit.draw"},
+    {"bandit.policies", "bandit.features"},
+    {"bandit.experiment"},
+    {"bandit.engine", "bandit.log"},
+    {"bandit.fold", "bandit.store", "simulator", "simulator.datasets"},
+    {"bandit.memory_store", "bandit.redis_store", "bandit.checkpoint", "bandit.export", "bandit.sizing"},
+    {"bandit.replica", "bandit.trim", "bandit.verify", "bandit.requests"},
+    {"bandit.follower", "bandit.lane", "bandit.settings", "bandit.datadir", "bandit.client"},
+    {"bandit.service", "bandit.embedded"},
+    {"bandit.api", "bandit.api.problems", "bandit.api.body", "bandit.api.deadline", "bandit.commands"},
+    {"bandit.api.answers", "bandit.doctor", "bandit.workers"},
+    {"bandit.api.docs", "bandit.supervisor", "bandit.demo.child", "bandit.demo.results"},
+    {"bandit.api.native", "bandit.demo.show"},
+    {"bandit.api.app", "bandit.demo.drive"},
+    {"bandit.worker", "bandit.demo"},
+    {"bandit.__main__"},
+)
+PURE = {module for floor in FLOORS[:8] for module in floor} - {"bandit.store", "simulator", "simulator.datasets"}
+IMPURE = {"redis", "fastapi", "starlette", "uvicorn", "time", "random", "secrets", "os", "asyncio", "logging", "socket"}
+LEVEL = {module: level for level, floor in enumerate(FLOORS) for module in floor}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Every module of ours, with its file."""
+    for package in ("bandit", "simulator"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            yield name.removesuffix(".__init__"), path
+
+
+def imports(path: Path, *, lazy: bool) -> set[str]:
+    """The modules that a file imports: at its top, or with `lazy` inside its functions too."""
+    tree = ast.parse(path.read_text())
+    nodes = ast.walk(tree) if lazy else _top(tree.body)
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} & set(LEVEL)
+    return found
+
+
+def _top(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of a module's body, also under its conditions, but not those for the type checker only."""
+    for node in body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        for part in ("body", "orelse", "handlers"):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                yield from _top(getattr(node, part, []))
+
+
+def ours(names: set[str]) -> set[str]:
+    """Those of ours, without the packages that only hold others."""
+    return {name for name in names if name in LEVEL} - {"bandit", "bandit.api", "bandit.demo"}
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: str(value).split("/")[-1])
+def test_a_module_imports_only_from_floors_below(name: str, path: Path) -> None:
+    """Every import at a module's top points down; `__main__` alone reaches everything, lazily."""
+    assert name in LEVEL, f"{name} stands on no floor: give it one here"
+    wrong = {other for other in ours(imports(path, lazy=False)) if LEVEL[other] >= LEVEL[name]}
+    assert not wrong, f"{name} imports {sorted(wrong)}, which do not stand below it"
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_the_pure_floors_know_no_clock_no_chance_and_no_network(name: str) -> None:
+    """Below the stores nobody imports time, randomness, the environment or a network library."""
+    path = dict(modules())[name]
+    used = {other.partition(".")[0] for other in imports(path, lazy=True)}
+    assert not used & IMPURE
+
+
+def test_bandit_imports_the_simulator_only_lazily_in_the_demo() -> None:
+    """The server does not need the simulator."""
+    for name, path in modules():
+        if name.startswith("bandit"):
+            assert not {n for n in imports(path, lazy=False) if n.partition(".")[0] == "simulator"}, name
+            if not name.startswith("bandit.demo"):
+                assert not {n for n in imports(path, lazy=True) if n.partition(".")[0] == "simulator"}, name
