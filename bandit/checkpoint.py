@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bandit.errors import CorruptLog
 from bandit.experiment import Experiment
 from bandit.fold import Batch
 from bandit.log import START, Position
@@ -43,7 +44,13 @@ class Folded:
         return cls(Sums.zeros(*experiment.shape), np.zeros((experiment.shape[0], 2), np.int64), START)
 
     def ahead(self, batch: Batch) -> Mask:
-        """Which events of a batch the sums do not hold yet."""
+        """Which events of a batch the sums do not hold yet.
+
+        Raises:
+            CorruptLog: an event is of an arm that the experiment does not have.
+        """
+        if len(batch.events) and batch.events.arm.max() >= len(self.upto):
+            raise CorruptLog(f"the log has an event of arm {batch.events.arm.max()}; {len(self.upto)} are known")
         upto = self.upto[batch.events.arm]
         mask: Mask = (batch.at[:, 0] > upto[:, 0]) | ((batch.at[:, 0] == upto[:, 0]) & (batch.at[:, 1] > upto[:, 1]))
         return mask
@@ -92,7 +99,7 @@ class Checkpointer:
             self._elect(now)
         if self.token is None or self.replica.model is None:
             return
-        if self._todo is None and (last or self._is_due(now)):
+        if last or (self._todo is None and self._is_due(now)):
             self._todo, self._start = list(self.replica.dirty), self.replica.position
             self.replica.grown_bytes = 0
         while self._todo is not None:
@@ -116,7 +123,7 @@ class Checkpointer:
             self._todo, self._written = None, now
 
     def _fenced(self) -> None:
-        log.warning("%s: another server has taken over the checkpoints", self.replica.name)
+        log.warning("%s: another server has taken over the checkpoints, or the log lost its end", self.replica.name)
         self.token = self._todo = None
         self._seen = None, self._beaten
 
@@ -129,19 +136,24 @@ class Checkpointer:
         return self.replica.grown_bytes > len(self.replica.dirty) * row or now - self._written >= self.seconds
 
     def _slice(self, now: float) -> None:
-        """Write up to `SLICE` bytes of rows, at the position folded up to now; after the last, move the cursor."""
+        """Write up to `SLICE` bytes of rows, at the position folded up to now; after the last, move the cursor.
+
+        An arm leaves the pass only when its row is written: a store that fails meanwhile must not let the cursor pass
+        it. One that is no longer dirty was loaded anew, or is of an older generation.
+        """
         if self.token is None or self._todo is None:
             return
+        todo = [arm for arm in self._todo if arm in self.replica.dirty]
         rows, size = [], 0
-        while self._todo and size < SLICE:
-            row = self.replica.row(self._todo.pop())
+        while todo and size < SLICE:
+            row = self.replica.row(todo.pop())
             rows.append(row)
             size += len(row.sums)
-        done = not self._todo
+        done = not todo
         if not self.store.write_rows(self.replica.name, "sums", self.token, rows, self._start if done else None):
             self._fenced()
             return
         for row in rows:
             self.replica.dirty.pop(row.arm, None)
-        if done:
-            self._todo, self._written = None, now
+        self._todo = None if done else todo
+        self._written = now if done else self._written

@@ -27,9 +27,8 @@ class Choice(NamedTuple):
 def draw(probabilities: Matrix, u: Vector) -> Int:
     """The arm that each u in [0, 1) picks, shape (N,): a is picked with probability p_a, and never where p_a is 0."""
     cumulated = np.cumsum(probabilities, axis=1)
-    beyond = cumulated > (u * cumulated[:, -1])[:, None]
-    last = probabilities.shape[1] - 1 - np.argmax(probabilities[:, ::-1] > 0, axis=1)
-    result: Int = np.where(beyond[:, -1], np.argmax(beyond, axis=1), last)
+    # u < 1, so u times the total is less than the total: some arm is always beyond it
+    result: Int = np.argmax(cumulated > (u * cumulated[:, -1])[:, None], axis=1)
     return result
 
 
@@ -64,10 +63,16 @@ def draw_list(score: Vector, eligible: Int, k: int, explore: float, u: float, th
 
 
 def tied_groups(score: Vector, k: int, threshold: Threshold) -> Iterator[Int]:
-    """The arms of the first k places, best first, in groups that tie with the best of their group."""
+    """The arms of the first k places, best first, in groups that tie with the best of their group.
+
+    Raises:
+        ValueError: fewer than k arms have a score.
+    """
     left, places = score.copy(), 0
     while places < k:
         group = np.flatnonzero((left >= threshold(left.max())) & (left > -np.inf))
+        if not len(group):
+            raise ValueError(f"a list of {k} needs so many arms; {places} have a score")
         left[group] = -np.inf
         places += len(group)
         yield group

@@ -58,11 +58,13 @@ class Model:
 
     def adopt(self, experiment: Experiment) -> None:
         """Take a later version of the same generation: new arms, kinds, weights or settings, at once and live."""
-        K, m, _ = experiment.shape
+        K, m, d = experiment.shape
         refactor = experiment.ridge.lam != self.experiment.ridge.lam
         with self.lock, self.learning:
             self.experiment, self.scorer.ridge = experiment, experiment.ridge
-            if (K, m) != self.sums.shape[:2]:
+            if m < self.sums.shape[1]:  # a kind may go only while nothing has been learned
+                self.sums, self.scorer = Sums.zeros(K, m, d), Scorer(K, m, d, experiment.ridge)
+            elif (K, m) != self.sums.shape[:2]:
                 self.sums = self.sums.grown(K, m)
                 self.scorer.grow(K, m)
             self.scorer.derived = self.scorer.derive()

@@ -4,6 +4,7 @@ A problem knows no HTTP status; one table in `bandit.api.problems` maps codes to
 """
 
 import difflib
+import math
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
@@ -13,6 +14,8 @@ class Code(StrEnum):
     """Every way a request can be refused."""
 
     MALFORMED = "malformed"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     EXPERIMENT_NOT_FOUND = "experiment_not_found"
@@ -32,6 +35,7 @@ class Code(StrEnum):
     TOO_MANY_EVENTS = "too_many_events"
     UNKNOWN_ARM = "unknown_arm"
     NOT_ENOUGH_ARMS = "not_enough_arms"
+    RATE_LIMITED = "rate_limited"
     STORE_UNAVAILABLE = "store_unavailable"
     OVERLOADED = "overloaded"
     NOT_READY = "not_ready"
@@ -67,10 +71,26 @@ class CorruptLog(Exception):  # noqa: N818
     """A log entry or checkpoint that this version cannot read; folding on would make wrong sums."""
 
 
+NAME_MAX = 256  # characters: nothing longer is a name mistyped
+COMPARED = 500  # names: comparing with each of 10,000 takes 0.2 s, and everybody would wait
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'NAME'?"` with the known name most like `name`, or the empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1)
+    if len(name) > NAME_MAX:
+        return ""
+    names = list(known)
+    close = difflib.get_close_matches(name, names if len(names) <= COMPARED else _alike(name, names), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _alike(name: str, names: list[str]) -> list[str]:
+    """Some of very many names: those that begin or end as `name` does, for as much of it as any of them shares."""
+    for share in (0.9, 0.7, 0.5, 0.3):
+        size = math.ceil(len(name) * share)
+        if found := [each for each in names if each.startswith(name[:size]) or each.endswith(name[-size:])]:
+            return found[:COMPARED]
+    return []
 
 
 def json_type(value: object) -> str:

@@ -11,22 +11,21 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
 from bandit.errors import Code, Fault, Problem, nearest, pointer
-from bandit.features import Encoder, Feature, Name, compile_encoder
+from bandit.features import D_MAX, SMALLEST, Encoder, Feature, Name, Real, compile_encoder
 from bandit.linear import Ridge
 from bandit.policies import LinUCB, Policy
 from bandit.scoring import Mask
 from bandit.sums import CREDIT_MAX
 
-T = TypeVar("T")
-ExperimentName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-Duration = Annotated[float, Meta(gt=0)] | Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?[smhd]$")]
+ExperimentName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$(?!\n)")]
+Duration = Annotated[float, Meta(gt=0)] | Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?[smhd]$(?!\n)")]
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 WINDOW_MAX = 366 * 86400.0
 PAYLOAD_MAX = 16 * 1024
@@ -37,19 +36,24 @@ KINDS_MAX = 16
 class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One kind of reward."""
 
-    weight: float = 1.0
-    default: float = 0.0
+    weight: Real = 1.0
+    default: Real = 0.0
     aggregation: Literal["sum", "first", "last"] = "sum"
-    range: tuple[float, float] = (0.0, 1.0)
+    range: tuple[Real, Real] = (0.0, 1.0)
     over_range: Literal["refuse", "clip"] = "refuse"
     unit: Annotated[float, Meta(gt=0)] | None = None
+
+    @property
+    def reach(self) -> float:
+        """The range's larger end."""
+        return max(abs(end) for end in self.range)
 
     @property
     def step(self) -> float:
         """The reward of one unit of credit: `unit`, or a millionth of the range's larger end, as a power of ten."""
         if self.unit is not None:
             return self.unit
-        return float(f"1e{math.floor(math.log10(max(abs(end) for end in self.range))) - 6}")
+        return float(f"1e{math.floor(math.log10(max(self.reach, SMALLEST))) - 6}")
 
     def credit(self, value: float) -> int:
         """A reward as a whole number of units; far out of every range it stops at 2^26."""
@@ -79,7 +83,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
 
     rewards: Annotated[dict[Name, Kind], Meta(min_length=1, max_length=KINDS_MAX)]
     arms: Annotated[tuple[Name | ArmSpec, ...], Meta(max_length=ARMS_MAX)]
-    features: tuple[Feature, ...] = ()
+    features: Annotated[tuple[Feature, ...], Meta(max_length=D_MAX)] = ()
     status: Literal["active", "paused"] = "active"
     fallback_arm: Name | None = None
     policy: Policy = msgspec.field(default_factory=LinUCB)
@@ -211,8 +215,12 @@ def _reward_faults(document: Document) -> Iterable[Fault]:
         at = ("rewards", name)
         if not low < high:
             yield Fault(pointer(*at, "range"), "[low, high] with low < high", "low >= high")
-        elif max(abs(low), abs(high)) / kind.step > CREDIT_MAX:
+        elif kind.reach < SMALLEST:
+            yield Fault(pointer(*at, "range"), f"an end at least {SMALLEST} from 0", "a smaller range")
+        elif kind.reach / kind.step > CREDIT_MAX:
             yield Fault(pointer(*at, "unit"), f"at most {CREDIT_MAX} units from 0 to either end of the range", "more")
+        elif kind.step > kind.reach:
+            yield Fault(pointer(*at, "unit"), "a unit within the range", "a larger one")
         elif not low <= kind.default <= high:
             yield Fault(pointer(*at, "default"), "a number within the range", "a number outside")
 
@@ -285,6 +293,8 @@ _VALUES = (
     "active",
     "paused",
     "auto",
+    "on_decision",
+    "explicit",
     "last",
     "first",
     "all",
@@ -301,32 +311,27 @@ def parse_document(data: bytes) -> Document:
         Problem: `malformed` (not JSON) or `invalid_experiment`.
     """
     try:
-        return parse(data, Document, Code.INVALID_EXPERIMENT)
-    except Problem as problem:
-        _name_kind(data, problem)
-        raise
-
-
-def _name_kind(data: bytes, problem: Problem) -> None:
-    """msgspec does not tell in which reward kind a fault is: look, and raise the problem that does."""
-    if not any(fault.pointer.startswith("/rewards/*") for fault in problem.faults):
-        return
-    for name, kind in msgspec.json.decode(data)["rewards"].items():
-        try:
-            msgspec.convert(kind, Kind)
-        except msgspec.ValidationError as error:
-            raise typed_problem(error, Code.INVALID_EXPERIMENT, prefix=pointer("rewards", name)) from None
-
-
-def parse(data: bytes | msgspec.Raw, kind: type[T], code: Code) -> T:
-    """`data` as a value of type `kind`; a fault is a problem with this code, naming the path and the nearest name."""
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError as error:
-        known = [f.encode_name for f in msgspec.structs.fields(kind)]
-        raise typed_problem(error, code, known=() if kind is Document else known) from None
+        return msgspec.json.decode(data, type=Document)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from None
+        raise _refused(data, error) from None
+
+
+def _refused(data: bytes, error: Exception) -> Problem:
+    """Why this is no document; in which reward kind a fault is, msgspec does not tell: look."""
+    try:
+        whole = msgspec.json.decode(data)  # what stands after the first fault, or is a number that is none
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as worse:
+        return malformed(worse)
+    if not isinstance(error, msgspec.ValidationError):
+        return malformed(error)
+    problem = typed_problem(error, Code.INVALID_EXPERIMENT)
+    if problem.faults[0].pointer.startswith("/rewards/*") and isinstance(kinds := whole["rewards"], dict):
+        for name, kind in kinds.items():
+            try:
+                msgspec.convert(kind, Kind)
+            except msgspec.ValidationError as found:
+                return typed_problem(found, Code.INVALID_EXPERIMENT, prefix=pointer("rewards", name))
+    return problem
 
 
 def malformed(error: Exception) -> Problem:
@@ -354,7 +359,9 @@ def typed_problem(
     expected, _, got = message.partition(", got ")
     if unknown := re.match(r"Object contains unknown field `(.*)`$", message, re.DOTALL):
         at, got = at + pointer(unknown[1]), "an unknown field"
-        expected = "a field that is known" + nearest(unknown[1], known or _FIELDS)
+        expected = "a field that is known" + nearest(unknown[1], {*(known or _FIELDS)} - {unknown[1]})
+    elif missing := re.match(r"Object missing required field `(.*)`$", message, re.DOTALL):
+        at, expected, got = at + pointer(missing[1]), "a value", "nothing"
     elif wrong := re.match(r"Invalid (?:enum )?value '(.*)'$", message, re.DOTALL):
         expected, got = "one of the values of this field" + nearest(wrong[1], _VALUES), "another value"
     expected = _json_words(re.sub(r"^Expected ", "", expected))

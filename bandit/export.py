@@ -37,14 +37,16 @@ def export(store: Store, name: str) -> Iterator[dict[str, Any]]:
     stored = store.config(name)
     if stored is None or stored.config.deleted:
         raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {name!r}")
-    rows = _Rows()
-    if base := store.base_config(name):
+    rows, end = _Rows(), store.end(name)
+    entries = store.read(name, START, READ)
+    if base := store.base_config(name):  # read after the entries: a trim in between adds to what it knows
         rows.take_config(base)
-    position, end = START, store.end(name)
-    while position < end and (entries := store.read(name, position, READ)):
+    while entries:
         for entry in entries:
+            if entry.position > end:
+                return
             yield rows.row(entry)
-        position = entries[-1].position
+        entries = store.read(name, entries[-1].position, READ)
 
 
 class _Rows:

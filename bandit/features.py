@@ -26,39 +26,40 @@ from bandit.sums import ONE, X_MAX
 X_MIN = -X_MAX - 1
 D_MAX = 1024  # columns: an arm's scoring data grow with their square
 
-Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
+# `$` alone would let a newline at the end pass; a feature's name becomes a field of a struct, which takes no " and no \
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)")]
+FeatureName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r'^[^\x00-\x1f\x7f-\x9f"\\]*$(?!\n)')]
+SMALLEST = 1e-50
+Real = Annotated[float, Meta(ge=-1e50, le=1e50)]  # its products and their squares neither overflow nor vanish
 
 
 class Number(msgspec.Struct, tag="number", frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A number: give mean and scale, or min and max."""
 
-    name: Name
-    mean: float | None = None
-    scale: float | None = None
-    min: float | None = None
-    max: float | None = None
+    name: FeatureName
+    mean: Real | None = None
+    scale: Annotated[float, Meta(ge=SMALLEST, le=1e50)] | None = None
+    min: Real | None = None
+    max: Real | None = None
 
     def line(self) -> tuple[float, float]:
         """(shift, scale): the column is (v - shift) / scale."""
         if self.min is not None and self.max is not None:
             return self.min / 2 + self.max / 2, self.max / 2 - self.min / 2
-        return self.mean or 0.0, self.scale or 1.0
+        return self.mean or 0.0, 1.0 if self.scale is None else self.scale
 
     def fault(self) -> str | None:
         """What is wrong with the parameters."""
         pairs = {(self.mean is None, self.scale is None), (self.min is None, self.max is None)}
         if pairs != {(True, True), (False, False)}:
             return "mean and scale, or min and max"
-        shift, scale = self.line()
-        if not (scale > 0 and math.isfinite(scale) and math.isfinite(shift)):
-            return "scale > 0" if self.min is None else "min < max"
-        return None
+        return "min < max" if self.line()[1] < SMALLEST else None
 
 
 class Boolean(msgspec.Struct, tag="boolean", frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """True or false."""
 
-    name: Name
+    name: FeatureName
 
     def fault(self) -> str | None:
         """Nothing can be wrong with it."""
@@ -68,7 +69,7 @@ class Boolean(msgspec.Struct, tag="boolean", frozen=True, forbid_unknown_fields=
 class Category(msgspec.Struct, tag="category", frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One of the levels; with `other`, any other string is one more level."""
 
-    name: Name
+    name: FeatureName
     levels: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], Meta(min_length=1, max_length=D_MAX)]
     other: bool = True
 

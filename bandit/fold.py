@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -48,7 +49,10 @@ def read_events(entries: Iterable[Entry], generation: int, defaults: Sequence[in
     """
     reader = _Reader(generation, tuple(defaults), m)
     for entry in entries:
-        reader.take(entry)
+        try:
+            reader.take(entry)
+        except (struct.error, UnicodeDecodeError) as error:
+            raise CorruptLog(f"log entry {entry.position.text().decode()} cannot be read: {error}") from error
     arrays = np.array(reader.rows, np.int64).reshape(-1, 4 + 2 * m)
     x = unpack_x(reader.x, d)
     events = Events(arrays[:, 0], x, arrays[:, 1], arrays[:, 4 : 4 + m], arrays[:, 4 + m :])
@@ -88,6 +92,8 @@ class _Reader:
             return
         x = record[DECISION.size : DECISION.size + x_bytes], flags
         at = DECISION.size + x_bytes + caller_bytes + (16 if flags & USER else 0)
+        if len(record) <= at + SHOWN.size * k:
+            raise CorruptLog(f"log entry {entry.position.text().decode()} is cut short")
         for place in range(k):
             arm = int.from_bytes(record[at + SHOWN.size * place : at + SHOWN.size * place + 4], "little")
             self._add(arm, 1, entry.position, self.zeros, self.start[m], x)

@@ -7,9 +7,12 @@ batches of few. Refreshing takes at most a quarter of the time, so that decision
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TypeVar
 
 from bandit.checkpoint import Checkpointer
 from bandit.errors import CorruptLog, Problem, StoreUnavailable
@@ -18,12 +21,14 @@ from bandit.store import Store
 from bandit.trim import trim
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 PACE = 0.01  # seconds between two reads while the log grows
 IDLE_PACE = 0.03  # while it does not: what an event waits at most before it is seen
 HOUSEKEEPING = 1.0  # seconds between two looks for new experiments
 CHECK = 5.0  # seconds between two comparisons of an arm with its checkpoint
 TRIM = 30.0  # seconds between two trims
+UNREADABLE = CorruptLog, OverflowError, Problem, struct.error, ValueError, IndexError  # of one experiment's data
 AHEAD_MS = 60_000  # a log this far ahead of the clock is an alarm: windows are judged by it
 
 
@@ -82,34 +87,41 @@ class Follower(threading.Thread):
     def _round(self) -> None:
         start = time.monotonic()
         if self.store.reconnected() or self.suspicious:
-            self.store.check()
-            self.suspicious = False
-            for replica in self._living():
-                replica.check_position()
+            self._check_positions()
         while self._wanted:
             self._take_up(self._wanted.pop())
         if self._is_due("housekeeping", HOUSEKEEPING):
             self._housekeep()
-        grown = sum(self._step(replica) for replica in self._living())
-        self.ready.set()
+        grown = sum(self._sound(replica, replica.step) or 0 for replica in self._living())
         refreshing = time.monotonic()
         for replica in self._living():
-            replica.refresh()
+            self._sound(replica, replica.refresh)
         spent = time.monotonic() - refreshing
-        for name, checkpointer in list(self.checkpointers.items()):
-            if self.replicas[name].failed is None:
-                checkpointer.step(time.monotonic())
+        for replica in self._living():
+            self.checkpointers[replica.name].step(time.monotonic())
         pace = PACE if grown or any(r.model and r.model.pending for r in self._living()) else IDLE_PACE
         self.woken.wait(max(3 * spent, pace - (time.monotonic() - start), 0.001))
         self.woken.clear()
 
-    def _step(self, replica: Replica) -> int:
+    def _check_positions(self) -> None:
+        """Check the store and where every replica stands; to be done again if the store fails meanwhile."""
+        self.suspicious = False
         try:
-            return replica.step()
-        except (CorruptLog, OverflowError, Problem) as error:
+            self.store.check()
+            for replica in self._living():
+                self._sound(replica, replica.check_position)
+        except StoreUnavailable:
+            self.suspicious = True
+            raise
+
+    def _sound(self, replica: Replica, work: Callable[[], T]) -> T | None:
+        """Do a piece of one experiment's work; where its data cannot be read it fails alone."""
+        try:
+            return work()
+        except UNREADABLE as error:
             log.exception("%s: its log cannot be folded; the experiment is not served here", replica.name)
             replica.failed, replica.model = error, None
-            return 0
+            return None
 
     def _living(self) -> Iterable[Replica]:
         return [replica for replica in self.replicas.values() if replica.failed is None]
@@ -118,6 +130,7 @@ class Follower(threading.Thread):
         """Take up new experiments, and now and then compare, trim and look at the clock."""
         for name in self.store.names():
             self._take_up(name)
+        self.ready.set()
         now_ms = self.store.now_ms()
         for replica in self._living():
             if replica.position.ms > now_ms + AHEAD_MS:
@@ -127,7 +140,7 @@ class Follower(threading.Thread):
             self._checked += 1
             for replica in self._living():
                 if arms := replica.shape[0]:
-                    replica.check_row(self._checked % arms)
+                    self._sound(replica, partial(replica.check_row, self._checked % arms))
         if self._is_due("trim", TRIM):
             self._trim()
 
@@ -139,7 +152,7 @@ class Follower(threading.Thread):
         try:
             replica.load()
             replica.catch_up()
-        except (CorruptLog, OverflowError, Problem) as error:
+        except UNREADABLE as error:
             log.exception("%s: it cannot be loaded; the experiment is not served here", name)
             replica.failed, replica.model = error, None
         self.checkpointers[name] = Checkpointer(
@@ -148,21 +161,25 @@ class Follower(threading.Thread):
         self.replicas[name] = replica
 
     def _trim(self) -> None:
-        for name, checkpointer in self.checkpointers.items():
-            model = self.replicas[name].model
-            if checkpointer.token is not None and model is not None:
-                gone = trim(self.store, name, checkpointer.token, model.experiment, self.grace_ms)
-                if gone:
-                    log.info("%s: %d entries trimmed", name, gone)
-                    self._due["trim"] = 0.0  # there may be more
+        """Trim what is ours to trim, once folded past the checkpoints: then no config in the log is news to us."""
+        for replica in self._living():
+            token, model = self.checkpointers[replica.name].token, replica.model
+            if token is None or model is None or replica.position < self.store.cursor(replica.name, "sums"):
+                continue
+            try:
+                gone = trim(self.store, replica.name, token, model.experiment, self.grace_ms)
+            except UNREADABLE:
+                log.exception("%s: its log cannot be read at the start, so it is not trimmed", replica.name)
+                continue
+            if gone:
+                log.info("%s: %d entries trimmed", replica.name, gone)
+                self._due["trim"] = 0.0  # there may be more
 
     def _last(self) -> None:
-        for name, checkpointer in self.checkpointers.items():
-            replica = self.replicas[name]
+        for replica in self._living():
+            self._sound(replica, replica.fold_to_end)
             if replica.failed is None:
-                while replica.step():
-                    pass
-                checkpointer.step(time.monotonic(), last=True)
+                self.checkpointers[replica.name].step(time.monotonic(), last=True)
 
     def _is_due(self, what: str, seconds: float) -> bool:
         now = time.monotonic()

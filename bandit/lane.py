@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bandit.draw import Choice
-from bandit.engine import Decided, Model, Outdated, Shown
+from bandit.engine import Decided, Model, Outdated
 from bandit.errors import Code, Problem, StoreUnavailable
 from bandit.experiment import Experiment
 from bandit.log import DEFERRED, FORMAT, USER, Head, Position, pack_decision, pack_probabilities, pack_x
@@ -33,6 +33,7 @@ from bandit.store import (
     Reply,
     Result,
     Reward,
+    Rules,
     Stale,
     Store,
     rules_of,
@@ -45,6 +46,7 @@ WAITING = 2048  # requests waiting; more are refused: a short queue answers soon
 PATIENCE = 4.0  # seconds a request waits for the store
 IDLE = 86_400.0  # a producer that was silent for a day takes a new name: its last number may be forgotten
 REREADS = 5
+UNAVAILABLE = "the store does not answer or cannot write now"
 
 Ask = Recommendation | Reward | Activate
 Reader = Callable[[Experiment], Ask]
@@ -62,6 +64,14 @@ class Call:
     reads: int = 0
 
 
+class Scores(NamedTuple):
+    """What is told of the arms of one decision, in order."""
+
+    score: list[float]
+    means: list[list[float]]  # of each kind
+    width: list[float]
+
+
 class Told(NamedTuple):
     """A new decision, and what is told with it."""
 
@@ -70,7 +80,7 @@ class Told(NamedTuple):
     choice: Choice
     nonce: bytes
     caller: bytes
-    shown: Shown
+    scores: Scores
     model_position: Position
 
 
@@ -116,6 +126,7 @@ class Lane:
         self.entropy, self.on_gap = entropy, on_gap
         self._waiting: list[Call] = []
         self._runner: asyncio.Task[None] | None = None
+        self._rules: tuple[Experiment, Rules] | None = None  # of the version last appended for
         self._renew()
 
     def _renew(self) -> None:
@@ -128,9 +139,9 @@ class Lane:
         Raises:
             Problem: the request is at fault, or too many wait.
         """
-        ask = read(experiment)
-        if len(self._waiting) >= WAITING:
+        if len(self._waiting) >= WAITING:  # first: a refusal must cost less than a service
             raise Problem(Code.OVERLOADED, f"{WAITING} requests are waiting already; try again in a second")
+        ask = read(experiment)
         loop = asyncio.get_running_loop()
         call = Call(read, ask, experiment, loop.create_future(), time.monotonic())
         self._waiting.append(call)
@@ -146,6 +157,8 @@ class Lane:
     async def _run(self) -> None:
         while self._waiting:
             calls, self._waiting = self._waiting[:TICK], self._waiting[TICK:]
+            if not (calls := [call for call in calls if _awaited(call)]):
+                continue
             try:
                 await self._tick(calls)
             except Exception as error:  # whatever it is, those who wait must hear of it
@@ -183,8 +196,8 @@ class Lane:
             return True
         try:
             call.ask, call.experiment = call.read(experiment), experiment
-        except Problem as problem:
-            _fail(call, problem)
+        except Exception as error:  # whatever it is, it is this call's own
+            _fail(call, error)
             return False
         return True
 
@@ -220,7 +233,9 @@ class Lane:
         """
         if time.monotonic() - self._used > IDLE:
             self._renew()
-        batch = Batch(self._producer, self._sequence, rules_of(experiment, self.grace_ms), items)
+        if self._rules is None or self._rules[0] is not experiment:
+            self._rules = experiment, rules_of(experiment, self.grace_ms)
+        batch = Batch(self._producer, self._sequence, self._rules[1], items)
         pause = 0.05
         while True:
             try:
@@ -228,9 +243,12 @@ class Lane:
             except StoreUnavailable as error:
                 if time.monotonic() - since + pause > PATIENCE:
                     self._renew()
-                    raise Problem(Code.STORE_UNAVAILABLE, "the store does not answer or cannot write now") from error
+                    raise Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE) from error
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 1.0)
+            except Exception:
+                self._renew()  # a part of it may be written: this number is spent
+                raise
             else:
                 break
         self._used = time.monotonic()
@@ -266,24 +284,29 @@ class Lane:
     def _answer(
         self, calls: list[Call], reply: list[Result], experiment: Experiment, made: _Made | None, scored: Position
     ) -> None:
-        i = place = 0
+        decisions = _decisions(made) if made else iter(())
         for call, result in zip(calls, reply, strict=True):
             answer: Any = result
-            if isinstance(call.ask, Reward) and not isinstance(result, Logged):
-                answer = Credited(experiment, call.ask.kind, result)
-            if made is not None and isinstance(call.ask, Recommendation):
-                choice, head = made.decided.choices[i], made.heads[i]
-                end = place + len(choice.arms)
-                if isinstance(result, Logged):
-                    shown = Shown(*(part[place:end] for part in made.decided.shown))
-                    answer = (
-                        Replayed(result.position, experiment, result.record, head.digest)
-                        if result.record
-                        else Told(result.position, experiment, choice, head.nonce, call.ask.caller, shown, scored)
-                    )
-                i, place = i + 1, end
+            if isinstance(call.ask, Reward):
+                answer = Credited(experiment, call.ask.kind, result)  # type: ignore[arg-type] # feedback is judged
+            elif isinstance(call.ask, Recommendation):
+                choice, head, scores = next(decisions)
+                if isinstance(result, Logged) and result.record:
+                    answer = Replayed(result.position, experiment, result.record, head.digest)
+                elif isinstance(result, Logged):
+                    answer = Told(result.position, experiment, choice, head.nonce, call.ask.caller, scores, scored)
             if not call.answer.done():
                 call.answer.set_result(answer)
+
+
+def _decisions(made: _Made) -> Iterator[tuple[Choice, Head, Scores]]:
+    """Each decision with what is told of its arms; numbers leave their arrays once a tick, not once a decision."""
+    score, means, width = (part.tolist() for part in made.decided.shown)
+    place = 0
+    for choice, head in zip(made.decided.choices, made.heads, strict=True):
+        end = place + len(choice.arms)
+        yield choice, head, Scores(score[place:end], means[place:end], width[place:end])
+        place = end
 
 
 def _head(
@@ -313,6 +336,13 @@ def _paused(call: Call) -> bool:
     if paused and not call.answer.done():
         call.answer.set_result(Paused(call.experiment))
     return paused
+
+
+def _awaited(call: Call) -> bool:
+    """Whether somebody still waits; who has waited for too long, behind others, is told so."""
+    if time.monotonic() - call.since > PATIENCE:
+        _fail(call, Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE))
+    return not call.answer.done()
 
 
 def _fail(call: Call, error: Exception) -> None:

@@ -232,15 +232,15 @@ def pack_probabilities(probabilities: Vector, eligible: Mask) -> bytes:
     return b"\x00" + packed + p.astype("<f8").tobytes()
 
 
-def unpack_probabilities(data: bytes, at: int) -> tuple[Int, Vector]:
-    """(eligible arms, their probabilities) that `pack_probabilities` packed at `at`."""
+def unpack_probabilities(data: bytes, at: int) -> tuple[Int, Vector, int]:
+    """(eligible arms, their probabilities) that `pack_probabilities` packed at `at`, and where they end."""
     two = data[at]
     members, end = unpack_set(data, at + 1)
     if not two:
-        return members, np.frombuffer(data, "<f8", len(members), end).astype(np.float64)
+        return members, np.frombuffer(data, "<f8", len(members), end).astype(np.float64), end + 8 * len(members)
     low, high = struct.unpack_from("<dd", data, end)
-    top, _ = unpack_set(data, end + 16)
-    return members, np.where(np.isin(members, top), high, low)
+    top, end = unpack_set(data, end + 16)
+    return members, np.where(np.isin(members, top), high, low), end
 
 
 def pack_decision(
@@ -260,14 +260,23 @@ def decision_head(record: bytes) -> Head:
 
 
 def unpack_decision(record: bytes) -> Decision:
-    """A decision record, read whole."""
+    """A decision record, read whole.
+
+    Raises:
+        CorruptLog: it has another format or length.
+    """
     head = decision_head(record)
     x_end = DECISION.size + head.x_bytes
     caller_end = x_end + head.caller_bytes
     user_end = caller_end + (16 if head.flags & USER else 0)
-    end = user_end + SHOWN.size * head.k
-    arms, propensities, marginals = zip(*SHOWN.iter_unpack(record[user_end:end]), strict=True)
-    eligible, probabilities = unpack_probabilities(record, end)
+    places_end = user_end + SHOWN.size * head.k
+    try:
+        eligible, probabilities, end = unpack_probabilities(record, places_end)
+    except (IndexError, ValueError, struct.error):
+        raise _misfit(record) from None
+    if len(record) != end:
+        raise _misfit(record)
+    arms, propensities, marginals = zip(*SHOWN.iter_unpack(record[user_end:places_end]), strict=True)
     x, caller = record[DECISION.size : x_end], record[x_end:caller_end].decode()
     user = record[caller_end:user_end]
     return Decision(head, x, caller, user, arms, propensities, marginals, eligible, probabilities)
@@ -289,6 +298,8 @@ def unpack_feedback(record: bytes) -> Feedback:
     x_end = FEEDBACK.size + x_bytes
     caller_end = x_end + caller_bytes
     end = caller_end + event_bytes
+    if len(record) != end + 8 * m:
+        raise _misfit(record)
     credits_ = struct.unpack_from(f"<{2 * m}i", record, end)
     caller, event = record[x_end:caller_end].decode(), record[caller_end:end].decode()
     decision, x = Position(ms, seq), record[FEEDBACK.size : x_end]
@@ -309,7 +320,9 @@ def unpack_activation(record: bytes) -> Activation:
     _, flags, m, _, k, x_bytes, caller_bytes, generation, _, ms, seq, nonce = unpack_head(ACTIVATION, record)
     x_end = ACTIVATION.size + x_bytes
     end = x_end + caller_bytes
-    rows = list(struct.iter_unpack(f"<I{m}i", record[end : end + k * (4 + 4 * m)]))
+    if len(record) != end + k * (4 + 4 * m):
+        raise _misfit(record)
+    rows = list(struct.iter_unpack(f"<I{m}i", record[end:]))
     arms, credits_ = tuple(row[0] for row in rows), tuple(row[1:] for row in rows)
     x, caller = record[ACTIVATION.size : x_end], record[x_end:end].decode()
     return Activation(flags, generation, Position(ms, seq), nonce, caller, arms, credits_, x)
@@ -322,9 +335,13 @@ def unpack_head(layout: struct.Struct, record: bytes) -> tuple[Any, ...]:
     return layout.unpack_from(record)
 
 
+def _misfit(record: bytes) -> CorruptLog:
+    return CorruptLog(f"a log record of {len(record)} bytes does not have the length that its head says")
+
+
 def read_config(record: bytes) -> Config:
     """The config that an `x` entry records."""
     try:
         return msgspec.json.decode(record, type=Config)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptLog(f"the log holds a config that this version cannot read: {error}") from None

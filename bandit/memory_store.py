@@ -14,15 +14,19 @@ import msgspec
 from bandit.experiment import Config
 from bandit.log import (
     CLIPPED,
+    DECISION,
     DEFERRED,
     PENDING,
+    SHOWN,
     SPARSE,
     START,
+    USER,
     Activation,
     Decision,
     Entry,
     Feedback,
     Position,
+    decision_head,
     pack_activation,
     pack_feedback,
     unpack_decision,
@@ -285,8 +289,7 @@ class _Step:
         return found if isinstance(found, Judged) else self._credit(found, item)
 
     def _decide(self, item: Decide) -> Result:
-        head = unpack_decision(item.record).head
-        if (head.m, head.generation) != (len(self.rules.kinds), self.rules.generation):
+        if not self._fits(item):
             return Judged("record")
         if item.caller and (before := self._named(item.caller)) and before.generation == self.rules.generation:
             return Logged(before.position, before.record)
@@ -299,11 +302,27 @@ class _Step:
             self.log.stored = self.log.stored._replace(learned=True)
         return Logged(position)
 
+    def _fits(self, item: Decide) -> bool:
+        """Whether a record is of this generation and these kinds, as long as it says, and of this caller."""
+        record = item.record
+        if len(record) < DECISION.size:
+            return False
+        head = decision_head(record)
+        caller_at = DECISION.size + head.x_bytes
+        shown_at = caller_at + head.caller_bytes + (16 if head.flags & USER else 0)
+        rules = (head.m, head.generation) == (len(self.rules.kinds), self.rules.generation)
+        whole = head.k > 0 and len(record) > shown_at + SHOWN.size * head.k
+        return rules and whole and record[caller_at : caller_at + head.caller_bytes] == item.caller
+
+    def _is_remembered(self, found: _Found) -> bool:
+        """Whether a grace period after its deadline has not passed yet."""
+        return self.now <= found.deadline + self.rules.grace_ms
+
     def _named(self, caller: bytes) -> _Found | None:
-        """A caller-named decision; forgotten a grace period after its deadline."""
+        """A caller-named decision, while it is remembered."""
         position = self.log.callers.get(caller)
         found = self.log.fetch(position) if position else None
-        return found if found and self.now < found.deadline + self.rules.grace_ms else None
+        return found if found and self._is_remembered(found) else None
 
     def _find(self, ref: Ref) -> _Found | Judged:
         if not ref.entry:
@@ -317,6 +336,8 @@ class _Step:
         return Judged("late", position=position, nonce=ref.nonce) if position < oldest else Judged("unknown")
 
     def _life(self, found: _Found) -> _Life:
+        if not self._is_remembered(found):
+            self.log.lives.pop(found.position, None)
         active = not found.decision.head.flags & DEFERRED
         return self.log.lives.setdefault(found.position, _Life(active))
 
@@ -401,30 +422,32 @@ class _Step:
         return found.answer("activated")
 
     def _by_user(self, item: Reward) -> Result:
-        found = self._of_user(item)
+        """An event that one of the user's decisions knows is a repeat, even if a newer decision came or time passed."""
+        decisions = self._of_user(item)
+        repeats = [each.answer("duplicate") for each in decisions if item.own_id and self._knows(each, item)]
+        found = [each for each in decisions if self.now <= each.deadline and self._life(each).active]
+        attribution = ATTRIBUTIONS[self.rules.attribution]
+        if repeats:
+            return repeats if attribution == "all" else repeats[0]
         if not found:
             return Judged("unknown")
-        if self.rules.attribution == ATTRIBUTIONS.index("all"):
+        if attribution == "all":
             return [self._credit(each, item) for each in found]
-        for each in found if item.own_id else ():
-            arm = each.decision.arms[0] if item.arm == NO_ARM else item.arm
-            if (arm, item.kind, item.event) in self._life(each).events:
-                return each.answer("duplicate")
-        last = self.rules.attribution == ATTRIBUTIONS.index("last")
-        return self._credit(found[0] if last else found[-1], item)
+        return self._credit(found[0] if attribution == "last" else found[-1], item)
 
     def _of_user(self, item: Reward) -> list[_Found]:
-        """A user's decisions that feedback may go to, newest first: in the window, shown, with this arm if named."""
+        """A user's decisions of this generation, newest first; with an arm named, those that showed it."""
         found = [self.log.fetch(position) for position in self.log.users.get(item.ref.user, ())]
-        return [
-            each
-            for each in found
-            if each
-            and each.generation == self.rules.generation
-            and self.now <= each.deadline
-            and (item.arm == NO_ARM or item.arm in each.decision.arms)
-            and self._life(each).active
-        ]
+        current = [each for each in found if each and each.generation == self.rules.generation]
+        return [each for each in current if item.arm == NO_ARM or item.arm in each.decision.arms]
+
+    def _knows(self, found: _Found, item: Reward) -> bool:
+        """Whether a decision has been credited with this event."""
+        arms = found.decision.arms
+        if item.arm == NO_ARM and len(arms) > 1:
+            return False
+        arm = arms[0] if item.arm == NO_ARM else item.arm
+        return (arm, item.kind, item.event) in self._life(found).events
 
 
 def _is(kind: tuple[int, ...], aggregation: str) -> bool:

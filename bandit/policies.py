@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Annotated, Protocol
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
 from bandit.linear import Matrix, Vector
@@ -47,8 +46,8 @@ class LinUCB(msgspec.Struct, tag="linucb", frozen=True, forbid_unknown_fields=Tr
     def probabilities(self, estimates: Estimates) -> Matrix:
         """See `Rule`."""
         best, eligible = estimates.best(self.alpha), estimates.eligible
-        greedy = (1 - self.explore) / np.count_nonzero(best, axis=1)
-        even = self.explore / np.count_nonzero(eligible, axis=1)
+        greedy = (1 - self.explore) / best.sum(axis=1)
+        even = self.explore / eligible.sum(axis=1)
         result: Matrix = best * greedy[:, None] + eligible * even[:, None]
         return result
 

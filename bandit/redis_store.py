@@ -44,8 +44,14 @@ DELETED_MS = 3_600_000  # a deleted experiment's log stays for an hour, so that 
 STORE_FORMAT = b"1"
 FLOOR = {"redis": (7, 0), "valkey": (7, 2)}
 SCRIPTS = "append", "configure", "lease", "beat", "checkpoint", "trim"
-REFUSALS = "LOADING", "BUSY", "OOM", "MISCONF", "READONLY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"
-CANNOT_WRITE = redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError
+REFUSALS = "LOADING", "BUSY", "OOM", "MISCONF", "READONLY", "NOREPLICAS"
+# the client takes the code off the text of those that it has a class for
+CANNOT_WRITE = (
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+)
 _POSITION = struct.Struct(">QQ")
 
 
@@ -84,8 +90,10 @@ class RedisStore:
         """See `Store`."""
         with _mapped():
             self._sync.ping()  # finds a dead connection now, not in the middle of a read
-        fresh, self._fresh = self._fresh, False
-        return fresh
+        if not self._fresh:
+            return False
+        self._fresh = False  # a connection made from here on is another one
+        return True
 
     def check(self) -> None:
         """Refuse a store that would lose what it is given.

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
+
 from bandit.checkpoint import Folded, load, stands
-from bandit.engine import Model
+from bandit.engine import CHUNK, Model
 from bandit.experiment import Config, Experiment, compile_config
 from bandit.fold import Batch, read_events
 from bandit.log import START, Entry, Position, read_config
-from bandit.store import Row, Store
+from bandit.store import Row, Store, Stored
 from bandit.sums import row_head
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class Replica:
         self.dirty: dict[int, None] = {}  # arms changed since their row was written
         self.grown_bytes = 0  # of the log, since the last pass of checkpoints
         self._folded: Folded | None = None
+        self._goal: tuple[Position, set[int]] = START, set()  # scored up to there once these arms are refreshed
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -42,30 +44,40 @@ class Replica:
         return self.model.sums.shape if self.model else (0, 0, 0)
 
     def load(self) -> None:
-        """Start from the checkpoints: config first, then the cursor, then the rows; the log's rest comes by `step`."""
-        self.model, self.config, self.position, self.dirty = None, None, START, {}
-        stored = self.store.config(self.name)
+        """Start from the checkpoints; the log's rest comes by `step`."""
+        stored = self._load(self.store.config(self.name))
+        while (now := self.store.config(self.name)) and stored and now.config.version > stored.config.version:
+            stored = self._load(now)  # the cursor may be past a change that the config read before it did not have
+
+    def _load(self, stored: Stored | None) -> Stored | None:
+        """Load by this config: then the cursor, then the rows."""
+        self.model, self._folded, self.config, self.position, self.dirty = None, None, None, START, {}
         if stored is None:
-            return
+            return None
         self.config = stored.config
         if stored.config.deleted:
             self.position = stored.updated
-            return
+            return stored
         experiment = compile_config(stored.config)
         folded = load(self.store, self.name, "sums", experiment)
-        if not stands(self.store, self.name, folded):
+        if folded.cursor < self.store.cursor(self.name, "base") or not stands(self.store, self.name, folded):
             log.error("%s: the log has lost an entry that a checkpoint stands at; folding from its start", self.name)
             folded = load(self.store, self.name, "base", experiment)
             self.dirty = dict.fromkeys(range(len(folded.upto)))
         self._folded, self.position = folded, folded.cursor
         self.model = Model(experiment, folded.sums)
+        return stored
 
     def catch_up(self) -> None:
         """Fold up to the log's end as it is now, and bring the scoring data up to date."""
+        self.fold_to_end()
+        while self.refresh():
+            pass
+
+    def fold_to_end(self) -> None:
+        """Fold up to the log's end as it is now; others may go on writing."""
         end = self.store.end(self.name)
         while self.position < end and self.step():
-            pass
-        while self.refresh():
             pass
 
     def step(self) -> int:
@@ -73,7 +85,10 @@ class Replica:
         entries = self.store.read(self.name, self.position, READ)
         if len(entries) < READ:
             self.read_at = time.monotonic()
-        self.fold(entries)
+        if entries and not self._stands():  # asked after reading: the store may have come back in between
+            self.check_position()
+        else:
+            self.fold(entries)
         return len(entries)
 
     def fold(self, entries: list[Entry]) -> None:
@@ -90,25 +105,52 @@ class Replica:
         self.grown_bytes += sum(len(entry.record) for entry in entries)
 
     def refresh(self) -> bool:
-        """Refresh a chunk of arms; False where all are fresh."""
-        if self.model is None or not self.model.refresh():
+        """Refresh a chunk of arms; False where all are fresh.
+
+        Under load arms wait all the time. What was folded up to some position is scored once every arm that waited then
+        has been refreshed, whichever came to wait since.
+        """
+        if self.model is None or not self.model.pending:
             self.scored = self.position
             return False
-        if not self.model.pending:
-            self.scored = self.position
+        position, waiting = self._goal
+        waiting &= self.model.pending.keys()  # another model may have come since
+        if not waiting:
+            position, waiting = self.position, set(self.model.pending)
+        waiting.difference_update(list(self.model.pending)[:CHUNK])
+        self._goal = position, waiting
+        self.model.refresh()
+        if not waiting:
+            self.scored = position if self.model.pending else self.position
         return True
 
     def check_position(self) -> None:
         """Load anew if the log no longer has the entry folded last: what was after it may be gone too."""
-        if self.position == START or self.store.has(self.name, self.position):
+        if self._stands():
             return
-        lost = self.position
-        self.load()
-        self.catch_up()
+        lost, trimmed = self.position, self.position < self.store.cursor(self.name, "base")
+        self._load_anew()
+        if self.model is None:
+            return  # deleted, and the log with it
+        if trimmed:
+            log.warning("%s: the log was trimmed past entry %s; loaded anew", self.name, lost.text().decode())
+            return
         log.error(
             "%s: the log has lost its end: entry %s is gone, it now ends at %s; the sums are folded from what remains",
             self.name, lost.text().decode(), self.position.text().decode(),
         )  # fmt: skip
+
+    def _stands(self) -> bool:
+        """Whether the log goes on where this replica stands: at an entry that it has, or at the base."""
+        return self.store.has(self.name, self.position) or self.store.cursor(self.name, "base") == self.position
+
+    def _load_anew(self) -> None:
+        """Take the place of what is in memory once all is loaded: that goes on deciding until then."""
+        new = Replica(self.name, self.store)
+        new.load()
+        new.catch_up()
+        self.config, self.position, self.dirty, self._folded = new.config, new.position, new.dirty, new._folded
+        self.model, self.scored, self.grown_bytes = new.model, new.scored, new.grown_bytes
 
     def check_row(self, arm: int) -> None:
         """Compare an arm's sums with its checkpoint where both hold the same events; load anew if they differ."""
@@ -119,8 +161,7 @@ class Replica:
         comparable = touched <= row.position and row_head(row.sums)[:2] == row_head(ours.sums)[:2]
         if comparable and row.sums != ours.sums:
             log.error("%s: arm %d's sums differ from its checkpoint at the same position; loading anew", self.name, arm)
-            self.load()
-            self.catch_up()
+            self._load_anew()
 
     def row(self, arm: int) -> Row:
         """An arm's sums at the position folded up to."""

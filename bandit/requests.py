@@ -2,31 +2,39 @@
 
 A request is read against one version of its experiment. A lane that finds a later version reads it again, so what is
 logged is always what the experiment in force makes of it.
+
+Reading is one typed pass. Only what it refuses is looked at again: whether it is strict JSON at all, and then for
+every fault, because that pass stops at the first. Of a name that is given twice, the last value counts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
-from typing import Annotated, Any
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 from msgspec import Meta, Raw
 
 from bandit.errors import Code, Fault, Problem, nearest, pointer
-from bandit.experiment import ARMS_MAX, Experiment, malformed, parse, typed_problem
+from bandit.experiment import ARMS_MAX, Experiment, malformed, typed_problem
 from bandit.features import Name
 from bandit.keys import SHARD
 from bandit.log import read_decision_id
 from bandit.scoring import Mask
 from bandit.store import NO_ARM, Activate, Ref, Reward
 
-BATCH_MAX = 1000
-SERVER_PREFIX = "~"
+T = TypeVar("T")
 
-Id = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
+BATCH_MAX = 1000
+NESTING_MAX = 32  # objects and arrays within each other
+SERVER_PREFIX = "~"
+UNKNOWN_MAX = 20  # unknown names that are each told of
+
+# `$` alone would let a line end through
+Id = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)")]
 Candidates = Annotated[tuple[Name, ...], Meta(min_length=1, max_length=ARMS_MAX)]
 
 
@@ -65,8 +73,12 @@ class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     requests: Annotated[tuple[Raw, ...], Meta(max_length=BATCH_MAX)]
 
 
-@dataclass(frozen=True)
-class Recommendation:
+_FEEDBACK = msgspec.json.Decoder(FeedbackBody)
+_ACTIVATION = msgspec.json.Decoder(ActivationBody)
+_BATCH = msgspec.json.Decoder(BatchBody)
+
+
+class Recommendation(NamedTuple):
     """A recommendation, checked whole against one version of its experiment."""
 
     experiment: Experiment
@@ -75,14 +87,58 @@ class Recommendation:
     k: int
     caller: bytes
     user: bytes
-    deferred: bool
-    subset: bytes  # candidates and exclusions as sets: part of what makes two requests the same
+    defer: bool  # the caller's wish
+    sets: bytes  # candidates and exclusions as sets
+
+    @property
+    def deferred(self) -> bool:
+        """Whether it waits for its activation."""
+        return self.defer or self.experiment.document.activation == "explicit"
 
     def digest(self, x: bytes) -> bytes:
         """A fingerprint of the request's meaning: equal for the same encoded context, sets, k, defer and user."""
         h = hashlib.blake2b(x, digest_size=8)
-        h.update(struct.pack("<IBB", self.k, self.deferred, len(self.user)) + self.user + self.subset)
+        h.update(struct.pack("<IBB", self.k, self.defer, len(self.user)) + self.user + self.sets)
         return h.digest()
+
+
+def read_json(data: bytes | Raw) -> Any:
+    """A body's value, whatever its type.
+
+    Raises:
+        Problem: malformed: not JSON in UTF-8, a number that is none, or nested deeper than `NESTING_MAX`.
+    """
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(error) from None
+    level = [value]
+    for _ in range(NESTING_MAX):
+        level = [below for each in level for below in _within(each)]
+    if any(isinstance(each, (dict, list)) for each in level):
+        raise malformed(RecursionError())
+    return value
+
+
+def _within(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def decode(decoder: msgspec.json.Decoder[T], data: bytes | Raw, code: Code, known: Iterable[str] = ()) -> T:
+    """A body as the decoder's type.
+
+    Raises:
+        Problem: malformed, or `code` with the path, what was expected and, of `known`, the nearest name.
+    """
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        read_json(data)
+        if not isinstance(error, msgspec.ValidationError):
+            raise malformed(error) from None
+        raise typed_problem(error, code, known=known) from None
 
 
 def user_hash(secret: bytes, user_id: str | None) -> bytes:
@@ -96,28 +152,21 @@ def read_recommendation(experiment: Experiment, data: bytes | Raw, secret: bytes
     Raises:
         Problem: malformed, invalid_request, invalid_context, unknown_arm or not_enough_arms, each place named.
     """
-    body = _recommendation_body(experiment, data)
+    try:
+        body = _decoder(experiment).decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _refused(experiment, data, error) from None
     if body.decision_id is not None and body.decision_id.startswith(SERVER_PREFIX):
         raise _invalid(
             "/decision_id", f"an id that does not start with {SERVER_PREFIX!r}, which is the server's", "one"
         )
-    eligible, subset = _eligible(experiment, body)
+    eligible, sets = _eligible(experiment, body)
     if body.k > (count := int(np.count_nonzero(eligible))):
         fault = Fault("/k", f"at most {count}, the arms that may be shown", "more")
         raise Problem(Code.NOT_ENOUGH_ARMS, f"{count} arms of {experiment.name!r} may be shown, fewer than k", [fault])
     caller = body.decision_id.encode() if body.decision_id is not None else b""
-    deferred = body.defer or experiment.document.activation == "explicit"
     user = user_hash(secret, body.user_id)
-    return Recommendation(experiment, body.context, eligible, body.k, caller, user, deferred, subset)
-
-
-def _recommendation_body(experiment: Experiment, data: bytes | Raw) -> Any:
-    try:
-        return _decoder(experiment).decode(data)
-    except msgspec.ValidationError as error:
-        raise _context_problem(experiment, data, error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from None
+    return Recommendation(experiment, body.context, eligible, body.k, caller, user, body.defer, sets)
 
 
 def _decoder(experiment: Experiment) -> Any:
@@ -131,49 +180,73 @@ def _decoder(experiment: Experiment) -> Any:
     return experiment.decoders["recommendation"]
 
 
-def _context_problem(experiment: Experiment, data: bytes | Raw, error: msgspec.ValidationError) -> Problem:
-    """The slow path: msgspec stops at the first fault, this names every fault of the context."""
-    body = msgspec.json.decode(data)
+def _refused(experiment: Experiment, data: bytes | Raw, error: Exception) -> Problem:
+    """Why a recommendation was refused: each fault of its context, or the first one elsewhere."""
+    body = read_json(data)
     if isinstance(body, dict) and "context" in body:
-        if faults := experiment.encoder.faults(body["context"], "/context"):
+        if faults := experiment.encoder.faults(_some(body["context"], experiment), "/context"):
             names = [feature.name for feature in experiment.encoder.features]
             found = "; ".join(f"{fault.pointer}: expected {fault.expected}, got {fault.got}" for fault in faults[:10])
             detail = f"experiment {experiment.name!r} takes features {names[:20]}; {found}"
             return Problem(Code.INVALID_CONTEXT, detail, faults)
-        return typed_problem(error, Code.INVALID_REQUEST, known=RecommendationBody.__struct_fields__)
-    if isinstance(body, dict) and "context" not in body:
+    elif isinstance(body, dict) and experiment.encoder.features:
         return _invalid("/context", "an object", "nothing")
+    if not isinstance(error, msgspec.ValidationError):
+        return malformed(error)
     return typed_problem(error, Code.INVALID_REQUEST, known=RecommendationBody.__struct_fields__)
 
 
+def _some(context: Any, experiment: Experiment) -> Any:
+    """A context with not more unknown names than are told of: each is compared with every feature's name."""
+    if not isinstance(context, dict):
+        return context
+    known = {feature.name for feature in experiment.encoder.features}
+    told = set([name for name in context if name not in known][:UNKNOWN_MAX])
+    return {name: value for name, value in context.items() if name in known or name in told}
+
+
 def _eligible(experiment: Experiment, body: Any) -> tuple[Mask, bytes]:
-    """(the arms that may be shown, the request's own sets as bytes)."""
+    """(the arms that may be shown, the request's own sets as bytes: the same whatever arms come later)."""
     if body.candidates is None and not body.exclude:
         return experiment.active, b""
-    chosen = experiment.active
+    eligible, sets = experiment.active, b""
     if body.candidates is not None:
-        _unrepeated(body.candidates, "candidates")
-        chosen = np.zeros_like(experiment.active)
-        for i, name in enumerate(body.candidates):
-            at = pointer("candidates", i)
-            index = experiment.arm(name, at)
-            if not experiment.active[index]:
-                raise experiment.unknown_arm(at, name, "an arm that is paused or retired")
-            chosen[index] = True
-    out = {experiment.arm(name, pointer("exclude", i)) for i, name in enumerate(body.exclude or ())}
-    subset = (b"c" + np.packbits(chosen).tobytes() if body.candidates is not None else b"") + b"x"
-    subset += np.array(sorted(out), "<u4").tobytes()
-    eligible = chosen.copy()
-    eligible[list(out)] = False
-    return eligible, subset
+        named = _indices(experiment, body.candidates, "candidates")
+        if len(set(named)) < len(named):
+            raise _repeated(named, "candidates")
+        if not (shown := experiment.active[named]).all():
+            i = int(np.argmin(shown))
+            what = "an arm that is paused or retired"
+            raise experiment.unknown_arm(pointer("candidates", i), body.candidates[i], what)
+        eligible, sets = np.zeros_like(eligible), _set(b"c", named)
+        eligible[named] = True
+    out = _indices(experiment, body.exclude or (), "exclude")
+    eligible = eligible.copy()
+    eligible[out] = False
+    return eligible, sets + _set(b"x", out)
 
 
-def _unrepeated(names: tuple[str, ...], field: str) -> None:
-    if len(set(names)) == len(names):
-        return
-    repeated = [i for i, name in enumerate(names) if name in names[:i]]
-    faults = [Fault(pointer(field, i), "arms that differ", "an arm named before") for i in repeated]
-    raise Problem(Code.INVALID_REQUEST, f"{field} names an arm more than once", faults)
+def _indices(experiment: Experiment, names: Sequence[str], field: str) -> list[int]:
+    found = [experiment.arm_index.get(name, NO_ARM) for name in names]
+    if NO_ARM in found:
+        i = found.index(NO_ARM)
+        raise experiment.unknown_arm(pointer(field, i), names[i], "no such arm")
+    return found
+
+
+def _set(mark: bytes, indices: list[int]) -> bytes:
+    members = np.unique(np.array(indices, "<u4"))
+    return mark + struct.pack("<I", len(members)) + members.tobytes()
+
+
+def _repeated(indices: list[int], field: str) -> Problem:
+    seen: set[int] = set()
+    faults = []
+    for i, index in enumerate(indices):
+        if index in seen:
+            faults.append(Fault(pointer(field, i), "arms that differ", "an arm named before"))
+        seen.add(index)
+    return Problem(Code.INVALID_REQUEST, f"{field} names an arm more than once", faults)
 
 
 def read_feedback(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Reward:
@@ -182,7 +255,7 @@ def read_feedback(experiment: Experiment, data: bytes | Raw, secret: bytes) -> R
     Raises:
         Problem: malformed, invalid_request, unknown_event, unknown_arm or decision_not_found.
     """
-    body = parse(data, FeedbackBody, Code.INVALID_REQUEST)
+    body = decode(_FEEDBACK, data, Code.INVALID_REQUEST, FeedbackBody.__struct_fields__)
     if (body.decision_id is None) == (body.user_id is None):
         got = "neither" if body.decision_id is None else "both"
         raise _invalid("/decision_id", "either decision_id or user_id", got)
@@ -200,12 +273,13 @@ def read_feedback(experiment: Experiment, data: bytes | Raw, secret: bytes) -> R
 
 def read_activation(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Activate:
     """An activation request."""
-    return Activate(_ref(parse(data, ActivationBody, Code.INVALID_REQUEST).decision_id))
+    body = decode(_ACTIVATION, data, Code.INVALID_REQUEST, ActivationBody.__struct_fields__)
+    return Activate(_ref(body.decision_id))
 
 
 def read_batch(data: bytes) -> tuple[Raw, ...]:
     """The requests of a batch, each still as bytes."""
-    return parse(data, BatchBody, Code.INVALID_REQUEST).requests
+    return decode(_BATCH, data, Code.INVALID_REQUEST, BatchBody.__struct_fields__).requests
 
 
 def _ref(decision_id: str) -> Ref:

@@ -160,7 +160,7 @@ class Estimates:
         X32 = self.X.astype(np.float32)
         i, j = triangle(X32.shape[1])
         self.width2 = (X32[:, i] * X32[:, j]) @ rows.P.T
-        active = np.count_nonzero(X32, axis=1)
+        active = (X32 != 0).sum(axis=1)
         terms = np.minimum((active * (active + 1) // 2)[:, None], rows.terms)
         self.error = ROUNDING * (terms + 2) * (X32**2 @ rows.reach.T)
 
@@ -189,13 +189,14 @@ class Estimates:
     def best(self, alpha: float = 0.0) -> Mask:
         """(N, K): the arms whose mean + alpha spread is the largest or tied with it, as float64 decides it."""
         low, high = self.bounds(alpha)
-        surely: Mask = low >= self.threshold(high.max(axis=1))[:, None]
-        possibly = high >= self.threshold(low.max(axis=1))[:, None]
-        unsure = np.flatnonzero((surely != possibly).any(axis=1))
-        if len(unsure):
+        possibly: Mask = high >= self.threshold(low.max(axis=1))[:, None]
+        several = possibly.sum(axis=1) > 1
+        if several.any():
+            surely = low >= self.threshold(high.max(axis=1))[:, None]
+            unsure = np.flatnonzero(several & (surely != possibly).any(axis=1))
             score = self._exact(unsure, possibly[unsure], alpha)
-            surely[unsure] = score >= self.threshold(score.max(axis=1))[:, None]
-        return surely
+            possibly[unsure] = score >= self.threshold(score.max(axis=1))[:, None]
+        return possibly
 
     def leading(self, alpha: float, k: int) -> Matrix:
         """(N, K): mean + alpha spread in float64 of every arm that can be among the k best; -inf of the others."""

@@ -10,28 +10,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
+from msgspec import UNSET
 
-from bandit.errors import Code, Fault, Problem, StoreUnavailable, nearest
-from bandit.experiment import (
-    ArmSpec,
-    Config,
-    Document,
-    Experiment,
-    arm_spec,
-    compile_config,
-    first,
-    parse,
-    parse_document,
-    plain,
-    revise,
+from bandit.documents import (
+    Change,
+    config_after,
+    described,
+    names_arm,
+    no_arm,
+    patched,
+    pointing_into,
+    replaced,
+    with_arm,
+    with_arms,
+    without_arm,
 )
-from bandit.export import time_of
+from bandit.engine import Model
+from bandit.errors import Code, Problem, StoreUnavailable, nearest
+from bandit.experiment import Config, Experiment
 from bandit.follower import Follower
 from bandit.lane import Lane, Reader
 from bandit.redis_store import RedisStore
@@ -44,8 +46,10 @@ log = logging.getLogger(__name__)
 
 CONFLICTS = 20  # how often a change is made anew because another came between
 TAKE_UP = 2.0  # seconds to wait for this server's replica to take up a change
-
-Change = Callable[[Document], Document]
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+ANY_VERSION = 0  # If-Match: *
+# what a newer version of the experiment may know better
+DOUBTFUL = {Code.UNKNOWN_ARM, Code.UNKNOWN_EVENT, Code.INVALID_CONTEXT, Code.NOT_ENOUGH_ARMS}
 
 
 class Service:
@@ -63,6 +67,7 @@ class Service:
         )
         self.ready = self.follower.ready
         self._lanes: dict[str, Lane] = {}
+        self._looks: dict[str, asyncio.Task[Stored]] = {}  # into the store, under way
         self._secret: bytes | None = None
 
     @classmethod
@@ -91,19 +96,12 @@ class Service:
 
     async def put(self, name: str, data: bytes, *, reset: bool, if_match: int | None) -> tuple[bool, dict[str, Any]]:
         """Create or replace an experiment: (whether it is new, the experiment as `get` gives it)."""
-        document = parse_document(data)
-        before = await self._change(name, lambda _: document, reset=reset, if_match=if_match, create=True)
+        before = await self._change(name, replaced(data), reset=reset, if_match=if_match, create=True)
         return before is None or before.config.deleted, described(await self._stored(name))
 
     async def patch(self, name: str, data: bytes, *, reset: bool, if_match: int | None) -> dict[str, Any]:
         """Change an experiment by a JSON merge patch (RFC 7386)."""
-        patch = parse(data, dict[str, Any], Code.INVALID_EXPERIMENT)
-
-        def merged(document: Document) -> Document:
-            whole = _merge(msgspec.json.decode(msgspec.json.encode(document)), patch)
-            return parse_document(msgspec.json.encode(whole))
-
-        await self._change(name, merged, reset=reset, if_match=if_match)
+        await self._change(name, patched(data), reset=reset, if_match=if_match)
         return described(await self._stored(name))
 
     async def get(self, name: str) -> dict[str, Any]:
@@ -137,10 +135,11 @@ class Service:
             exists = before is not None and not before.config.deleted
             if not exists and not create:
                 raise self._unknown(name)
-            if if_match is not None and (not exists or before is None or before.config.version != if_match):
-                now = f"version {before.config.version}" if exists and before else "no such experiment"
-                raise Problem(Code.PRECONDITION_FAILED, f"If-Match asks for version {if_match}; the store has {now}")
-            config = _changed(name, before, change, reset)
+            now = before.config.version if exists and before else None
+            if if_match is not None and (now is None or if_match not in (ANY_VERSION, now)):
+                has = "no such experiment" if now is None else f"version {now}"
+                raise Problem(Code.PRECONDITION_FAILED, f"If-Match asks for another version: the store has {has}")
+            config = config_after(name, before, change, reset=reset)
             if await self._call(self.store.put, config, before) is not None:
                 await self._taken_up(config)
                 return before
@@ -152,18 +151,20 @@ class Service:
         self.follower.want(config.name)
         while time.monotonic() < limit:
             replica = self.follower.replicas.get(config.name)
-            if replica is not None and replica.config is not None and replica.config.version >= config.version:
+            if _version(replica) >= config.version or (replica is not None and replica.failed is not None):
                 return
             await asyncio.sleep(0.002)
 
     async def _stored(self, name: str) -> Stored:
-        stored: Stored | None = await self._call(self.store.config, name)
+        stored: Stored | None = await self._call(self.store.config, name) if NAME.fullmatch(name) else None
         if stored is None or stored.config.deleted:
             raise self._unknown(name)
         return stored
 
     def _unknown(self, name: str) -> Problem:
-        known = [other for other, replica in self.follower.replicas.items() if replica.model is not None]
+        if not NAME.fullmatch(name):
+            return Problem(Code.EXPERIMENT_NOT_FOUND, "there is no such experiment: no experiment can have this name")
+        known = [other for other, _, _ in self._served()]
         return Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {name!r}{nearest(name, known)}")
 
     # arms
@@ -176,89 +177,62 @@ class Service:
     async def arm(self, name: str, arm: str) -> dict[str, Any]:
         """One arm as the document has it, with what it has seen."""
         replica = await self._replica(name)
-        if replica.model is None or arm not in replica.model.experiment.arm_index:
-            await self._newer(name)
-        model = replica.model
-        if model is None or arm not in model.experiment.arm_index:
-            raise Problem(Code.ARM_NOT_FOUND, f"experiment {name!r} has no arm {arm!r}")
-        index = model.experiment.arm_index[arm]
-        page: dict[str, Any] = await asyncio.to_thread(_arms, replica, 1, index)
+        experiment = _experiment(replica)
+        if arm not in experiment.arm_index and await self._newer(name, experiment):
+            experiment = _experiment(replica)
+        if arm not in experiment.arm_index:
+            raise no_arm(arm, experiment.arm_index)
+        page: dict[str, Any] = await asyncio.to_thread(_arms, replica, 1, experiment.arm_index[arm])
         found: dict[str, Any] = page["arms"][0]
-        spec = model.experiment.arms.get(arm)
-        return found | ({"payload": spec.payload} if spec and spec.payload is not msgspec.UNSET else {})
+        spec = experiment.arms.get(arm)
+        return found | ({"payload": spec.payload} if spec and spec.payload is not UNSET else {})
 
     async def put_arms(self, name: str, data: bytes) -> dict[str, Any]:
         """Replace the list of arms."""
-        arms = parse(data, tuple[str | ArmSpec, ...], Code.INVALID_EXPERIMENT)
-        await self._change(name, lambda document: msgspec.structs.replace(document, arms=arms))
+        with pointing_into("/arms"):
+            await self._change(name, with_arms(data))
         return described(await self._stored(name))
 
     async def put_arm(self, name: str, arm: str, data: bytes, *, merge: bool = False) -> tuple[bool, dict[str, Any]]:
         """Add or replace one arm; with `merge`, change what the body names: (whether it is new, the arm)."""
-        body = parse(data, dict[str, Any], Code.INVALID_EXPERIMENT) if data.strip() else {}
-        if body.get("id", arm) != arm:
-            fault = Fault("/id", "the arm of the address, or nothing", "another id")
-            raise Problem(Code.INVALID_EXPERIMENT, "the body names another arm than the address", [fault])
-        new = False
-
-        def changed(document: Document) -> Document:
-            nonlocal new
-            old = {spec.id: spec for spec in map(arm_spec, document.arms)}
-            new = arm not in old
-            if merge and new:
-                raise Problem(Code.ARM_NOT_FOUND, f"experiment {name!r} has no arm {arm!r}{nearest(arm, old)}")
-            base = msgspec.json.decode(msgspec.json.encode(old[arm])) if merge else {}
-            spec = parse(msgspec.json.encode(_merge(base, body) | {"id": arm}), ArmSpec, Code.INVALID_EXPERIMENT)
-            return msgspec.structs.replace(document, arms=tuple(map(plain, (old | {arm: spec}).values())))
-
-        await self._change(name, changed)
-        return new, await self.arm(name, arm)
+        with pointing_into(r"/arms/\d+"):
+            before = await self._change(name, with_arm(arm, data, merge=merge))
+        return before is not None and not names_arm(before.config.document, arm), await self.arm(name, arm)
 
     async def retire(self, name: str, arm: str) -> None:
         """Take an arm out of the document; what it has learned is kept."""
-
-        def without(document: Document) -> Document:
-            kept = tuple(each for each in document.arms if arm_spec(each).id != arm)
-            if len(kept) == len(document.arms):
-                raise Problem(Code.ARM_NOT_FOUND, f"experiment {name!r} has no arm {arm!r}")
-            return msgspec.structs.replace(document, arms=kept)
-
-        await self._change(name, without)
+        await self._change(name, without_arm(arm))
 
     # the hot path
 
     async def ask(self, name: str, read: Reader) -> Any:
         """Serve one request of a lane (`bandit.lane`). What this server does not know, it looks up before refusing."""
-        return (await self.ask_all(name, [read]))[0]
+        lane = await self._lane_of(name)
+        answer = _tried(lane, read, tried := _experiment(lane.replica))
+        if isinstance(answer, Problem) and answer.code in DOUBTFUL and await self._newer(name, tried):
+            answer = _tried(lane, read, _experiment(lane.replica))
+        if isinstance(answer, Problem):
+            raise answer
+        return await answer
 
     async def ask_all(self, name: str, reads: Sequence[Reader]) -> list[Any]:
-        """Serve requests together; of one alone a problem is raised, of several each problem is a result."""
+        """Serve requests together: each one's answer or problem, in order."""
+        lane = await self._lane_of(name)
+        tried = _experiment(lane.replica)
+        answers = [_tried(lane, read, tried) for read in reads]
+        doubtful = [isinstance(answer, Problem) and answer.code in DOUBTFUL for answer in answers]
+        if any(doubtful) and await self._newer(name, tried):
+            newer = _experiment(lane.replica)
+            answers = [
+                _tried(lane, read, newer) if doubt else answer
+                for read, answer, doubt in zip(reads, answers, doubtful, strict=True)
+            ]
+        return [await _settled(answer) for answer in answers]
+
+    async def _lane_of(self, name: str) -> Lane:
         if not self.ready.is_set():
             raise Problem(Code.NOT_READY, "this server is still reading the log; try again in a second")
-        replica = await self._replica(name)
-        lane = self._lane(replica)
-        if len(reads) == 1:
-            return [await (await self._enqueued(lane, reads[0]))]
-        answers = [await self._enqueued_or_problem(lane, read) for read in reads]
-        return await asyncio.gather(*answers, return_exceptions=True)
-
-    async def _enqueued(self, lane: Lane, read: Reader) -> asyncio.Future[Any]:
-        try:
-            return lane.enqueue(read, _experiment(lane.replica))
-        except Problem as problem:
-            if problem.code not in (Code.UNKNOWN_ARM, Code.UNKNOWN_EVENT, Code.INVALID_CONTEXT):
-                raise
-            if not await self._newer(lane.replica.name):
-                raise
-            return lane.enqueue(read, _experiment(lane.replica))
-
-    async def _enqueued_or_problem(self, lane: Lane, read: Reader) -> asyncio.Future[Any]:
-        try:
-            return await self._enqueued(lane, read)
-        except Problem as problem:
-            failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            failed.set_exception(problem)
-            return failed
+        return self._lane(await self._replica(name))
 
     def _lane(self, replica: Replica) -> Lane:
         if replica.name not in self._lanes:
@@ -274,21 +248,37 @@ class Service:
         if replica is None or replica.model is None:
             if replica is not None and replica.failed is not None:
                 raise Problem(Code.NOT_READY, f"experiment {name!r} cannot be served here: {replica.failed}")
-            stored = await self._stored(name)
+            stored = await self._look(name)
             await self._taken_up(stored.config)
             replica = self.follower.replicas.get(name)
         if replica is None or replica.model is None:
             raise Problem(Code.NOT_READY, f"experiment {name!r} is not loaded yet; try again in a second")
         return replica
 
-    async def _newer(self, name: str) -> bool:
-        """Whether the store has a later version than this server; then it has been taken up."""
-        stored = await self._stored(name)
+    async def _newer(self, name: str, tried: Experiment) -> bool:
+        """Whether there is a later version than was tried, in the store or here by now; then it has been taken up."""
+        stored = await self._look(name)
+        if tried.config.version < stored.config.version:
+            await self._taken_up(stored.config)
         replica = self.follower.replicas.get(name)
-        if replica is None or replica.config is None or replica.config.version >= stored.config.version:
-            return False
-        await self._taken_up(stored.config)
-        return True
+        return replica is not None and replica.model is not None and replica.model.experiment is not tried
+
+    async def _look(self, name: str) -> Stored:
+        """The experiment as the store has it now. Many bad requests cost few looks: who asks while another's look is
+        under way shares the next one, because that one may have begun before what is asked for was written.
+        """
+        if (before := self._looks.get(name)) is not None:
+            await asyncio.wait([before])
+        if (look := self._looks.get(name)) is None or look is before:
+            look = self._looks[name] = asyncio.create_task(self._stored(name))
+            look.add_done_callback(lambda done: self._looked(name, done))
+        return await asyncio.shield(look)
+
+    def _looked(self, name: str, look: asyncio.Task[Stored]) -> None:
+        if self._looks.get(name) is look:
+            del self._looks[name]
+        if not look.cancelled():
+            look.exception()  # whoever asked may be gone
 
     async def secret(self) -> bytes:
         """The key that user ids are hashed with."""
@@ -313,50 +303,34 @@ class Service:
                 "position": replica.position.text().decode(),
                 "lag_ms": round((now - replica.read_at) * 1000) if replica.read_at else None,
             }
-            for name, replica in sorted(self.follower.replicas.items())
-            if replica.model is not None
+            for name, replica, _ in self._served()
         }
         store = "unavailable" if self.follower.store_down else "ok"
         return {"ready": self.ready.is_set() and not self.follower.store_down, "store": store, "replicas": replicas}
 
     async def digests(self) -> dict[str, dict[str, str]]:
         """Each experiment's position and the fingerprint of its sums there: equal on every server, or one is wrong."""
-        return await asyncio.to_thread(lambda: {name: _digest(r) for name, r in list(self.follower.replicas.items())})
+        return await asyncio.to_thread(lambda: {name: _digest(r, model) for name, r, model in self._served()})
+
+    def _served(self) -> list[tuple[str, Replica, Model]]:
+        """What is served here, by name; the follower's thread may add to it meanwhile."""
+        found = list(self.follower.replicas.items())
+        return sorted((name, replica, model) for name, replica in found if (model := replica.model) is not None)
+
+
+def _version(replica: Replica | None) -> int:
+    """The version that is served; a replica knows its config a moment before it serves it."""
+    if replica is None or replica.config is None:
+        return 0
+    if (model := replica.model) is not None:
+        return model.experiment.config.version
+    return replica.config.version if replica.config.deleted else 0
 
 
 def _experiment(replica: Replica) -> Experiment:
     if replica.model is None:
         raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {replica.name!r}")
     return replica.model.experiment
-
-
-def _changed(name: str, before: Stored | None, change: Change | None, reset: bool) -> Config:
-    """The config after a change, checked whole."""
-    if before is not None and change is None:
-        return msgspec.structs.replace(before.config, version=before.config.version + 1, deleted=True)
-    if change is None:
-        raise ValueError("only what exists can be deleted")
-    if before is None:
-        config = first(name, change(Document({}, ())))
-    else:
-        config = revise(before.config, change(before.config.document), learned=before.learned, reset=reset)
-    compile_config(config)
-    return config
-
-
-def described(stored: Stored) -> dict[str, Any]:
-    """An experiment as the wire shows it."""
-    document = msgspec.json.decode(msgspec.json.encode(stored.config.document))
-    config, evaluable = stored.config, stored.config.document.policy.explore > 0
-    return {
-        "name": config.name,
-        "version": config.version,
-        "generation": config.generation,
-        "created_at": time_of(stored.identity.ms),
-        "updated_at": time_of(stored.updated.ms),
-        "evaluable": evaluable,
-        **document,
-    }
 
 
 def _arms(replica: Replica, limit: int, cursor: int) -> dict[str, Any]:
@@ -382,22 +356,23 @@ def _arm_row(experiment: Experiment, name: str, n: int, totals: list[int]) -> di
     return {"arm": name, "status": spec.status if spec else "retired", "impressions": n, "rewards": rewards}
 
 
-def _digest(replica: Replica) -> dict[str, str]:
-    model = replica.model
-    if model is None:
-        return {}
+def _digest(replica: Replica, model: Model) -> dict[str, str]:
     with model.learning:
         return {"position": replica.position.text().decode(), "digest": model.sums.digest()}
 
 
-def _merge(target: Any, patch: Any) -> Any:
-    """RFC 7386: null removes, objects merge, anything else replaces."""
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = _merge(merged.get(name), value)
-    return merged
+def _tried(lane: Lane, read: Reader, experiment: Experiment) -> asyncio.Future[Any] | Problem:
+    """A request in its lane, or why it is refused."""
+    try:
+        return lane.enqueue(read, experiment)
+    except Problem as problem:
+        return problem
+
+
+async def _settled(answer: asyncio.Future[Any] | Problem) -> Any:
+    if isinstance(answer, Problem):
+        return answer
+    try:
+        return await answer
+    except Problem as problem:
+        return problem

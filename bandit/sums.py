@@ -95,8 +95,7 @@ class Sums:
         A, B = self.A[arms] + increment.A, self.B[arms] + increment.B
         low = self.R[arms, ..., 1] + increment.R[..., 1]
         high = self.R[arms, ..., 0] + increment.R[..., 0] + (low >> LIMB)
-        if any(part.size and np.abs(part).max() > LIMIT for part in (A, B, high)):
-            raise OverflowError("a sum has reached 2^62: start a new generation of the experiment")
+        _check(A, B, high)
         self.A[arms], self.B[arms] = A, B
         self.R[arms, ..., 0], self.R[arms, ..., 1] = high, low & LOW
         self.n[arms] += increment.n
@@ -111,9 +110,10 @@ class Sums:
     def unpack(self, arm: int, row: bytes) -> None:
         """Put a packed row in an arm's place; kinds that the row did not know yet stay at zero."""
         m, d, n = row_head(row)[1:]
-        if d != self.shape[2] or m > self.shape[1]:
+        if d != self.shape[2] or m > self.shape[1] or len(row) != _row_size(m, d):
             raise CorruptLog(
-                f"a checkpoint row has m={m}, d={d}; the experiment has m={self.shape[1]}, d={self.shape[2]}"
+                f"a checkpoint row of {len(row)} bytes has m={m}, d={d}; "
+                f"the experiment has m={self.shape[1]}, d={self.shape[2]}"
             )
         data = np.frombuffer(row, "<i8", offset=_ROW.size)
         a, b = d * (d + 1) // 2, m * d
@@ -139,10 +139,20 @@ def triangle(size: int) -> tuple[Int, Int]:
 
 def row_head(row: bytes) -> tuple[int, int, int, int]:
     """(generation, m, d, n) of a packed row."""
-    form, m, d, generation, n = _ROW.unpack_from(row)
-    if form != ROW_FORMAT:
-        raise CorruptLog(f"a checkpoint row has format {form}; this version reads {ROW_FORMAT}")
+    if len(row) < _ROW.size or row[0] != ROW_FORMAT:
+        raise CorruptLog(f"a checkpoint row of format {row[:1].hex() or 'nothing'}; this version reads {ROW_FORMAT}")
+    _, m, d, generation, n = _ROW.unpack_from(row)
     return generation, m, d, n
+
+
+def _row_size(m: int, d: int) -> int:
+    return _ROW.size + 8 * (d * (d + 1) // 2 + m * d + m * (m + 1))
+
+
+def _check(*parts: Int) -> None:
+    """Refuse sums beyond `LIMIT`, as long as adding two others cannot have wrapped unseen."""
+    if any(part.size and (part.min() < -LIMIT or part.max() > LIMIT) for part in parts):
+        raise OverflowError("a sum has passed 2^62: start a new generation of the experiment")
 
 
 def _symmetric(packed: Int, size: int) -> Int:
@@ -159,6 +169,9 @@ def increments(events: Events) -> tuple[Int, Sums]:
         A += x x' (if shown)    n += shown    B += (new - old) x'    R += new new' - old old'
 
     Exact for any number of events: they are taken in batches of at most `BATCH`.
+
+    Raises:
+        OverflowError: their sums leave the range in which they are exact.
     """
     arms, place = np.unique(events.arm, return_inverse=True)
     total = Sums.zeros(len(arms), events.new.shape[1], events.x.shape[1])
@@ -167,6 +180,8 @@ def increments(events: Events) -> tuple[Int, Sums]:
     for row in range(len(arms)):
         for start in range(ends[row], ends[row + 1], BATCH):
             _add_batch(total, row, events[order[start : min(start + BATCH, ends[row + 1])]])
+            if start > ends[row]:  # one batch alone stays below 2^53
+                _check(total.A[row], total.B[row])
     return arms, total
 
 

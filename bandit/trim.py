@@ -14,7 +14,7 @@ import numpy as np
 from bandit.checkpoint import SLICE, Folded
 from bandit.experiment import Experiment
 from bandit.fold import Batch, read_events
-from bandit.log import Entry, Position, decision_head
+from bandit.log import START, Entry, Position, decision_head
 from bandit.store import Row, Store
 from bandit.sums import Sums, increments, row_head
 
@@ -23,8 +23,7 @@ STEP = 5000  # entries at a time: what one step blocks
 
 def trim(store: Store, name: str, token: bytes, experiment: Experiment, grace_ms: int) -> int:
     """Move the base and cut the log by up to `STEP` entries; returns how many went."""
-    base = store.cursor(name, "base")
-    entries = store.read(name, base, STEP + 1)
+    entries = store.read(name, START, STEP + 1)  # not from the base: it may have moved before a trim that failed
     old = _expired(entries, store.now_ms() - grace_ms, store.cursor(name, "sums"))
     if not old:
         return 0
@@ -47,25 +46,28 @@ def _expired(entries: list[Entry], now_ms: int, cursor: Position) -> list[Entry]
 def _move_base(store: Store, name: str, token: bytes, experiment: Experiment, entries: list[Entry]) -> bool:
     """Add the entries to the base's rows, then move its cursor to the last of them."""
     _, m, d = experiment.shape
+    cursor = store.cursor(name, "base")
     batch = read_events(entries, experiment.config.generation, experiment.defaults, m, d)
     arms = sorted(set(batch.events.arm.tolist()))
     at = entries[-1].position
     per_slice = max(1, SLICE // (8 * d * (d + m)))
     for start in range(0, len(arms), per_slice):
-        rows = [_added(store, name, arm, experiment, batch, at) for arm in arms[start : start + per_slice]]
+        rows = [_added(store, name, arm, experiment, batch, cursor, at) for arm in arms[start : start + per_slice]]
         if not store.write_rows(name, "base", token, rows, None):
             return False
     return store.write_rows(name, "base", token, [], at)
 
 
-def _added(store: Store, name: str, arm: int, experiment: Experiment, batch: Batch, at: Position) -> Row:
-    """An arm's base row with the batch's events of it that the row does not hold yet."""
+def _added(
+    store: Store, name: str, arm: int, experiment: Experiment, batch: Batch, cursor: Position, at: Position
+) -> Row:
+    """An arm's base row with the batch's events of it that the base does not hold yet."""
     generation, (_, m, d) = experiment.config.generation, experiment.shape
-    folded = Folded(Sums.zeros(1, m, d), np.zeros((1, 2), np.int64), at)
+    folded = Folded(Sums.zeros(1, m, d), np.array([cursor], np.int64), at)
     row = store.row(name, "base", arm)
     if row is not None and row_head(row.sums)[0] == generation:
         folded.sums.unpack(0, row.sums)
-        folded.upto[0] = row.position
+        folded.upto[0] = max(row.position, cursor)
     mine = batch.only(batch.events.arm == arm)
     mine = mine._replace(events=replace(mine.events, arm=np.zeros(len(mine.events), np.int64)))
     folded.sums.add(*increments(mine.only(folded.ahead(mine)).events))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bandit.checkpoint import load
-from bandit.errors import Code, Problem
-from bandit.experiment import Experiment, compile_config
+from bandit.errors import Code, CorruptLog, Problem
+from bandit.experiment import Config, Experiment, compile_config
 from bandit.fold import read_events
-from bandit.log import START
+from bandit.log import START, Position
 from bandit.store import Store
 from bandit.sums import increments
 
-TRIES = 5  # a trim in the middle moves the base: then once more
+TRIES = 5  # a trim in the middle moves the base, a change moves the experiment: then once more
 
 
 def verify(store: Store, name: str, batch: int = 8192) -> dict[str, object]:
@@ -27,16 +27,25 @@ def verify(store: Store, name: str, batch: int = 8192) -> dict[str, object]:
     Raises:
         Problem: there is no such experiment.
     """
+    for _ in range(TRIES):
+        before = _frame(store, name)
+        try:
+            result = _verified(store, name, compile_config(before[0]), batch)
+        except CorruptLog:
+            if _frame(store, name) == before:
+                raise
+        else:
+            if _frame(store, name) == before:
+                return result
+    raise Problem(Code.STORE_UNAVAILABLE, "the log was trimmed or its experiment changed while it was read; try again")
+
+
+def _frame(store: Store, name: str) -> tuple[Config, Position]:
+    """What must not change while the log is read: the experiment, and the base."""
     stored = store.config(name)
     if stored is None or stored.config.deleted:
         raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {name!r}")
-    experiment = compile_config(stored.config)
-    for _ in range(TRIES):
-        before = store.cursor(name, "base")
-        result = _verified(store, name, experiment, batch)
-        if store.cursor(name, "base") == before:
-            return result
-    raise Problem(Code.STORE_UNAVAILABLE, "the log was trimmed while it was read; try again")
+    return stored.config, store.cursor(name, "base")
 
 
 def _verified(store: Store, name: str, experiment: Experiment, batch: int) -> dict[str, object]:

@@ -20,7 +20,7 @@ FLOORS = (
     {"bandit.fold", "bandit.store", "simulator", "simulator.datasets"},
     {"bandit.memory_store", "bandit.redis_store", "bandit.checkpoint", "bandit.export", "bandit.sizing"},
     {"bandit.replica", "bandit.trim", "bandit.verify", "bandit.requests"},
-    {"bandit.follower", "bandit.lane", "bandit.settings", "bandit.datadir", "bandit.client"},
+    {"bandit.follower", "bandit.lane", "bandit.documents", "bandit.settings", "bandit.datadir", "bandit.client"},
     {"bandit.service", "bandit.embedded"},
     {"bandit.api", "bandit.api.problems", "bandit.api.body", "bandit.api.deadline", "bandit.commands"},
     {"bandit.api.answers", "bandit.doctor", "bandit.workers"},

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from bandit.api.problems import details
 from bandit.errors import Code, Fault, Problem
 from bandit.experiment import Experiment
 from bandit.export import time_of
@@ -16,6 +16,8 @@ from bandit.lane import Credited, Paused, Replayed, Told
 from bandit.log import Position, decision_id, unpack_decision
 from bandit.requests import unknown_decision
 from bandit.store import EVENTS_MAX, Judged
+
+_time_of = lru_cache(maxsize=256)(time_of)  # the decisions of a tick share their time
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -76,7 +78,7 @@ def recommendation(result: Any) -> RecommendationAnswer:
 
 def _told(told: Told) -> RecommendationAnswer:
     experiment, kinds = told.experiment, told.experiment.config.kinds
-    score, means, width = (part.tolist() for part in told.shown)
+    score, means, width = told.scores
     arms = [
         ShownArm(
             experiment.config.index[arm],
@@ -88,7 +90,7 @@ def _told(told: Told) -> RecommendationAnswer:
         for i, arm in enumerate(told.choice.arms)
     ]
     name = told.caller.decode() or decision_id(SHARD, told.position, told.nonce)
-    expires = time_of(told.position.ms + experiment.window_ms)
+    expires = _time_of(told.position.ms + experiment.window_ms)
     position = told.model_position.text().decode()
     return RecommendationAnswer(name, arms, experiment.config.version, position, False, True, expires)
 
@@ -104,7 +106,7 @@ def _replayed(replayed: Replayed) -> RecommendationAnswer:
         for arm, propensity in zip(decision.arms, decision.propensities, strict=True)
     ]
     position = Position(head.model_ms, head.model_seq).text().decode()
-    expires = time_of(replayed.position.ms + head.window_ms)
+    expires = _time_of(replayed.position.ms + head.window_ms)
     return RecommendationAnswer(decision.caller, arms, head.version, position, True, True, expires)
 
 
@@ -182,11 +184,6 @@ def refusal(result: Judged, experiment: Experiment, kind: int) -> Problem:
         fault = Fault("/arm", "an arm that the decision showed", "another arm")
         return Problem(Code.UNKNOWN_ARM, "the decision did not show this arm", [fault])
     return unknown_decision()
-
-
-def batch_item(answer: Any) -> Any:
-    """An item of a batch's answer: the answer, or its problem."""
-    return {"problem": details(answer)} if isinstance(answer, Problem) else answer
 
 
 def _name(result: Judged) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bandit import __version__
 from bandit.api import docs, native
-from bandit.api.problems import problem_response
+from bandit.api.problems import TYPE, ProblemDetails, problem_response
 from bandit.errors import Code, Fault, Problem, pointer
 from bandit.service import Service
 
@@ -27,7 +30,14 @@ def build_app(service: Service, all_ready: Callable[[], bool] = lambda: True) ->
         service: already open; who opened it closes it.
         all_ready: whether every worker of this start is ready, so that `/readyz` speaks for all of them.
     """
-    app: FastAPI = FastAPIOffline(title="bandit-server", version=__version__, redoc_url=None, description=DESCRIPTION)
+    app: FastAPI = FastAPIOffline(
+        title="bandit-server",
+        version=__version__,
+        redoc_url=None,
+        description=DESCRIPTION,
+        redirect_slashes=False,
+        swagger_ui_parameters={"validatorUrl": None},  # else the page asks another server whether our document is valid
+    )
     app.state.service, app.state.all_ready = service, all_ready
     app.include_router(native.router)
     app.include_router(native.health)
@@ -35,6 +45,7 @@ def build_app(service: Service, all_ready: Callable[[], bool] = lambda: True) ->
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_query)
     app.add_exception_handler(Exception, _on_bug)
+    app.add_middleware(HotPath)
     plain = app.openapi
     app.openapi = lambda: _openapi(plain)  # type: ignore[method-assign]
     return app
@@ -43,11 +54,40 @@ def build_app(service: Service, all_ready: Callable[[], bool] = lambda: True) ->
 DESCRIPTION = "An online contextual-bandit decision server: ask which arm to show, report what came of it."
 
 
+class HotPath:
+    """Finds the routes of deciding and feedback by one look.
+
+    The framework's way to a route costs more than the decision: without it a worker answers nearly twice as many.
+    """
+
+    _address = re.compile(r"/v1/experiments/([^/]+)/((?:recommendations|feedback|activations)(?:/batch)?)")
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers what is for it, and passes the rest on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        found = self._address.fullmatch(scope["path"]) if scope["method"] == "POST" else None
+        try:
+            if found is not None:
+                response = await native.HOT[found[2]](Request(scope, receive), found[1])
+            elif scope["path"].endswith("\n"):  # the router's patterns let a line end through: .../arms/a%0A would be a
+                raise Problem(Code.NOT_FOUND, "an address does not end with a line end")
+            else:
+                await self._app(scope, receive, send)
+                return
+        except Problem as problem:
+            response = problem_response(problem)
+        await response(scope, receive, send)
+
+
 def _openapi(plain: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """FastAPI's document with the schemas of bodies that it does not decode itself."""
+    """FastAPI's document with the schemas of what it does not decode and encode itself."""
     found = plain()
-    components = found.setdefault("components", {}).setdefault("schemas", {})
-    components.update(docs.schemas())
+    found["components"] = {"schemas": docs.schemas()}  # FastAPI's own are those of errors that it does not answer with
     return found
 
 
@@ -71,5 +111,5 @@ async def _on_query(request: Request, error: Exception) -> Response:
 async def _on_bug(request: Request, error: Exception) -> Response:
     """A fault of ours: logged with its trace; the client learns nothing but that."""
     log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
-    body = b'{"type":"about:blank","title":"internal error","status":500,"code":"internal","detail":"a fault of ours"}'
-    return Response(body, 500, media_type="application/problem+json")
+    body = ProblemDetails(TYPE + "internal", "internal", 500, "internal", "a fault of ours; the server's log has it")
+    return Response(msgspec.json.encode(body), 500, media_type="application/problem+json")

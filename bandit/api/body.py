@@ -11,22 +11,38 @@ async def read(request: Request, limit: int) -> bytes:
     """A request's body.
 
     Raises:
-        Problem: `too_large` by its declared or its real length, or `unsupported_media_type`.
+        Problem: `too_large` by its declared or its real length, `unsupported_media_type`, or `malformed` where the
+            client has gone before its end.
     """
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
-        fault = Fault("", "Content-Type: application/json", "another type")
-        raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "bodies are JSON: send Content-Type: application/json", [fault])
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
+    _check(request.scope["headers"], limit)
+    body = bytearray()  # grows in place: if single bytes are sent, not all of them are copied each time
+    while (message := await request.receive())["type"] == "http.request":
+        part: bytes = message.get("body", b"")
+        if len(body) + len(part) > limit:
             raise _too_large(limit)
-        parts.append(part)
-    return b"".join(parts)
+        if not message.get("more_body"):
+            return bytes(body + part) if body else part
+        body += part
+    raise Problem(Code.MALFORMED, "the connection ended before the body did")
+
+
+def _check(headers: list[tuple[bytes, bytes]], limit: int) -> None:
+    """Refuse by the headers alone what can be refused by them."""
+    for name, value in headers:
+        if name == b"content-type" and value != b"application/json":
+            kind = value.partition(b";")[0].strip().lower()
+            if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
+                raise _unsupported("Content-Type: application/json", "another type")
+        elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise _unsupported("a body that is not compressed", "a Content-Encoding")
+        elif name == b"content-length" and value.isdigit() and int(value[:20]) > limit:
+            raise _too_large(limit)
+
+
+def _unsupported(expected: str, got: str) -> Problem:
+    return Problem(
+        Code.UNSUPPORTED_MEDIA_TYPE, f"bodies are JSON: expected {expected}, got {got}", [Fault("", expected, got)]
+    )
 
 
 def _too_large(limit: int) -> Problem:

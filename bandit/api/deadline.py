@@ -19,6 +19,19 @@ TIMED_OUT = (
     b"content-length: 24\r\n\r\nrequest did not complete"
 )
 
+HEAD_MAX = 64 * 1024  # bytes of a request's line and headers: uvicorn itself would take any number
+
+
+def _refusal(line: bytes, code: bytes, detail: bytes) -> bytes:
+    body = b'{"type":"urn:bandit-server:problem:%b","title":"%b","status":%b,"code":"%b","detail":"%b"}'
+    body %= code, code.replace(b"_", b" "), line[:3], code, detail
+    head = b"HTTP/1.1 %b\r\nconnection: close\r\ncontent-type: application/problem+json\r\ncontent-length: %d\r\n\r\n"
+    return head % (line, len(body)) + body
+
+
+NO_HTTP = _refusal(b"400 Bad Request", b"malformed", b"this is not a request in HTTP/1.1")
+LARGE_HEAD = _refusal(b"413 Content Too Large", b"too_large", b"the head of the request is larger than 64 KiB")
+
 
 class DeadlineProtocol(HttpToolsProtocol):
     """One connection; the class attributes, shared by a server's connections, are set by `deadline_protocol`."""
@@ -39,6 +52,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._begun: float | None = None  # when the first byte of an unfinished request came
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False  # it was closing when last looked at
+        self._head: int | None = None  # bytes of a head that is not complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         """Starts both clocks: a connection that never says anything is idle, and idle ones end after keep-alive."""
@@ -63,11 +77,26 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._begun is None:
             self._begun = self.loop.time()
         super().data_received(data)
+        if self._head is not None and not self.transport.is_closing():
+            self._head += len(data)
+            if self._head > HEAD_MAX:
+                self.transport.write(LARGE_HEAD)
+                self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers bytes that are no HTTP in the form of every other refusal."""
+        self.transport.write(NO_HTTP)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """Gives a pipelined request its own time."""
-        self._begun = self.loop.time()
+        self._begun, self._head = self.loop.time(), 0
         super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is in."""
+        self._head = None
+        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Stops the clock: what is owed now is the answer, unless that went out before the whole request was in."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from bandit.api.answers import ActivationAnswer, FeedbackAnswer, RecommendationAnswer
 from bandit.api.problems import ProblemDetails
@@ -23,9 +24,62 @@ EXPERIMENT: dict[str, Any] = {
 RECOMMENDATION = {"context": {"age": 31, "country": "us"}, "user_id": "u-1", "decision_id": "visit-1"}
 FEEDBACK_EXAMPLE = {"decision_id": "visit-1", "event": "click"}
 ACTIVATION = {"decision_id": "visit-1"}
+
+
+class ExperimentAnswer(Document, kw_only=True, frozen=True):
+    """A document with what the server adds."""
+
+    name: str
+    version: int
+    generation: int
+    created_at: str
+    updated_at: str
+    evaluable: bool
+
+
+class ExperimentsAnswer(msgspec.Struct):
+    """A page of experiments; `next` is the cursor of the next one, where there is one."""
+
+    experiments: list[ExperimentAnswer]
+    next: str | UnsetType = UNSET
+
+
+class Seen(msgspec.Struct):
+    """What an arm has seen of one kind of reward; no impression yet has no mean."""
+
+    sum: float
+    mean: float | None
+
+
+class ArmAnswer(msgspec.Struct):
+    """An arm: active, paused or retired, and what it has seen."""
+
+    arm: str
+    status: str
+    impressions: int
+    rewards: dict[str, Seen]
+    payload: Any = UNSET
+
+
+class ArmsAnswer(msgspec.Struct):
+    """A page of arms, and the position of the log that they reflect."""
+
+    arms: list[ArmAnswer]
+    position: str
+    next: str | UnsetType = UNSET
+
+
+class Readiness(msgspec.Struct):
+    """Whether decisions can be made, and where each experiment's replica stands."""
+
+    ready: bool
+    store: str
+    replicas: dict[str, dict[str, Any]]
+
+
 TYPES = (
     Document, ArmSpec, RecommendationBody, RecommendationAnswer, FeedbackBody, FeedbackAnswer, ActivationBody,
-    ActivationAnswer, BatchBody, ProblemDetails,
+    ActivationAnswer, BatchBody, ProblemDetails, ExperimentAnswer, ExperimentsAnswer, ArmAnswer, ArmsAnswer, Readiness,
 )  # fmt: skip
 
 
@@ -35,67 +89,67 @@ def schemas() -> dict[str, Any]:
     return dict(found)
 
 
-def _ref(kind: type | None) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{kind.__name__}"} if kind else {"type": "object"}
+def _ref(kind: type) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}
 
 
-def _operation(
+def _batch(answer: type) -> dict[str, Any]:
+    """The schema of a batch's answer: an item is an answer or a problem."""
+    refused = {"type": "object", "properties": {"problem": _ref(ProblemDetails)}, "required": ["problem"]}
+    results = {"type": "array", "items": {"anyOf": [_ref(answer), refused]}}
+    return {"type": "object", "properties": {"results": results}, "required": ["results"]}
+
+
+def _content(schema: dict[str, Any], kind: str = "application/json") -> dict[str, Any]:
+    return {"content": {kind: {"schema": schema}}}
+
+
+def _operation(ok: dict[int, str], answer: type | dict[str, Any] | None, *problems: int) -> dict[str, Any]:
+    """What a route without a body passes on to FastAPI: statuses with their schemas."""
+    schema = answer if isinstance(answer, dict) else _ref(answer) if answer else None
+    shown = {code: {"description": text} | (_content(schema) if schema else {}) for code, text in ok.items()}
+    refused = {"description": "a problem"} | _content(_ref(ProblemDetails), "application/problem+json")
+    return {"responses": shown | dict.fromkeys(sorted({*problems, 404, 422, 503}), refused)}
+
+
+def _writing(
     ok: dict[int, str],
-    answer: type | None = None,
-    *,
-    body: type | None = None,
-    example: Any = None,
-    problems: tuple[int, ...] = (404,),
+    answer: type | dict[str, Any],
+    body: type | dict[str, Any],
+    example: Any,
+    *problems: int,
+    required: bool = True,
 ) -> dict[str, Any]:
-    """What a route passes on to FastAPI: statuses with their schemas, and the body with its example."""
-    answers = {code: {"description": text} for code, text in ok.items()}
-    for code, shown in answers.items():
-        if code != 204:
-            shown["content"] = {"application/json": {"schema": _ref(answer)}}  # type: ignore[assignment]
-    refusals = {
-        code: {"description": "a problem", "content": {"application/problem+json": {"schema": _ref(ProblemDetails)}}}
-        for code in (*problems, 503)
-    }
-    if example is None:
-        return {"responses": answers | refusals}
-    content = {"application/json": {"schema": _ref(body), "example": example}}
-    return {"responses": answers | refusals, "openapi_extra": {"requestBody": {"required": True, "content": content}}}
+    """What a route with a body passes on to FastAPI."""
+    content = {"schema": body if isinstance(body, dict) else _ref(body), "example": example}
+    given = {"required": required, "content": {"application/json": content}}
+    return _operation(ok, answer, 400, 413, 415, *problems) | {"openapi_extra": {"requestBody": given}}
 
 
-_WRITE = (400, 404, 413, 415, 422)
-LIST = _operation({200: "experiments, and `next` where there are more"}, problems=(422,))
-PUT = _operation({201: "created", 200: "replaced"}, body=Document, example=EXPERIMENT, problems=(400, 409, 412, 422))
-PATCH = _operation({200: "changed"}, example={"policy": {"alpha": 0.5}}, problems=(400, 404, 409, 412, 422))
-GET = _operation({200: "the experiment"})
-DELETE = _operation({204: "ended"}, problems=(404, 412))
-ARMS = _operation({200: "arms, the position of the log that they reflect, and `next` where there are more"})
-PUT_ARMS = _operation(
-    {200: "the experiment"}, example=["a", "b", {"id": "c", "payload": {"headline": "New"}}], problems=_WRITE
-)
-ARM = _operation({200: "the arm"})
-PUT_ARM = _operation(
-    {201: "added", 200: "replaced"}, body=None, example={"payload": {"headline": "New"}}, problems=_WRITE
-)
-PATCH_ARM = _operation({200: "changed"}, example={"status": "paused"}, problems=_WRITE)
-DELETE_ARM = _operation({204: "retired"})
-RECOMMEND = _operation(
-    {200: "a decision"}, RecommendationAnswer, body=RecommendationBody, example=RECOMMENDATION, problems=(*_WRITE, 409)
-)
-RECOMMEND_BATCH = _operation(
-    {200: "`results`, in order"}, body=BatchBody, example={"requests": [RECOMMENDATION]}, problems=_WRITE
-)
-ACTIVATE = _operation(
-    {200: "activated, duplicate or late"}, ActivationAnswer, body=ActivationBody, example=ACTIVATION, problems=_WRITE
-)
-ACTIVATE_BATCH = _operation(
-    {200: "`results`, in order"}, body=BatchBody, example={"requests": [ACTIVATION]}, problems=_WRITE
-)
-FEEDBACK = _operation(
-    {200: "accepted, duplicate or late"}, FeedbackAnswer, body=FeedbackBody, example=FEEDBACK_EXAMPLE, problems=_WRITE
-)
-FEEDBACK_BATCH = _operation(
-    {200: "`results`, in order"}, body=BatchBody, example={"requests": [FEEDBACK_EXAMPLE]}, problems=_WRITE
-)
+_OBJECT = {"type": "object"}
+_ARMS = {"type": "array", "items": {"anyOf": [{"type": "string"}, _ref(ArmSpec)]}}
+_ARM_EXAMPLE = {"payload": {"headline": "New"}}
+_RESULTS = {200: "`results`, in order: each an answer or its problem"}
+
+LIST = _operation({200: "experiments"}, ExperimentsAnswer)
+PUT = _writing({201: "created", 200: "replaced"}, ExperimentAnswer, Document, EXPERIMENT, 409, 412)
+PATCH = _writing({200: "changed"}, ExperimentAnswer, _OBJECT, {"policy": {"alpha": 0.5}}, 409, 412)
+GET = _operation({200: "the experiment"}, ExperimentAnswer)
+DELETE = _operation({204: "ended"}, None, 412)
+ARMS = _operation({200: "arms"}, ArmsAnswer)
+PUT_ARMS = _writing({200: "the experiment"}, ExperimentAnswer, _ARMS, ["a", "b", "c", {"id": "d"} | _ARM_EXAMPLE])
+ARM = _operation({200: "the arm"}, ArmAnswer)
+PUT_ARM = _writing({201: "added", 200: "replaced"}, ArmAnswer, _OBJECT, _ARM_EXAMPLE, required=False)
+PATCH_ARM = _writing({200: "changed"}, ArmAnswer, _OBJECT, {"status": "paused"})
+DELETE_ARM = _operation({204: "retired"}, None)
+RECOMMEND = _writing({200: "a decision"}, RecommendationAnswer, RecommendationBody, RECOMMENDATION, 409)
+RECOMMEND_BATCH = _writing(_RESULTS, _batch(RecommendationAnswer), BatchBody, {"requests": [RECOMMENDATION]})
+ACTIVATE = _writing({200: "activated, duplicate or late"}, ActivationAnswer, ActivationBody, ACTIVATION)
+ACTIVATE_BATCH = _writing(_RESULTS, _batch(ActivationAnswer), BatchBody, {"requests": [ACTIVATION]})
+FEEDBACK = _writing({200: "accepted, duplicate or late"}, FeedbackAnswer, FeedbackBody, FEEDBACK_EXAMPLE)
+FEEDBACK_BATCH = _writing(_RESULTS, _batch(FeedbackAnswer), BatchBody, {"requests": [FEEDBACK_EXAMPLE]})
+
 HEALTH: dict[str, Any] = {"responses": {200: {"description": "the process answers"}}}
-READY: dict[str, Any] = {"responses": {200: {"description": "decisions can be made"}, 503: {"description": "not now"}}}
+READY = _operation({200: "decisions can be made"}, Readiness)
+READY["responses"][503] = {"description": "not now"} | _content(_ref(Readiness))
 VERSION: dict[str, Any] = {"responses": {200: {"description": "the version"}}}

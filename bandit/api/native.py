@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from bandit import __version__
 from bandit.api import answers, body, docs
-from bandit.api.problems import problem_response
+from bandit.api.problems import details, problem_response
 from bandit.errors import Code, Fault, Problem
-from bandit.experiment import Experiment, ExperimentName
+from bandit.experiment import Experiment
 from bandit.requests import read_activation, read_batch, read_feedback, read_recommendation
-from bandit.service import Service
+from bandit.service import ANY_VERSION, NAME, Service
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Reset = Annotated[bool, Query(description="start a new generation from zero")]
+IfMatch = Annotated[str | None, Header(description="change this version only")]
 Read = Callable[[Experiment, Any, bytes], Any]
+Handler = Callable[[Request, str], Awaitable[Response]]
+
+_VERSION = re.compile(r'(?:W/)?"?([0-9]{1,15})"?')
 
 router = APIRouter()
 health = APIRouter(tags=["health"])
@@ -34,26 +39,29 @@ async def _body(request: Request) -> bytes:
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
+    return Response(_ENCODER.encode(value), status, media_type="application/json")
 
 
-def _if_match(request: Request) -> int | None:
-    """The version that the If-Match header asks for."""
-    given = request.headers.get("if-match", "*").strip().removeprefix("W/").strip('"')
-    if given == "*":
+_ENCODER = msgspec.json.Encoder()
+
+
+def _version(if_match: str | None) -> int | None:
+    """The version that an If-Match header asks for."""
+    if if_match is None:
         return None
-    if not given.isdigit():
-        raise Problem(Code.INVALID_REQUEST, "If-Match takes a version", [Fault("", "a number", "another string")])
-    return int(given)
+    if if_match.strip() == "*":
+        return ANY_VERSION
+    if (found := _VERSION.fullmatch(if_match.strip())) is None:
+        raise Problem(Code.INVALID_REQUEST, "If-Match takes a version", [Fault("", "a version", "another string")])
+    return int(found[1])
 
 
 def _named(e: str) -> str:
     """An experiment's name that may be created."""
-    try:
-        return msgspec.convert(e, ExperimentName)
-    except msgspec.ValidationError:
-        fault = Fault("", "[a-z0-9][a-z0-9._-]{0,63}", f"a name of {len(e)} characters")
-        raise Problem(Code.INVALID_EXPERIMENT, "this cannot be an experiment's name", [fault]) from None
+    if NAME.fullmatch(e) is None:
+        fault = Fault("", NAME.pattern, f"a name of {len(e)} characters")
+        raise Problem(Code.INVALID_EXPERIMENT, "this cannot be an experiment's name", [fault])
+    return e
 
 
 # experiments
@@ -66,19 +74,19 @@ async def experiments(request: Request, limit: Limit = 100, cursor: str = "") ->
 
 
 @router.put("/v1/experiments/{e}", tags=["experiments"], **docs.PUT)
-async def put_experiment(request: Request, e: str, reset: Reset = False) -> Response:
+async def put_experiment(request: Request, e: str, reset: Reset = False, if_match: IfMatch = None) -> Response:
     """Create an experiment, or replace its document whole; arms left out are retired."""
     created, experiment = await _service(request).put(
-        _named(e), await _body(request), reset=reset, if_match=_if_match(request)
+        _named(e), await _body(request), reset=reset, if_match=_version(if_match)
     )
     return _json(experiment, 201 if created else 200)
 
 
 @router.patch("/v1/experiments/{e}", tags=["experiments"], **docs.PATCH)
-async def patch_experiment(request: Request, e: str, reset: Reset = False) -> Response:
+async def patch_experiment(request: Request, e: str, reset: Reset = False, if_match: IfMatch = None) -> Response:
     """Change a part of the document, by a JSON merge patch."""
     data = await _body(request)
-    return _json(await _service(request).patch(e, data, reset=reset, if_match=_if_match(request)))
+    return _json(await _service(request).patch(e, data, reset=reset, if_match=_version(if_match)))
 
 
 @router.get("/v1/experiments/{e}", tags=["experiments"], **docs.GET)
@@ -87,10 +95,10 @@ async def get_experiment(request: Request, e: str) -> Response:
     return _json(await _service(request).get(e))
 
 
-@router.delete("/v1/experiments/{e}", tags=["experiments"], **docs.DELETE)
-async def delete_experiment(request: Request, e: str) -> Response:
+@router.delete("/v1/experiments/{e}", tags=["experiments"], status_code=204, **docs.DELETE)
+async def delete_experiment(request: Request, e: str, if_match: IfMatch = None) -> Response:
     """End an experiment."""
-    await _service(request).delete(e, _if_match(request))
+    await _service(request).delete(e, _version(if_match))
     return Response(status_code=204)
 
 
@@ -129,7 +137,7 @@ async def patch_arm(request: Request, e: str, arm: str) -> Response:
     return _json(shown)
 
 
-@router.delete("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.DELETE_ARM)
+@router.delete("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], status_code=204, **docs.DELETE_ARM)
 async def delete_arm(request: Request, e: str, arm: str) -> Response:
     """Retire an arm: it is never shown again, and what it has learned is kept."""
     await _service(request).retire(e, arm)
@@ -156,10 +164,11 @@ async def _asked_all(request: Request, e: str, read: Read, render: Callable[[Any
 
 
 def _rendered(result: Any, render: Callable[[Any], Any]) -> Any:
+    """An item of a batch's answer: the answer, or its problem."""
     try:
-        return answers.batch_item(render(result) if not isinstance(result, Exception) else result)
+        return {"problem": details(result)} if isinstance(result, Problem) else render(result)
     except Problem as problem:
-        return answers.batch_item(problem)
+        return {"problem": details(problem)}
 
 
 @router.post("/v1/experiments/{e}/recommendations", tags=["deciding"], **docs.RECOMMEND)
@@ -197,6 +206,16 @@ async def feedback_batch(request: Request, e: str) -> Response:
     """Up to 1,000 events at once."""
     return await _asked_all(request, e, read_feedback, answers.feedback)
 
+
+# what most requests are for: `bandit.api.app` finds these without the router
+HOT: dict[str, Handler] = {
+    "recommendations": recommend,
+    "recommendations/batch": recommend_batch,
+    "activations": activate,
+    "activations/batch": activate_batch,
+    "feedback": feedback,
+    "feedback/batch": feedback_batch,
+}
 
 # health
 

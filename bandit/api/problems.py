@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from starlette.responses import Response
 
-from bandit.errors import Code, Fault, Problem
+from bandit.errors import Code, Problem
 
 STATUS: dict[Code, int] = {
     Code.MALFORMED: 400,
+    Code.UNAUTHENTICATED: 401,
+    Code.FORBIDDEN: 403,
     Code.NOT_FOUND: 404,
     Code.METHOD_NOT_ALLOWED: 405,
     Code.EXPERIMENT_NOT_FOUND: 404,
@@ -30,11 +30,23 @@ STATUS: dict[Code, int] = {
     Code.TOO_MANY_EVENTS: 422,
     Code.UNKNOWN_ARM: 422,
     Code.NOT_ENOUGH_ARMS: 422,
+    Code.RATE_LIMITED: 429,
     Code.STORE_UNAVAILABLE: 503,
     Code.OVERLOADED: 503,
     Code.NOT_READY: 503,
 }
+TYPE = "urn:bandit-server:problem:"  # then the code: a name of the kind, not an address to be visited
 RETRY_AFTER = 1  # seconds
+LONGEST = 2000  # characters of a detail or a pointer: a name that is refused may be as long as the body
+MOST = 100  # faults told of
+
+
+class FaultDetails(msgspec.Struct, frozen=True):
+    """One fault: a JSON pointer, what was expected there, and what came: a type or a length, never the value."""
+
+    pointer: str
+    expected: str
+    got: str
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,35 +57,18 @@ class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     status: int
     code: str
     detail: str
-    errors: tuple[Fault, ...] = ()
+    errors: tuple[FaultDetails, ...] = ()
 
 
-def details(problem: Problem) -> dict[str, Any]:
-    """A problem as the wire shows it; a place is a JSON pointer, what came is a type or a length, never a value."""
-    shown: dict[str, Any] = {
-        "type": f"https://bandit-server.example/problems/{problem.code}",
-        "title": problem.code.replace("_", " "),
-        "status": STATUS[problem.code],
-        "code": str(problem.code),
-        "detail": problem.detail,
-    }
-    if problem.faults:
-        shown["errors"] = [fault._asdict() for fault in problem.faults]
-    return shown
+def details(problem: Problem) -> ProblemDetails:
+    """A problem as the wire shows it."""
+    faults = (FaultDetails(f.pointer[:LONGEST], f.expected[:LONGEST], f.got) for f in problem.faults[:MOST])
+    title, status = problem.code.replace("_", " "), STATUS[problem.code]
+    return ProblemDetails(TYPE + problem.code, title, status, problem.code, problem.detail[:LONGEST], tuple(faults))
 
 
 def problem_response(problem: Problem) -> Response:
     """The response to a request that had a problem."""
     status = STATUS[problem.code]
     headers = {"Retry-After": str(RETRY_AFTER)} if status in (429, 503) else {}
-    # a name echoed may hold a lone surrogate, which UTF-8 has not: it is shown escaped
-    body = msgspec.json.encode(_printable(details(problem)))
-    return Response(body, status, headers, media_type="application/problem+json")
-
-
-def _printable(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return {name: _printable(each) for name, each in value.items()}
-    return [_printable(each) for each in value] if isinstance(value, list) else value
+    return Response(msgspec.json.encode(details(problem)), status, headers, media_type="application/problem+json")

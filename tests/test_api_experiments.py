@@ -1,0 +1,342 @@
+"""The contract's experiments and arms, over HTTP against a real store: documents, versions, patches, generations."""
+
+import re
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from live import CONTEXT, DOCUMENT, Experiment, Live, ok, pointers, problem, serving, valkey
+
+from bandit.errors import Code
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Live]:
+    """One server for all tests here; each has an experiment of its own name."""
+    with valkey() as url, serving(url) as live:
+        yield live
+
+
+def moment(text: str) -> datetime:
+    """An RFC 3339 time in UTC."""
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", text)
+    return datetime.fromisoformat(text)
+
+
+def test_put_creates_with_201_and_replaces_with_200(server: Live) -> None:
+    """A whole document: what the second one leaves out is back at its default, and the version counts on."""
+    one = Experiment(server.client, "put-creates")
+    created = ok(
+        server.client.put(one.at, json=DOCUMENT | {"lambda": 3, "policy": {"type": "linucb", "alpha": 2}}), 201
+    )
+    replaced = ok(server.client.put(one.at, json=DOCUMENT), 200)
+    assert (created["version"], created["lambda"], created["policy"]["alpha"]) == (1, 3.0, 2.0)
+    assert (replaced["version"], replaced["lambda"], replaced["policy"]["alpha"]) == (2, 1.0, 1.0)
+
+
+def test_get_gives_the_document_with_name_version_generation_and_times(server: Live) -> None:
+    """The document as it was sent, with every default spelt out, and what the server adds."""
+    one = server.experiment()
+    before = ok(server.client.get(one.at))
+    one.patch({"lambda": 2})
+    after = ok(server.client.get(one.at))
+    assert before.items() >= {"name": one.name, "version": 1, "generation": 1, "evaluable": True}.items()
+    assert [f | {"type": f["type"]} for f in before["features"]] == DOCUMENT["features"]
+    assert before["rewards"]["sale"] == {"range": [0.0, 1000.0], "weight": 0.01}
+    assert (before["status"], before["attribution"], before["reward_window"]) == ("active", "last", "7d")
+    assert (before["noise"], before["half_life"], before["activation"]) == ("auto", None, "on_decision")
+    assert before["policy"] == {"type": "linucb", "alpha": 1.0, "explore": 0.02}
+    assert before["created_at"] == before["updated_at"] == after["created_at"]
+    assert moment(after["updated_at"]) > moment(before["updated_at"])
+    assert abs(moment(before["created_at"]) - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_delete_answers_204_and_what_comes_after_starts_from_zero(server: Live) -> None:
+    """Gone for every operation; the name can be taken again, as a new experiment in a new generation."""
+    one = server.experiment()
+    decision = one.decided()["decision_id"]
+    response = server.client.delete(one.at)
+    assert (response.status_code, response.content) == (204, b"")
+    for refused in (
+        server.client.get(one.at),
+        server.client.delete(one.at),
+        one.patch({}),
+        server.client.get(f"{one.at}/arms"),
+        server.client.put(f"{one.at}/arms", json=["a"]),
+        server.client.put(f"{one.at}/arms/a"),
+        one.recommend(),
+        one.feedback(decision_id=decision, event="click"),
+        one.activate(decision),
+        one.post("recommendations/batch", {"requests": [{"context": CONTEXT}]}),
+    ):
+        problem(refused, Code.EXPERIMENT_NOT_FOUND)
+    again = ok(server.client.put(one.at, json=DOCUMENT | {"features": []}), 201)
+    assert again["generation"] == 2
+    assert again["version"] > 1
+    assert ok(one.post("recommendations", {}))["logged"]
+    assert ok(one.feedback(decision_id=decision, event="click"))["status"] == "late"
+    assert one.until_seen(lambda rows: sum(row["impressions"] for row in rows.values()) == 1)
+
+
+@pytest.mark.parametrize("name", ["a", "0", "a.b_c-d", "x" * 64, "9lives"])
+def test_these_are_experiment_names(server: Live, name: str) -> None:
+    """The pattern's corners, on the inside."""
+    ok(server.client.put(f"/v1/experiments/{name}", json=DOCUMENT), 201)
+    assert server.client.delete(f"/v1/experiments/{name}").status_code == 204
+
+
+@pytest.mark.parametrize("name", ["A", "-a", ".a", "_a", "x" * 65, "a%20b", "a%0Ab", "%C3%A4", "a%00", "%FF", "a%7D"])
+def test_these_are_no_experiment_names(server: Live, name: str) -> None:
+    """On the outside: not to be created, and not found."""
+    problem(server.client.put(f"/v1/experiments/{name}", json=DOCUMENT), Code.INVALID_EXPERIMENT)
+    problem(server.client.get(f"/v1/experiments/{name}"), Code.EXPERIMENT_NOT_FOUND)
+    problem(server.client.post(f"/v1/experiments/{name}/recommendations", json={}), Code.EXPERIMENT_NOT_FOUND)
+
+
+def test_if_match_changes_only_the_version_that_was_seen(server: Live) -> None:
+    """The version, quoted or not, on PUT, PATCH and DELETE; anything but a version is 422."""
+    one = server.experiment()
+    for given in ("2", '"2"', "99999999"):
+        headers = {"If-Match": given}
+        problem(server.client.put(one.at, json=DOCUMENT, headers=headers), Code.PRECONDITION_FAILED)
+        problem(server.client.patch(one.at, json={}, headers=headers), Code.PRECONDITION_FAILED)
+        problem(server.client.delete(one.at, headers=headers), Code.PRECONDITION_FAILED)
+    ok(server.client.patch(one.at, json={"lambda": 2}, headers={"If-Match": "1"}))
+    ok(server.client.put(one.at, json=DOCUMENT, headers={"If-Match": '"2"'}))
+    ok(server.client.put(one.at, json=DOCUMENT, headers={"If-Match": "*"}))
+    for given in (b"", b"x", b"-1", b"\xb2", b"9" * 5000, b'"1", "2"'):
+        problem(server.client.patch(one.at, json={}, headers={b"If-Match": given}), Code.INVALID_REQUEST)
+    assert server.client.delete(one.at, headers={"If-Match": "4"}).status_code == 204
+
+
+def test_if_match_on_what_is_not_there_fails(server: Live) -> None:
+    """Neither a version nor `*` matches an experiment that does not exist, or no longer does."""
+    for given in ("1", "*"):
+        response = server.client.put("/v1/experiments/not-there", json=DOCUMENT, headers={"If-Match": given})
+        problem(response, Code.PRECONDITION_FAILED)
+    problem(server.client.get("/v1/experiments/not-there"), Code.EXPERIMENT_NOT_FOUND)
+
+
+def test_changes_at_the_same_time_lose_nothing(server: Live) -> None:
+    """24 arms added by 8 clients at once: all are there, each change has a version of its own."""
+    one = server.experiment()
+    with ThreadPoolExecutor(8) as pool:
+        added = list(pool.map(lambda i: server.client.put(f"{one.at}/arms/new-{i}").status_code, range(24)))
+    assert set(added) <= {201, 503}
+    made = ok(server.client.get(one.at))
+    assert set(made["arms"]) == {"a", "b", "c"} | {f"new-{i}" for i, status in enumerate(added) if status == 201}
+    assert made["version"] == 1 + added.count(201)
+    assert added.count(201) >= 20
+
+
+def test_a_merge_patch_changes_what_it_names(server: Live) -> None:
+    """RFC 7386: objects merge, null removes (back to the default), anything else replaces whole."""
+    one = server.experiment(policy={"type": "linucb", "alpha": 2, "explore": 0.5}, fallback_arm="a")
+    changed = ok(one.patch({"policy": {"alpha": 0.5}, "fallback_arm": None, "arms": ["c", "a"], "lambda": 7}))
+    assert changed["policy"] == {"type": "linucb", "alpha": 0.5, "explore": 0.5}
+    assert (changed["fallback_arm"], changed["arms"], changed["lambda"]) == (None, ["c", "a"], 7.0)
+    assert ok(one.patch({"lambda": None}))["lambda"] == 1.0
+    assert ok(one.patch({"rewards": {"sale": None}}))["rewards"] == {"click": {}}
+    assert ok(one.patch({}))["version"] == 5
+    headers = {"Content-Type": "application/merge-patch+json"}
+    assert ok(server.client.patch(one.at, content=b'{"noise": 0.5}', headers=headers))["noise"] == 0.5
+
+
+FAULTY: list[tuple[Any, list[str]]] = [
+    ({"unknown": 1}, ["/unknown"]),
+    ({"policy": {"alhpa": 1}}, ["/policy/alhpa"]),
+    ({"policy": {"type": "linucd"}}, ["/policy/type"]),
+    ({"policy": {"alpha": -1}}, ["/policy/alpha"]),
+    ({"policy": {"explore": 1.5}}, ["/policy/explore"]),
+    ({"status": "stopped"}, ["/status"]),
+    ({"lambda": 0}, ["/lambda"]),
+    ({"noise": "loud"}, ["/noise"]),
+    ({"attribution": "middle"}, ["/attribution"]),
+    ({"activation": "never"}, ["/activation"]),
+    ({"reward_window": 0}, ["/reward_window"]),
+    ({"reward_window": "7w"}, ["/reward_window"]),
+    ({"reward_window": "90s\n"}, ["/reward_window"]),
+    ({"reward_window": "400d"}, ["/reward_window"]),
+    ({"fallback_arm": "zz"}, ["/fallback_arm"]),
+    ({"arms": ["a", "b", "a"]}, ["/arms/2"]),
+    ({"arms": ["a", ""]}, ["/arms/1"]),
+    ({"arms": ["a", "b\n"]}, ["/arms/1"]),
+    ({"arms": ["a", "x" * 129]}, ["/arms/1"]),
+    ({"arms": [{"id": "a", "status": "retired"}]}, ["/arms/0/status"]),
+    ({"arms": [{"id": "a", "payload": "x" * 16_384}]}, ["/arms/0/payload"]),
+    ({"rewards": {"click": {"range": [1, 0]}}}, ["/rewards/click/range"]),
+    ({"rewards": {"click": {"range": [0, "x"]}}}, ["/rewards/click/range/1"]),
+    ({"rewards": {"click": {"default": 2}}}, ["/rewards/click/default"]),
+    ({"rewards": {"click": {"unit": 1e-9}}}, ["/rewards/click/unit"]),
+    ({"rewards": {"click": {"aggregation": "mean"}}}, ["/rewards/click/aggregation"]),
+    ({"rewards": {"click": {"over_range": "wrap"}}}, ["/rewards/click/over_range"]),
+    ({"rewards": {"click": None, "sale": None}}, ["/rewards"]),
+    ({"rewards": {"click": {"weight": "1"}}}, ["/rewards/click/weight"]),
+]
+
+
+@pytest.mark.parametrize(("change", "places"), FAULTY)
+def test_a_faulty_document_names_the_place_and_changes_nothing(
+    server: Live, home: Experiment, change: Any, places: list[str]
+) -> None:
+    """Patched or put, the fault has its pointer, and the version stays."""
+    before = ok(server.client.get(home.at))
+    assert pointers(home.patch(change), Code.INVALID_EXPERIMENT) == places
+    assert ok(server.client.get(home.at)) == before
+
+
+@pytest.fixture(scope="module")
+def home(server: Live) -> Experiment:
+    """An experiment that no test changes."""
+    return server.experiment()
+
+
+@pytest.mark.parametrize(
+    ("features", "places"),
+    [
+        ([{"name": "x", "type": "number"}], ["/features/0"]),
+        ([{"name": "x", "type": "number", "mean": 1}], ["/features/0"]),
+        ([{"name": "x", "type": "number", "min": 1, "max": 1}], ["/features/0"]),
+        ([{"name": "x", "type": "number", "mean": 0, "scale": 0}], ["/features/0/scale"]),
+        ([{"name": "x", "type": "boolean"}, {"name": "x", "type": "boolean"}], ["/features/1/name"]),
+        ([{"name": "x", "type": "category", "levels": ["a", "a"]}], ["/features/0"]),
+        ([{"name": "x", "type": "category", "levels": []}], ["/features/0/levels"]),
+        ([{"name": "x", "type": "vector"}], ["/features/0/type"]),
+        ([{"type": "boolean"}], ["/features/0/name"]),
+    ],
+)
+def test_a_faulty_feature_names_the_place(server: Live, features: Any, places: list[str]) -> None:
+    """Nothing is created where a feature cannot be."""
+    name = f"/v1/experiments/t{uuid.uuid4().hex}"
+    response = server.client.put(name, json=DOCUMENT | {"features": features})
+    assert pointers(response, Code.INVALID_EXPERIMENT) == places
+    problem(server.client.get(name), Code.EXPERIMENT_NOT_FOUND)
+
+
+CHANGED = {
+    "name": [{"name": "old", "type": "number", "mean": 40, "scale": 12}, DOCUMENT["features"][1]],
+    "order": DOCUMENT["features"][::-1],
+    "type": [{"name": "age", "type": "boolean"}, DOCUMENT["features"][1]],
+    "mean": [{"name": "age", "type": "number", "mean": 41, "scale": 12}, DOCUMENT["features"][1]],
+    "scale": [{"name": "age", "type": "number", "mean": 40, "scale": 13}, DOCUMENT["features"][1]],
+    "levels": [DOCUMENT["features"][0], {"name": "country", "type": "category", "levels": ["cn", "us", "fr"]}],
+    "other": [DOCUMENT["features"][0], {"name": "country", "type": "category", "levels": ["cn", "us"], "other": False}],
+    "fewer": DOCUMENT["features"][:1],
+    "none": [],
+}
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_changed_features_are_409_unless_reset(server: Live, home: Experiment, what: str) -> None:
+    """Names, order, types, mean, scale, levels: each is learned on, by PUT and PATCH alike."""
+    problem(server.client.put(home.at, json=DOCUMENT | {"features": CHANGED[what]}), Code.FEATURES_CHANGED)
+    problem(home.patch({"features": CHANGED[what]}), Code.FEATURES_CHANGED)
+    assert ok(server.client.get(home.at))["version"] == 1
+
+
+def test_reset_starts_a_new_generation_from_zero(server: Live) -> None:
+    """Nothing learned remains, feedback on older decisions is `late`, and their ids are free again."""
+    one = server.experiment()
+    old = one.decided()["decision_id"]
+    one.decided(decision_id="visit")
+    ok(one.feedback(decision_id="visit", event="click"))
+    one.until_seen(lambda rows: sum(row["rewards"]["click"]["sum"] for row in rows.values()) == 1)
+    changed = ok(one.patch({"features": [{"name": "x", "type": "boolean"}]}, reset=True))
+    assert (changed["generation"], changed["version"]) == (2, 2)
+    assert all(row["impressions"] == row["rewards"]["click"]["sum"] == 0 for row in one.seen().values())
+    for decision_id in (old, "visit"):
+        assert ok(one.feedback(decision_id=decision_id, event="click"))["status"] == "late"
+    again = ok(one.post("recommendations", {"context": {"x": True}, "decision_id": "visit"}))
+    assert not again["replayed"]
+    assert ok(one.feedback(decision_id="visit", event="click"))["status"] == "accepted"
+    one.until_seen(lambda rows: sum(row["rewards"]["click"]["sum"] for row in rows.values()) == 1)
+
+
+def test_what_a_reward_was_learned_from_is_fixed_and_the_rest_is_live(server: Live) -> None:
+    """Default, aggregation, range and unit, once learned from; weight, over_range and new kinds at any time."""
+    one = server.experiment()
+    ok(one.patch({"rewards": {"click": {"range": [0, 2], "default": 0.5}}}))  # nothing learned yet
+    one.decided(decision_id="d")
+    for change in ({"range": [0, 3]}, {"default": 0}, {"aggregation": "last"}, {"unit": 1e-6 * 2}):
+        assert pointers(one.patch({"rewards": {"click": change}}), Code.INVALID_EXPERIMENT) == ["/rewards/click"]
+    assert pointers(one.patch({"rewards": {"sale": None}}), Code.INVALID_EXPERIMENT) == ["/rewards/sale"]
+    ok(one.patch({"rewards": {"click": {"weight": 5, "over_range": "clip"}, "signup": {}}}))
+    assert ok(one.feedback(decision_id="d", event="signup"))["credited"] == 1
+    assert (
+        ok(one.feedback(decision_id="d", event="click", value=9)).items() >= {"credited": 1.5, "clipped": True}.items()
+    )
+    assert list(next(iter(one.seen().values()))["rewards"]) == ["click", "sale", "signup"]
+    assert ok(one.patch({"rewards": {"click": {"range": [0, 3]}}}, reset=True))["generation"] == 2
+
+
+@pytest.mark.parametrize(
+    ("window", "seconds"), [(90, 90), (0.5, 0.5), ("90s", 90), ("15m", 900), ("12h", 43_200), ("7d", 604_800)]
+)
+def test_a_duration_is_seconds_or_a_number_with_its_unit(server: Live, window: Any, seconds: float) -> None:
+    """The deadline is the decision's own time and the window after it."""
+    one = server.experiment(reward_window=window)
+    answer = one.decided()
+    made = server.service.store.end(one.name).ms / 1000
+    assert moment(answer["expires_at"]).timestamp() == pytest.approx(made + seconds, abs=0.0015)
+
+
+def test_a_later_window_meets_later_decisions_only(server: Live) -> None:
+    """The deadline is fixed at the decision, for its replay too."""
+    one = server.experiment(reward_window="7d")
+    first = one.decided(decision_id="d")["expires_at"]
+    ok(one.patch({"reward_window": "1h"}))
+    assert one.decided(decision_id="d")["expires_at"] == first
+    assert moment(one.decided()["expires_at"]) < moment(first) - timedelta(days=6)
+
+
+def test_explore_0_makes_an_experiment_that_cannot_be_evaluated(server: Live) -> None:
+    """Its log has arms that were never possible, and it says so."""
+    one = server.experiment(policy={"type": "linucb", "explore": 0})
+    assert ok(server.client.get(one.at))["evaluable"] is False
+    assert ok(one.patch({"policy": {"explore": 0.01}}))["evaluable"] is True
+
+
+def test_experiments_are_listed_by_name_a_page_at_a_time() -> None:
+    """Every experiment once and in order, deleted ones not; `next` only where there is more."""
+    with valkey() as url, serving(url) as server:
+        for name in ("b", "e", "a", "d", "c"):
+            ok(server.client.put(f"/v1/experiments/{name}", json=DOCUMENT), 201)
+        server.client.delete("/v1/experiments/c")
+        assert "next" not in ok(server.client.get("/v1/experiments"))
+        names, cursor, pages = [], "", 0
+        while cursor is not None:
+            page = ok(server.client.get("/v1/experiments", params={"limit": 2, "cursor": cursor}))
+            names += [each["name"] for each in page["experiments"]]
+            cursor, pages = page.get("next"), pages + 1
+        assert (names, pages) == (["a", "b", "d", "e"], 2)
+        for parameters in ({"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"limit": "9" * 5000}, {"limit": "²"}):
+            problem(server.client.get("/v1/experiments", params=parameters), Code.INVALID_REQUEST)
+
+
+def test_reset_takes_a_boolean(home: Experiment) -> None:
+    """Anything else is a fault, not a no."""
+    problem(home.patch({}, reset="perhaps"), Code.INVALID_REQUEST)
+
+
+def test_the_same_document_at_once_from_many_is_created_once(server: Live) -> None:
+    """Eight PUTs of a new name: one 201, and the others replace."""
+    at, gate = f"/v1/experiments/t{uuid.uuid4().hex}", threading.Barrier(8)
+
+    def put(_: int) -> int:
+        gate.wait()
+        return server.client.put(at, json=DOCUMENT).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(put, range(8))) == [200] * 7 + [201]
+
+
+def test_a_change_is_served_at_once_by_the_server_that_made_it(server: Live) -> None:
+    """Whoever changed an experiment finds it changed in the next request, twenty times."""
+    one = server.experiment(features=[])
+    for i in range(20):
+        ok(server.client.put(f"{one.at}/arms", json=[f"only-{i}"]))
+        assert ok(one.post("recommendations", {}))["arms"][0]["arm"] == f"only-{i}"

@@ -1,0 +1,347 @@
+"""The model: learning, refreshing, changing live and deciding, against models made from scratch and brute force."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bandit.engine import CHUNK, Decided, Model, Outdated
+from bandit.experiment import Experiment, compile_config, first, parse_document, revise
+from bandit.linear import estimates, real, width
+from bandit.sums import LIMIT, ONE, Events, Sums
+
+SEEDS = st.integers(0, 2**32 - 1)
+CLICK = {"click": {}}
+TWO = {"click": {}, "sale": {"weight": 0.1, "range": [0, 10]}}
+
+
+def text(K: int = 4, q: int = 3, **changes: Any) -> bytes:
+    """A document of K arms and q numbers."""
+    features = [{"name": f"f{i}", "type": "number", "mean": 0, "scale": 1} for i in range(q)]
+    arms = [f"a{i}" for i in range(K)]
+    return json.dumps({"features": features, "arms": arms, "rewards": CLICK, **changes}).encode()
+
+
+def experiment(K: int = 4, q: int = 3, **changes: Any) -> Experiment:
+    """An experiment of K arms and q numbers."""
+    return compile_config(first("e", parse_document(text(K, q, **changes))))
+
+
+def after(before: Experiment, *, learned: bool = True, **changes: Any) -> Experiment:
+    """The next version of an experiment."""
+    config = revise(before.config, parse_document(text(**changes)), learned=learned, reset=False)
+    return compile_config(config)
+
+
+def contexts(seed: int, n: int, d: int = 4) -> np.ndarray:
+    """Contexts of d columns on the grid."""
+    x = np.random.default_rng(seed).normal(size=(n, d)) * ONE
+    x[:, 0] = ONE
+    return np.clip(np.rint(x), -32768, 32767).astype(np.int16)
+
+
+def events(seed: int, n: int, K: int = 4, d: int = 4, m: int = 1, *, shown: int = 1) -> Events:
+    """n impressions with their rewards, or with shown 0 a change of so many rewards."""
+    rng = np.random.default_rng(seed)
+    new = rng.integers(0, 2, (n, m)) * 1_000_000
+    arm, x = rng.integers(0, K, n), contexts(seed, n, d)
+    old = np.zeros((n, m), np.int64) if shown else 1_000_000 - new
+    return Events(arm, x, np.full(n, shown), old, new)
+
+
+def fresh(model: Model) -> Model:
+    """The same model with nothing left to refresh."""
+    while model.refresh():
+        pass
+    return model
+
+
+def trained(e: Experiment, *batches: Events) -> Model:
+    """A model that has learned these batches, all refreshed."""
+    model = Model(e)
+    for batch in batches:
+        model.learn(batch)
+    return fresh(model)
+
+
+def decide(model: Model, x: np.ndarray, k: int = 1, seed: int = 0) -> Decided:
+    """One decision for each context, among the experiment's active arms."""
+    u = np.random.default_rng(seed).random(len(x))
+    return model.decide(model.experiment, x, model.experiment.active[None], [k] * len(x), u)
+
+
+def assert_same(found: Model, expected: Model, x: np.ndarray, rtol: float = 1e-9) -> None:
+    """Both models have equal sums, decide alike and tell the same of it."""
+    assert found.sums.digest() == expected.sums.digest()
+    assert found.scorer.v == expected.scorer.v
+    one, other = decide(found, x), decide(expected, x)
+    assert [choice.arms for choice in one.choices] == [choice.arms for choice in other.choices]
+    assert (one.probabilities == other.probabilities).all()
+    for ours, theirs in zip(one.shown, other.shown, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=1e-12)
+
+
+# learning and refreshing
+
+
+@given(SEEDS, st.lists(st.integers(0, 80), max_size=4), st.integers(1, 5))
+@settings(max_examples=30, deadline=None)
+def test_how_learning_and_refreshing_are_interleaved_does_not_matter(seed: int, cuts: list[int], limit: int) -> None:
+    """Any order, any batches, refreshed now and then a few arms at a time: the model of everything at once."""
+    e, all_ = experiment(), events(seed, 80)
+    order = np.random.default_rng(seed).permutation(80)
+    model = Model(e)
+    for part in np.split(order, sorted(cuts)):
+        model.learn(all_[part])
+        model.refresh(limit)
+    assert_same(fresh(model), trained(e, all_), contexts(seed, 9))
+
+
+@pytest.mark.parametrize("size", [0.1, 3.0])
+def test_a_model_made_of_sums_is_the_model_that_learned_them(size: float) -> None:
+    """What a checkpoint holds is all there is to know; the scale of the features is found again too."""
+    e, batch = experiment(), events(3, 200)
+    batch.x[:, 1:] = np.rint(batch.x[:, 1:] * size)
+    model = trained(e, batch)
+    assert (model.scorer.v > 1) == (size > 1)
+    assert_same(fresh(Model(e, model.sums)), model, contexts(1, 20))
+
+
+def test_estimates_are_told_as_the_readable_formulae_have_them() -> None:
+    """Score, each kind's mean and the width of every arm shown are those of `bandit.linear`, and so is the choice."""
+    e = experiment(rewards=TWO, policy={"alpha": 0.7, "explore": 0.1})
+    model, x = trained(e, events(5, 150, m=2)), contexts(6, 30)
+    arms = [real(model.sums, a, e.ridge.units) for a in range(4)]
+    plain = estimates(arms, e.ridge)
+    decided = decide(model, x)
+    for i, (choice, vector) in enumerate(zip(decided.choices, x / ONE, strict=True)):
+        scores = [vector @ p.theta + 0.7 * p.sigma * width(vector, p.G) for p in plain]
+        arm = choice.arms[0]
+        assert decided.shown.score[i] == pytest.approx(scores[arm], rel=1e-9)
+        assert decided.shown.width[i] == pytest.approx(width(vector, plain[arm].G), rel=1e-9)
+        for k in range(2):
+            only = estimates(arms, type(e.ridge)(np.eye(2)[k], e.ridge.units))[arm].theta
+            assert decided.shown.means[i, k] == pytest.approx(vector @ only, rel=1e-9)
+        np.testing.assert_allclose(decided.probabilities[i], np.eye(4)[np.argmax(scores)] * 0.9 + 0.025, rtol=1e-12)
+        assert choice.propensities == choice.marginals == (decided.probabilities[i, arm],)
+
+
+def plain_event(arm: int, shown: int) -> Events:
+    """An event without context, so that the scale of the features stays 1."""
+    x, one = np.array([[ONE, 0, 0, 0]], np.int16), np.array([[1_000_000]])
+    return Events(np.array([arm]), x, np.array([shown]), 0 * one, one)
+
+
+def test_feedback_needs_no_factor_and_impressions_do() -> None:
+    """Which arms wait, and for what, oldest first; one that waits for a factor is not made to wait for less."""
+    model = Model(experiment())
+    assert not model.pending
+    for arm, shown in ((1, 0), (0, 1), (2, 0), (0, 0), (1, 1)):
+        assert model.learn(plain_event(arm, shown)).tolist() == [arm]
+    assert list(model.pending.items()) == [(1, True), (0, True), (2, False)]
+    assert model.refresh(1)
+    assert list(model.pending.items()) == [(0, True), (2, False)]
+    assert model.refresh()
+    assert not model.refresh()
+
+
+def test_the_arms_that_waited_longest_are_refreshed_first() -> None:
+    """70 arms, at most `CHUNK` at a time, in the order in which they changed."""
+    model = Model(experiment(K=70))
+    order = np.random.default_rng(1).permutation(70).tolist()
+    for arm in order:
+        model.learn(plain_event(arm, 1))
+    assert list(model.pending) == order
+    model.refresh()
+    assert list(model.pending) == order[CHUNK:]
+
+
+def test_a_step_of_the_feature_scale_renews_every_arm() -> None:
+    """One context of squared norm 27 makes v 32, the nearest power of root 2: every arm, seen or not, waits for it.
+
+    The width of an unseen arm goes from sqrt(1 + 27) to sqrt(1 + 27 / 32).
+    """
+    model = Model(experiment(K=3))
+    x, mask = np.array([[ONE, 3 * ONE, 3 * ONE, 3 * ONE]], np.int16), np.array([[True, False, False]])
+    width_of_unseen = [model.decide(model.experiment, x, mask, [1], np.array([0.5])).shown.width[0]]
+    event = plain_event(1, 1)
+    model.learn(Events(event.arm, x, event.shown, event.old, event.new))
+    assert model.scorer.v == pytest.approx(32, rel=1e-15)
+    assert sorted(model.pending.items()) == [(0, True), (1, True), (2, True)]
+    fresh(model)
+    width_of_unseen.append(model.decide(model.experiment, x, mask, [1], np.array([0.5])).shown.width[0])
+    assert width_of_unseen == pytest.approx([math.sqrt(28), math.sqrt(1 + 27 / 32)], rel=1e-12)
+
+
+def test_a_sum_that_would_overflow_is_not_learned() -> None:
+    """The model goes on as it was: sums, feature scale and what waits."""
+    e = experiment()
+    full = trained(e, events(1, 50)).sums
+    full.A[2, 0, 0] = LIMIT
+    model = fresh(Model(e, full))
+    before, v = model.sums.digest(), model.scorer.v
+    with pytest.raises(OverflowError):
+        model.learn(events(2, 40))
+    assert (model.sums.digest(), model.scorer.v, model.pending) == (before, v, {})
+
+
+# changes, live
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rewards": {"click": {"weight": -2}}},
+        {"lambda": 0.01},
+        {"noise": 0.3},
+        {"policy": {"alpha": 3, "explore": 0.5}},
+        {"K": 6},
+        {"rewards": TWO},
+        {"K": 5, "rewards": {**TWO, "view": {}}, "lambda": 5, "noise": 0.1, "policy": {"alpha": 0.2}},
+        {"arms": ["a3", "a1", "new"]},
+        {"arms": ["a0", {"id": "a2", "status": "paused"}]},
+    ],
+    ids=["weight", "lambda", "noise", "policy", "arms", "kinds", "everything", "retired", "paused"],
+)
+def test_every_live_change_is_as_if_it_had_always_been_so(changes: dict[str, Any]) -> None:
+    """The model is then the one made of the same sums under the new version; arms keep what they learned."""
+    e = experiment()
+    model, x = trained(e, events(7, 120)), contexts(8, 25)
+    sums = model.sums
+    later = after(e, **changes)
+    model.adopt(later)
+    K, m, _ = later.shape
+    assert model.sums.digest() == sums.grown(K, m).digest()
+    assert_same(fresh(model), fresh(Model(later, sums.grown(K, m))), x)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"rewards": {"click": {"weight": -2}}}, {"noise": 0.3}, {"K": 6}, {"rewards": TWO}]
+)
+def test_what_needs_no_factor_is_live_at_once(changes: dict[str, Any]) -> None:
+    """New weights, noise, arms and kinds are decided with before anything is refreshed."""
+    e = experiment()
+    model = trained(e, events(7, 120))
+    later = after(e, **changes)
+    model.adopt(later)
+    assert not model.pending
+    assert_same(model, fresh(Model(later, model.sums)), contexts(8, 25))
+
+
+def test_learning_goes_on_after_a_change() -> None:
+    """An arm and a kind are added between two batches: the model of all events under the new version."""
+    e = experiment()
+    later = after(e, K=5, rewards=TWO)
+    early, late = events(1, 60), events(2, 60, K=5, m=2)
+    model = trained(e, early)
+    model.adopt(later)
+    model.learn(late)
+    wide = Events(
+        early.arm, early.x, early.shown, np.pad(early.old, ((0, 0), (0, 1))), np.pad(early.new, ((0, 0), (0, 1)))
+    )
+    assert_same(fresh(model), trained(later, wide, late), contexts(3, 20))
+
+
+@pytest.mark.parametrize("rewards", [CLICK, {"sale": TWO["sale"]}, {"view": {}, "sale": TWO["sale"], "click": {}}])
+def test_kinds_may_go_before_anything_is_learned(rewards: dict[str, Any]) -> None:
+    """Fewer, other or reordered kinds of a model that has seen nothing: a new model of the new version."""
+    e = experiment(rewards=TWO)
+    later = after(e, learned=False, rewards=rewards, K=5)
+    model = Model(e)
+    model.adopt(later)
+    batch = events(1, 50, m=len(rewards))
+    model.learn(batch)
+    assert_same(fresh(model), trained(later, batch), contexts(2, 10))
+
+
+def test_a_version_that_is_no_longer_in_force_is_not_decided_for() -> None:
+    """The requests were made for the old version's arms and features: they are to be read again."""
+    e = experiment()
+    model = Model(e)
+    model.adopt(after(e, K=5))
+    with pytest.raises(Outdated):
+        model.decide(e, contexts(1, 1), e.active[None], [1], np.array([0.5]))
+
+
+# deciding
+
+
+@given(SEEDS, st.integers(0, 200), st.integers(1, 9))
+@settings(max_examples=30, deadline=None)
+def test_decisions_together_are_those_alone(seed: int, n: int, N: int) -> None:
+    """N at once draw the arms, with the probabilities, that each would draw alone: float32 leaves no trace."""
+    model = trained(experiment(), events(seed, n))
+    x, u = contexts(seed + 1, N), np.random.default_rng(seed).random(N)
+    active, e = model.experiment.active[None], model.experiment
+    together = model.decide(e, x, active, [1] * N, u)
+    for i in range(N):
+        alone = model.decide(e, x[[i]], active, [1], u[[i]])
+        assert alone.choices == [together.choices[i]]
+        assert (alone.probabilities[0] == together.probabilities[i]).all()
+
+
+def test_the_number_drawn_with_decides() -> None:
+    """Over 4,000 even steps of u each arm comes as often as its probability, to a step; the same u, the same arm."""
+    model = trained(experiment(policy={"explore": 0.3}), events(1, 80))
+    x = np.repeat(contexts(2, 1), 4000, axis=0)
+    u, e = np.arange(4000) / 4000, model.experiment
+    decided, again = (model.decide(e, x, e.active[None], [1] * 4000, u) for _ in range(2))
+    assert decided.choices == again.choices
+    counts = np.bincount([choice.arms[0] for choice in decided.choices], minlength=4)
+    assert (np.abs(counts - 4000 * decided.probabilities[0]) <= 1 + 1e-9).all()
+
+
+def test_lists_and_single_arms_are_decided_together() -> None:
+    """Rows of k 1, 3 and 4: so many arms each, the first place with the probabilities of the policy."""
+    model = trained(experiment(policy={"explore": 0.25}), events(4, 100))
+    x, e = contexts(5, 40), model.experiment
+    k = [1, 3, 4, 2] * 10
+    u = np.random.default_rng(3).random(40)
+    decided = model.decide(e, x, e.active[None], k, u)
+    assert [len(choice.arms) for choice in decided.choices] == k
+    assert len(decided.shown.score) == sum(k)
+    for choice, p in zip(decided.choices, decided.probabilities, strict=True):
+        assert choice.propensities[0] == pytest.approx(p[choice.arms[0]], rel=1e-12)
+        assert choice.marginals[0] == pytest.approx(p[choice.arms[0]], rel=1e-12)
+        assert len(set(choice.arms)) == len(choice.arms)
+
+
+def test_each_request_has_its_own_eligible_arms() -> None:
+    """With a mask a row, lists too stay among their row's arms; K arms for a list of K are all of them."""
+    model = trained(experiment(K=6), events(4, 100, K=6))
+    rng = np.random.default_rng(2)
+    eligible = np.ones((60, 6), bool)
+    for row in eligible:
+        row[rng.permutation(6)[: rng.integers(0, 5)]] = False
+    k = [int(rng.integers(1, row.sum() + 1)) for row in eligible]
+    decided = model.decide(model.experiment, contexts(5, 60), eligible, k, rng.random(60))
+    for choice, row, size in zip(decided.choices, eligible, k, strict=True):
+        assert row[list(choice.arms)].all()
+        assert len(set(choice.arms)) == size
+
+
+def test_the_arms_of_a_list_are_in_the_order_of_their_scores() -> None:
+    """Without exploring, the list is the arms by falling upper confidence bound, and says so."""
+    model = trained(experiment(K=8, policy={"explore": 0}), events(9, 200, K=8))
+    decided = decide(model, contexts(1, 20), k=8)
+    for score in decided.shown.score.reshape(20, 8):
+        assert (np.diff(score) < 0).all()
+    assert all(choice.propensities == (1.0,) * 8 for choice in decided.choices)
+
+
+def test_an_experiment_without_events_draws_evenly() -> None:
+    """Nothing is known, so every arm is tied."""
+    decided = decide(Model(experiment(K=5)), contexts(1, 50))
+    np.testing.assert_allclose(decided.probabilities, 0.2, rtol=1e-12)
+
+
+def test_models_do_not_share_their_sums() -> None:
+    """A model given no sums makes its own, and learning in one leaves another alone."""
+    e = experiment()
+    one, other = Model(e), Model(e)
+    one.learn(events(1, 20))
+    assert other.sums.digest() == Sums.zeros(4, 1, 4).digest()

@@ -1,0 +1,211 @@
+"""The readable formulae against hand calculation, another library's recorded values, recursion and least squares."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bandit.linear import (
+    Real,
+    Ridge,
+    estimates,
+    feature_scale,
+    noise_scales,
+    penalty,
+    pooled_mean,
+    real,
+    rounded_scale,
+    unlimbed,
+    width,
+)
+from bandit.sums import CREDIT_MAX, Events, Sums, increments
+
+ONES = np.ones(1)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def seen(X: np.ndarray, r: np.ndarray) -> Real:
+    """The sums of one arm shown in contexts X (n, d) with rewards r (n, m), by their definition."""
+    return Real(X.T @ X, r.T @ X, r.T @ r, float(len(X)))
+
+
+def played(seed: int, n: int, d: int, m: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Contexts with an intercept, and rewards that depend on them."""
+    rng = np.random.default_rng(seed)
+    X = np.column_stack([np.ones(n), rng.normal(size=(n, d - 1)) * rng.uniform(0.2, 3)])
+    return X, 0.3 + X @ rng.normal(size=(d, m)) * 0.2 + rng.normal(size=(n, m)) * 0.5
+
+
+# MABWiser, tests/test_linucb.py: test_alpha0_expectations and test_alpha1_expectations
+# (https://github.com/fidelity/mabwiser/blob/121dcc8255575ab1421fd42b66880ae5526d4b9e/tests/test_linucb.py)
+HISTORY = np.array(
+    [
+        [0, 1, 2, 3, 5], [1, 1, 1, 1, 1], [0, 0, 1, 0, 0], [0, 2, 2, 3, 5], [1, 3, 1, 1, 1],
+        [0, 0, 0, 0, 0], [0, 1, 4, 3, 5], [0, 1, 2, 4, 5], [1, 2, 1, 1, 3], [0, 2, 1, 0, 0],
+    ], float
+)  # fmt: skip
+QUERIES = np.array([[0, 1, 2, 3, 5], [1, 1, 1, 1, 1]], float)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "decisions", "rewards", "expected"),
+    [
+        (
+            0.0,
+            [1, 1, 1, 2, 2, 2, 3, 3, 3, 1],
+            [0, 0, 0, 0, 0, 0, 1, 1, 1, 1],
+            [[-0.018378378378378413, 0.0, 0.9966292134831471], [0.14054054054054055, 0.0, 0.43258426966292074]],
+        ),
+        (
+            1.0,
+            [1, 1, 1, 2, 2, 3, 3, 3, 3, 3],
+            [0, 0, 1, 0, 0, 0, 0, 1, 1, 1],
+            [[0.9790312458954391, 1.1617706239438832, 1.4247056229871702],
+             [0.8896475809353053, 0.923364043088837, 1.457085577251709]],
+        ),
+    ],
+)  # fmt: skip
+def test_plain_linucb_is_that_of_mabwiser(
+    alpha: float, decisions: list[int], rewards: list[int], expected: list[list[float]]
+) -> None:
+    """With mu 0, v 1 and sigma 1 the upper confidence bounds are the recorded ones to 2e-15, a few ulp of 1."""
+    arm, r = np.array(decisions), np.array(rewards, float)[:, None]
+    arms = [seen(HISTORY[arm == a], r[arm == a]) for a in (1, 2, 3)]
+    found = estimates(arms, Ridge(ONES, ONES, noise=1.0), mu=0.0, v=1.0)
+    scores = [[float(x @ e.theta) + alpha * e.sigma * width(x, e.G) for e in found] for x in QUERIES]
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=2e-15)
+
+
+def test_two_features_and_two_events_by_hand() -> None:
+    """One arm saw x = (1, 1) with reward 1 and x = (1, 0) with reward 0; another arm saw nothing. lambda 1, s0 1/2.
+
+    A = [2 1; 1 1], b = (1, 1), s = (2, 1), n = 2, q = 1, mu = 1 / (2 + 1); the mean of |x|^2 without the intercept
+    is 1/2, so v = 1. A + I = [3 1; 1 2] has determinant 5: G = [2 -1; -1 3] / 5.
+    c = b - mu s = (1/3, 2/3), G c = (0, 1/3), theta = (1/3, 1/3). width^2 at (1, 1) is (2 - 1 - 1 + 3) / 5 = 3/5.
+    Q = 1 - 2/3 + 2/9 - 2/9 = 1/3; n0 s0^2 = 5/4; sigma_pool^2 = (5/4 + 1/3) / 7 = 19/84, also the first arm's own.
+    The second arm: theta = (1/3, 0), G = I, sigma^2 = max(19/84, (5/4) / 5) = 1/4.
+    """
+    first = seen(np.array([[1.0, 1.0], [1.0, 0.0]]), np.array([[1.0], [0.0]]))
+    second = Real(np.zeros((2, 2)), np.zeros((1, 2)), np.zeros((1, 1)), 0.0)
+    one, other = estimates([first, second], Ridge(ONES, ONES))
+    np.testing.assert_allclose(one.theta, [1 / 3, 1 / 3], atol=1e-15)
+    np.testing.assert_allclose(one.G, np.array([[2, -1], [-1, 3]]) / 5, atol=1e-15)
+    assert width(np.ones(2), one.G) == pytest.approx(math.sqrt(3 / 5), abs=1e-15)
+    assert one.sigma == pytest.approx(math.sqrt(19 / 84), abs=1e-15)
+    np.testing.assert_allclose(other.theta, [1 / 3, 0], atol=1e-15)
+    assert other.G.tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert other.sigma == 0.5
+
+
+def test_integer_sums_are_read_in_their_units() -> None:
+    """x = (1, 0.5) on the grid with 30 credits of 0.01 each: A, B, R and n as by hand in features and rewards."""
+    x, credit = np.array([[4096, 2048]], np.int16), np.array([[30]])
+    sums = Sums.zeros(1, 1, 2)
+    sums.add(*increments(Events(np.array([0]), x, np.array([1]), 0 * credit, credit)))
+    arm = real(sums, 0, np.array([0.01]))
+    assert arm.A.tolist() == [[1.0, 0.5], [0.5, 0.25]]
+    np.testing.assert_allclose(arm.B, [[0.3, 0.15]], rtol=1e-15)
+    np.testing.assert_allclose(arm.R, [[0.09]], rtol=1e-15)
+    assert arm.n == 1.0
+
+
+@given(SEEDS, st.integers(0, 12), st.integers(1, 5))
+@settings(max_examples=40, deadline=None)
+def test_theta_minimises_the_penalised_squares(seed: int, n: int, d: int) -> None:
+    """theta - mu e is the least-squares fit of r - mu to x with rows sqrt(Lambda) added, as lstsq solves it."""
+    X, r = played(seed, n, d)
+    arm = seen(X, r)
+    ridge = Ridge(ONES, ONES, lam=0.7)
+    mu = pooled_mean([arm], ONES)
+    root = np.diag(np.sqrt(penalty(d, 0.7, feature_scale([arm]))))
+    fit = np.linalg.lstsq(np.vstack([X, root]), np.concatenate([r[:, 0] - mu, np.zeros(d)]), rcond=None)[0]
+    fit[0] += mu
+    np.testing.assert_allclose(estimates([arm], ridge)[0].theta, fit, rtol=1e-9, atol=1e-11)  # condition < 1e5
+
+
+@given(SEEDS, st.integers(1, 30), st.integers(1, 5), st.sampled_from([0.1, 1.0, 30.0]))
+@settings(max_examples=60, deadline=None)
+def test_noise_is_the_sum_of_one_step_prediction_errors(seed: int, n: int, d: int, lam: float) -> None:
+    """Q, read back from sigma, is sum_t (r_t - prediction_t)^2 / (1 + width_t^2), each predicted from those before.
+
+    The prediction starts at mu; the recursion solves the ridge problem anew at each step and never sees R or n.
+    """
+    X, r = played(seed, n, d)
+    arm = seen(X, r)
+    mu, v = pooled_mean([arm], ONES), feature_scale([arm])
+    M, c, Q = np.diag(penalty(d, lam, v)), np.zeros(d), 0.0
+    for x, reward in zip(X, r[:, 0], strict=True):
+        G = np.linalg.inv(M)
+        Q += (reward - mu - x @ G @ c) ** 2 / (1 + x @ G @ x)
+        M, c = M + np.outer(x, x), c + (reward - mu) * x
+    found = estimates([arm], Ridge(ONES, ONES, lam=lam, s0=0.5))[0].sigma ** 2 * (5 + n) - 5 * 0.5**2
+    assert found == pytest.approx(Q, rel=1e-9, abs=1e-9)  # q and c'Gc cancel: a few digits less than float64
+
+
+def test_no_arm_has_less_noise_than_all_together() -> None:
+    """n0 s0^2 = 5, Q = (0, 95), n = (95, 0): pooled 100 / 100; the quiet arm gets 1, the other (5 + 95) / 5."""
+    sigma = noise_scales(np.array([0.0, 95.0]), np.array([95.0, 0.0]), Ridge(ONES, ONES, s0=1.0))
+    np.testing.assert_allclose(sigma**2, [1.0, 20.0], rtol=1e-15)
+
+
+def test_noise_as_a_number_takes_the_place_of_every_estimate() -> None:
+    """noise 0.25 is every arm's sigma, whatever was seen; 0 is allowed and means no bonus at all."""
+    for noise in (0.25, 0.0):
+        sigma = noise_scales(np.array([0.0, 95.0]), np.array([95.0, 0.0]), Ridge(ONES, ONES, noise=noise))
+        assert sigma.tolist() == [noise, noise]
+
+
+@given(SEEDS)
+@settings(max_examples=30, deadline=None)
+def test_weights_act_as_if_the_rewards_had_been_weighted(seed: int) -> None:
+    """Two kinds with weights w are one kind with reward w'r: theta and sigma are the same."""
+    X, r = played(seed, 20, 3, m=2)
+    w = np.array([2.0, -0.5])
+    both = estimates([seen(X, r)], Ridge(w, np.ones(2)))[0]
+    one = estimates([seen(X, (r @ w)[:, None])], Ridge(ONES, ONES))[0]
+    np.testing.assert_allclose(both.theta, one.theta, rtol=1e-10, atol=1e-12)
+    assert both.sigma == pytest.approx(one.sigma, rel=1e-9)
+
+
+STEPS = [(0, 1), (0.3, 1), (1, 1), (1.18, 1), (1.2, 2**0.5), (1.67, 2**0.5), (1.69, 2), (61, 64), (50, 2**5.5)]
+
+
+@pytest.mark.parametrize(("norm", "v"), STEPS)
+def test_the_feature_scale_is_at_least_1_and_a_power_of_root_2(norm: float, v: float) -> None:
+    """The steps lie at 2^(1/4), 2^(3/4), ...: 1.189, 1.682, ..., so v moves only when the norm moves by two fifths."""
+    assert rounded_scale(norm) == pytest.approx(v, rel=1e-15)
+
+
+def test_the_feature_scale_leaves_the_intercept_out() -> None:
+    """Contexts (1, 2, 2) and (1, 0, 0) have squared norms 8 and 0 without it: the mean, 4, is v, over both arms."""
+    arms = [seen(np.array([x]), np.zeros((1, 1))) for x in ([1.0, 2, 2], [1.0, 0, 0])]
+    assert feature_scale(arms) == pytest.approx(4.0, rel=1e-15)
+    assert penalty(3, 0.5, 4.0).tolist() == [0.5, 2.0, 2.0]
+
+
+def test_the_pooled_mean_counts_one_more_impression_of_nothing() -> None:
+    """3 rewards of 1 in 4 impressions over two arms: 3 / 5; nothing seen at all: 0."""
+    X, r = np.ones((2, 1)), np.array([[1.0], [1.0]])
+    assert pooled_mean([seen(X, r), seen(X, r * [[1.0], [0.0]])], ONES) == pytest.approx(3 / 5)
+    assert pooled_mean([seen(X[:0], r[:0])], ONES) == 0.0
+
+
+@pytest.mark.parametrize("total", [0, 1, -1, 5, -(2**48), 2**62 - 1, 2**62, -(2**62), 3 * 2**62 + 7, -(2**70) + 1])
+def test_two_limbs_read_as_one_number(total: int) -> None:
+    """high 2^62 + low, as the nearest float to within 2 ulp; small negative sums, which borrow from high, are exact."""
+    found = float(unlimbed(np.array([[total >> 62, total & (2**62 - 1)]]))[0])
+    assert found == pytest.approx(total, rel=4e-16, abs=0)
+    if abs(total) < 2**53:
+        assert found == total
+
+
+def test_squares_beyond_64_bits_read_right() -> None:
+    """100,000 credits of 2^24 square to 2.8e19: q is right where int64 has long overflown."""
+    n = 100_000
+    new = np.full((n, 1), CREDIT_MAX)
+    zero = np.zeros(n, np.int64)
+    sums = Sums.zeros(1, 1, 1)
+    sums.add(*increments(Events(zero, np.full((n, 1), 4096, np.int16), zero + 1, 0 * new, new)))
+    assert real(sums, 0, ONES).R[0, 0] == n * 2.0**48

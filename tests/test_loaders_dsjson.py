@@ -1,0 +1,281 @@
+"""dsjson both ways, held against Vowpal Wabbit itself."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import vowpalwabbit
+
+from simulator.contexts import Feature, LogError
+from simulator.loaders import load, open_table
+from simulator.loaders.dsjson import Writer, action_name
+from simulator.table import COLUMNS, Eligible, Header, Row, Shown, Table, batch_of, rows_of, to_log
+
+VW = "--cb_explore_adf --dsjson --quiet"
+
+
+def line(**more: Any) -> dict[str, Any]:
+    """A line as Vowpal Wabbit's own tools write it."""
+    actions = [{"_tag": "A", "act": {"size": 1}}, {"_tag": "B", "act": {"size": 2}}, {"_tag": "C", "act": {"size": 3}}]
+    return {
+        "_label_cost": -1.5,
+        "_label_probability": 0.5,
+        "_label_Action": 2,
+        "_labelIndex": 1,
+        "o": [{"v": 1.5, "EventId": "e1"}],
+        "Timestamp": "2024-05-01T00:00:00.1234567Z",
+        "Version": "1",
+        "EventId": "e1",
+        "a": [2, 3, 1],
+        "c": {"GUser": {"id": "u", "age": 30, "vip": True}, "context": {"pet": "cat"}, "_multi": actions},
+        "p": [0.5, 0.3, 0.2],
+        "VWState": {"m": "model-1"},
+    } | more
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., Path]:
+    """Lines in a file."""
+
+    def write(*lines: dict[str, Any]) -> Path:
+        path = tmp_path / "log.dsjson"
+        path.write_text("".join(json.dumps(each) + "\n" for each in lines))
+        return path
+
+    return write
+
+
+Written = Callable[..., Path]
+
+
+def test_a_line_of_vowpal_wabbits_is_read(written: Written) -> None:
+    """Label, propensity, the probabilities in the order of a, time to the millisecond, features by namespace."""
+    (batch,) = open_table(written(line()), "dsjson").batches
+    (row,) = rows_of(batch)
+    assert row.context == {"GUser.id": "u", "GUser.age": 30.0, "GUser.vip": True, "pet": "cat"}
+    assert row == Row(
+        decision_id="e1",
+        time=datetime(2024, 5, 1, 0, 0, 0, 123000, tzinfo=UTC),
+        context=row.context,
+        shown=[Shown("B", 0.5)],
+        eligible=[Eligible("B", 0.5), Eligible("C", 0.3), Eligible("A", 0.2)],
+        reward=1.5,
+        model="model-1",
+    )
+    log = load(written(line()), "dsjson")
+    assert (log.arms, log.arm.tolist()) == (("A", "B", "C"), [1])
+    assert log.probability is not None
+    assert log.probability.tolist() == [[0.2, 0.5, 0.3]]
+
+
+def test_pdrop_becomes_a_weight(written: Written) -> None:
+    """1 / (1 - pdrop), and 1 where nothing was dropped."""
+    log = load(written(line(pdrop=0.75), line(EventId="e2")), "dsjson")
+    assert log.weight is not None
+    assert log.weight.tolist() == [4.0, 1.0]
+
+
+def test_lines_that_teach_nothing_are_counted(written: Written) -> None:
+    """Skipped ones, those without a label, and the same event again."""
+    unlabelled = {name: value for name, value in line(EventId="e3").items() if not name.startswith("_label")}
+    log = load(written(line(), line(EventId="e2", _skipLearn=True), unlabelled, line()), "dsjson")
+    assert len(log) == 1
+    assert {what: n for what, n in log.cleaning.items() if "scaled" not in what} == {
+        "deferred and never activated": 1,
+        "lines left out: without a label": 1,
+        "rows dropped: decision that came before": 1,
+    }
+
+
+def test_without_p_only_the_propensity_is_known(written: Written) -> None:
+    """Of the whole log, even if one line only lacks it; the arms are all known nevertheless."""
+    short = line(EventId="e2")
+    del short["p"]
+    for log in (load(written(line(), short), "dsjson"), load(written(short), "dsjson")):
+        assert (log.probability, log.arms) == (None, ("A", "B", "C"))
+
+
+def test_absent_numbers_are_zeros_as_in_vowpal_wabbit(written: Written) -> None:
+    """30 and 0 have mean 15 and deviation 15."""
+    bare = line(EventId="e2", c=line()["c"] | {"GUser": {"vip": True}})
+    log = load(written(line(), bare), "dsjson")
+    assert log.context is not None
+    age = log.columns.index("GUser.age")
+    assert log.context[:, age].tolist() == [1.0, -1.0]
+
+
+def test_an_action_goes_by_its_tag_or_id_or_features() -> None:
+    """In this order; features in any order are the same action."""
+    assert action_name({"_tag": "T", "i": {"id": "I"}}) == "T"
+    assert action_name({"i": {"constant": 1, "id": "I"}, "j": [{"hot": "yes"}]}) == "I"
+    assert (
+        action_name({"j": [{"b": 1, "a": "x"}]})
+        == action_name({"j": [{"a": "x"}, {"b": 1}]})
+        == '{"j.a":"x","j.b":1.0}'
+    )
+
+
+FAULTS = {
+    r"line 2: Object missing required field `c`": {"c": None},
+    r"line 2: c: expected _multi with an object for each action": {"c": {"u": {"a": 1}}},
+    r"line 2: expected one of 3 actions, got number 4": {"_labelIndex": 3},
+    r"line 2: expected a and p for each of 3 actions, got 2 and 3": {"a": [1, 2]},
+    r"line 2: pdrop: expected a share in \[0, 1\), got 1": {"pdrop": 1},
+    r"line 2: Invalid isoformat string: 'noon'": {"Timestamp": "noon"},
+}
+
+
+@pytest.mark.parametrize("message", FAULTS)
+def test_a_fault_is_told_with_its_line(written: Written, message: str) -> None:
+    """What was expected, what came."""
+    bad = {name: value for name, value in line(**FAULTS[message]).items() if value is not None}
+    with pytest.raises(LogError, match=r"log.dsjson, " + message):
+        load(written(line(), bad), "dsjson")
+
+
+P = np.array([0.4, 0.3, 0.2, 0.1])
+ARMS = ("a", "b", "c", "d d")
+
+
+def logged(n: int, seed: int, *, uniform: bool = False, eligible: bool = True, weighted: bool = False) -> Table:
+    """Random rows of four arms."""
+    rng = np.random.default_rng(seed)
+    p = np.full(4, 0.25) if uniform else P
+    rows = []
+    for i in range(n):
+        arm = int(rng.choice(4, p=p))
+        row = Row(
+            decision_id=f"e{i}",
+            time=datetime(2024, 1, 1, 0, 0, i % 60, tzinfo=UTC),
+            context={"age": float(rng.normal()), "plan": str(rng.choice(["free", "pro"])), "member": bool(i % 2)},
+            shown=[Shown(ARMS[arm], float(p[arm]))],
+            eligible=[Eligible(*each) for each in zip(ARMS, p.tolist(), strict=True)] if eligible else None,
+            reward=float(rng.random() * (arm + 1)),
+            weight=float(rng.choice([1, 2, 4])) if weighted else None,
+            model="3/1-0",
+            skipped=True if i % 10 == 9 else None,
+        )
+        rows.append(row)
+    features = (
+        Feature("age", "number"),
+        Feature("plan", "category", levels=("free", "pro")),
+        Feature("member", "boolean"),
+    )
+    columns = tuple(each for each in Row.__struct_fields__ if each in COLUMNS or each == "context")
+    header = Header(ARMS, columns, features, probability="every" if eligible else "shown")
+    return Table(header, iter([batch_of(header, rows)]), Counter())
+
+
+def write(table: Table, path: Path) -> tuple[Path, list[Row]]:
+    """The table as dsjson, and its rows."""
+    (batch,) = table.batches
+    path.write_bytes(b"".join(line + b"\n" for line in Writer(table.header).lines(batch)))
+    return path, list(rows_of(batch))
+
+
+def reported(path: Path, metrics: Path) -> tuple[float, float, int]:
+    """What Vowpal Wabbit says of a file: its average loss for uniform play, the rows' weights, lines it skipped."""
+    vw = vowpalwabbit.Workspace(f"{VW} --epsilon 1 -d {path} --extra_metrics {metrics}")
+    loss, weights = vw.get_sum_loss(), vw.get_weighted_examples()
+    vw.finish()
+    return loss, weights, json.loads(metrics.read_text())["number_skipped_events"]
+
+
+@pytest.mark.parametrize("uniform", [True, False])
+@pytest.mark.parametrize("eligible", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_vowpal_wabbit_sees_the_same_rewards(tmp_path: Path, uniform: bool, eligible: bool, weighted: bool) -> None:
+    """Its average loss under uniform play is -mean(w r / (K p)) of our rows: of a uniform log the average reward.
+
+    To the seventh digit: Vowpal Wabbit keeps costs and probabilities in float32.
+    """
+    made = logged(300, 5, uniform=uniform, eligible=eligible, weighted=weighted)
+    path, rows = write(made, tmp_path / "log.dsjson")
+    loss, weights, skipped = reported(path, tmp_path / "metrics.json")
+    log = load(path, "dsjson")
+    assert skipped == log.cleaning["deferred and never activated"] == 30
+    w = np.ones(len(log)) if log.weight is None else log.weight
+    ips = (w * log.reward / 4 / log.propensity).sum()
+    lost = sum((row.weight or 1.0) for row in rows if row.skipped)
+    assert loss == pytest.approx(-ips, rel=1e-6)
+    assert weights in (w.sum(), w.sum() + lost)  # whether it counts the weights of lines that it skips is its affair
+    if uniform and not weighted:
+        assert -loss / len(log) == pytest.approx(np.mean([row.reward for row in rows if not row.skipped]), rel=1e-6)
+
+
+def test_vowpal_wabbit_parses_every_action_and_label(tmp_path: Path) -> None:
+    """A shared example and four actions a line; the one with a cost is the arm shown, with its propensity."""
+    path, rows = write(logged(20, 6), tmp_path / "log.dsjson")
+    vw = vowpalwabbit.Workspace(VW)
+    for text, row in zip(path.read_text().splitlines(), rows, strict=True):
+        if row.skipped:
+            continue
+        examples = vw.parse(text)
+        labels = [each.get_label(vowpalwabbit.LabelType.CONTEXTUAL_BANDIT).costs for each in examples]
+        assert [len(each) for each in labels] == [1] + [int(arm == row.shown[0].arm) for arm in ARMS]
+        (found,) = labels[1 + ARMS.index(row.shown[0].arm)]
+        assert (found.cost, found.probability) == pytest.approx((-(row.reward or 0), row.shown[0].propensity), rel=1e-6)
+        assert [each.get_tag() for each in examples[1:]] == list(ARMS)
+        vw.finish_example(examples)
+    vw.finish()
+
+
+def test_a_line_has_exactly_the_names_of_the_format(tmp_path: Path) -> None:
+    """Those of a joined line; _skipLearn and pdrop only where they say something."""
+    path, rows = write(logged(10, 7), tmp_path / "log.dsjson")
+    first, *_, last = (json.loads(text) for text in path.read_text().splitlines())
+    label = ["_label_cost", "_label_probability", "_label_Action", "_labelIndex"]
+    rest = ["o", "Timestamp", "Version", "EventId", "a", "c", "p", "VWState"]
+    assert list(first) == label + rest
+    assert list(last) == [*label, "_skipLearn", *rest]
+    assert first["a"][0] == first["_label_Action"] == first["_labelIndex"] + 1
+    assert first["p"] == [P[number - 1] for number in first["a"]]
+    assert [each["_tag"] for each in first["c"]["_multi"]] == list(ARMS)
+    assert first["c"]["context"] == rows[0].context
+    assert (first["Version"], first["VWState"]) == ("1", {"m": "3/1-0"})
+    assert first["o"] == [{"v": rows[0].reward, "EventId": "e0"}, {"EventId": "e0", "ActionTaken": True}]
+
+
+def test_what_we_write_we_read(tmp_path: Path) -> None:
+    """Rewards, arms, probabilities, times, users' weights and contexts, to the last bit."""
+    made = logged(50, 8, weighted=True)
+    (batch,) = made.batches
+    before = to_log(made.header, batch)
+    path, _ = write(Table(made.header, iter([batch]), Counter()), tmp_path / "log")
+    after = load(path, "dsjson")
+    for name in ("arm", "reward", "propensity", "probability", "time_ms", "decision_id"):
+        assert getattr(after, name).tolist() == getattr(before, name).tolist(), name
+    assert after.weight == pytest.approx(before.weight, rel=1e-15)  # 1 / (1 - (1 - 1 / w))
+    assert after.context is not None
+    assert before.context is not None
+    for column in ("plan=free", "plan=pro", "member"):
+        assert (after.context[:, after.columns.index(column)] == before.context[:, before.columns.index(column)]).all()
+
+
+def test_a_place_of_a_list_is_a_line_of_its_own(tmp_path: Path) -> None:
+    """With its marginal propensity and an id that no other line has."""
+    header = Header(("a", "b"), ("decision_id", "shown", "reward", "position"))
+    top = Row(decision_id="d", shown=[Shown("a", 0.9)], reward=1.0, position=0)
+    lower = Row(decision_id="d", shown=[Shown("a", 0.9), Shown("b", 1.0, 0.9)], reward=0.0, position=1)
+    table = Table(header, iter([batch_of(header, [top, lower])]), Counter())
+    path, _ = write(table, tmp_path / "log")
+    log = load(path, "dsjson")
+    assert log.decision_id is not None
+    assert log.decision_id.tolist() == ["d", "d/1"]
+    assert log.propensity.tolist() == [0.9, 0.9]
+
+
+def test_what_dsjson_cannot_hold_is_refused() -> None:
+    """Features that begin with _ have a meaning of their own there; weights below 1 are no share dropped."""
+    header = Header(("a",), ("context", "shown", "reward", "weight"), (Feature("_text", "category", levels=("x",)),))
+    for row, message in (
+        (Row(context={"_text": "x"}, shown=[Shown("a", 1.0)], reward=1.0), "names do not begin with _"),
+        (Row(shown=[Shown("a", 1.0)], reward=1.0, weight=0.5), "expected weights of at least 1"),
+    ):
+        with pytest.raises(LogError, match=message):
+            list(Writer(header).lines(batch_of(header, [row])))

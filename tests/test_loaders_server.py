@@ -1,0 +1,247 @@
+"""The server's own log: decisions joined with their feedback, from an export and from the store itself."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from trial import CLICK, FULL, SALE, Trial
+
+from bandit.commands import opened_store
+from bandit.export import export
+from bandit.memory_store import MemoryStore
+from bandit.redis_store import RedisStore
+from bandit.settings import Settings
+from bandit.store import Store
+from bandit.sums import ONE
+from simulator.contexts import LogError
+from simulator.loaders import load, open_table
+from simulator.table import rows_of
+
+REWARDS: dict[str, Any] = {"click": {"weight": 2}, "sale": {"range": [-50, 50], "unit": 1, "default": 3, "weight": 0.1}}
+
+
+@pytest.fixture
+def trial(name: str) -> Trial:
+    """An experiment of two kinds of reward: 2 click + 0.1 sale, where a sale is 3 until another is reported."""
+    return Trial(MemoryStore(), name, rewards=REWARDS)
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Callable[[Trial], Path]:
+    """The file that `bandit-server export` writes of a trial."""
+
+    def write(trial: Trial) -> Path:
+        path = tmp_path / "export.jsonl"
+        path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in export(trial.store, trial.name)))
+        return path
+
+    return write
+
+
+Exported = Callable[[Trial], Path]
+
+
+def test_a_reward_is_the_weighted_sum_of_what_was_credited(trial: Trial, exported: Exported) -> None:
+    """By hand: nothing 0.3; a click 2.3; two sales 0.1 x (10 + 5); a click and a sale of -20 make 0."""
+    refs = [trial.decide(arm, x=(ONE, 100 * arm)) for arm in (0, 1, 2, 3)]
+    trial.feed(refs[1], FULL, CLICK)
+    trial.feed(refs[2], 10, SALE, "first")
+    trial.feed(refs[2], 5, SALE, "second")
+    trial.feed(refs[3], FULL, CLICK)
+    trial.feed(refs[3], -20, SALE)
+    log = load(exported(trial), "server")
+    assert log.reward.tolist() == pytest.approx([0.3, 2.3, 1.5, 0.0])
+    assert [log.arms[arm] for arm in log.arm] == ["a", "b", "c", "d"]
+    assert log.learning
+    assert log.cleaning == {}
+
+
+def test_propensities_probabilities_and_contexts_are_those_of_the_log(trial: Trial, exported: Exported) -> None:
+    """1 / 4 each, and x as the server had it, to the last bit."""
+    for value in (100, -3, 32767):
+        trial.decide(1, x=(ONE, value))
+    log = load(exported(trial), "server")
+    assert log.propensity.tolist() == [0.25] * 3
+    assert log.probability is not None
+    assert log.probability.tolist() == [[0.25] * 4] * 3
+    assert log.context is not None
+    assert (log.context * ONE).tolist() == [[ONE, 100], [ONE, -3], [ONE, 32767]]
+    assert log.columns == ("1", "age")
+
+
+def test_a_deferred_decision_counts_once_it_is_activated(name: str, exported: Exported) -> None:
+    """With what was credited before; one that never was activated is no impression, whatever was reported of it."""
+    trial = Trial(MemoryStore(), name, rewards=REWARDS, activation="explicit")
+    trial.decide(0, caller="at-once")
+    later, never = trial.decide(1, caller="later", deferred=True), trial.decide(2, caller="never", deferred=True)
+    trial.feed(later, FULL, CLICK)
+    trial.feed(never, FULL, CLICK)
+    trial.activate(later)
+    log = load(exported(trial), "server")
+    assert log.decision_id is not None
+    assert log.decision_id.tolist() == ["at-once", "later"]
+    assert log.reward.tolist() == pytest.approx([0.3, 2.3])
+    assert log.cleaning == {"deferred and never activated": 1}
+
+
+def test_feedback_activates_a_deferred_decision(trial: Trial, exported: Exported) -> None:
+    """Where the experiment does not ask for explicit activations."""
+    ref = trial.decide(1, deferred=True)
+    trial.decide(2, deferred=True)
+    trial.feed(ref, FULL, CLICK)
+    log = load(exported(trial), "server")
+    assert (log.arm.tolist(), log.reward.tolist()) == ([1], pytest.approx([2.3]))
+    assert log.cleaning == {"deferred and never activated": 1}
+
+
+def test_a_list_is_a_row_a_place_with_the_reward_of_its_arm(trial: Trial, exported: Exported) -> None:
+    """Feedback names the arm. Lower places have only their marginal, so no matrix; the first places alone have it."""
+    ref = trial.decide(2, 0, 3)
+    trial.feed(ref, FULL, CLICK, arm=0)
+    path = exported(trial)
+    log = load(path, "server")
+    assert log.position is not None
+    assert [(log.arms[arm], place) for arm, place in zip(log.arm, log.position, strict=True)] == [
+        ("c", 0),
+        ("a", 1),
+        ("d", 2),
+    ]
+    assert log.reward.tolist() == pytest.approx([0.3, 2.3, 0.3])
+    assert log.probability is None
+    first = load(path, "server", places="first")
+    assert first.reward.tolist() == pytest.approx([0.3])
+    assert first.probability is not None
+    assert first.cleaning == {"rows left out: lower places of lists": 2}
+    (batch,) = open_table(path, "server").batches
+    assert [[each.arm for each in row.shown] for row in rows_of(batch)] == [["c"], ["c", "a"], ["c", "a", "d"]]
+
+
+def test_weights_are_those_in_force_or_those_given(trial: Trial, exported: Exported) -> None:
+    """A change of weights holds for the whole log; given ones replace all; an unknown kind is refused by name."""
+    trial.feed(trial.decide(0), FULL, CLICK)
+    trial.change(rewards=REWARDS | {"click": {"weight": 7}})
+    path = exported(trial)
+    assert load(path, "server").reward.tolist() == pytest.approx([7.3])
+    assert load(path, "server", weights={"sale": 1.0}).reward.tolist() == [3.0]
+    with pytest.raises(LogError, match=r"expected kinds of \['click', 'sale'\], got 'clik'; did you mean 'click'"):
+        load(path, "server", weights={"clik": 1.0})
+
+
+def test_a_kind_added_later_has_no_default_in_older_decisions(trial: Trial, exported: Exported) -> None:
+    """A decision starts with the defaults of the document it was made by."""
+    trial.decide(0)
+    trial.change(rewards=REWARDS | {"visit": {"default": 1, "weight": 100}})
+    trial.decide(0)
+    assert load(exported(trial), "server").reward.tolist() == pytest.approx([0.3, 100.3])
+
+
+def test_what_was_decided_before_a_reset_is_left_out(trial: Trial, exported: Exported) -> None:
+    """Its features are others; it is counted."""
+    trial.decide(0)
+    trial.change(reset=True, features=[{"name": "height", "type": "number", "mean": 0, "scale": 2}])
+    trial.decide(1)
+    log = load(exported(trial), "server")
+    assert (len(log), log.columns) == (1, ("1", "height"))
+    assert log.cleaning == {"rows left out: decided before the experiment was reset": 1}
+
+
+def test_feedback_without_its_decision_is_counted(trial: Trial, exported: Exported) -> None:
+    """As after a trim: the decision's line is gone, its feedback is still there."""
+    ref = trial.decide(0)
+    trial.decide(1)
+    trial.feed(ref, FULL, CLICK)
+    path = exported(trial)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:1] + lines[2:]))
+    log = load(path, "server")
+    assert log.reward.tolist() == pytest.approx([0.3])
+    assert log.cleaning == {"feedback left out: of decisions that are not in the log": 1}
+
+
+def test_a_log_whose_document_was_trimmed_needs_weights(trial: Trial, exported: Exported) -> None:
+    """Without the experiment's line, features are learned from the rows and nobody guesses what a reward is."""
+    trial.feed(trial.decide(0, x=(ONE, 0)), FULL, CLICK)
+    trial.decide(1, x=(ONE, 2 * ONE))
+    path = exported(trial)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
+    with pytest.raises(LogError, match="expected a row of type 'experiment' or weights=, got neither"):
+        load(path, "server")
+    log = load(path, "server", weights={"click": 1.0})
+    assert log.reward.tolist() == [1.0, 0.0]
+    assert log.context is not None
+    assert log.context.tolist() == [[1, -1], [1, 1]]
+
+
+def test_every_type_of_feature_is_the_x_that_the_server_had(name: str, exported: Exported) -> None:
+    """x was written by hand: an age of 12 on [0, 16], a member, from neither country; then the opposite."""
+    features = [
+        {"name": "age", "type": "number", "min": 0, "max": 16},
+        {"name": "member", "type": "boolean"},
+        {"name": "country", "type": "category", "levels": ["cn", "us"], "other": True},
+    ]
+    trial = Trial(MemoryStore(), name, features=features)
+    x = [(ONE, ONE // 2, ONE, 0, 0, ONE), (ONE, -ONE // 4, 0, 0, ONE, 0)]
+    for each in x:
+        trial.decide(0, x=each)
+    log = load(exported(trial), "server")
+    assert log.context is not None
+    assert (log.context * ONE).tolist() == [list(each) for each in x]
+    assert log.columns == ("1", "age", "member", "country=cn", "country=us", "country=*")
+
+
+def test_users_slices_and_models_are_kept(trial: Trial, exported: Exported) -> None:
+    """The user's hash, and of an anonymous decision its own id."""
+    trial.decide(0, user="anna", caller="d1")
+    trial.decide(0, caller="d2")
+    path = exported(trial)
+    log = load(path, "server")
+    assert log.user is not None
+    assert log.user.tolist() == ["anna".rjust(16, "-").encode().hex(), "d2"]
+    (batch,) = open_table(path, "server").batches
+    assert [row.model for row in rows_of(batch)] == ["1/0-0", "1/0-0"]
+
+
+def test_a_line_that_is_no_export_is_refused(tmp_path: Path) -> None:
+    """File, line, and what was there."""
+    path = tmp_path / "log.jsonl"
+    path.write_text(
+        '{"type": "experiment", "document": null, "position": "1-0"}\n{"type": "vote", "position": "2-0"}\n'
+    )
+    with pytest.raises(LogError, match=r"log.jsonl, line 2: expected a type of .*, got 'vote'"):
+        load(path, "server")
+
+
+def stored(store: Store, name: str) -> None:
+    """Two decisions and a click in a store."""
+    trial = Trial(store, name)
+    trial.feed(trial.decide(1), FULL, CLICK)
+    trial.decide(2)
+
+
+@pytest.fixture
+def url(valkey: str, name: str) -> Iterator[str]:
+    """A real store that has an experiment of the test's name."""
+    store = RedisStore(valkey)
+    stored(store, name)
+    yield valkey
+    store.close()
+
+
+def test_a_log_is_read_from_a_running_store(url: str, name: str) -> None:
+    """By its address, without a file between."""
+    log = load(None, "server", redis_url=url, experiment=name)
+    assert (log.reward.tolist(), log.arm.tolist()) == ([1.0, 0.0], [1, 2])
+    with pytest.raises(LogError, match="expected the name of an experiment"):
+        load(None, "server", redis_url=url)
+
+
+def test_a_log_is_read_from_a_stopped_servers_directory(tmp_path: Path) -> None:
+    """A store is started for as long as it takes."""
+    directory = tmp_path / "data"
+    directory.mkdir()
+    with opened_store(Settings(data_dir=directory)) as store:
+        stored(store, "home")
+    log = load(None, "server", data_dir=directory, experiment="home")
+    assert (log.reward.tolist(), log.arm.tolist()) == ([1.0, 0.0], [1, 2])

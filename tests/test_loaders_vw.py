@@ -1,0 +1,154 @@
+"""Vowpal Wabbit's text formats, and Criteo's."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import vowpalwabbit
+
+from simulator.contexts import LogError
+from simulator.loaders import load
+
+SIMPLE = """1:2:0.4 | a:3 b
+2:-1.5:0.5 'tag|user age:0.5 old |b b
+
+3:1:0.25| a
+4 | a
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a log goes."""
+    return tmp_path / "log.vw"
+
+
+def test_a_line_is_an_example_of_a_numbered_action(path: Path) -> None:
+    """Costs become rewards, features are named by namespace, and what has no cost and probability is counted."""
+    path.write_text("".join(line for line in SIMPLE.splitlines(keepends=True) if line != "\n"))
+    log = load(path, "vw")
+    assert (log.arms, log.arm.tolist()) == (("1", "2"), [0, 1])
+    assert (log.reward.tolist(), log.propensity.tolist()) == ([-2.0, 1.5], [0.4, 0.5])
+    assert log.columns == ("1", "a", "b", "user.age", "user.old", "b.b")
+    assert log.context is not None
+    assert log.context[:, [2, 4, 5]].tolist() == [[1, 0, 0], [0, 1, 1]]
+    assert log.cleaning["examples left out: without cost and probability"] == 2
+    assert (log.probability, log.learning) == (None, False)
+
+
+ADF = """shared | user=tom hour:9
+| article=sports
+0:-1:0.25 | article=music
+| article=food
+
+shared | user=ann hour:11
+0:0.5:0.5 'tagged | article=sports
+| article=music
+
+| article=sports
+| article=food
+"""
+
+
+def test_a_block_is_an_example_of_described_actions(path: Path) -> None:
+    """The action with the label is the one shown, by its tag or features; the shared line is the context."""
+    path.write_text(ADF)
+    log = load(path, "vw")
+    assert log.arms == ("article=food", "article=music", "article=sports", "tagged")
+    assert [log.arms[arm] for arm in log.arm] == ["article=music", "tagged"]
+    assert (log.reward.tolist(), log.propensity.tolist()) == ([1.0, -0.5], [0.25, 0.5])
+    assert log.columns == ("1", "user=tom", "hour", "user=ann")
+    assert log.context is not None
+    assert log.context.tolist() == [[1, 1, -1, 0], [1, 0, 1, 1]]
+    assert log.cleaning["examples left out: without cost and probability"] == 1
+    assert log.probability is None
+
+
+def test_vowpal_wabbit_reads_the_same_costs(path: Path) -> None:
+    """Its average loss under uniform play, by inverse propensities, is ours with the sign turned (float32)."""
+    rng = np.random.default_rng(1)
+    p, blocks = [0.5, 0.3, 0.2], []
+    for _ in range(200):
+        shown = int(rng.choice(3, p=p))
+        labels = [f"0:{rng.random():.6f}:{p[a]} " if a == shown else "" for a in range(3)]
+        actions = "".join(f"{label}|act id={a}\n" for a, label in enumerate(labels))
+        blocks.append(f"shared |user age:{rng.normal():.6f}\n{actions}\n")
+    path.write_text("".join(blocks))
+    log = load(path, "vw")
+    vw = vowpalwabbit.Workspace(f"--cb_explore_adf --epsilon 1 --quiet -d {path}")
+    loss, count = vw.get_sum_loss(), vw.get_weighted_examples()
+    vw.finish()
+    assert count == len(log) == 200
+    assert loss == pytest.approx(-(log.reward / 3 / log.propensity).sum(), rel=1e-6)
+    assert set(log.arms) == {"act.id=0", "act.id=1", "act.id=2"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1:2:0.4 | a\n1:2:0.4\n", "line 2: expected 'label | features', got no bar"),
+        ("1:x:0.4 | a\n", "line 1, label: expected a number, got 'x'"),
+        ("1:2:0.4 | a:b\n", "line 1, feature: expected a number, got 'b'"),
+        ("1:2:0.4 2:1:0.3 | a\n", "line 1: expected one action with a cost, got 2"),
+        ("shared | a\n0:1:0.5 | b\n0:1:0.5 | c\n", "line 3: expected one action with a cost, got a second one"),
+    ],
+)
+def test_a_fault_is_told_with_its_line(path: Path, text: str, message: str) -> None:
+    """What was expected, what came."""
+    path.write_text(text)
+    with pytest.raises(LogError, match=f"log.vw, {message}".replace("|", r"\|")):
+        load(path, "vw")
+
+
+CRITEO = """example 11: aa 1 0.25 1 2 1:300 2:250 3:7
+0 exid:11 11:5
+0 exid:11 11:6
+example 12: bb 0 0.5 1 3 1:100 2:250 3:7 3:8
+0 exid:12 11:5
+0 exid:12 11:5
+0 exid:12 11:9
+example 13: cc 0 0.01 2 2 1:100 2:250 3:9
+0 exid:13 11:5
+1 exid:13 11:5
+"""
+
+
+def test_criteos_banners_are_rows_of_one_slot(path: Path) -> None:
+    """A banner without a click stands for ten; the first two display features are numbers, the others categories."""
+    path.write_text(CRITEO)
+    log = load(path, "criteo")
+    assert (log.reward.tolist(), log.propensity.tolist()) == ([1.0, 0.0], [0.25, 0.5])
+    assert log.weight is not None
+    assert log.weight.tolist() == [1.0, 10.0]
+    assert log.decision_id is not None
+    assert log.decision_id.tolist() == ["11", "12"]
+    assert log.columns == ("1", "1", "2", "3:7", "3:8")
+    assert log.context is not None
+    assert log.context.tolist() == [[1, 1, 0, 1, 0], [1, -1, 0, 1, 1]]
+    assert log.cleaning["rows left out: banners of more than one slot"] == 1
+
+
+def test_criteos_derived_labels_and_inverse_propensities_are_read(path: Path) -> None:
+    """0.001 is the loss of a click, 0.999 that of none."""
+    path.write_text(CRITEO.replace(" 1 0.25 ", " 0.001 4 ").replace(" 0 0.5 ", " 0.999 2 "))
+    log = load(path, "criteo", inverse=True, kept=1)
+    assert (log.reward.tolist(), log.propensity.tolist()) == ([1.0, 0.0], [0.25, 0.5])
+    assert log.weight is not None
+    assert log.weight.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("exid:12", "exid:13", "line 5: expected a candidate of example 12, got '0 exid:13'"),
+        ("aa 1", "aa 2", "line 1: expected 'example ID: .*' with CLICKED 0 or 1, got 'example 11: aa 2 0.25 1 2'"),
+        ("0.25", "often", "line 1: expected numbers for propensity, slots and candidates"),
+        ("3:7", "3", "line 1: expected FEATURE:VALUE, got '3'"),
+        ("1 exid:13 11:5\n", "", "line 9: expected 1 more candidates of example 13, got the end"),
+    ],
+)
+def test_criteos_faults_are_told_with_their_line(path: Path, old: str, new: str, message: str) -> None:
+    """What was expected, what came."""
+    path.write_text(CRITEO.replace(old, new))
+    with pytest.raises(LogError, match=f"log.vw, {message}"):
+        load(path, "criteo")

@@ -1,0 +1,390 @@
+"""The fast path against the readable one, closed forms and brute force, above all where float32 is not enough."""
+
+import tracemalloc
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bandit.linear import Estimate, Ridge, estimates, feature_scale, real, width
+from bandit.policies import LinUCB
+from bandit.scoring import TIE, Scorer
+from bandit.sums import ONE, Events, Sums, increments
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def contexts(rng: np.random.Generator, n: int, d: int, *, one_hot: bool = False) -> np.ndarray:
+    """Contexts on the grid: normal numbers, or two categories of one-hot columns."""
+    x = np.zeros((n, d))
+    if one_hot and d > 2:
+        x[np.arange(n), rng.integers(1, 1 + d // 2, n)] = 1
+        x[np.arange(n), rng.integers(1 + d // 2, d, n)] = 1
+    else:
+        x = rng.normal(size=(n, d))
+    x[:, 0] = 1
+    return np.clip(np.rint(x * ONE), -32768, 32767).astype(np.int16)
+
+
+def experience(seed: int, n: int, K: int, d: int, m: int = 1, *, one_hot: bool = False) -> Events:
+    """n impressions, evenly over the arms, a third of them with a reward of a million units."""
+    rng = np.random.default_rng(seed)
+    x, zero = contexts(rng, n, d, one_hot=one_hot), np.zeros((n, m), np.int64)
+    new = (rng.random((n, m)) < 0.1 + 0.4 * (x[:, -1:] > 0)) * 1_000_000
+    return Events(rng.integers(0, K, n), x, np.ones(n, np.int64), zero, new)
+
+
+def learned(events: Events, K: int) -> Sums:
+    """The sums of K arms."""
+    sums = Sums.zeros(K, events.new.shape[1], events.x.shape[1])
+    sums.add(*increments(events))
+    return sums
+
+
+def ridge(m: int = 1, **settings_: float) -> Ridge:
+    """Rewards in millionths, every kind weighing 1."""
+    return Ridge(np.ones(m), np.full(m, 1e-6), **settings_)
+
+
+def scorer_of(sums: Sums, how: Ridge, v: float | None = None) -> Scorer:
+    """The scoring data of these sums, all computed at once."""
+    K, m, d = sums.shape
+    scorer = Scorer(K, m, d, how)
+    scorer.v = feature_scale([real(sums, a, how.units) for a in range(K)]) if v is None else v
+    scorer.install(np.arange(K), scorer.compute(sums, np.arange(K), True), True)
+    scorer.derived = scorer.derive()
+    return scorer
+
+
+def plain(sums: Sums, how: Ridge) -> list[Estimate]:
+    """The same by `bandit.linear`."""
+    return estimates([real(sums, a, how.units) for a in range(len(sums.n))], how)
+
+
+def everyone(K: int) -> np.ndarray:
+    """The mask of K eligible arms."""
+    return np.ones((1, K), bool)
+
+
+@given(SEEDS, st.integers(0, 300), st.integers(1, 6), st.integers(1, 12), st.integers(1, 3), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_the_fast_path_is_the_readable_one(seed: int, n: int, K: int, d: int, m: int, one_hot: bool) -> None:
+    """theta, G, sigma, mean, width and each kind's estimate are those of `bandit.linear`.
+
+    Both are float64 with lambda 1, so the condition is below 1e5: 1e-9 leaves four digits. sigma's Q is a difference
+    of sums that may cancel to a few parts in a thousand.
+    """
+    sums, how = learned(experience(seed, n, K, d, m, one_hot=one_hot), K), ridge(m)
+    scorer, oracle = scorer_of(sums, how), plain(sums, how)
+    X = contexts(np.random.default_rng(seed + 1), 4, d, one_hot=one_hot)
+    found = scorer.estimate(X, everyone(K))
+    for a, expected in enumerate(oracle):
+        np.testing.assert_allclose(scorer.derived.theta[a], expected.theta, rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(scorer.rows.W[a].T @ scorer.rows.W[a], expected.G, rtol=1e-9, atol=1e-12)
+        assert scorer.derived.sigma[a] == pytest.approx(expected.sigma, rel=1e-9)
+        np.testing.assert_allclose(found.mean[:, a], X / ONE @ expected.theta, rtol=1e-9, atol=1e-10)
+        exact = [width(x / ONE, expected.G) for x in X]
+        np.testing.assert_allclose(found.width(np.arange(4), np.full(4, a)), exact, rtol=1e-9)
+        for k in range(m):
+            only = Ridge(np.eye(m)[k], how.units)
+            theta = plain(sums, only)[a].theta
+            kinds = scorer.kinds(X / ONE, np.full(4, a))[:, k]
+            np.testing.assert_allclose(kinds, X / ONE @ theta, rtol=1e-9, atol=1e-10)
+
+
+def brute_force(sums: Sums, how: Ridge, X: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """(scores, the least score that ties with the best) of each context, arm by arm in float64."""
+    arms = plain(sums, how)
+    scores = np.array([[x @ e.theta + alpha * e.sigma * width(x, e.G) for e in arms] for x in X / ONE])
+    best = scores.max(axis=1)
+    return scores, best - TIE * (how.s0 + np.abs(best))
+
+
+@given(
+    SEEDS, st.integers(0, 400), st.integers(1, 12), st.integers(1, 24), st.sampled_from([0.0, 1.0, 5.0]), st.booleans()
+)
+@settings(max_examples=80, deadline=None)
+def test_the_best_arms_are_those_of_brute_force(seed: int, n: int, K: int, d: int, alpha: float, one_hot: bool) -> None:
+    """Which arms are best or tied is what float64 says arm by arm, except within 1e-9 of the tie's own limit."""
+    sums, how = learned(experience(seed, n, K, d, one_hot=one_hot), K), ridge(lam=0.1)
+    X = contexts(np.random.default_rng(seed + 1), 6, d, one_hot=one_hot)
+    scores, limit = brute_force(sums, how, X, alpha)
+    best = scorer_of(sums, how).estimate(X, everyone(K)).best(alpha)
+    clear = np.abs(scores - limit[:, None]) > 1e-9
+    assert (best == (scores >= limit[:, None]))[clear].all()
+    assert best.any(axis=1).all()
+
+
+@given(SEEDS, st.integers(0, 200), st.integers(1, 10), st.integers(1, 10), st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_leading_arms_have_their_exact_scores(seed: int, n: int, K: int, d: int, data: st.DataObject) -> None:
+    """Every arm that could be among the k best has its float64 score, every other -inf."""
+    k = data.draw(st.integers(1, K))
+    sums, how = learned(experience(seed, n, K, d), K), ridge()
+    X = contexts(np.random.default_rng(seed + 1), 3, d)
+    scores, _ = brute_force(sums, how, X, 1.0)
+    leading = scorer_of(sums, how).estimate(X, everyone(K)).leading(1.0, k)
+    kept = leading > -np.inf
+    np.testing.assert_allclose(leading[kept], scores[kept], rtol=1e-9, atol=1e-10)  # two float64 computations
+    kth = np.sort(scores, axis=1)[:, -k, None]
+    assert kept[scores >= kth].all()
+
+
+@given(SEEDS, st.integers(0, 300), st.integers(2, 9), st.integers(1, 16), st.floats(-1, 1))
+@settings(max_examples=60, deadline=None)
+def test_float32_may_be_wrong_within_its_bound_and_nothing_changes(
+    seed: int, n: int, K: int, d: int, lean: float
+) -> None:
+    """Widths moved anywhere within the stated error give the same best arms: float32 only finds the contenders."""
+    rng = np.random.default_rng(seed)
+    x = contexts(rng, 5, d)
+    scorer = scorer_of(learned(experience(seed, n, K, d), K), ridge())
+    clean, moved = (scorer.estimate(x, everyone(K)) for _ in range(2))
+    exact = clean.width(np.repeat(np.arange(5), K), np.tile(np.arange(K), 5)).reshape(5, K) ** 2
+    moved.width2 = exact + moved.error * np.clip(lean + rng.uniform(-1, 1, (5, K)), -1, 1) * 0.999
+    assert (moved.best(1.0) == clean.best(1.0)).all()
+    assert ((moved.leading(1.0, 2) > -np.inf) >= clean.best(1.0)).all()
+
+
+@pytest.mark.parametrize("n", [10_000, 100_000])
+@pytest.mark.parametrize("first", [0, 3, 6])
+def test_widths_that_cancel_in_float32_decide_as_in_float64(n: int, first: int) -> None:
+    """d 32, lambda .001, equal contexts: float32 has width^2 off by more than half, or negative; the decision is right.
+
+    Seven arms saw the same context n, 1.02 n, ... times and no reward, so the width decides, by the closed form
+    w^2 = q / (1 + n q), q = x' Lambda^-1 x: the arm seen least often wins. Each wins from its own place.
+    """
+    x = contexts(np.random.default_rng(5), 1, 32)
+    counts = np.array([n + n // 50 * ((i - first) % 7) for i in range(7)])
+    sums = Sums.zeros(7, 1, 32)
+    sums.A[:] = counts[:, None, None] * np.outer(x[0], x[0].astype(np.int64))
+    sums.n[:] = counts
+    scorer = scorer_of(sums, ridge(lam=0.001, noise=1.0))
+    found = scorer.estimate(x, everyone(7))
+    X = x[0] / ONE
+    q = X[0] ** 2 / 0.001 + X[1:] @ X[1:] / (0.001 * scorer.v)
+    exact = q / (1 + counts * q)
+    assert (np.abs(found.width2[0] - exact) > 0.5 * exact).any()
+    # condition n |x|^2 / lambda = 5e9 of the float64 factor: six digits are left
+    np.testing.assert_allclose(found.width(np.zeros(7, np.int64), np.arange(7)) ** 2, exact, rtol=1e-5)
+    assert np.flatnonzero(found.best(1.0)[0]).tolist() == [first]
+    assert (found.spread >= 0).all()
+
+
+def adversarial(d: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(A on the grid, a context that matters to it): sums that are hard on float32, each up to 10^6 times over."""
+    rng = np.random.default_rng(d)
+    ones, signs = np.full(d, ONE), rng.choice([-ONE, ONE], d)
+    dense, sparse = (contexts(rng, 4 * d, d, one_hot=hot).astype(np.int64) for hot in (False, True))
+    scales = np.rint(dense * 10.0 ** rng.uniform(-4, 0, d)).astype(np.int64)
+    for n in (1, 10_000, 1_000_000):
+        for v in (ones, signs, dense[0], np.full(d, -32768)):
+            yield n * np.outer(v, v), v  # equal contexts
+        for v in (ones, signs):  # every direction well known but one, which is dense
+            yield n * (d * ONE**2 * np.eye(d, dtype=np.int64) - np.outer(v, v)), v
+        for X in (dense, dense[: (d + 1) // 2], sparse, scales):
+            yield n * X.T @ X, X[0]
+
+
+def asked(rng: np.random.Generator, v: np.ndarray) -> np.ndarray:
+    """Contexts to try on sums around v: v, others, and what is left of others without v."""
+    d = len(v)
+    half = np.where(np.arange(d) < d // 2, ONE, -ONE)
+    others = [rng.normal(size=d) * ONE, rng.choice([-ONE, ONE], d), half, np.full(d, ONE), np.eye(d)[0] * ONE]
+    rest = [w - v * (w @ v) / (v @ v) for w in others[:3]]
+    return np.clip(np.rint([v, *others, *rest, 32767 * np.sign(v)]), -32768, 32767).astype(np.int16)
+
+
+@pytest.mark.parametrize("lam", [1e-9, 1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("d", [1, 2, 7, 32, 64, 100])
+def test_the_error_of_float32_is_within_its_bound(d: int, lam: float) -> None:
+    """|width^2 by float32 - width^2 by the factor| <= error, alone (a GEMV) and together (a GEMM), on hostile sums.
+
+    Where the known directions leave one dense direction open, errors reach a quarter of the bound; the largest
+    diagonal of G times |x|^2, in ulps, falls short of them 1,400-fold.
+    """
+    designs = list(adversarial(d))
+    sums = Sums.zeros(len(designs), 1, d)
+    for arm, (A, _) in enumerate(designs):
+        sums.A[arm] = A
+    scorer, K = scorer_of(sums, ridge(lam=lam), v=1.0), len(designs)
+    for _, v in designs[:: max(1, K // 8)]:
+        x = asked(np.random.default_rng(1), v)
+        context, arm = (part.ravel() for part in np.indices((len(x), K)))
+        exact = scorer.estimate(x, everyone(K)).width(context, arm).reshape(len(x), K) ** 2
+        together = scorer.estimate(x, everyone(K))
+        assert (np.abs(together.width2 - exact) <= together.error).all()
+        alone = [scorer.estimate(x[[i]], everyone(K)) for i in range(len(x))]
+        assert (np.abs(np.vstack([e.width2 for e in alone]) - exact) <= np.vstack([e.error for e in alone])).all()
+
+
+@pytest.mark.parametrize(("n", "one_hot", "most"), [(0, False, 1e-5), (2000, False, 2e-3), (2000, True, 5e-5)])
+def test_the_bound_is_narrow_where_nothing_is_hostile(n: int, one_hot: bool, most: float) -> None:
+    """At d 64 the stated error is a small part of width^2, so few arms are scored twice.
+
+    Only products that are not zero count, so it is narrowest cold (G is diagonal) and one-hot (most of x is 0).
+    """
+    scorer = scorer_of(learned(experience(1, n, 4, 64, one_hot=one_hot), 4), ridge())
+    found = scorer.estimate(contexts(np.random.default_rng(2), 50, 64, one_hot=one_hot), everyone(4))
+    assert (found.error / found.width2).max() < most
+
+
+@pytest.mark.parametrize("lam", [1e-9, 1.0, 1e12])
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 1e6])
+@pytest.mark.parametrize("times", [1, 10**9])
+def test_no_extreme_makes_a_nan(lam: float, alpha: float, times: int) -> None:
+    """Clipped features, a thousand million impressions, every allowed lambda and alpha: proper probabilities."""
+    rng = np.random.default_rng(3)
+    d, K = 9, 5
+    x = rng.choice([-32768, 32767, 0, 1], (6, d)).astype(np.int16)
+    x[:, 0] = ONE
+    sums = Sums.zeros(K, 1, d)
+    sums.A[1:] = times * np.einsum("nd,ne->de", x[:3].astype(np.int64), x[:3].astype(np.int64))
+    sums.n[1:], sums.B[2] = 3 * times, times * 1_000_000 * x[:3].sum(axis=0, dtype=np.int64) % 2**60
+    sums.R[2, 0, 0] = 3 * times, 0
+    eligible = np.array([[True, True, True, True, False]])
+    found = scorer_of(sums, ridge(lam=lam)).estimate(x, eligible)
+    p = LinUCB(alpha=alpha, explore=0.02).probabilities(found)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
+    assert (p[:, :4] >= 0.02 / 4).all()
+    assert not p[:, 4].any()
+    assert np.isfinite(found.spread).all()
+
+
+@pytest.mark.parametrize("d", [2, 9, 40])
+def test_a_factor_stands_where_rounding_has_lost_lambda(d: int) -> None:
+    """A of 10^11 in one direction, lambda 10^-9: no failure; that direction is known to 1e-10, the rest unknown."""
+    v = np.full(d, ONE)
+    sums = Sums.zeros(2, 1, d)
+    sums.A[0] = 10**11 * np.outer(v, v)
+    sums.n[0] = 10**11
+    found = scorer_of(sums, ridge(lam=1e-9)).estimate(np.array([v, [ONE, -ONE] + [0] * (d - 2)], np.int16), everyone(2))
+    known, unknown = found.width(np.array([0, 1]), np.array([0, 0])) ** 2
+    assert 0 < known < 1e-10
+    assert unknown > 1.0
+    assert (found.best(1.0) == [[False, True]]).all()
+
+
+@pytest.mark.parametrize("d", [3, 32, 61])
+@pytest.mark.parametrize("n", [1, 5, 32])
+def test_identical_arms_tie(d: int, n: int) -> None:
+    """Arms that saw the same events tie in every context, whatever float32 makes of them, and share evenly."""
+    K = 13
+    once = experience(d, 200, 1, d)
+    events = [Events(once.arm + a, *(getattr(once, name) for name in ("x", "shown", "old", "new"))) for a in range(K)]
+    sums = Sums.zeros(K, 1, d)
+    for each in events:
+        sums.add(*increments(each))
+    found = scorer_of(sums, ridge(lam=1e-3)).estimate(contexts(np.random.default_rng(n), n, d), everyone(K))
+    assert found.best(1.0).all()
+    np.testing.assert_allclose(LinUCB(explore=0.1).probabilities(found), 1 / K, rtol=1e-15)
+
+
+@pytest.mark.parametrize("top", [1e-5, 1.0, 1e6])
+def test_a_tie_is_the_same_in_any_unit_of_reward(top: float) -> None:
+    """Rewards up to 1e-5, 1 or 1e6 with as many units: the same arms are best, and not all of them."""
+    sums = learned(experience(4, 500, 6, 5), 6)
+    X = contexts(np.random.default_rng(4), 40, 5)
+    best, expected = (
+        scorer_of(sums, Ridge(np.ones(1), np.array([size * 1e-6]), s0=size / 2)).estimate(X, everyone(6)).best(1.0)
+        for size in (top, 1.0)
+    )
+    assert (best == expected).all()
+    assert (best.sum(axis=1) == 1).all()
+
+
+def test_ties_by_hand() -> None:
+    """Context-free, no noise: scores mu + (b - mu n) / (n + 1). s0 1/2: 7e-6 apart is a tie, 2e-5 apart is none.
+
+    Three arms of 10^6 impressions with means .5, .5 + 7e-6 and .5 + 3e-5 and a fourth that is not eligible.
+    """
+    sums = Sums.zeros(4, 1, 1)
+    sums.A[:] = 10**6 * ONE**2
+    sums.n[:] = 10**6
+    sums.B[:, 0, 0] = np.array([500_000, 500_007, 500_030, 900_000]) * 10**6 * ONE
+    scorer, x = scorer_of(sums, ridge(noise=0.0)), np.array([[ONE]], np.int16)
+    found = scorer.estimate(x, np.array([[True, True, True, False]]))
+    assert found.best().tolist() == [[False, False, True, False]]
+    two = np.array([[True, True, False, False]])
+    assert scorer.estimate(x, two).best().tolist() == two.tolist()
+
+
+def test_an_arm_that_is_not_eligible_is_never_best() -> None:
+    """Each row has its own mask; the best are among it even where every score is negative."""
+    events = experience(6, 300, 5, 4)
+    sums = learned(Events(events.arm, events.x, events.shown, events.old, -events.new), 5)
+    rng = np.random.default_rng(6)
+    eligible = rng.random((50, 5)) < 0.4
+    eligible[np.arange(50), rng.integers(0, 5, 50)] = True
+    found = scorer_of(sums, ridge()).estimate(contexts(rng, 50, 4), eligible)
+    assert not (found.best(1.0) & ~eligible).any()
+    assert found.best(1.0).any(axis=1).all()
+    assert (np.isneginf(found.leading(1.0, 1)) >= ~eligible).all()
+
+
+@given(SEEDS, st.integers(1, 100))
+@settings(max_examples=30, deadline=None)
+def test_feedback_needs_no_factor(seed: int, n: int) -> None:
+    """After rewards alone the cheap refresh leaves bit for bit what computing everything anew leaves."""
+    events = experience(seed, n, 3, 5, m=2)
+    sums = learned(events, 3)
+    scorer = scorer_of(sums, ridge(2))
+    new = np.random.default_rng(seed).integers(0, 2, (n, 2)) * 1_000_000
+    arms, increment = increments(Events(events.arm, events.x, 0 * events.shown, events.new, new))
+    sums.add(arms, increment)
+    scorer.install(arms, scorer.compute(sums, arms, False), False)
+    scorer.derived = scorer.derive()
+    anew = scorer_of(sums, ridge(2))
+    for found, expected in ((scorer.rows, anew.rows), (scorer.derived, anew.derived)):
+        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_an_arm_without_events_is_scored_anew_when_mu_moves() -> None:
+    """What others earned moves the estimate of an arm that nobody saw: it is mu, 0 before and 150 / 301 after."""
+    scorer = Scorer(2, 1, 3, ridge())
+    x = contexts(np.random.default_rng(1), 1, 3)
+    assert scorer.estimate(x, everyone(2)).mean[0, 1] == 0.0
+    events = experience(2, 300, 1, 3)
+    events.new[:] = np.arange(300)[:, None] % 2 * 1_000_000
+    sums = learned(events, 2)
+    scorer.install(np.array([0]), scorer.compute(sums, np.array([0]), True), True)
+    scorer.derived = scorer.derive()
+    assert scorer.estimate(x, everyone(2)).mean[0, 1] == pytest.approx(150 / 301, rel=1e-12)
+
+
+def test_a_cold_arm_is_read_as_an_arm_of_empty_sums() -> None:
+    """Arms that were never computed have the rows that computing them would give."""
+    scorer = Scorer(3, 2, 6, ridge(2, lam=0.3))
+    rows = scorer.compute(Sums.zeros(3, 2, 6), np.arange(3), True)
+    for cold, computed in zip(scorer.rows, rows, strict=True):
+        np.testing.assert_allclose(cold, computed, rtol=1e-6)  # P and reach are float32
+
+
+def test_growing_keeps_what_was_known() -> None:
+    """With more arms and kinds the old arms' estimates are the same; the new arm's is mu, the new kind's is 0."""
+    sums = learned(experience(8, 200, 3, 4), 3)
+    scorer = scorer_of(sums, ridge())
+    x = contexts(np.random.default_rng(8), 5, 4)
+    before = scorer.estimate(x, everyone(3))
+    scorer.ridge = ridge(2)
+    scorer.grow(4, 2)
+    after = scorer.estimate(x, everyone(4))
+    np.testing.assert_allclose(after.mean[:, :3], before.mean, rtol=1e-12)
+    assert (after.width2[:, :3] == before.width2).all()
+    np.testing.assert_allclose(after.mean[:, 3], scorer.derived.mu, rtol=1e-12)
+    assert not scorer.kinds(x / ONE, np.full(5, 1))[:, 1].any()
+
+
+def test_many_contenders_are_scored_in_pieces() -> None:
+    """200 identical arms at d 128, 40 contexts: their factors are 1 GB copied at once, and 17 MB in pieces."""
+    scorer = Scorer(200, 1, 128, ridge())
+    found = scorer.estimate(contexts(np.random.default_rng(1), 40, 128), everyone(200))
+    tracemalloc.start()
+    leading = found.leading(1.0, 200)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60e6
+    np.testing.assert_allclose(leading[:, 0], 0.5 * np.sqrt((found.X**2).sum(axis=1)), rtol=1e-12)
+    assert (leading == leading[:, :1]).all()

@@ -1,0 +1,383 @@
+"""Servers as a whole on real stores: readiness, outages, several on one store, and traffic that is disturbed."""
+
+import asyncio
+import itertools
+import random
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from conftest import running
+from live import CONTEXT, DOCUMENT, Experiment, Live, ok, pointers, problem, serving, until, valkey
+
+from bandit.embedded import find_binary
+from bandit.errors import Code
+from bandit.export import export
+from bandit.keys import Keys
+from bandit.log import START, Entry, Position, unpack_decision
+from bandit.memory_store import MemoryStore
+from bandit.redis_store import RedisStore
+from bandit.service import Service
+from bandit.settings import Settings
+from bandit.store import Stored
+from bandit.verify import verify
+
+
+class Hard(RedisStore):
+    """A store that can be made hard of hearing: nothing new is heard of the logs. It counts the looks at configs."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.deaf, self.looks = False, 0
+
+    def read(self, name: str, after: Position, count: int) -> list[Entry]:
+        """Nothing new, while deaf."""
+        return [] if self.deaf else super().read(name, after, count)
+
+    def config(self, name: str) -> Stored | None:
+        """As ever, and counted."""
+        self.looks += 1
+        return super().config(name)
+
+
+@contextmanager
+def two_servers(url: str, **settings: Any) -> Iterator[tuple[Live, Live]]:
+    """Two servers on one store; the second one's store is `Hard`."""
+
+    def made() -> Service:
+        service = Service(Hard(url), Settings(redis_url=url, **settings))
+        service.follower.start()
+        return service
+
+    with ExitStack() as stack:
+        a, b = stack.enter_context(serving(url, **settings)), stack.enter_context(serving(made=made))
+        until(b.service.ready.is_set)
+        yield a, b
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[tuple[Live, Live]]:
+    """Two servers for all tests here that need no more."""
+    with valkey() as url, two_servers(url) as found:
+        yield found
+
+
+def test_until_the_log_is_folded_a_server_is_not_ready() -> None:
+    """503 with Retry-After to whoever asks for a decision; alive all the while; then 200 for good."""
+    with valkey() as url:
+        with serving(url) as before:
+            one = before.experiment()
+            one.decided(decision_id="d")
+        with serving(made=lambda: Service(RedisStore(url), Settings(redis_url=url))) as live:
+            for what, body in (
+                ("recommendations", {"context": CONTEXT}),
+                ("feedback", {"decision_id": "d", "event": "click"}),
+                ("activations", {"decision_id": "d"}),
+                ("recommendations/batch", {"requests": []}),
+            ):
+                problem(live.client.post(f"{one.at}/{what}", json=body), Code.NOT_READY)
+            response = live.client.get("/readyz")
+            assert (response.status_code, response.json()["ready"]) == (503, False)
+            assert ok(live.client.get("/healthz")) == {"status": "ok"}
+            live.service.follower.start()
+            until(lambda: live.client.get("/readyz").status_code == 200)
+            assert one.through(live).decided(decision_id="d")["replayed"]
+
+
+def test_readiness_tells_of_the_store_and_of_every_replica(pair: tuple[Live, Live]) -> None:
+    """Where each stands in the log and how old that knowledge is; digests agree between servers at one position."""
+    one = pair[0].experiment()
+    one.decided()
+    end = pair[0].service.store.end(one.name).text().decode()
+
+    def seen(live: Live, **parameters: Any) -> Any:
+        found = ok(live.client.get("/readyz", params=parameters))
+        assert (found["ready"], found["store"]) == (True, "ok")
+        replica = found["replicas"].get(one.name, {})
+        return replica if replica.get("position") == end else None
+
+    for live in pair:
+        replica = until(lambda live=live: seen(live))
+        assert set(replica) == {"position", "lag_ms"}
+        assert 0 <= replica["lag_ms"] < 5000
+    digests = [until(lambda live=live: seen(live, digests=True))["digest"] for live in pair]
+    assert digests[0] == digests[1]
+    pair[0].client.delete(one.at)
+    until(lambda: one.name not in ok(pair[1].client.get("/readyz?digests=true"))["replicas"])
+
+
+def test_a_server_is_ready_only_when_all_of_its_start_are() -> None:
+    """One address for several workers: it is ready when the last of them is."""
+    from bandit.api.app import build_app
+
+    ready: list[bool] = []
+    service = Service(MemoryStore(), Settings())
+    service.follower.start()
+
+    async def ask() -> int:
+        transport = httpx.ASGITransport(build_app(service, lambda: bool(ready)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            return (await client.get("/readyz")).status_code
+
+    until(service.ready.is_set)
+    assert asyncio.run(ask()) == 503
+    ready.append(True)
+    assert asyncio.run(ask()) == 200
+    asyncio.run(service.close())
+
+
+def test_what_one_server_made_the_other_serves_at_once(pair: tuple[Live, Live]) -> None:
+    """A new experiment, arm, kind, feature, or more of them: looked up before it is refused, twenty times each."""
+    a, b = pair
+    for i in range(20):
+        one = a.experiment(features=[], arms=["a"])
+        there = one.through(b)
+        assert ok(there.post("recommendations", {}))["logged"]  # a new experiment
+        ok(a.client.put(f"{one.at}/arms/new"), 201)
+        assert ok(there.post("recommendations", {"candidates": ["new"], "decision_id": "d"}))["logged"]
+        ok(a.client.put(f"{one.at}/arms/more"), 201)
+        assert len(ok(there.post("recommendations", {"k": 3}))["arms"]) == 3
+        ok(one.patch({"rewards": {f"kind-{i}": {}}}))
+        assert ok(there.feedback(decision_id="d", event=f"kind-{i}"))["credited"] == 1
+        ok(one.patch({"features": [{"name": "x", "type": "boolean"}]}, reset=True))
+        assert ok(there.post("recommendations", {"context": {"x": True}}))["logged"]
+        ok(a.client.put(f"{one.at}/arms/last"), 201)
+        assert ok(b.client.get(f"{one.at}/arms/last"))["arm"] == "last"
+        results = ok(a.client.put(f"{one.at}/arms/batched"), 201) and ok(
+            there.post(
+                "recommendations/batch",
+                {"requests": [{"context": {"x": False}, "candidates": ["batched"]}, {"context": {}}]},
+            )
+        )
+        assert results["results"][0]["logged"]
+        assert results["results"][1]["problem"]["code"] == "invalid_context"
+        assert a.client.delete(one.at).status_code == 204
+        problem(there.post("recommendations", {"context": {"x": True}}), Code.EXPERIMENT_NOT_FOUND)
+
+
+def test_decisions_of_one_server_are_known_to_the_other_at_once(pair: tuple[Live, Live]) -> None:
+    """Feedback, activation and retry, wherever they come: whoever names decisions and under whichever name."""
+    one = pair[0].experiment()
+    there = one.through(pair[1])
+    for i in range(10):
+        made = one.decided(user_id=f"u{i}")["decision_id"]
+        own = there.decided(decision_id=f"d{i}", defer=True)["decision_id"]
+        assert ok(there.feedback(decision_id=made, event="click"))["credited"] == 1
+        assert ok(one.feedback(decision_id=made, event="click"))["status"] == "duplicate"
+        assert ok(there.feedback(user_id=f"u{i}", event="sale", value=5))["decision_id"] == made
+        assert ok(one.activate(own))["status"] == "activated"
+        assert one.decided(decision_id=own, defer=True)["replayed"]
+
+
+def test_a_server_that_has_not_heard_of_a_new_kind_corrupts_nothing(pair: tuple[Live, Live]) -> None:
+    """Deaf while the other adds a kind, it waits instead of writing under the old schema; then it decides anew."""
+    a, b = pair
+    one = a.experiment(features=[])
+    there, store = one.through(b), b.service.store
+    ids = [ok(there.post("recommendations", {}))["decision_id"] for _ in range(8)]
+    assert isinstance(store, Hard)
+    store.deaf = True
+    ok(one.patch({"rewards": {"first": {"default": 0.25}, "second": {}}}))
+    with ThreadPoolExecutor(16) as pool:
+        answers = [pool.submit(there.feedback, decision_id=each, event="click") for each in ids]
+        answers += [pool.submit(there.post, "recommendations", {}) for _ in range(8)]
+        time.sleep(0.3)  # the other's pace: so long it hears nothing
+        assert not any(answer.done() for answer in answers)
+        store.deaf = False
+        results = [ok(answer.result()) for answer in answers]
+    assert [result["credited"] for result in results[:8]] == [1.0] * 8
+    for live in pair:
+        rows = Experiment(live.client, one.name).until_seen(lambda rows: impressions(rows) == 16)
+        sums = [sum(row["rewards"][kind]["sum"] for row in rows.values()) for kind in ("click", "first", "second")]
+        assert sums == [8, 8 * 0.25, 0]  # a default is of the decisions made under it
+    records = [unpack_decision(e.record) for e in store.read(one.name, START, 100) if e.tag == b"d"]
+    assert [record.head.m for record in records] == [2] * 8 + [4] * 8
+
+
+def impressions(rows: dict[str, dict[str, Any]]) -> int:
+    """How many there have been."""
+    return sum(row["impressions"] for row in rows.values())
+
+
+def test_many_bad_requests_cost_few_looks_at_the_store(pair: tuple[Live, Live]) -> None:
+    """A hundred at once, each of which could be about a newer version: they share the looks."""
+    one = pair[0].experiment().through(pair[1])
+    one.decided()
+    store = pair[1].service.store
+    assert isinstance(store, Hard)
+    before = store.looks
+    with ThreadPoolExecutor(32) as pool:
+        refusals = list(pool.map(lambda i: one.recommend(candidates=[f"zz{i}"]), range(100)))
+    assert {pointers(each, Code.UNKNOWN_ARM)[0] for each in refusals} == {"/candidates/0"}
+    assert store.looks - before < 80
+    before = store.looks
+    requests = [{"context": CONTEXT, "candidates": [f"zz{i}"]} for i in range(500)]
+    ok(one.post("recommendations/batch", {"requests": requests}))
+    assert store.looks - before <= 2
+
+
+def test_a_forgotten_producer_is_a_gap_and_the_next_request_is_served(
+    pair: tuple[Live, Live], caplog: pytest.LogCaptureFixture
+) -> None:
+    """503 and an alarm once, since acknowledged data may be gone; then a new name."""
+    one = pair[0].experiment()
+    for _ in range(3):
+        one.decided()
+    store = pair[0].service.settings.redis_url or ""
+    with redis.Redis.from_url(store) as client:
+        client.delete(*client.keys(f"{Keys.of(one.name).prefix}:p:*"))
+    problem(one.recommend(decision_id="d"), Code.STORE_UNAVAILABLE)
+    assert "forgotten acknowledged writes" in caplog.text
+    assert not one.decided(decision_id="d")["replayed"]
+    one.until_seen(lambda rows: impressions(rows) == 4)
+
+
+def test_while_the_store_is_away_it_is_503_and_the_process_lives() -> None:
+    """Retry-After, told by /readyz too; when the store is back, with what it had acknowledged, all is as before."""
+    with tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as directory, ExitStack() as stack:
+        where = Path(directory)
+        url = stack.enter_context(running(find_binary(), where))
+        live = stack.enter_context(serving(url))
+        one = live.experiment()
+        one.decided(decision_id="before")
+        with redis.Redis.from_url(url) as client, pytest.raises(redis.ConnectionError):
+            client.execute_command("SHUTDOWN")
+        begun = time.monotonic()
+        with ThreadPoolExecutor(8) as pool:
+            refusals = list(pool.map(lambda i: one.recommend(decision_id=f"d{i}"), range(8)))
+        assert 2 < time.monotonic() - begun < 10
+        for refusal in refusals:
+            problem(refusal, Code.STORE_UNAVAILABLE)
+        for response in (live.client.get(one.at), live.client.put(one.at, json=DOCUMENT), live.client.delete(one.at)):
+            problem(response, Code.STORE_UNAVAILABLE)
+        response = live.client.get("/readyz")
+        assert (response.status_code, response.json()["store"]) == (503, "unavailable")
+        assert live.client.get("/healthz").status_code == live.client.get("/v1/version").status_code == 200
+        stack.enter_context(running(find_binary(), where))
+        until(lambda: live.client.get("/readyz").status_code == 200)
+        assert one.decided(decision_id="before")["replayed"]
+        assert not one.decided(decision_id="d0")["replayed"]  # what was refused was not decided
+        one.until_seen(lambda rows: impressions(rows) == 2)
+
+
+class Traffic:
+    """Clients of several servers, in threads, that retry the same request until it is answered."""
+
+    def __init__(self, servers: tuple[Live, ...], one: Experiment, clients: int = 6) -> None:
+        self.servers, self.one, self.clients = servers, one, clients
+        self.decided: dict[str, str] = {}
+        self.credited: Counter[str] = Counter()
+        self.statuses: Counter[int] = Counter()
+        self.stopping = threading.Event()
+        self._ids = itertools.count()
+
+    @contextmanager
+    def flowing(self) -> Iterator[None]:
+        """Traffic for as long as the block takes, and then until each request has its answer."""
+        with ThreadPoolExecutor(self.clients) as pool:
+            found = [pool.submit(self._client, i) for i in range(self.clients)]
+            try:
+                yield
+            finally:
+                self.stopping.set()
+            for each in found:
+                each.result()
+
+    def _client(self, seed: int) -> None:
+        pick = random.Random(seed)
+        while not self.stopping.is_set():
+            name = f"d{next(self._ids)}"
+            answer = self._answered(pick, "recommendations", {"context": CONTEXT, "decision_id": name})
+            self.decided[name] = answer["arms"][0]["arm"]
+            for event_id in range(pick.choice([0, 1, 2])):
+                body = {"decision_id": name, "event": "sale", "value": 10, "event_id": f"e{event_id}"}
+                assert self._answered(pick, "feedback", body)["status"] in ("accepted", "duplicate")
+                self.credited[name] += 10
+
+    def _answered(self, pick: random.Random, what: str, body: Any) -> Any:
+        limit = time.monotonic() + 20
+        while True:
+            response = self.one.through(pick.choice(self.servers)).post(what, body)
+            self.statuses[response.status_code] += 1
+            if response.status_code == 200:
+                return response.json()
+            assert response.status_code == 503, response.text
+            assert time.monotonic() < limit
+
+    def until_decided(self, more: int) -> None:
+        """Wait for so many more decisions."""
+        goal = len(self.decided) + more
+        until(lambda: len(self.decided) >= goal, 20)
+
+
+def flushed(client: "redis.Redis") -> None:
+    """Every script is forgotten."""
+    client.script_flush()
+
+
+def cut(client: "redis.Redis") -> None:
+    """Every connection but our own ends, whatever it was waiting for: answers get lost."""
+    client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+def frozen(client: "redis.Redis") -> None:
+    """Nothing is answered for longer than a command's timeout."""
+    client.execute_command("CLIENT", "PAUSE", "2300", "ALL")
+    time.sleep(2.4)  # as long as it stands still
+
+
+@pytest.mark.parametrize(("disturb", "times"), [(flushed, 25), (cut, 25), (frozen, 1)])
+def test_a_disturbed_store_loses_and_doubles_nothing(disturb: Callable[["redis.Redis"], None], times: int) -> None:
+    """Two servers under traffic while scripts are forgotten, connections cut, or time stands still for 2.3 s.
+
+    What clients were told is in the log once, the servers' sums are equal, and the checkpoints are the log's fold.
+    """
+    with valkey() as url, two_servers(url, checkpoint_seconds=0.2, lease_seconds=0.5) as servers:
+        one = servers[0].experiment()
+        traffic = Traffic(servers, one)
+        with traffic.flowing(), redis.Redis.from_url(url) as client:
+            traffic.until_decided(20)
+            for _ in range(times):
+                disturb(client)
+                traffic.until_decided(3)
+            traffic.until_decided(20)
+        assert set(traffic.statuses) <= {200, 503}
+        rows = list(export(servers[0].service.store, one.name))
+        logged = {row["decision_id"]: row["arms"][0]["arm"] for row in rows if row["type"] == "decision"}
+        assert logged == traffic.decided
+        assert len(logged) == sum(row["type"] == "decision" for row in rows)
+        credited: Counter[str] = Counter()
+        for row in rows:
+            credited.update({row["decision_id"]: row["credited"]} if row["type"] == "feedback" else {})
+        assert credited == traffic.credited
+        for live in servers:
+            seen = Experiment(live.client, one.name).until_seen(lambda rows: impressions(rows) == len(logged))
+            assert sum(row["rewards"]["sale"]["sum"] for row in seen.values()) == sum(credited.values())
+        until(lambda: verify(servers[0].service.store, one.name)["equal"])
+        until(lambda: verify(servers[0].service.store, one.name, 7)["equal"])
+
+
+def test_closing_answers_what_waits() -> None:
+    """Requests under way when the server is told to stop are answered; later ones find nobody."""
+    with valkey() as url:
+        with serving(url) as live, ThreadPoolExecutor(16) as pool:
+            one = live.experiment()
+            with httpx.Client(base_url=live.url) as client:
+                there = Experiment(client, one.name)
+                answers = [pool.submit(there.recommend, decision_id=f"d{i}") for i in range(200)]
+                until(lambda: sum(answer.done() for answer in answers) > 20)
+                asyncio.run_coroutine_threadsafe(live.service.close(), live.loop).result(10)
+                statuses = Counter(answer.result().status_code for answer in answers)
+        assert set(statuses) <= {200, 503}
+        with serving(url) as again:
+            logged = [e for e in again.service.store.read(one.name, START, 1000) if e.tag == b"d"]
+            assert len(logged) == statuses[200]

@@ -1,0 +1,245 @@
+"""Verification says equal where checkpoints and log agree bit for bit, and never where they do not."""
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+from trial import CLICK, HOUR, SALE, Trial, Watched
+
+from bandit import trim as trimming
+from bandit.errors import Code, CorruptLog, Problem
+from bandit.keys import Keys
+from bandit.log import DEFERRED, START, Entry, decision_head
+from bandit.memory_store import MemoryStore
+from bandit.redis_store import RedisStore
+from bandit.replica import Replica
+from bandit.store import Store
+from bandit.verify import verify
+
+ARMS = 4
+
+
+def some(trial: Trial, window_ms: int = HOUR) -> None:
+    """A decision and feedback of each arm, a list, and a deferred decision."""
+    for arm in range(ARMS):
+        ref = trial.decide(arm, x=(4096, 50 + trial.nonces), window_ms=window_ms, deferred=arm == 1)
+        trial.feed(ref, 1 + arm, SALE)
+    trial.decide(3, 0, x=(4096, 7), window_ms=window_ms)
+
+
+def checkpointed(trial: Trial) -> bytes:
+    """Write every arm's row at the log's end, and the cursor; the token."""
+    replica = Replica(trial.name, trial.store)
+    replica.load()
+    replica.catch_up()
+    rows, token = [replica.row(arm) for arm in range(replica.shape[0])], trial.lease()
+    assert trial.store.write_rows(trial.name, "sums", token, rows, replica.position)
+    return token
+
+
+@pytest.fixture
+def clock() -> list[float]:
+    """Seconds, set by hand."""
+    return [1e9]
+
+
+@pytest.fixture
+def here(name: str, clock: list[float]) -> Trial:
+    """An experiment in memory that was trimmed once, was checkpointed since, and has gone on."""
+    trial = Trial(MemoryStore(lambda: clock[0]), name, grace_ms=0)
+    some(trial, window_ms=1000)
+    clock[0] += 10
+    token = checkpointed(trial)
+    assert trimming.trim(trial.store, trial.name, token, trial.experiment, 0) > 5
+    some(trial)
+    checkpointed(trial)
+    some(trial)
+    return trial
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7, 100, 8192])
+def test_it_is_equal_whatever_the_batch(here: Trial, batch: int) -> None:
+    """And says how much it folded: entries of the log, decisions and feedback among them, and where it ended."""
+    log = here.log()
+    assert verify(here.store, here.name, batch) == {
+        "equal": True,
+        "folded": len(log),
+        "decisions": len([entry for entry in log if entry.tag == b"d"]),
+        "feedback": len([entry for entry in log if entry.tag == b"f"]),
+        "position": log[-1].position.text().decode(),
+    }
+
+
+def test_each_arm_is_compared_at_its_own_position(store: Store, name: str) -> None:
+    """Rows of different ages, some ahead of the cursor, an arm without a row: on every store."""
+    trial = Trial(store, name)
+    some(trial)
+    token = checkpointed(trial)
+    for arm in (2, 0):
+        trial.feed(trial.decide(arm, x=(4096, 999)), 9)
+        replica = Replica(name, store)
+        replica.load()
+        replica.catch_up()
+        assert store.write_rows(name, "sums", token, [replica.row(arm)], None)
+        assert verify(store, name)["equal"]
+
+
+@pytest.fixture
+def real(valkey: str, name: str) -> Iterator[tuple[Trial, redis.Redis]]:
+    """An experiment with a base and checkpoints on a real store, and a plain client to damage it with."""
+    store = RedisStore(valkey)
+    trial = Trial(store, name, grace_ms=0)
+    some(trial, window_ms=1000)
+    trimming.trim(later(store), name, checkpointed(trial), trial.experiment, 0)
+    some(trial)
+    trial.feed(trial.decide(2), 700_000, CLICK)
+    checkpointed(trial)
+    with redis.Redis.from_url(valkey) as raw:
+        yield trial, raw
+    store.close()
+
+
+def later(store: Store) -> Any:
+    """A store whose clock is an hour ahead for who asks it."""
+    watched = Watched(store)
+    watched.now_ms = lambda: store.now_ms() + HOUR
+    return watched
+
+
+PARTS = {"n": 16, "A": 24, "B": 24 + 8 * 3, "R": 24 + 8 * (3 + 4)}  # where they begin in a row of d = 2, m = 2
+
+
+@pytest.mark.parametrize("table", ["sums", "base"])
+def test_one_bit_of_one_row_makes_it_unequal(real: tuple[Trial, redis.Redis], table: str) -> None:
+    """Of any arm, of any part, of the checkpoints or of the base; put right, it is equal again."""
+    trial, raw = real
+    key = Keys.of(trial.name).table(table)
+    for arm in range(ARMS):
+        good = raw.hget(key, str(arm))
+        assert good is not None
+        for at in PARTS.values():
+            broken = bytearray(good)
+            broken[16 + at] ^= 1  # a row begins with its position
+            raw.hset(key, str(arm), bytes(broken))
+            assert not verify(trial.store, trial.name)["equal"]
+        raw.hset(key, str(arm), good)
+        assert verify(trial.store, trial.name)["equal"]
+
+
+def test_one_entry_less_makes_it_unequal(real: tuple[Trial, redis.Redis]) -> None:
+    """Whichever it is that the checkpoints hold: each alone is taken out and put back."""
+    trial, raw = real
+    log, entries = Keys.of(trial.name).log, trial.log()
+    assert verify(trial.store, trial.name)["equal"]
+    learned = [entry for entry in entries if entry.tag in b"daf" and not is_deferred(entry)]
+    assert len(learned) > 10
+    for entry in learned:
+        raw.xdel(log, entry.position.text())
+        result = verify(trial.store, trial.name)
+        assert not result["equal"], entry
+        assert result["folded"] == len(entries) - 1
+        raw.delete(log)
+        for each in entries:
+            raw.xadd(log, {each.tag: each.record}, id=each.position.text())
+        assert verify(trial.store, trial.name)["equal"]
+
+
+def is_deferred(entry: Entry) -> bool:
+    """Whether it folds to nothing: its activation is what counts."""
+    return entry.tag == b"d" and bool(decision_head(entry.record).flags & DEFERRED)
+
+
+def test_a_lost_row_or_a_row_too_many_makes_it_unequal(real: tuple[Trial, redis.Redis]) -> None:
+    """Also where an arm's whole row vanished, or stands at a later entry than its sums."""
+    trial, raw = real
+    key = Keys.of(trial.name).table("sums")
+    row = raw.hget(key, "1")
+    raw.hdel(key, "1")
+    assert not verify(trial.store, trial.name)["equal"]
+    raw.hset(key, "1", row)
+    assert verify(trial.store, trial.name)["equal"]
+    trial.feed(trial.decide(1, x=(4096, 3)), 9)
+    end = trial.store.end(trial.name)
+    raw.hset(key, "1", struct.pack(">QQ", *end) + row[16:])
+    assert not verify(trial.store, trial.name)["equal"]
+
+
+def test_an_entry_that_cannot_be_read_is_an_error_not_a_result(real: tuple[Trial, redis.Redis]) -> None:
+    """Neither equal nor unequal can be said of a log that this version cannot read."""
+    trial, raw = real
+    raw.xadd(Keys.of(trial.name).log, {b"d": trial.decision().record[:80]})
+    with pytest.raises(CorruptLog):
+        verify(trial.store, trial.name)
+
+
+def test_there_is_nothing_to_verify_where_there_is_no_experiment(here: Trial) -> None:
+    """Never was, or deleted: a problem, not a vacuous success."""
+    with pytest.raises(Problem) as never:
+        verify(here.store, "never-" + here.name)
+    here.delete()
+    with pytest.raises(Problem) as deleted:
+        verify(here.store, here.name)
+    assert never.value.code == deleted.value.code == Code.EXPERIMENT_NOT_FOUND
+
+
+def interrupted(trial: Trial, method: str, work: Any) -> Watched:
+    """A store in which something happens before the next call of a method, once."""
+    watched = Watched(trial.store)
+
+    def before(called: str, _: object) -> None:
+        if called == method:
+            watched.before = lambda *_: None
+            work()
+
+    watched.before = before
+    return watched
+
+
+@pytest.mark.parametrize("method", ["cursor", "rows", "end", "read"])
+def test_a_trim_or_a_change_meanwhile_is_no_difference(here: Trial, clock: list[float], method: str) -> None:
+    """Servers are at work on it: what moved the ground is noticed, and it is read again."""
+
+    def trim() -> None:
+        clock[0] += 7200
+        assert trimming.trim(here.store, here.name, checkpointed(here), here.experiment, 0) > 0
+
+    def change() -> None:
+        rewards = msgspec.to_builtins(here.config.document.rewards)
+        here.change(rewards={**rewards, "visit": {}}, arms=["a", "b", "c", "d", "e"])
+        here.feed(here.decide(4), 500_000, 2)
+        checkpointed(here)
+
+    def reset() -> None:
+        here.change(reset=True)
+        some(here)
+        checkpointed(here)
+
+    for work in (trim, change, reset):
+        assert verify(interrupted(here, method, work), here.name)["equal"]
+
+
+def test_a_log_that_is_always_trimmed_meanwhile_is_given_up(here: Trial, clock: list[float]) -> None:
+    """It says so rather than say something else."""
+    watched = Watched(here.store)
+
+    def trim(method: str, _: object) -> None:
+        if method == "end":
+            some(here, window_ms=1)
+            clock[0] += 7200
+            assert trimming.trim(here.store, here.name, checkpointed(here), here.experiment, 0) > 0
+
+    watched.before = trim
+    with pytest.raises(Problem, match="trimmed"):
+        verify(watched, here.name)
+
+
+def test_without_checkpoints_it_folds_the_log_and_compares_nothing_else(name: str) -> None:
+    """A new experiment before its first pass: what was read is told, so that nobody takes it for more."""
+    trial = Trial(MemoryStore(), name)
+    some(trial)
+    assert trial.store.cursor(name, "sums") == START
+    result = verify(trial.store, name)
+    assert (result["equal"], result["decisions"]) == (True, 5)
