@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PACE = 0.01  # seconds between two reads while the log grows
-IDLE_PACE = 0.03  # while it does not: what an event waits at most before it is seen
+IDLE_PACE = 0.02  # while it does not: what an event waits at most before it is seen
 HOUSEKEEPING = 1.0  # seconds between two looks for new experiments
 CHECK = 5.0  # seconds between two comparisons of an arm with its checkpoint
 TRIM = 30.0  # seconds between two trims

@@ -38,7 +38,6 @@ from bandit.store import (
     Table,
 )
 
-
 TIMEOUT = 2.0  # seconds for one command: longer than the longest script, a checkpoint of 1 MB, by far
 DELETED_MS = 3_600_000  # a deleted experiment's log stays for an hour, so that every server hears of it
 STORE_FORMAT = b"1"

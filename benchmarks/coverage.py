@@ -106,7 +106,7 @@ class Bench:
             arm = choose(mu, rng)
         reward, propensity = self.data.r[rows, arm], mu[np.arange(case.n), arm]
         arms = tuple(str(a) for a in range(self.data.K))
-        log = Log(arms, arm, reward, propensity, mu, self.data.X[rows], learning=case.learning)
+        log = Log(arms, arm, reward, propensity, mu, learning=case.learning)
         return log, self.targets[case.target][rows]
 
     def learn(self, rows: Int, explore: float, rng: np.random.Generator) -> tuple[Matrix, Int]:

@@ -1,8 +1,9 @@
 """How long after an entry is in the log every decision of this server reflects it: log, fold and refresh together.
 
-A real store, one follower in this process, and another process that appends at a steady rate: a batch of decisions,
-one for each arm, and feedback on each, so that all arms change at once. An entry is fresh when the replica's `scored`
-has passed it; that is looked at every millisecond.
+A real store, one follower in this process, and another process that appends at a steady rate: batches of decisions,
+each of another arm, and feedback on each. Once a tenth of the arms ten times in a sweep (`freshness`), once all of them
+together (`freshness_burst`: the most there can be to refresh). An entry is fresh when the replica's `scored` has passed
+it; that is looked at every millisecond.
 """
 
 import argparse
@@ -43,6 +44,16 @@ class Appended(NamedTuple):
     answered: float
 
 
+class Load(NamedTuple):
+    """What is appended."""
+
+    arms: int
+    features: int
+    sweep: float  # seconds in which every arm changes once
+    batches: int  # a sweep is appended in
+    seconds: float
+
+
 def experiment(arms: int, features: int) -> Experiment:
     """So many arms and number features, an intercept among them."""
     document = {
@@ -53,14 +64,14 @@ def experiment(arms: int, features: int) -> Experiment:
     return compile_config(first(NAME, msgspec.convert(document, Document)))
 
 
-def decisions(made: Experiment, batch: int) -> list[Decide]:
-    """A decision for each arm, named by the caller so that feedback in the same batch can refer to it."""
+def decisions(made: Experiment, batch: int, arms: list[int]) -> list[Decide]:
+    """A decision for each of these arms, named by the caller so that feedback in the same batch can refer to it."""
     K, m, d = made.shape
     rng = np.random.default_rng(batch)
-    x = np.column_stack([np.full(K, ONE), rng.integers(-ONE, ONE, (K, d - 1))]).astype(np.int16)
+    x = np.column_stack([np.full(len(arms), ONE), rng.integers(-ONE, ONE, (len(arms), d - 1))]).astype(np.int16)
     tail = pack_probabilities(np.full(K, 1 / K), np.ones(K, bool))
     found = []
-    for arm, (data, sparse) in enumerate(pack_x(x)):
+    for arm, (data, sparse) in zip(arms, pack_x(x), strict=True):
         caller = b"%d-%d" % (batch, arm)
         sizes = 1, len(data), len(caller)
         head = Head(FORMAT, sparse, m, 0, *sizes, 1, 1, 1, made.window_ms, bytes(8), bytes(8), 0.5, *START)
@@ -69,16 +80,16 @@ def decisions(made: Experiment, batch: int) -> list[Decide]:
     return found
 
 
-def append(url: str, arms: int, features: int, every: float, seconds: float, results: Connection) -> None:
+def append(url: str, load: Load, results: Connection) -> None:
     """Append a batch every so many seconds; in a process of its own, as clients of other servers are."""
-    store, made = RedisStore(url), experiment(arms, features)
-    told: list[Appended] = []
+    store, made = RedisStore(url), experiment(load.arms, load.features)
+    every = load.sweep / load.batches
+    size, told = load.arms // load.batches, list[Appended]()
     begun = time.monotonic()
-    for number in range(1, int(seconds / every) + 1):
-        items: list[Item] = list(decisions(made, number))
-        items += [
-            Reward(Ref(caller=item.caller), 0, 500_000, b"click", False, NO_ARM) for item in decisions(made, number)
-        ]
+    for number in range(1, int(load.seconds / every) + 1):
+        arms = [(number * size + i) % load.arms for i in range(size)]
+        items: list[Item] = list(decisions(made, number, arms))
+        items += [Reward(Ref(caller=b"%d-%d" % (number, arm)), 0, 500_000, b"click", False, NO_ARM) for arm in arms]
         time.sleep(max(0.0, begun + number * every - time.monotonic()))
         reply = store.append(NAME, Batch("benchmark", number, rules_of(made, 0), items))
         answered = time.monotonic()
@@ -124,15 +135,15 @@ def watch(replica: Replica, appender: "multiprocessing.process.BaseProcess", res
     return found
 
 
-def measure(arms: int, features: int, every: float, seconds: float) -> list[float]:
+def measure(load: Load) -> list[float]:
     """Start a store, append and follow; milliseconds of each batch."""
     with tempfile.TemporaryDirectory() as directory, lock(Path(directory)):
         server = embedded.start(Path(directory))
         store = RedisStore(server.url)
         try:
-            store.put(experiment(arms, features).config, None)
+            store.put(experiment(load.arms, load.features).config, None)
             ours, theirs = multiprocessing.Pipe(duplex=False)
-            settings = server.url, arms, features, every, seconds + WARM_UP, theirs
+            settings = server.url, load._replace(seconds=load.seconds + WARM_UP), theirs
             appender = multiprocessing.get_context("spawn").Process(target=append, args=settings)
             with followed(store) as replica:
                 appender.start()
@@ -145,21 +156,31 @@ def measure(arms: int, features: int, every: float, seconds: float) -> list[floa
 
 
 def main() -> None:
-    """Print p50 and p99, and whether p99 is within the target."""
+    """Print p50 and p99 of both loads; exit 1 where a p99 is above the target."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object a figure")
-    parser.add_argument("--arms", type=int, default=250, help="arms, all of which change with each batch")
+    parser.add_argument("--arms", type=int, default=250, help="arms, all of which change in a sweep")
     parser.add_argument("--features", type=int, default=32, help="columns of the feature vector")
-    parser.add_argument("--every", type=float, default=0.2, help="seconds between two batches")
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long to measure")
+    parser.add_argument("--sweep", type=float, default=0.2, help="seconds in which every arm changes once")
+    parser.add_argument("--seconds", type=float, default=15.0, help="how long to measure each load")
     given = parser.parse_args()
-    found = measure(given.arms, given.features, given.every, given.seconds)
-    settings = {"arms": given.arms, "features": given.features, "every": given.every, "batches": len(found)}
-    for name, share in (("freshness_p50", 50), ("freshness_p99", 99)):
-        value = round(float(np.percentile(found, share)), 1)
-        figure = {"name": name, "value": value, "unit": "ms", "target": TARGET_MS, "settings": settings}
-        print(json.dumps(figure) if given.json else f"{name:14} {value:7.1f} ms   aim {TARGET_MS:g}")
-    sys.exit(0 if np.percentile(found, 99) <= TARGET_MS else 1)
+    worst = 0.0
+    for name, batches in (("freshness", 10), ("freshness_burst", 1)):
+        load = Load(given.arms, given.features, given.sweep, batches, given.seconds)
+        found = measure(load)
+        for share in (50, 99):
+            value = round(float(np.percentile(found, share)), 1)
+            settings = {**load._asdict(), "measured": len(found)}
+            figure = {
+                "name": f"{name}_p{share}",
+                "value": value,
+                "unit": "ms",
+                "target": TARGET_MS,
+                "settings": settings,
+            }
+            print(json.dumps(figure) if given.json else f"{figure['name']:20} {value:7.1f} ms   aim {TARGET_MS:g}")
+        worst = max(worst, value)
+    sys.exit(0 if worst <= TARGET_MS else 1)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def torture(server: Server, acts: list[Act], pause: float) -> tuple[Acknowledged
 
 
 def test_kills_in_mid_traffic_lose_and_double_nothing(server: Server) -> None:
-    """A kill every 3 s of a worker, the elected one and Valkey: at least 50 decisions a second, all of them in the log."""
+    """A kill every 3 s of a worker, the elected one and Valkey: 50 decisions a second at least, all in the log."""
     told, rate = torture(server, [kill_worker, kill_store, kill_elected], pause=3.0)
     result = check(server, "e2e", told)
     assert result["decisions"] >= len(told.decisions)
@@ -129,7 +129,7 @@ def test_a_frozen_elected_worker_is_fenced_when_it_wakes(server: Server) -> None
 
 
 def test_a_truncated_log_is_noticed_and_reported(server: Server) -> None:
-    """Power loss as the store sees it: the file's end is gone. It is said, and the sums are the fold of what remains."""
+    """Power loss as the store sees it: the file's end is gone. It is said, and the sums fold what remains."""
     with traffic(server) as sending:
         acknowledged(sending, 200)
     os.kill(server.process.pid, signal.SIGSTOP)  # so that the store is not started again before its file is cut
@@ -172,6 +172,6 @@ def digests(server: Server, times: int) -> set[tuple[str, str]]:
     """(position, digest) as told over so many new connections, which different workers accept."""
     found = set()
     for _ in range(times):
-        replica = httpx.get(f"{server.url}/readyz?digests=true").json()["replicas"]["e2e"]
-        found.add((replica["position"], replica["digest"]))
+        replica = httpx.get(f"{server.url}/readyz?digests=true").json()["replicas"].get("e2e", {})
+        found.add((replica.get("position", ""), replica.get("digest", "")))  # empty: it has not heard of it yet
     return found

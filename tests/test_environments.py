@@ -1,4 +1,4 @@
-"""Environments: that they are what they say, that seeds repeat them, and that tables are read as a server reads them."""
+"""Environments: that they are what they say, that seeds repeat them, that tables are read as a server reads them."""
 
 import gzip
 from itertools import permutations
@@ -14,7 +14,7 @@ from simulator.datasets import msweb
 from simulator.environments.episode import Episode, shown
 from simulator.environments.full import from_data
 from simulator.environments.named import NAMES, SYNTHETIC, named
-from simulator.environments.synthetic import Synthetic
+from simulator.environments.synthetic import OFFSET, Synthetic
 from simulator.environments.tables import ratings, read
 
 CLASSES = "age,city,member,kind\n30,bern,1,good\n50,oslo,0,bad\n40,bern,0,good\n20,,1,bad\n"
@@ -78,7 +78,9 @@ def test_rewards_have_the_means_that_are_known(name: str) -> None:
 def test_nothing_drifts_where_no_drift_is_asked_for() -> None:
     """Coefficients are the same early and late."""
     episode = named("logistic").episode(5, 2000)
-    np.testing.assert_allclose(coefficients(episode, slice(0, 500)), coefficients(episode, slice(1500, None)), atol=1e-9)
+    np.testing.assert_allclose(
+        coefficients(episode, slice(0, 500)), coefficients(episode, slice(1500, None)), atol=1e-9
+    )
 
 
 def test_an_abrupt_drift_changes_the_truth_once_in_the_middle() -> None:
@@ -104,8 +106,8 @@ def test_seasons_come_back() -> None:
     """Four cycles: a quarter of the run later the truth is the same, an eighth later it is turned around."""
     episode = named("seasonal").episode(5, 8000)
     start, half, whole = (coefficients(episode, slice(at, at + 20)) for at in (0, 1000, 2000))
-    np.testing.assert_allclose(whole, start, atol=0.02)
-    np.testing.assert_allclose(half[1:], -start[1:], atol=0.02)
+    np.testing.assert_allclose(whole, start, atol=0.1)
+    np.testing.assert_allclose(half, -start + 2 * OFFSET * (np.arange(11) == 0)[:, None], atol=0.1)
 
 
 def test_delays_are_geometric_with_the_mean_asked_for() -> None:
@@ -148,10 +150,10 @@ def test_lower_places_are_looked_at_less() -> None:
 
 def test_users_come_back_with_their_own_tastes() -> None:
     """What the context does not explain of the logits is the same at each visit of a user."""
-    episode = named("users").episode(0, 2000)
+    episode = named("users").episode(0, 600)
     assert episode.user is not None
     X, user = episode.x / ONE, episode.user
-    assert len(np.unique(user)) <= 100
+    assert len(np.unique(user)) <= 30
     dummies = (user[:, None] == np.unique(user)).astype(float)
     both, alone = np.column_stack([X, dummies]), logits(episode.mean)
     explained = both @ np.linalg.lstsq(both, alone, rcond=None)[0]
@@ -202,12 +204,12 @@ def test_a_classification_table_earns_1_where_the_arm_is_the_label(tmp_path: Pat
     scale = np.std([30, 50, 40, 20])
     assert environment.document["features"] == [
         {"type": "number", "name": "age", "mean": 35.0, "scale": pytest.approx(scale)},
-        {"type": "category", "name": "city", "levels": ("bern", "oslo")},
+        {"type": "category", "name": "city", "levels": ("", "bern", "oslo"), "other": False},
         {"type": "boolean", "name": "member"},
     ]
     age = np.rint((np.array([30, 50, 40, 20]) - 35) / scale * ONE)
     assert (environment.x[:, 1] == age).all()
-    assert (environment.x[:, 2:5] // ONE).tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1]]
+    assert (environment.x[:, 2:5] // ONE).tolist() == [[0, 1, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]]
     assert (environment.x[:, 5] // ONE).tolist() == [1, 0, 0, 1]
 
 
@@ -228,7 +230,7 @@ def test_features_are_shown(tmp_path: Path) -> None:
     lines = shown(read(path, label="kind"))
     assert lines[:3] == ["2 arms: bad, good", "reward reward: 0 to 1", "3 features:"]
     assert lines[3].startswith("  age: number, (v -35) / 11.18")
-    assert lines[4:6] == ["  city: category of 2: bern, oslo, others", "  member: boolean"]
+    assert lines[4:6] == ['  city: category: "", bern, oslo', "  member: boolean"]
 
 
 def test_a_table_may_be_compressed_and_without_header(tmp_path: Path) -> None:

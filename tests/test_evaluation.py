@@ -237,6 +237,7 @@ def test_what_cannot_be_evaluated_is_named() -> None:
         ({"target": target[:, :2]}, r"shape \(50, 5\), a row for each decision; got \(50, 2\)"),
         ({"target": np.where(np.arange(50)[:, None] == 7, 0.3, target)}, "row 7 sums to 1.5"),
         ({"estimators": ["ips", "magic"]}, r"unknown \['magic'\]"),
+        ({"q": target[:, 0]}, r"predictions must have the target's shape \(50, 5\); got \(50,\)"),
         ({"q_fit": "future"}, "q_fit must be one of cross, past, in_sample; got 'future'"),
         ({"acceptance": "all"}, "acceptance must be one of rejection, none"),
         ({"interval": "exact"}, "interval must be one of normal, bootstrap"),

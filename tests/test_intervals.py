@@ -36,7 +36,7 @@ def weighted_rows(n: int, seed: int = 0) -> tuple[Array, Array]:
 def slow_lower(X: Array, t: Array, a: float) -> float:
     """The lower bound by a plain loop over a fine grid of candidates: each bet as Waudby-Smith and Ramdas write it."""
     best = 0.0
-    for m in np.linspace(0, 2, 2001)[1:]:
+    for m in np.linspace(0, 1.6, 801)[1:]:
         capital, seen, mu, total_t, squares = 1.0, 0.0, 0.5, 0.0, 0.25
         for i, (x, count) in enumerate(zip(X, t, strict=True), start=1):
             lam = math.sqrt(2 * math.log(1 / a) / (squares / i * i * math.log(1 + i)))
@@ -165,7 +165,7 @@ def test_the_lower_bound_is_that_of_a_plain_loop() -> None:
     users = rng.integers(1, 4, 80).astype(float)
     for X, t in (((rng.random(60) < 0.7) * 1.0, np.ones(60)), (w * r, np.ones(120)), (users * rng.random(80), users)):
         T = t.max()
-        assert lower(X, t, 0.025) == pytest.approx(slow_lower(X / T, t / T, 0.025), abs=0.0011)
+        assert lower(X, t, 0.025) == pytest.approx(slow_lower(X / T, t / T, 0.025), abs=0.0021)
         assert lower(X, t, 0.025) > 0.05
 
 

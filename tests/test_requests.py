@@ -1,20 +1,18 @@
-"""Requests, from bytes to what a lane logs: strict JSON, names and limits, and what makes two requests the same."""
+"""Requests, from bytes to what a lane logs: strict JSON, names and limits, and a place for each fault."""
 
 import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from asking import CONTEXT, EXPERIMENT, FREE, QUIETLY, SECRET, asked, compiled, digest, read, refused
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit.errors import Code, Problem
-from bandit.experiment import Experiment, compile_config, first, parse_document, revise
-from bandit.log import Position, decision_id, pack_x
+from bandit.log import Position, decision_id
 from bandit.requests import (
-    Recommendation,
     read_activation,
     read_batch,
     read_feedback,
@@ -22,56 +20,6 @@ from bandit.requests import (
     read_recommendation,
 )
 from bandit.store import NO_ARM
-
-SECRET = b"s" * 32
-QUIETLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
-DOCUMENT: dict[str, Any] = {
-    "features": [
-        {"name": "age", "type": "number", "mean": 40, "scale": 12},
-        {"name": "new", "type": "boolean"},
-        {"name": "country", "type": "category", "levels": ["cn", "us"], "other": False},
-    ],
-    "rewards": {"click": {}, "time": {"range": [0, 60], "aggregation": "last"}},
-    "arms": ["a", "b", {"id": "c", "status": "paused"}, "d"],
-}
-CONTEXT = {"age": 31, "new": True, "country": "us"}
-
-
-def compiled(**changes: Any) -> Experiment:
-    """The experiment of a document."""
-    return compile_config(first("e", parse_document(json.dumps(DOCUMENT | changes).encode())))
-
-
-EXPERIMENT = compiled()
-FREE = compiled(features=[])
-
-
-def read(body: Any, experiment: Experiment = EXPERIMENT) -> Recommendation:
-    """A recommendation read from a value."""
-    return read_recommendation(experiment, json.dumps(body).encode(), SECRET)
-
-
-def asked(**body: Any) -> Recommendation:
-    """A recommendation with `CONTEXT`."""
-    return read({"context": CONTEXT} | body)
-
-
-def digest(request: Recommendation) -> bytes:
-    """The request's fingerprint."""
-    return request.digest(pack_x(request.experiment.encoder.encode([request.context]))[0][0])
-
-
-def refused(work: Callable[[], Any]) -> tuple[Code, list[str]]:
-    """(code, pointers) of the problem that this raises."""
-    with pytest.raises(Problem) as caught:
-        work()
-    return caught.value.code, [fault.pointer for fault in caught.value.faults]
-
-
-def raw(text: bytes) -> Callable[[], Recommendation]:
-    """Reads these bytes as a recommendation."""
-    return lambda: read_recommendation(EXPERIMENT, text, SECRET)
-
 
 WRONG_JSON = [
     b"",
@@ -247,81 +195,6 @@ def test_without_features_the_context_may_be_left_out() -> None:
     assert read({}, FREE).k == read({"context": {}}, FREE).k == 1
     assert refused(lambda: read({"context": {"age": 1}}, FREE)) == (Code.INVALID_CONTEXT, ["/context/age"])
     assert refused(lambda: read({"context": 5}, FREE)) == (Code.INVALID_CONTEXT, ["/context"])
-
-
-SAME = [
-    ({"context": {"country": "us", "age": 31.0, "new": True}}, {}),
-    ({"context": CONTEXT | {"age": 3.1e1}}, {}),
-    ({"context": CONTEXT | {"age": 31 + 1e-9}}, {}),
-    ({"candidates": ["b", "a"]}, {"candidates": ["a", "b"]}),
-    ({"exclude": ["b", "a", "b"]}, {"exclude": ["a", "b"]}),
-    ({"exclude": []}, {}),
-    ({"candidates": ["a"], "exclude": []}, {"candidates": ["a"]}),
-    ({"candidates": None, "user_id": None}, {}),
-    ({"k": 1, "defer": False}, {}),
-]
-OTHER = [
-    {},
-    {"context": CONTEXT | {"age": 32}},
-    {"context": CONTEXT | {"country": "cn"}},
-    {"k": 2},
-    {"defer": True},
-    {"user_id": "u"},
-    {"user_id": "v"},
-    {"candidates": ["a"]},
-    {"candidates": ["b"]},
-    {"candidates": ["a", "b"]},
-    {"candidates": ["a", "b", "d"]},
-    {"exclude": ["a"]},
-    {"exclude": ["c"]},
-    {"candidates": ["a", "b"], "exclude": ["a"]},
-]
-
-
-@pytest.mark.parametrize(("one", "other"), SAME)
-def test_the_same_meaning_is_the_same_request(one: dict[str, Any], other: dict[str, Any]) -> None:
-    """The order of keys, 31 and 31.0, sets in another order, a default spelt out: the same fingerprint."""
-    assert digest(asked(**one)) == digest(asked(**other))
-
-
-def test_another_meaning_is_another_request() -> None:
-    """Each of these differs from each other in something that counts."""
-    assert len({digest(asked(**body)) for body in OTHER}) == len(OTHER)
-
-
-@QUIETLY
-@given(st.permutations(["a", "b", "d"]), st.permutations(["context", "candidates", "k"]), st.integers(0, 3))
-def test_the_order_of_anything_does_not_matter(arms: list[str], keys: list[str], rotation: int) -> None:
-    """Candidates in any order, keys in any order, the context's too."""
-    names = list(CONTEXT)
-    context = {name: CONTEXT[name] for name in names[rotation:] + names[:rotation]}
-    body = {"context": context, "candidates": arms, "k": 2}
-    assert digest(read({key: body[key] for key in keys})) == digest(asked(candidates=["a", "b", "d"], k=2))
-
-
-def test_a_request_stays_the_same_when_the_experiment_gets_arms_or_another_activation() -> None:
-    """A retry after the arms grew from 4 to 20 is still that request, with candidates and exclusions too."""
-    arms = [*DOCUMENT["arms"], *(f"new-{i}" for i in range(16))]
-    document = parse_document(json.dumps(DOCUMENT | {"arms": arms, "activation": "explicit"}).encode())
-    grown = compile_config(revise(EXPERIMENT.config, document, learned=True, reset=False))
-    for body in OTHER:
-        assert digest(read({"context": CONTEXT} | body, grown)) == digest(asked(**body))
-    assert read({"context": CONTEXT}, grown).deferred
-    assert not asked().deferred
-
-
-def test_candidates_and_exclusions_are_sets_of_arms_that_may_be_shown() -> None:
-    """Candidates less exclusions; a paused arm may be excluded, but is no candidate."""
-    eligible = {
-        name: np.flatnonzero(asked(**body).eligible).tolist()
-        for name, body in {
-            "all": {},
-            "some": {"candidates": ["d", "a"]},
-            "but": {"exclude": ["a", "c"]},
-            "both": {"candidates": ["d", "a"], "exclude": ["a"]},
-        }.items()
-    }
-    assert eligible == {"all": [0, 1, 3], "some": [0, 3], "but": [1, 3], "both": [3]}
 
 
 def test_a_context_of_very_many_unknown_names_is_refused_quickly() -> None:

@@ -94,7 +94,7 @@ def assert_same(one: Log, other: Log) -> None:
 
 
 @pytest.mark.parametrize("form", WRITE)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(log=logs())
 def test_a_log_comes_back_from_disk_the_same(tmp_path: Path, form: str, log: Log) -> None:
     """Log -> table -> file -> table -> log changes nothing, in both forms."""

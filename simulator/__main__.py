@@ -1,0 +1,37 @@
+"""The command line, `bandit-simulator`: what would this policy have earned, and how sure are we?"""
+
+from typing import Annotated
+
+import typer
+
+from bandit import __version__
+from simulator.cli import logs, runs
+
+app = typer.Typer(
+    help="Offline replay and evaluation: what a policy would have earned on your traffic, and how sure that is.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (
+    runs.run, logs.evaluate, logs.convert, logs.replay, logs.compare, logs.report, runs.sweep, runs.power,
+):  # fmt: skip
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
+    if version:
+        typer.echo(f"bandit-simulator {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The console command `bandit-simulator`."""
+    app(prog_name="bandit-simulator")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Cleaning, explicit and counted: which rows of a table no estimator can use, and how many there were.
+
+A row is dropped for the first of these that holds; rows of decisions that were never shown are passed on as they are.
+
+    no arm, no reward or no propensity       reward outside the range given
+    propensity not in (0, 1]                 weight not above 0
+    probabilities that do not sum to 1, or give the arm shown another probability than its propensity
+    a decision (and place of its list) that came before
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bandit.linear import Vector
+from simulator.contexts import LogError
+from simulator.table import ROUNDING, Header, Mask, Table, column, floats, own, propensities
+
+SUM_TOLERANCE = 0.01  # logs keep probabilities in float32, or round them for people
+SAME = 1e-3  # relative: propensity and probability of one arm, each rounded in its own way
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What may be asked of a cleaning.
+
+    Attributes:
+        reward_range: (low, high); rewards outside are dropped. None: every finite reward is kept.
+        duplicates: whether the second row of a decision is dropped; needs a few dozen bytes a row.
+    """
+
+    reward_range: tuple[float, float] | None = None
+    duplicates: bool = True
+
+
+class Fault(NamedTuple):
+    """A reason to drop rows: which of them, what was expected, and what there is."""
+
+    what: str
+    expected: str
+    bad: Mask
+    got: Vector | None = None
+
+
+def clean(table: Table, rules: Rules | None = None) -> Table:
+    """The table without the rows that cannot be used; they are counted in its `cleaning`.
+
+    The batches raise LogError at their end if no row was left, with the first row of each fault.
+    """
+    cleaner = _Cleaner(table.header, rules or Rules(), table.cleaning)
+    header = msgspec.structs.replace(table.header, unique=table.header.unique or cleaner.rules.duplicates)
+    return replace(table, header=header, batches=cleaner.batches(table.batches))
+
+
+class _Cleaner:
+    def __init__(self, header: Header, rules: Rules, counts: Counter[str]) -> None:
+        self.header, self.rules, self.counts = header, rules, counts
+        self.seen: set[int] = set()
+        self.rows = self.kept = 0
+        self.examples: dict[str, str] = {}  # fault -> where it was first
+
+    def batches(self, source: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in source:
+            kept = self._kept(batch)
+            self.rows += len(batch)
+            self.kept += len(kept)
+            if len(kept):
+                yield kept
+        if not self.kept:
+            raise LogError(f"expected at least one row that can be used, got none of {self.rows}{self._why()}")
+
+    def _why(self) -> str:
+        return "".join(f"; {what}: {where}" for what, where in self.examples.items())
+
+    def _kept(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        skipped = column(batch, "skipped")
+        exempt = np.zeros(len(batch), bool) if skipped is None else floats(skipped.fill_null(False)) == 1
+        good = np.ones(len(batch), bool)
+        for fault in faults(self.header, batch, self.rules):
+            self._drop(batch, good, fault._replace(bad=fault.bad & ~exempt & good))
+        if self.rules.duplicates and column(batch, "decision_id") is not None:
+            self._drop(batch, good, Fault("decision that came before", "each once", self._repeated(batch, good)))
+        return batch if good.all() else batch.filter(pa.array(good))
+
+    def _drop(self, batch: pa.RecordBatch, good: Mask, fault: Fault) -> None:
+        if not fault.bad.any():
+            return
+        what = f"rows dropped: {fault.what}"
+        self.counts[what] += int(fault.bad.sum())
+        good &= ~fault.bad
+        i = int(np.flatnonzero(fault.bad)[0])
+        got = "" if fault.got is None else f", got {_shown(fault.got[i])}"
+        self.examples.setdefault(what, f"{self._place(batch, i)}: expected {fault.expected}{got}")
+
+    def _place(self, batch: pa.RecordBatch, i: int) -> str:
+        ids = column(batch, "decision_id")
+        name = "" if ids is None or ids[i].as_py() is None else f" (decision {ids[i].as_py()!r})"
+        return f"first in row {self.rows + i + 1}{name}"
+
+    def _repeated(self, batch: pa.RecordBatch, good: Mask) -> Mask:
+        ids = batch.column("decision_id").to_pylist()
+        place = column(batch, "position")
+        places = [0] * len(ids) if place is None else place.fill_null(0).to_pylist()
+        repeated = np.zeros(len(ids), bool)
+        for i in np.flatnonzero(good).tolist():
+            if ids[i] is not None:
+                key = hash((ids[i], places[i]))
+                repeated[i] = key in self.seen
+                self.seen.add(key)
+        return repeated
+
+
+def _shown(value: float) -> str:
+    return "nothing" if math.isnan(value) else f"{value:g}"
+
+
+def faults(header: Header, batch: pa.RecordBatch, rules: Rules) -> Iterator[Fault]:
+    """Each reason to drop rows of a batch, but repetition."""
+    reward, p = floats(batch.column("reward")), propensities(batch)
+    yield Fault("no arm", "an arm", own(batch).field("arm").is_null().to_numpy(zero_copy_only=False))
+    yield Fault("no reward", "a number as reward", ~np.isfinite(reward), reward)
+    if rules.reward_range is not None:
+        low, high = rules.reward_range
+        what = f"reward outside [{low:g}, {high:g}]"
+        yield Fault(what, f"a reward in [{low:g}, {high:g}]", (reward < low) | (reward > high), reward)
+    yield Fault("no propensity", "a propensity in (0, 1]", np.isnan(p), p)
+    yield Fault("propensity not above 0", "a propensity in (0, 1]", p <= 0, p)
+    yield Fault("propensity above 1", "a propensity in (0, 1]", p > 1 + ROUNDING, p)
+    if (weights := column(batch, "weight")) is not None:
+        weight = floats(weights.fill_null(1.0))
+        yield Fault("weight not above 0", "a weight above 0", ~((weight > 0) & np.isfinite(weight)), weight)
+    if "eligible" in header.columns:
+        yield from _probability_faults(header, batch, p)
+
+
+def _probability_faults(header: Header, batch: pa.RecordBatch, p: Vector) -> Iterator[Fault]:
+    """Faults of the probabilities of all arms, of rows that have them."""
+    eligible = batch.column("eligible")
+    lengths = pc.list_value_length(eligible).fill_null(0).to_numpy(zero_copy_only=False)
+    values, rows = eligible.flatten(), np.repeat(np.arange(len(batch)), lengths)
+    each = floats(values.field("probability"))
+    known = lengths > 0
+    known[rows[np.isnan(each)]] = False
+    if header.probability == "every":
+        yield Fault("without the probability of every arm", "a probability for each arm", ~known)
+    low = np.zeros(len(batch), bool)
+    low[rows[(each < 0) | (each > 1 + ROUNDING)]] = True
+    yield Fault("a probability not in [0, 1]", "probabilities in [0, 1]", low)
+    total = np.bincount(rows, weights=each, minlength=len(batch)).astype(np.float64)
+    off = known & (abs(total - 1) > SUM_TOLERANCE)
+    yield Fault("probabilities that do not sum to 1", "probabilities that sum to 1", off, total)
+    mine = pc.equal(values.field("arm"), own(batch).field("arm").take(pa.array(rows)))
+    same = np.flatnonzero(mine.fill_null(False).to_numpy(zero_copy_only=False))
+    listed = np.bincount(rows[same], weights=each[same], minlength=len(batch))
+    what = "propensity unlike the arm's own probability"
+    yield Fault(what, "the probability of the arm shown", known & (abs(listed - p) > SAME * abs(p) + ROUNDING), p)

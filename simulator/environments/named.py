@@ -1,0 +1,66 @@
+"""Environments by name: made-up ones, data that come with the package, and tables given by their path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from simulator.datasets import msweb
+from simulator.environments.episode import Environment
+from simulator.environments.full import FullEnvironment, from_data
+from simulator.environments.synthetic import Synthetic
+from simulator.environments.tables import read
+
+SYNTHETIC = {
+    each.name: each
+    for each in (
+        Synthetic("linear", link="linear"),
+        Synthetic("logistic"),
+        Synthetic("drift-abrupt", drift="abrupt"),
+        Synthetic("drift-slow", drift="slow"),
+        Synthetic("seasonal", drift="seasonal"),
+        Synthetic("delayed", delay=300.0),
+        Synthetic("arms-change", turnover=True),
+        Synthetic("position-bias", attention=(1.0, 0.6, 0.36)),
+        Synthetic("users", visitors="returning"),
+        Synthetic("traffic", visitors="tides"),
+    )
+}
+NAMES = (*SYNTHETIC, "msweb")
+TABLES = (".csv", ".tsv", ".data", ".txt")
+
+
+def named(name: str, **options: Any) -> Environment:
+    """The environment of a name out of `NAMES`, or of a table's path.
+
+    Args:
+        name: a name, or the path of a table that ends like one (.csv, .tsv, .data, .txt, each also with .gz).
+        options: fields of `Synthetic`, such as `arms=20`; of a table the arguments of `tables.read`; msweb has none.
+
+    Raises:
+        ValueError: if there is no such name or option, or the table is none.
+    """
+    if name in SYNTHETIC:
+        return _varied(SYNTHETIC[name], options)
+    if name == "msweb" and not options:
+        return _msweb()
+    if name.removesuffix(".gz").endswith(TABLES):
+        return read(name, **options)
+    if name == "msweb":
+        raise ValueError(f"msweb takes no options; got {sorted(options)}")
+    near = "".join(f"; did you mean {each!r}?" for each in get_close_matches(name, NAMES, 1))
+    raise ValueError(f"environments are {', '.join(NAMES)} and paths of tables; unknown {name!r}{near}")
+
+
+@cache
+def _msweb() -> FullEnvironment:
+    return from_data(msweb())
+
+
+def _varied(problem: Synthetic, options: dict[str, Any]) -> Synthetic:
+    known = set(Synthetic.__dataclass_fields__) - {"name"}
+    if unknown := set(options) - known:
+        raise ValueError(f"{problem.name} takes {', '.join(sorted(known))}; unknown {sorted(unknown)}")
+    return replace(problem, **options)

@@ -1,0 +1,373 @@
+"""What a target policy would have earned, by every estimator at once, and what of it can be believed.
+
+One function, `evaluate`: log and target in, one row an estimator out, each with its interval or with the reason why it
+has none. The formulae are in estimators.py, intervals.py, verdict.py and models.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+from bandit.linear import Matrix, Vector
+from bandit.sums import Int
+from simulator import estimators as of
+from simulator.estimators import Acceptance, Estimate
+from simulator.intervals import Interval, betting_pair, bootstrap, normal, standard_error
+from simulator.logged import Log
+from simulator.models import QFit, for_mrdr, model_of, predictions
+from simulator.sample_ratio import sample_ratio
+from simulator.verdict import (
+    ENOUGH,
+    FLOOR,
+    Overlap,
+    Verdict,
+    kish,
+    logging_policy,
+    overlap,
+    ratios,
+    skewness,
+    units,
+    verdict,
+)
+
+ESTIMATORS = ("ips", "clipped", "snips", "dm", "dr", "sndr", "switch-dr", "dros", "mrdr", "replay")
+Ends = Literal["normal", "bootstrap"]
+BIASED = {"clipped", "dm", "switch-dr", "dros", "mrdr"}
+MODELLED = {"dm", "dr", "sndr", "switch-dr", "dros", "mrdr"}
+SUM_TOLERANCE = 1e-3  # how far a target's probabilities may be from 1 in sum, for rounding
+
+
+@dataclass(frozen=True)
+class Row:
+    """One estimator's answer.
+
+    Attributes:
+        estimator: its name, one of `ESTIMATORS`.
+        value: the estimate, in reward units per decision; None where no row counts.
+        low: lower end of the interval of the verdict; None if refused.
+        high: upper end.
+        n: rows of the log.
+        n_eff: effective n by which it was judged: n_eff*, for replay the matches.
+        max_weight: the largest w = pi / mu of a row.
+        mean_weight: the mean of w, near 1 in a sound log.
+        standard_error: of the value, by the delta method; None where it has none.
+        verdict: `interval`, `sequence` or `refused`.
+        note: what a reader must know beside the number; may be empty.
+    """
+
+    estimator: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    n_eff: float
+    max_weight: float
+    mean_weight: float
+    standard_error: float | None
+    verdict: Verdict
+    note: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to estimate; see `evaluate`."""
+
+    q: Any
+    q_fit: QFit
+    alpha: float
+    seed: int
+    tau: float | None
+    lam: float | None
+    clip: float
+    acceptance: Acceptance
+    interval: Ends
+    span: tuple[float, float]  # lowest and highest possible reward
+
+
+class Problem:
+    """A log and a target, with what several estimators share worked out once and only if asked for."""
+
+    def __init__(self, log: Log, target: Matrix, options: Options) -> None:
+        self.log, self.target, self.options = log, target, options
+        self.pi: Vector = target[np.arange(len(log)), log.arm]
+        self.unit: Int | None = units(log)
+
+    def common(self) -> tuple[Vector, Vector, Vector]:
+        """Reward, propensity and target probability of the arm shown."""
+        return self.log.reward, self.log.propensity, self.pi
+
+    def modelled(self, log: Log) -> tuple[Vector, Vector]:
+        """q of the arm shown and v, with the model fitted on `log`, inside the possible rewards."""
+        how = self.options
+        if isinstance(how.q, np.ndarray):
+            q = how.q
+        else:
+            q = np.clip(predictions(model_of(how.q), log, how.q_fit, seed=how.seed, unit=self.unit), *how.span)
+        return q[np.arange(len(log)), log.arm], of.expected(self.target, q)
+
+    @cached_property
+    def model(self) -> tuple[Vector, Vector]:
+        """q of the arm shown and v."""
+        return self.modelled(self.log)
+
+    @cached_property
+    def ratios(self) -> Matrix | None:
+        """pi / mu of every arm, shape (n, K), where mu is known."""
+        mu, _ = logging_policy(self.log)
+        return None if mu is None else ratios(self.target, mu)
+
+    @cached_property
+    def largest(self) -> float:
+        """What no weight can pass: the largest of all arms, drawn or not; infinite where they are not known."""
+        return math.inf if self.ratios is None else float(self.ratios.max())
+
+    @cached_property
+    def tau(self) -> float:
+        """Given, or chosen."""
+        if self.options.tau is not None:
+            return self.options.tau
+        w = (self.pi / self.log.propensity)[:, None]
+        table, masses = (w, w) if self.ratios is None else (self.ratios, self.target)
+        low, high = self.options.span
+        shared = (*self.common(), *self.model, self.log.weight)
+        return of.choose_tau(*shared, ratios=table, masses=masses, span=high - low)
+
+    @cached_property
+    def lam(self) -> float:
+        """Given, or chosen."""
+        given = self.options.lam
+        return of.choose_lambda(*self.common(), *self.model, self.log.weight) if given is None else given
+
+
+def evaluate(
+    log: Log,
+    target: Matrix,
+    *,
+    estimators: Sequence[str] | None = None,
+    q: Any = "ridge",
+    q_fit: QFit | None = None,
+    alpha: float = 0.05,
+    seed: int = 0,
+    tau: float | None = None,
+    lam: float | None = None,
+    clip: float = 10.0,
+    acceptance: Acceptance = "rejection",
+    interval: Ends = "normal",
+    reward_range: tuple[float, float] | None = None,
+) -> list[Row]:
+    """The value of a target policy by each estimator, with intervals where the log allows them.
+
+    Args:
+        log: n rows, in the order in which they were logged (confidence sequences need it).
+        target: pi(a|x) of every row, shape (n, K); each row sums to 1.
+        estimators: names out of `ESTIMATORS`; None: all.
+        q: the reward model: `ridge`, `mean`, `mean-position`, an object with scikit-learn's methods, or predictions of
+            every row and arm, shape (n, K), taken as they are.
+        q_fit: which rows it is fitted on; None: the other folds (`cross`), or the `past` only if the log's policy
+            learned. `in_sample` is for comparison with others only: q has then seen the reward it predicts.
+        alpha: 1 - confidence.
+        seed: of folds, of replay's draws and of the bootstrap.
+        tau: SWITCH-DR's; None: by its authors' bound.
+        lam: the lambda of DRos; None: by its authors' bound.
+        clip: c of `clipped`.
+        acceptance: replay's: `rejection` also on logs that are not uniform; `none` is obp's.
+        interval: what is given where the verdict is `interval`.
+        reward_range: lowest and highest possible reward; None: 0 to 1, wider if the log has others. Predictions are cut
+            to it and confidence sequences need it.
+
+    Raises:
+        ValueError: if the log is empty, shapes do not agree, a row of the target does not sum to 1, a reward is outside
+            its range or not a number, a propensity is not in (0, 1], or a name is not known.
+    """
+    names = ESTIMATORS if estimators is None else tuple(estimators)
+    span = _span(log.reward) if reward_range is None else reward_range
+    _check(log, target, names, span)
+    how = q_fit or ("past" if log.learning else "cross")
+    _check_choices(q_fit=(how, QFit), acceptance=(acceptance, Acceptance), interval=(interval, Ends))
+    if isinstance(q, np.ndarray) and q.shape != target.shape:
+        raise ValueError(f"predictions must have the target's shape {target.shape}; got {q.shape}")
+    options = Options(q, how, alpha, seed, tau, lam, clip, acceptance, interval, span)
+    problem = Problem(log, target, options)
+    support = overlap(log, target, problem.unit)
+    failures = [*support.failures(), *sample_ratio(log).failures()]
+    return [_row(name, problem, support, failures) for name in names]
+
+
+def _span(reward: Vector) -> tuple[float, float]:
+    return min(0.0, float(reward.min(initial=0.0))), max(1.0, float(reward.max(initial=1.0)))
+
+
+def _check_choices(**chosen: tuple[str, Any]) -> None:
+    """That each is one of its type's names."""
+    for name, (value, names) in chosen.items():
+        if value not in get_args(names):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(names))}; got {value!r}")
+
+
+def _check(log: Log, target: Matrix, names: Sequence[str], span: tuple[float, float]) -> None:
+    """What `evaluate` says it raises."""
+    if not len(log):
+        raise ValueError("the log has no rows")
+    if target.shape != (len(log), log.K):
+        raise ValueError(f"target must have shape {(len(log), log.K)}, a row for each decision; got {target.shape}")
+    if unknown := [name for name in names if name not in ESTIMATORS]:
+        raise ValueError(f"estimators are {', '.join(ESTIMATORS)}; unknown {unknown}")
+    sums = target.sum(axis=1)
+    if (wrong := ~((abs(sums - 1) <= SUM_TOLERANCE) & (target >= 0).all(axis=1))).any():
+        row = int(wrong.argmax())
+        raise ValueError(f"each row of the target must be probabilities that sum to 1; row {row} sums to {sums[row]}")
+    if (wrong := ~((log.reward >= span[0]) & (log.reward <= span[1]))).any():
+        row = int(wrong.argmax())
+        raise ValueError(f"rewards must be in [{span[0]}, {span[1]}]; row {row} has {log.reward[row]}")
+
+
+def estimate(name: str, problem: Problem) -> Estimate:
+    """One estimator on the rows of a problem."""
+    shared, s, options = problem.common(), problem.log.weight, problem.options
+    match name:
+        case "ips":
+            return of.ips(*shared, s)
+        case "clipped":
+            return of.clipped(*shared, options.clip, s)
+        case "snips":
+            return of.snips(*shared, s)
+        case "dm":
+            return of.dm(problem.model[1], s)
+        case "dr":
+            return of.dr(*shared, *problem.model, s)
+        case "sndr":
+            return of.sndr(*shared, *problem.model, s)
+        case "switch-dr":
+            return of.switch_dr(*shared, *problem.model, problem.tau, s)
+        case "dros":
+            return of.dros(*shared, *problem.model, problem.lam, s)
+        case "mrdr":
+            return of.dr(*shared, *problem.modelled(for_mrdr(problem.log, problem.pi)), s)
+    return of.replay(*shared, s, acceptance=options.acceptance, seed=options.seed)
+
+
+class Judged(NamedTuple):
+    """What the verdict rests on."""
+
+    verdict: Verdict
+    n_eff: float
+    skewness: float
+
+
+def _row(name: str, problem: Problem, support: Overlap, failures: list[str]) -> Row:
+    """One estimator's answer: value, verdict, and the interval that the verdict allows."""
+    found = estimate(name, problem)
+    found = found if problem.unit is None else found.grouped(problem.unit)
+    known = math.isfinite(found.value)
+    n_eff = kish(found.bottom[0]) if name == "replay" else support.n_eff
+    skew = skewness(found.scores()) if known else math.inf
+    judged = Judged(verdict(n_eff, skew, failures), n_eff, skew)
+    error = standard_error(found) if known else math.inf
+    low, high = _interval(name, problem, found, judged.verdict)
+    return Row(
+        estimator=name,
+        value=found.value if known else None,
+        low=low,
+        high=high,
+        n=len(problem.log),
+        n_eff=n_eff,
+        max_weight=support.max_weight,
+        mean_weight=support.mean_weight,
+        standard_error=error if math.isfinite(error) else None,
+        verdict=judged.verdict,
+        note="; ".join(_notes(name, problem, support, judged, failures)),
+    )
+
+
+def _interval(name: str, problem: Problem, found: Estimate, said: Verdict) -> tuple[float, float] | tuple[None, None]:
+    if said == "refused":
+        return None, None
+    alpha = problem.options.alpha
+    if said == "sequence":
+        return sequence(name, problem, found)
+    if problem.options.interval == "bootstrap":
+        return bootstrap(found, alpha, seed=problem.options.seed)
+    return normal(found, alpha)
+
+
+def sequence(name: str, problem: Problem, found: Estimate) -> Interval:
+    """The confidence sequence that goes with an estimator.
+
+    Where its rows are bounded (replay, and the biased ones, whose own expectation it covers) it is theirs. Else it is
+    that of IPS, which covers the same value as SNIPS, DR, SNDR and MRDR; their own rows have no bound on both sides.
+    """
+    bounds, alpha = _bounds(name, problem), problem.options.alpha
+    low, high = problem.options.span
+    if bounds is not None:
+        low, high = bounds
+        gain = np.clip((found.top - low * found.bottom) / (high - low), 0, found.bottom)
+        gains, losses = (Estimate(top, found.bottom) for top in (gain, found.bottom - gain))
+        return _scaled(betting_pair(gains, losses, alpha), low, high)
+    r = (problem.log.reward - low) / (high - low)
+    w, s = problem.pi / problem.log.propensity, problem.log.weight
+    both = [of.mean(w * r, s), of.mean(w * (1 - r), s)]
+    gains, losses = both if problem.unit is None else [each.grouped(problem.unit) for each in both]
+    return _scaled(betting_pair(gains, losses, alpha, problem.largest), low, high)
+
+
+def _scaled(unit: Interval, low: float, high: float) -> Interval:
+    return Interval(*(low + (high - low) * end for end in unit))
+
+
+def _bounds(name: str, problem: Problem) -> tuple[float, float] | None:
+    """Between which values an estimator's rows lie; None where there is no bound."""
+    low, high = problem.options.span
+    match name:
+        case "dm" | "replay":
+            return low, high
+        case "clipped":
+            return min(0.0, problem.options.clip * low), max(0.0, problem.options.clip * high)
+        case "switch-dr":
+            reach = problem.tau
+        case "dros":
+            reach = math.sqrt(problem.lam) / 2
+        case _:
+            return None
+    return (low - reach * (high - low), high + reach * (high - low)) if math.isfinite(reach) else None
+
+
+def _notes(name: str, problem: Problem, support: Overlap, judged: Judged, failures: list[str]) -> list[str]:
+    """What a reader must know beside the number."""
+    notes = [*failures, *_own_notes(name, problem)]
+    if judged.n_eff < FLOOR:
+        notes.append(f"effective n {judged.n_eff:.0f} is below {FLOOR:.0f}")
+    if judged.verdict == "sequence" and judged.n_eff >= ENOUGH:
+        notes.append(f"skewness {judged.skewness:.2f} is too large for a normal interval")
+    if support.basis == "rows":
+        notes.append("effective n is optimistic: only the shown arm's propensity is known")
+    return notes
+
+
+def _own_notes(name: str, problem: Problem) -> list[str]:
+    """Notes that belong to an estimator and its settings, whatever the log."""
+    options, notes = problem.options, []
+    if name in BIASED:
+        notes.append("bias not included")
+    if name == "switch-dr" and options.tau is None:
+        notes.append(f"tau {problem.tau:.4g}")
+    if name == "dros" and options.lam is None:
+        notes.append(f"lambda {problem.lam:.4g}")
+    if name in MODELLED and not isinstance(options.q, np.ndarray):
+        notes += _fit_notes(problem)
+    if name == "replay" and options.acceptance == "none" and np.ptp(problem.log.propensity) > 1e-9:
+        notes.append("matches on a log that is not uniform are biased")
+    return notes
+
+
+def _fit_notes(problem: Problem) -> list[str]:
+    """What is wrong with the rows that the model was fitted on."""
+    how = problem.options.q_fit
+    if how == "in_sample":
+        return ["model fitted in sample"]
+    return ["model fitted on the future of a policy that learned"] if how == "cross" and problem.log.learning else []

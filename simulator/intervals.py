@@ -1,0 +1,259 @@
+"""Intervals around an estimate: normal, bootstrap, empirical Bernstein, and sequences that hold at every time at once.
+
+    X_i  value of a row (or of a user: a sum of rows)      t_i  how many rows it counts for, 1 or a sum of row weights
+    m    a candidate for sum X / sum t in the long run     T    the largest t_i
+
+    lower bound of a sequence, from X >= 0 alone:
+        K_i(m) = prod_{j <= i} (1 + lam_j(m) (X_j - m t_j))        a bet that the mean is above m; fair if it is m
+        L_i    = sup {m : max_{j <= i} K_j(m) >= 1 / a}            false with probability a at most, for all i together
+        lam_i(m) = min(sqrt(2 ln(1 / a) / (V_{i-1} i ln(1 + i))), 1 / (4 m T))
+        V_i    = (1/4 + sum_{j <= i} (X_j - mu_j t_j)^2) / (i + 1),   mu_i = (1/2 + sum X) / (1 + sum t)
+
+K_i falls in m, so L_i is found by halving. With X in [0, 1] the upper bound is 1 - lower bound of 1 - X, half of alpha
+each: the hedged capital of Waudby-Smith and Ramdas (2024), https://arxiv.org/abs/2010.09686, Theorem 3. For importance
+weighted values, which have no bound: lower bound from w r, upper = 1 - lower bound of w (1 - r), r in [0, 1], because
+the mean of w is 1 (Waudby-Smith, Wu, Ramdas, Karampatziakis, Mineiro 2022, https://arxiv.org/abs/2210.10768). Where a
+bound W of the weights is known, W (1 - lower bound of 1 - w r / W) is an upper bound too: each then has a quarter of
+alpha, and the lower one counts. The first is narrow where most rewards are 1, the second where most are 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from bandit.linear import Matrix, Vector
+from simulator.estimators import Estimate, mean
+
+STAKE = 0.25  # of its capital a bet may lose: of .15 to .9 the best over rare, common and weighted rewards
+HALVINGS = 50  # of a bracket of the bound: to a part in 2^50
+CHUNK = 2**21  # row numbers drawn at once by the bootstrap: 16 MiB
+
+
+class Interval(NamedTuple):
+    """From `low` to `high`, in reward units."""
+
+    low: float
+    high: float
+
+
+class Band(NamedTuple):
+    """An interval after each row: both of shape (n,)."""
+
+    low: Vector
+    high: Vector
+
+
+def standard_error(estimate: Estimate) -> float:
+    """sqrt(n / (n - 1) sum_i score_i^2), in reward units: the delta method's; infinite for one row or none."""
+    n = estimate.top.shape[1]
+    return math.sqrt(n / (n - 1) * float((estimate.scores() ** 2).sum())) if n > 1 else math.inf
+
+
+def normal(estimate: Estimate, alpha: float = 0.05) -> Interval:
+    """value -+ z standard errors. Valid where many rows share the weight: see verdict.py."""
+    half = NormalDist().inv_cdf(1 - alpha / 2) * standard_error(estimate)
+    return Interval(estimate.value - half, estimate.value + half)
+
+
+def bootstrap(estimate: Estimate, alpha: float = 0.05, *, seed: int = 0, resamples: int = 1000) -> Interval:
+    """Quantiles alpha/2 and 1 - alpha/2 of the estimate over rows drawn anew with replacement.
+
+    Resamples in which a self-normalised estimate has no weight at all are left out. Efron (1979).
+    """
+    values = _resampled(estimate, np.random.default_rng(seed), resamples)
+    low, high = np.nanquantile(values, [alpha / 2, 1 - alpha / 2]).tolist()
+    return Interval(low, high)
+
+
+def _resampled(estimate: Estimate, rng: np.random.Generator, resamples: int) -> Vector:
+    """The estimate's value on `resamples` samples of its own rows, shape (resamples,)."""
+    n = estimate.top.shape[1]
+    rows = max(1, CHUNK // n)
+    parts = [_sums(estimate, rng.integers(0, n, (min(rows, resamples - k), n))) for k in range(0, resamples, rows)]
+    top, bottom = np.concatenate(parts, axis=2)
+    ratios = np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom > 0)
+    values: Vector = ratios.sum(axis=0)
+    return values
+
+
+def _sums(estimate: Estimate, drawn: np.ndarray) -> Matrix:
+    """Sums of top and bottom over the rows drawn, shape (2, m, samples)."""
+    return np.array([[line[drawn].sum(axis=1) for line in lines] for lines in (estimate.top, estimate.bottom)])
+
+
+def empirical_bernstein(values: Vector, low: float, high: float, alpha: float = 0.05) -> Interval:
+    """mean -+ (sqrt(2 s^2 ln(4 / alpha) / n) + 7 (high - low) ln(4 / alpha) / (3 (n - 1))), s^2 with n - 1.
+
+    Holds for any n >= 2 of independent values in [low, high], not only in the long run; at one time only.
+
+    Raises:
+        ValueError: with fewer than two values.
+
+    Maurer and Pontil (2009), Theorem 4, https://arxiv.org/abs/0907.3740, half of alpha for each side.
+    """
+    n, log = len(values), math.log(4 / alpha)
+    if n < 2:
+        raise ValueError(f"the spread of values takes two of them or more; got {n}")
+    half = math.sqrt(2 * float(values.var(ddof=1)) * log / n) + 7 * (high - low) * log / (3 * (n - 1))
+    return Interval(float(values.mean()) - half, float(values.mean()) + half)
+
+
+def empirical_bernstein_sequence(values: Vector, alpha: float = 0.05) -> Band:
+    """After each row an interval for the mean of values in [0, 1]; all of them hold together.
+
+        sum lam X / sum lam -+ (ln(2 / alpha) + sum v psi(lam)) / sum lam,   v_i = 4 (X_i - mu_{i-1})^2
+        psi(l) = (-ln(1 - l) - l) / 4,   lam_i = min(1/2, sqrt(2 ln(2 / alpha) / (V_{i-1} i ln(1 + i))))
+
+    The predictable plug-in: Waudby-Smith and Ramdas (2024), Theorem 2. Intervals only shrink (running intersection).
+    """
+    _check_unit(values)
+    scale = Scale.of(values, np.ones(len(values)), alpha / 2)
+    lam = np.minimum(scale.lam, 0.5)
+    spent = np.cumsum(4 * (values - scale.guess) ** 2 * (-np.log1p(-lam) - lam) / 4)
+    centre, total = np.cumsum(lam * values), np.cumsum(lam)
+    half = math.log(2 / alpha) + spent
+    low, high = (centre - half) / total, (centre + half) / total
+    return Band(np.maximum.accumulate(np.maximum(low, 0)), np.minimum.accumulate(np.minimum(high, 1)))
+
+
+class Scale(NamedTuple):
+    """What a bet on row i may know: the rows before it."""
+
+    guess: Vector  # mu_{i-1}
+    lam: Vector  # sqrt(2 ln(1 / a) / (V_{i-1} i ln(1 + i)))
+
+    @classmethod
+    def of(cls, X: Vector, t: Vector, a: float) -> Scale:
+        """From the rows, shape (n,): see the head of this file."""
+        i = np.arange(1, len(X) + 1)
+        mu = (0.5 + np.cumsum(X)) / (1 + np.cumsum(t))
+        V = (0.25 + np.cumsum((X - mu * t) ** 2)) / (i + 1)
+        before = np.concatenate([[0.25], V[:-1]])
+        return cls(np.concatenate([[0.5], mu[:-1]]), np.sqrt(2 * math.log(1 / a) / (before * i * np.log1p(i))))
+
+
+def _capital(m: float, X: Vector, t: Vector, lam: Vector) -> Vector:
+    """ln K_i(m) after each row, for t <= 1."""
+    stake = np.minimum(lam, STAKE / m) if m > 0 else lam
+    logs: Vector = np.cumsum(np.log1p(stake * (X - m * t)))
+    return logs
+
+
+def lower(X: Vector, t: Vector, a: float) -> float:
+    """L_n: a lower bound of the ratio of the means of X and t, false with probability `a` whenever it is looked at.
+
+    Args:
+        X: at least 0, shape (n,), in the order in which it came.
+        t: at least 0, shape (n,).
+        a: in (0, 1).
+    """
+    X, t, lam = _prepared(X, t, a)
+    goal = math.log(1 / a)
+
+    def won(m: float) -> bool:
+        return bool(_capital(m, X, t, lam).max(initial=-math.inf) >= goal)
+
+    return _halve(won, X, t)
+
+
+def _prepared(X: Vector, t: Vector, a: float) -> tuple[Vector, Vector, Vector]:
+    """X / T, t / T and lam."""
+    if len(X) and min(X.min(), t.min()) < 0:
+        raise ValueError(f"values of a sequence must be at least 0; got {min(X.min(), t.min())}")
+    T = t.max(initial=0.0) or 1.0
+    return X / T, t / T, Scale.of(X / T, t / T, a).lam
+
+
+def _halve(won: Callable[[float], bool], X: Vector, t: Vector) -> float:
+    """The largest m for which `won`, or 0: it is won below some m and not above."""
+    if not won(0.0):
+        return 0.0
+    low, high = 0.0, 1.0
+    while won(high):
+        low, high = high, 2 * high
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if won(middle) else (low, middle)
+    return low
+
+
+def lower_running(X: Vector, t: Vector, a: float, steps: int = 256) -> Vector:
+    """L_i after each row, shape (n,), rounded down to one of `steps` even parts of the last one.
+
+    Candidate by candidate: the row at which the bet against it was won; the bound is the largest won so far.
+    """
+    last, goal = lower(X, t, a), math.log(1 / a)
+    X, t, lam = _prepared(X, t, a)
+    bound = np.zeros(len(X) + 1)
+    for m in np.linspace(0, last, steps + 1)[1:].tolist() if last > 0 else []:
+        won = _capital(m, X, t, lam) >= goal
+        first = int(won.argmax()) if won.any() else len(X)
+        bound[first] = max(bound[first], m)
+    result: Vector = np.maximum.accumulate(bound[:-1])
+    return result
+
+
+def betting(values: Vector, alpha: float = 0.05) -> Interval:
+    """An interval for the mean of values in [0, 1] that holds however often, and whenever, it is looked at.
+
+    Hedged capital; see the head of this file. Order matters: give the rows as they came.
+
+    Raises:
+        ValueError: if a value is outside [0, 1].
+    """
+    _check_unit(values)
+    return betting_pair(mean(values), mean(1 - values), alpha)
+
+
+def betting_ips(w: Vector, reward: Vector, alpha: float = 0.05, bound: float = math.inf) -> Interval:
+    """The same for the mean of w r, with weights 0 <= w <= `bound` that have mean 1, and r in [0, 1]."""
+    _check_unit(reward)
+    return betting_pair(mean(w * reward), mean(w * (1 - reward)), alpha, bound)
+
+
+def betting_pair(gain: Estimate, loss: Estimate, alpha: float, bound: float = math.inf) -> Interval:
+    """From the lower bound of `gain` to 1 - the lower bound of `loss`, where gain + loss is 1 in the long run.
+
+    Args:
+        gain: one ratio of non-negative sums, in the order of the rows (or users).
+        loss: likewise.
+        alpha: half of it for each side.
+        bound: W, what top / bottom of a row of `gain` cannot pass.
+    """
+    t, a = gain.bottom[0], alpha / 2
+    low = lower(gain.top[0], t, a)
+    highs = [top * (1 - lower(X, t, share)) for X, top, share in _sides(gain, loss, a, bound)]
+    return Interval(min(low, 1.0), max(min(highs), 0.0))
+
+
+def _sides(gain: Estimate, loss: Estimate, a: float, bound: float) -> list[tuple[Vector, float, float]]:
+    """Ways to bound from above, as top (1 - lower bound of X): X, top, and which share of `a` it has."""
+    if math.isinf(bound):
+        return [(loss.top[0], 1.0, a)]
+    return [(loss.top[0], 1.0, a / 2), (np.maximum(gain.bottom[0] - gain.top[0] / bound, 0), bound, a / 2)]
+
+
+def betting_running(values: Vector, alpha: float = 0.05, steps: int = 256) -> Band:
+    """`betting` after each row, a little wider (by a part in `steps` of each bound)."""
+    return betting_ips_running(np.ones(len(values)), values, alpha, steps)
+
+
+def betting_ips_running(
+    w: Vector, reward: Vector, alpha: float = 0.05, steps: int = 256, bound: float = math.inf
+) -> Band:
+    """`betting_ips` after each row, a little wider (by a part in `steps` of each bound)."""
+    _check_unit(reward)
+    gain, loss, t, a = mean(w * reward), mean(w * (1 - reward)), np.ones(len(w)), alpha / 2
+    low = lower_running(gain.top[0], t, a, steps)
+    highs = [top * (1 - lower_running(X, t, share, steps)) for X, top, share in _sides(gain, loss, a, bound)]
+    return Band(np.minimum(low, 1.0), np.maximum(np.min(highs, axis=0), 0.0))
+
+
+def _check_unit(values: Vector) -> None:
+    if len(values) and not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"values must be in [0, 1]; got {values.min()} to {values.max()}")

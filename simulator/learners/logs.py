@@ -1,0 +1,36 @@
+"""A log as the problem that a learner is made for, and its rows as learners take them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bandit.scoring import Mask
+from bandit.sums import Int
+from simulator.environments.episode import Grid, on_grid
+from simulator.learners.protocol import Task
+from simulator.logged import Log
+
+Rows = slice | Int
+
+
+def task_of(log: Log, seed: int = 0) -> Task:
+    """The decision problem of a log: its columns as numbers, its arms, and its range of rewards, at least 0 to 1."""
+    d = 1 if log.context is None else log.context.shape[1]
+    low, high = min(0.0, float(log.reward.min(initial=0.0))), max(1.0, float(log.reward.max(initial=1.0)))
+    columns = [{"type": "number", "name": f"x{j}", "mean": 0, "scale": 1} for j in range(1, d)]
+    document = {"features": columns, "arms": list(log.arms), "rewards": {"reward": {"range": [low, high]}}}
+    return Task(document, d, seed)
+
+
+def grid_of(log: Log, rows: Rows) -> Grid:
+    """Contexts of these rows as the engine takes them, shape (n, d): without contexts, the intercept alone."""
+    return on_grid(np.ones((len(log.arm[rows]), 1)) if log.context is None else log.context[rows])
+
+
+def eligible_of(log: Log, rows: Rows) -> Mask:
+    """Which arms could have been shown, shape (n, K), or (1, K) where that never changes; all, if it was not logged."""
+    if log.probability is None:
+        return np.ones((1, log.K), bool)
+    repeated = len(log) > 0 and log.probability.strides[0] == 0  # one row that is there once in memory
+    mask: Mask = (log.probability[:1] if repeated else log.probability[rows]) > 0
+    return mask

@@ -1,0 +1,96 @@
+"""Logs of many kinds as one table, as a `Log`, or as a stream of `Log`s where they are larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bandit.errors import nearest
+from simulator.clean import Rules, clean
+from simulator.contexts import LogError
+from simulator.loaders.criteo import read as read_criteo
+from simulator.loaders.csv import read as read_csv
+from simulator.loaders.dsjson import read as read_dsjson
+from simulator.loaders.open_bandit import read as read_open_bandit
+from simulator.loaders.rows import surveyed
+from simulator.loaders.server import read as read_server
+from simulator.loaders.vw import read as read_vw
+from simulator.logged import Log
+from simulator.storage import PARQUET, has_header, plain_rows, read_table, starts, whole
+from simulator.table import ROWS, Table, to_log
+
+
+def _table(path: Path) -> Table:
+    """The documented table, as Parquet or JSON lines; the latter without a header too, which is then learned."""
+    if starts(path, PARQUET) or has_header(path):
+        return read_table(path)
+    return surveyed(lambda counts: plain_rows(path))
+
+
+FORMATS: dict[str, Callable[..., Table]] = {
+    "table": _table,
+    "server": read_server,
+    "open-bandit": read_open_bandit,
+    "dsjson": read_dsjson,
+    "vw": read_vw,
+    "csv": read_csv,
+    "criteo": read_criteo,
+}
+
+
+def open_table(path: Path | str | None, format: str, *, rules: Rules | None = None, **options: Any) -> Table:  # noqa: A002
+    """A log as a table, cleaned.
+
+    Args:
+        path: the file or folder; None only for a server's store.
+        format: one of `FORMATS`.
+        rules: what else is cleaned; by default only what no estimator can use, and repeated decisions.
+        options: of the format: the arguments of its loader.
+
+    Raises:
+        LogError: there is no such format or file, or the log cannot be read; says what was expected and where.
+    """
+    if format not in FORMATS:
+        raise LogError(f"format: expected one of {list(FORMATS)}, got {format!r}{nearest(format, FORMATS)}")
+    where = None if path is None else Path(path)
+    if where is None and format != "server":
+        raise LogError(f"{format}: expected a path, got none")
+    kind = "folder" if format == "open-bandit" else "file"
+    if where is not None and not (where.is_dir() if kind == "folder" else where.is_file()):
+        raise LogError(f"{format}: expected a {kind}, got {str(where)!r}, which is none")
+    table = FORMATS[format](where, **options)
+    known = Rules(duplicates=not table.header.unique)
+    return clean(table, known if rules is None else rules)
+
+
+def load(path: Path | str | None, format: str, *, rules: Rules | None = None, **options: Any) -> Log:  # noqa: A002
+    """A whole log; the arguments are those of `open_table`."""
+    table = open_table(path, format, rules=rules, **options)
+    rows = whole(table.batches, table.header)
+    return to_log(table.header, rows, table.cleaning)
+
+
+def stream(
+    path: Path | str | None,
+    format: str,  # noqa: A002 - the option's name
+    *,
+    rows: int = ROWS,
+    rules: Rules | None = None,
+    **options: Any,
+) -> Iterator[Log]:
+    """A log in pieces, with the same arms and columns in each; its `cleaning` counts the rows dropped up to there.
+
+    Repeated decisions are found by keeping a few dozen bytes for each; a table that `convert` wrote has none.
+
+    Args:
+        path: as in `open_table`, like the other arguments.
+        format: one of `FORMATS`.
+        rows: the most rows of a piece; where all probabilities are known, it takes 8 rows K bytes.
+        rules: of cleaning.
+        options: of the format.
+    """
+    table = open_table(path, format, rules=rules, **options)
+    for batch in table.batches:
+        for start in range(0, len(batch), rows):
+            yield to_log(table.header, batch.slice(start, rows), table.cleaning)

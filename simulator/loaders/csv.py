@@ -1,0 +1,236 @@
+"""Any CSV file with a decision a row: which column is the arm, the reward and the propensity is said by name.
+
+Other columns become the context: numbers standardised, texts one column a value. Columns of names (mostly different
+texts) are left out, and counted. The file is read twice, in blocks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from bandit.errors import nearest
+from bandit.experiment import ARMS_MAX
+from simulator.contexts import ARROW, Feature, LogError, Survey, as_floats
+from simulator.loaders.rows import ordered
+from simulator.storage import opened
+from simulator.table import COLUMNS, SHOWN, Header, Table, list_array
+
+BLOCK = 1 << 24  # bytes: of some 100,000 rows
+WIDER = {"null": pa.float64(), "int64": pa.float64(), "bool": pa.string(), "double": pa.string()}
+FAULT = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What the columns are.
+
+    Attributes:
+        arm: column of the arm shown.
+        reward: column of the reward.
+        propensity: column of its propensity, or one number for all rows.
+        context: columns of the context, in order; None for all that have no other role.
+        position: column of the place in a list.
+        time: column of the time: ISO 8601, or milliseconds since 1970.
+        user: column of the user.
+        decision_id: column of the decision's id.
+        weight: column of 1 / the share of such rows that was kept.
+        first_position: what the first place is called.
+    """
+
+    arm: str
+    reward: str
+    propensity: str | float
+    context: Sequence[str] | None = None
+    position: str | None = None
+    time: str | None = None
+    user: str | None = None
+    decision_id: str | None = None
+    weight: str | None = None
+    first_position: int = 0
+
+    def types(self) -> dict[str, pa.DataType]:
+        """The columns with a role, and the types that they must have; a time's is found out."""
+        number, name = pa.float64(), pa.string()
+        pairs = [(self.arm, name), (self.reward, number), (self.position, pa.int64()), (self.weight, number)]
+        pairs += [(self.user, name), (self.decision_id, name), (self.time, None)]
+        pairs += [(self.propensity, number)] if isinstance(self.propensity, str) else []
+        return {column: kind for column, kind in pairs if column is not None}
+
+
+@dataclass
+class _Source:
+    """A file with the types of its columns, as far as they are known."""
+
+    path: Path
+    roles: Roles
+    types: dict[str, pa.DataType] = field(default_factory=dict)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The blocks of the file, columns that are not needed left out.
+
+        Raises:
+            LogError: a value is not of its column's type; says which.
+        """
+        names = self.names()
+        types = {name: kind for name, kind in (self.roles.types() | self.types).items() if kind is not None}
+        wanted = [name for name in names if name and (name in self.roles.types() or name in self.context(names))]
+        convert = csv.ConvertOptions(column_types=types, include_columns=wanted, strings_can_be_null=True)
+        with opened(self.path) as file:
+            try:
+                yield from csv.open_csv(file, csv.ReadOptions(use_threads=False, block_size=BLOCK), None, convert)
+            except pa.ArrowInvalid as error:
+                raise self.fault(str(error), names) from None
+
+    def fault(self, message: str, names: Sequence[str]) -> LogError:
+        """Arrow's words with the column's name; a context column's type is widened for the next try."""
+        if not (found := FAULT.match(message)):
+            return LogError(f"{self.path.name}: {message}")
+        name, row = names[int(found[1])], f", row {found[2]}" if found[2] else ""
+        error = LogError(f"{self.path.name}, column {name!r}{row}: {found[3]}")
+        kind = re.search(r"conversion error to (\w+)", found[3])
+        if name in self.roles.types() or not kind or kind[1] == "string":
+            return error
+        self.types[name] = WIDER.get(kind[1], pa.string())
+        return _WidenedError(str(error))
+
+    def names(self) -> list[str]:
+        """The names of all columns.
+
+        Raises:
+            LogError: there are none, or one with a role is missing.
+        """
+        with opened(self.path) as file:
+            try:
+                found: list[str] = csv.open_csv(file).schema.names
+            except pa.ArrowInvalid as error:
+                raise LogError(f"{self.path.name}: expected a CSV file with a line of names, got: {error}") from None
+        for name in [*self.roles.types(), *(self.roles.context or ())]:
+            if name not in found:
+                what = f"expected a column {name!r}, got {found[:20]}{nearest(name, found)}"
+                raise LogError(f"{self.path.name}: {what}")
+        return found
+
+    def context(self, names: Sequence[str]) -> list[str]:
+        """The columns of the context."""
+        if self.roles.context is not None:
+            return list(self.roles.context)
+        return [name for name in names if name and name not in self.roles.types()]
+
+
+class _WidenedError(LogError):
+    """A context column has values of a wider type than its first ones: read again."""
+
+
+class _Found:
+    """What a first reading of the file has seen."""
+
+    def __init__(self, source: _Source) -> None:
+        self.source = source
+        self.survey = Survey()
+        self.arms: dict[str, None] = {}
+        self.low, self.high = np.inf, -np.inf  # propensities
+        context = source.context(source.names())
+        for batch in source.batches():
+            self._add(batch, context)
+
+    def _add(self, batch: pa.RecordBatch, context: Sequence[str]) -> None:
+        self.source.types.update({name: batch.schema.field(name).type for name in context})
+        self.survey.add_columns(context, [batch.column(name) for name in context])
+        self.arms.update(dict.fromkeys(pc.unique(batch.column(self.source.roles.arm).drop_null()).to_pylist()))
+        if len(self.arms) > ARMS_MAX:
+            raise LogError(f"column {self.source.roles.arm!r}: expected at most {ARMS_MAX} arms, got more")
+        p = as_floats(_propensity(self.source.roles, batch).drop_null())
+        self.low, self.high = min(self.low, p.min(initial=np.inf)), max(self.high, p.max(initial=-np.inf))
+
+    def uniform(self, K: int) -> bool:
+        """Whether every propensity is 1 / K."""
+        return bool(np.isclose([self.low, self.high], 1 / max(K, 1), rtol=1e-9, atol=0).all())
+
+
+def read(path: Path, *, arms: Sequence[str] = (), learning: bool = False, **roles: Any) -> Table:
+    """A CSV file as a table; a propensity of exactly 1 / K in every row means that the logging policy was uniform.
+
+    Args:
+        path: the file, compressed or not.
+        arms: all arms there are, in order; none: those that were shown.
+        learning: whether the logging policy learned while it logged.
+        roles: what the columns are: the attributes of `Roles`.
+
+    Raises:
+        LogError: a column is missing, or a value is not of its column's type; says in which row. Or an arm is none.
+    """
+    source = _Source(path, Roles(**roles))
+    found = _first_reading(source)
+    features, counts = found.survey.result()
+    known = ordered(arms, found.arms)
+    if arms and (others := known[len(arms) :]):
+        raise LogError(f"column {source.roles.arm!r}: expected one of {len(arms)} arms, got {others[0]!r}")
+    header = Header(
+        arms=known,
+        columns=_columns(source.roles, features),
+        features=features,
+        probability="uniform" if found.uniform(len(known)) else "shown",
+        learning=learning,
+    )
+    return Table(header, _batches(header, source), Counter(counts))
+
+
+def _first_reading(source: _Source) -> _Found:
+    while True:
+        try:
+            return _Found(source)
+        except _WidenedError:
+            continue  # each time a column's type is wider, and there are but three
+
+
+def _columns(roles: Roles, features: Sequence[Feature]) -> tuple[str, ...]:
+    given = {name for name in COLUMNS if getattr(roles, name, None) is not None} | {"shown", "reward"}
+    order = ["decision_id", "time", "context", *COLUMNS]
+    return tuple(dict.fromkeys(name for name in order if name in given or (name == "context" and features)))
+
+
+def _batches(header: Header, source: _Source) -> Iterator[pa.RecordBatch]:
+    for batch in source.batches():
+        made: Mapping[str, pa.Array] = {
+            "shown": _shown(source.roles, batch),
+            "context": _context(header.features, batch),
+            **{name: _column(source.roles, name, batch) for name in header.columns if name not in ("shown", "context")},
+        }
+        yield pa.record_batch([made[name] for name in header.stored], schema=header.schema())
+
+
+def _propensity(roles: Roles, batch: pa.RecordBatch) -> pa.Array:
+    if isinstance(roles.propensity, str):
+        return batch.column(roles.propensity)
+    return pa.array(np.full(len(batch), float(roles.propensity)))
+
+
+def _shown(roles: Roles, batch: pa.RecordBatch) -> pa.ListArray:
+    children = [batch.column(roles.arm), _propensity(roles, batch), pa.nulls(len(batch), pa.float64())]
+    return list_array(SHOWN, np.ones(len(batch), np.int64), children)
+
+
+def _context(features: Sequence[Feature], batch: pa.RecordBatch) -> pa.Array:
+    columns = [pc.cast(batch.column(feature.name), ARROW[feature.type]) for feature in features]
+    fields = [pa.field(feature.name, ARROW[feature.type]) for feature in features]
+    return pa.StructArray.from_arrays(columns, fields=fields) if features else None
+
+
+def _column(roles: Roles, name: str, batch: pa.RecordBatch) -> pa.Array:
+    values = batch.column(getattr(roles, name))
+    if name == "position":
+        values = pc.subtract(values, roles.first_position)
+    if name == "time" and not (pa.types.is_timestamp(values.type) or pa.types.is_integer(values.type)):
+        got = f"{values.type} such as {values[0].as_py()!r}"
+        raise LogError(f"column {roles.time!r}: expected times in ISO 8601 or milliseconds since 1970, got {got}")
+    return pc.cast(values, COLUMNS[name], safe=name != "time")

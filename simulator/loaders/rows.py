@@ -1,0 +1,107 @@
+"""From a format's lines to a table: a first reading learns arms, features and columns, the second makes the rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import pyarrow as pa
+
+from bandit.experiment import ARMS_MAX
+from simulator.contexts import Feature, LogError, Survey
+from simulator.storage import chunks
+from simulator.table import ALWAYS, COLUMNS, PIECE, Header, Row, Table, batch_of
+
+Rows = Callable[[Counter[str]], Iterator[Row]]  # all rows again at each call; counts what it leaves out
+FIELDS = [name for name in Row.__struct_fields__ if name in COLUMNS]
+
+
+def surveyed(
+    rows: Rows,
+    *,
+    arms: Sequence[str] = (),
+    features: Sequence[Feature] | None = None,
+    learning: bool = False,
+    grid: bool = False,
+    sparse: bool = False,
+) -> Table:
+    """A table of rows that are read twice.
+
+    Args:
+        rows: reads them.
+        arms: ids that come first, in this order; others follow in natural order.
+        features: what the contexts consist of, where that is known.
+        learning: whether the logging policy learned.
+        grid: whether x is on a server's grid.
+        sparse: whether a number that is not there is 0.
+
+    Raises:
+        LogError: there are more than `ARMS_MAX` arms.
+    """
+    found = _Found(sparse, features)
+    for piece in chunks(rows(Counter()), PIECE):
+        found.add(piece)
+    learned, cleaning = found.survey.result() if features is None else (tuple(features), {})
+    header = Header(
+        arms=ordered(arms, found.arms),
+        columns=found.columns(bool(learned) or features is not None),
+        features=learned,
+        grid=grid,
+        probability="every" if found.every and "eligible" in found.present else "shown",
+        learning=learning,
+        sparse=sparse,
+    )
+    counts = Counter(cleaning)
+    return Table(header, _batches(header, rows(counts)), counts)
+
+
+def _batches(header: Header, rows: Iterable[Row]) -> Iterator[pa.RecordBatch]:
+    for piece in chunks(rows, PIECE):
+        yield batch_of(header, piece)
+
+
+class _Found:
+    """What a first reading has seen."""
+
+    def __init__(self, sparse: bool, features: Sequence[Feature] | None) -> None:
+        self.survey = Survey(sparse=sparse)
+        self.given = features is not None
+        self.arms: dict[str, None] = {}
+        self.present: set[str] = set(ALWAYS)
+        self.every = True  # row so far has a probability for each eligible arm
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Learn from some rows."""
+        if not self.given:
+            self.survey.add_rows(row.context for row in rows)
+        for name in FIELDS:
+            if name not in self.present and any(getattr(row, name) is not None for row in rows):
+                self.present.add(name)
+        for row in rows:
+            self._add(row)
+        if len(self.arms) > ARMS_MAX:
+            raise LogError(f"expected at most {ARMS_MAX} arms, got more: {list(self.arms)[-3:]} among them")
+
+    def _add(self, row: Row) -> None:
+        self.arms.update((each.arm, None) for each in row.shown)
+        if row.eligible is None:
+            self.every = self.every and bool(row.skipped)
+            return
+        self.arms.update((each.arm, None) for each in row.eligible)
+        self.every = self.every and all(each.probability is not None for each in row.eligible)
+
+    def columns(self, context: bool) -> tuple[str, ...]:
+        """The columns that there are, in the order of a row's fields."""
+        there = self.present | ({"context"} if context else set())
+        return tuple(name for name in Row.__struct_fields__ if name in there)
+
+
+def ordered(first: Sequence[str], found: Iterable[str]) -> tuple[str, ...]:
+    """The arms: those given, then the others, numbers by their size and before names."""
+    given = dict.fromkeys(first)
+    return (*given, *sorted((arm for arm in found if arm not in given), key=_natural))
+
+
+def _natural(arm: str) -> tuple[bool, int, str]:
+    digits = arm.isascii() and arm.isdigit()
+    return not digits, int(arm) if digits else 0, arm

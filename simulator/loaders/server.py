@@ -1,0 +1,210 @@
+"""The server's own log: decisions with their feedback, from a file that `bandit-server export` wrote or from the store.
+
+    reward = sum over kinds of weight (default + sum of what feedback was credited)
+
+The first reading keeps what was credited to each rewarded decision and which deferred ones were activated; the second
+makes the rows. So memory grows with feedback, not with decisions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from bandit.errors import nearest
+from bandit.features import Boolean, Category, Number
+from simulator.contexts import Feature, LogError
+from simulator.loaders.rows import surveyed
+from simulator.storage import json_of, lines
+from simulator.table import Eligible, Reward, Row, Shown, Table
+
+OTHER_GENERATION = "rows left out: decided before the experiment was reset"
+ORPHANS = "feedback left out: of decisions that are not in the log"
+LOWER = "rows left out: lower places of lists"
+TYPES = ("decision", "feedback", "activation", "experiment")
+Entry = dict[str, Any]  # a row of the export
+Key = tuple[str, str]  # decision id, arm
+
+
+class _Kind(msgspec.Struct):
+    weight: float = 1.0
+    default: float = 0.0
+
+
+class _Document(msgspec.Struct):
+    """What is needed of an experiment's document; whatever else a version may have, is ignored."""
+
+    rewards: dict[str, _Kind]
+    features: tuple[Number | Boolean | Category, ...] = ()
+    arms: tuple[str | dict[str, Any], ...] = ()
+
+
+class _Version(msgspec.Struct):
+    generation: int
+    document: _Document
+
+
+_ENTRY = msgspec.json.Decoder(Entry)
+
+
+def read(
+    path: Path | None,
+    *,
+    experiment: str | None = None,
+    redis_url: str | None = None,
+    data_dir: Path | None = None,
+    weights: Mapping[str, float] | None = None,
+    places: Literal["each", "first"] = "each",
+) -> Table:
+    """A server's log as a table.
+
+    Args:
+        path: a file of `bandit-server export`; None to read the store.
+        experiment: whose log, of a store.
+        redis_url: the store, where it is one of your own.
+        data_dir: the store's directory, where the server started it.
+        weights: kind to weight, others count nothing; by default those of the experiment's last document.
+        places: `each`: a row for each place of a list, with its marginal propensity; `first`: of the first only.
+
+    Raises:
+        LogError: the file is no such export, or nothing says what a reward is.
+    """
+    entries = partial(_from_file, path) if path else partial(_from_store, experiment, redis_url, data_dir)
+    joined = _Joined(entries(), weights)
+    document = joined.document
+    return surveyed(
+        lambda counts: joined.rows(entries(), places, counts),
+        arms=[arm if isinstance(arm, str) else arm["id"] for arm in document.arms],
+        features=None if joined.last is None else [_feature(each) for each in document.features],
+        learning=True,
+        grid=True,
+    )
+
+
+def _from_file(path: Path) -> Iterator[Entry]:
+    for number, line in lines(path):
+        entry = json_of(path, number, line, _ENTRY)
+        if entry.get("type") not in TYPES:
+            raise LogError(f"{path.name}, line {number}: expected a type of {TYPES}, got {entry.get('type')!r}")
+        yield entry
+
+
+def _from_store(experiment: str | None, redis_url: str | None, data_dir: Path | None) -> Iterator[Entry]:
+    from bandit.commands import opened_store  # a store's libraries are not loaded for a file
+    from bandit.export import export
+    from bandit.settings import overridden
+
+    if experiment is None:
+        raise LogError("expected the name of an experiment of the store, got none")
+    with opened_store(overridden({"redis_url": redis_url, "data_dir": data_dir})) as store:
+        yield from export(store, experiment)
+
+
+def _feature(feature: Number | Boolean | Category) -> Feature:
+    """A feature of an experiment's document as one of a table."""
+    if isinstance(feature, Number):
+        return Feature(feature.name, "number", *feature.line())
+    if isinstance(feature, Boolean):
+        return Feature(feature.name, "boolean")
+    return Feature(feature.name, "category", levels=feature.levels, other=feature.other)
+
+
+class _Joined:
+    """What a first reading of the log knows of its decisions."""
+
+    def __init__(self, entries: Iterable[Entry], weights: Mapping[str, float] | None) -> None:
+        self.versions: dict[int, _Version] = {}
+        self.last: _Version | None = None
+        self.credited: dict[Key, Counter[str]] = {}
+        self.activated: set[str] = set()
+        self.end = (0, 0)
+        for entry in entries:
+            self._take(entry)
+            self.end = _position(entry)
+        if self.last is None and weights is None:
+            raise LogError("expected a row of type 'experiment' or weights=, got neither: what is a reward?")
+        self.document = self.last.document if self.last else _Document({kind: _Kind() for kind in weights or ()})
+        self.weights = self._weights(weights)
+
+    def _take(self, entry: Entry) -> None:
+        match entry["type"]:
+            case "experiment" if entry["document"] is not None:
+                self.last = msgspec.convert(entry, _Version)
+                self.versions[entry["version"]] = self.last
+            case "feedback":
+                credits_ = self.credited.setdefault((entry["decision_id"], entry["arm"]), Counter())
+                credits_[entry["event"]] += entry["credited"]
+            case "activation":
+                self.activated.add(entry["decision_id"])
+
+    def _weights(self, given: Mapping[str, float] | None) -> Mapping[str, float]:
+        if given is None:
+            return {kind: each.weight for kind, each in self.document.rewards.items()}
+        for kind in given:
+            if kind not in self.document.rewards:
+                known = list(self.document.rewards)
+                raise LogError(f"weights: expected kinds of {known}, got {kind!r}{nearest(kind, known)}")
+        return given
+
+    def rows(self, entries: Iterable[Entry], places: str, counts: Counter[str]) -> Iterator[Row]:
+        """The rows of a second reading, up to where the first one ended."""
+        matched = 0
+        for entry in entries:
+            if _position(entry) > self.end:
+                break
+            if entry["type"] != "decision":
+                continue
+            if (document := self._document(entry)) is None:
+                counts[OTHER_GENERATION] += 1
+                continue
+            made = self._places(entry, document)
+            matched += sum((entry["decision_id"], row.shown[-1].arm) in self.credited for row in made)
+            kept = made if places == "each" else made[:1]
+            counts[LOWER] += len(made) - len(kept)
+            yield from kept
+        counts[ORPHANS] += len(self.credited) - matched
+
+    def _document(self, entry: Entry) -> _Document | None:
+        """The document that a decision was made by; None if it was of a generation before the last."""
+        made = self.versions.get(entry["experiment_version"])
+        if made is None or self.last is None:  # its row has been trimmed from the log
+            names = {feature.name for feature in self.document.features}
+            return self.document if self.last is None or names == set(entry["context"]) else None
+        return made.document if made.generation == self.last.generation else None
+
+    def _places(self, entry: Entry, document: _Document) -> list[Row]:
+        """A row for each place of a decision."""
+        shown = [Shown(each["arm"], each["propensity"], each["marginal"]) for each in entry["arms"]]
+        return [self._row(entry, document, shown[: j + 1], len(shown)) for j in range(len(shown))]
+
+    def _row(self, entry: Entry, document: _Document, shown: list[Shown], k: int) -> Row:
+        decision_id, place = entry["decision_id"], len(shown) - 1
+        credited: Mapping[str, float] = self.credited.get((decision_id, shown[-1].arm), {})
+        earned = {kind: each.default + credited.get(kind, 0.0) for kind, each in document.rewards.items()}
+        never = entry["deferred"] and decision_id not in self.activated
+        eligible = [Eligible(each["arm"], each["probability"]) for each in entry["eligible"]]
+        return Row(
+            decision_id=decision_id,
+            time=datetime.fromisoformat(entry["time"]),
+            context=entry["context"],
+            shown=shown,
+            eligible=eligible if place == 0 else None,  # of lower places only the marginal of the arm is known
+            reward=sum(self.weights.get(kind, 0.0) * value for kind, value in earned.items()),
+            rewards=[Reward(kind, value) for kind, value in earned.items()],
+            slice=entry["slice"],
+            user=entry["user"],
+            position=place if k > 1 else None,
+            model=f"{entry['experiment_version']}/{entry['model_position']}",
+            skipped=True if never else None,
+        )
+
+
+def _position(entry: Entry) -> tuple[int, int]:
+    ms, _, seq = entry["position"].partition("-")
+    return int(ms), int(seq)

@@ -1,0 +1,53 @@
+"""What commands print: one JSON object a line, or a table for people. Nothing else goes to stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+
+def rows_of(results: Iterable[Any]) -> list[dict[str, Any]]:
+    """Results as plain rows."""
+    return [asdict(each) if is_dataclass(each) and not isinstance(each, type) else dict(each) for each in results]
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, title: str = "") -> None:
+    """Print rows, all with the same columns."""
+    if as_json:
+        for row in rows:
+            sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
+        return
+    if not rows:
+        return
+    table = Table(title=title or None, title_justify="left")
+    for name in rows[0]:
+        table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(shown(value) for value in row.values()))
+    Console().print(table)
+
+
+def print_evaluation(target: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A target's values for people: numbers in a table, what must be known beside them under it."""
+    columns = "estimator", "value", "low", "high", "verdict"
+    title = f"{target}: n {rows[0]['n']:,}, n_eff {rows[0]['n_eff']:,.0f}, largest weight {rows[0]['max_weight']:.4g}"
+    print_rows([{name: row[name] for name in columns} for row in rows], as_json=False, title=title)
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        for note in filter(None, str(row["note"]).split("; ")):
+            notes.setdefault(note, []).append(str(row["estimator"]))
+    for note, names in notes.items():
+        Console().print(f"  {'all' if len(names) == len(rows) else ', '.join(names)}: {note}", highlight=False)
+
+
+def shown(value: Any) -> str:
+    """A value for people: five significant digits, a dash for nothing."""
+    if value is None:
+        return "-"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,84 @@
+"""A report of what policies would have earned: one HTML page for people, that needs nothing but itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from bandit.linear import Matrix
+from simulator.logged import Log
+from simulator.report.basis import cleaning, guide, learning, model, ratio
+from simulator.report.basis import settings as all_settings
+from simulator.report.figures import drawing
+from simulator.report.sections import differences, facts, over_time, per_arm, per_segment, spread_of_weights, values
+from simulator.report.subject import Section, Subject
+from simulator.runs import Curve
+
+TEMPLATE = "report.html.j2"
+
+
+def report(
+    log: Log,
+    targets: Mapping[str, Matrix],
+    output: Path,
+    *,
+    how: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
+    curves: Sequence[Curve] = (),
+    segment: str | None = None,
+    figures: Path | None = None,
+    title: str = "Offline evaluation",
+) -> Path:
+    """The path of one page of HTML, written: a sentence first, then values, differences, and what they rest on.
+
+    The same arguments make the same bytes. The page holds its figures and asks for nothing from anywhere.
+
+    Args:
+        log: n rows, in the order in which they were logged.
+        targets: pi(a|x) of each target by its name, each of shape (n, K). The page is about the first one; the others
+            are set beside it.
+        output: the file to write; its folder is made.
+        how: arguments of `evaluate` other than log and target, for everything on the page. DR is always computed.
+        settings: what else is worth knowing, such as where the log is from; printed as it is.
+        curves: learning curves of runs, for a section of their own.
+        segment: what the log is cut by: a feature of the context, or `position`; None: the most used category.
+        figures: a folder for every figure as SVG and PNG; None: only inside the page.
+        title: of the page.
+
+    Raises:
+        ValueError: there is no target, there is no such segment, or `evaluate` refuses its arguments.
+    """
+    if not targets:
+        raise ValueError("a report takes at least one target; got none")
+    subject = Subject(log, targets, how or {}, settings or {}, curves, segment, figures is not None)
+    with drawing():
+        made = _sections(subject)
+    page = _template().render(
+        title=title,
+        sentence=subject.said(subject.main),
+        verdict=subject.headline(subject.main).verdict,
+        facts=list(facts(subject)),
+        sections=made,
+    )
+    for picture in [section.picture for section in made if section.picture]:
+        if figures is not None:
+            picture.write(figures)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(page, encoding="utf-8")
+    return output
+
+
+def _sections(of: Subject) -> list[Section]:
+    """Every section, in the order of the page."""
+    answers = [values, differences, spread_of_weights, per_arm, per_segment, over_time]
+    rest = [model, *([learning] if of.curves else []), ratio, cleaning, all_settings, guide]
+    return [make(of) for make in (*answers, *rest)]
+
+
+def _template() -> Any:
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.get_template(TEMPLATE)

@@ -1,0 +1,167 @@
+"""Sample-ratio check: were arms shown as often as their propensities say? If not, the log or the draw is broken.
+
+    s_i  row weight, 1 where none        mu_i(a)  probability of arm a in row i        m  number of shares looked at
+
+    D = sum_i s_i (1[a_i = a] - mu_i(a))        V = sum_i s_i^2 mu_i(a) (1 - mu_i(a))        z = D / sqrt(V)
+    broken where |D| > b L / 3 + sqrt(b^2 L^2 / 9 + 2 V L),    L = ln(2 m / .001),    b = max s
+
+By Freedman's inequality a sound log is called broken with probability .001 at most, all arms and slices together, also
+if its policy learned, and however rare an arm is (where the normal limit of z would be wrong). With only the shown
+arm's propensity p, 1[a_i = a] / p_i takes the place of 1[a_i = a] and 1 that of mu; V and b are then bounded through
+the smallest p or (1 - p) / (K - 1), so that little is seen beside small propensities and nothing beside a p of 1, and
+every arm must have been eligible throughout.
+Where users repeat or rows are weighted, V is also taken from the users or rows, and the larger one counts.
+
+Freedman (1975), Annals of Probability 3(1). Fabijan et al. (2019), "Diagnosing sample ratio mismatch", KDD.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from bandit.linear import Matrix, Vector
+from bandit.sums import Int
+from simulator.logged import Log
+from simulator.verdict import Basis, logging_policy, row_weights, units
+
+SURE = 1e-3  # probability of calling a sound log broken, all arms and slices together
+
+
+@dataclass(frozen=True)
+class Share:
+    """How often one arm was shown in one slice, against how often its propensities say.
+
+    Attributes:
+        part: the slice; None where the log has none.
+        arm: the arm's id; None stands for all arms together (basis "rows" only).
+        observed: sum s 1[a_i = a], or (basis "rows") sum s 1[a_i = a] / p_i.
+        expected: sum s mu_i(a), or (basis "rows") sum s.
+        z: (observed - expected) / its standard deviation.
+        limit: |z| above which the log or the draw is broken.
+    """
+
+    part: int | None
+    arm: str | None
+    observed: float
+    expected: float
+    z: float
+    limit: float
+
+    @property
+    def flagged(self) -> bool:
+        """Whether chance does not explain it."""
+        return not abs(self.z) <= self.limit
+
+
+@dataclass(frozen=True)
+class SampleRatio:
+    """The sample-ratio check of a log.
+
+    Attributes:
+        shares: one for each slice and arm.
+        basis: "full" or "uniform"; "rows" where only the shown arm's propensity is known (much weaker).
+        mismatch: the share of rows whose propensity is not what their full vector says of the arm shown.
+    """
+
+    shares: tuple[Share, ...]
+    basis: Basis
+    mismatch: float
+
+    @property
+    def flagged(self) -> list[Share]:
+        """What chance does not explain, the worst first; empty for a sound log."""
+        return sorted(
+            (each for each in self.shares if each.flagged), key=lambda each: -abs(each.z) / max(each.limit, 1e-9)
+        )
+
+    def failures(self) -> list[str]:
+        """What is wrong, in words; empty for a sound log."""
+        found = [f"{self.mismatch:.2%} of the propensities are not those of their vectors"] if self.mismatch else []
+        for worst in self.flagged[:1]:
+            where = "" if worst.part is None else f" in slice {worst.part}"
+            arm = "all arms" if worst.arm is None else f"arm {worst.arm!r}"
+            drawn = f"{worst.observed:.0f} times for {worst.expected:.0f} expected"
+            found.append(f"{arm}{where} drawn {drawn} (z {worst.z:.1f}, limit {worst.limit:.1f})")
+        return found
+
+
+class Counts(NamedTuple):
+    """What is counted and what it should be, with a column for each arm (and one for all, where only p is known)."""
+
+    excess: Matrix  # (n, C) 1[a_i = a] - mu_i(a), or 1[a_i = a] / p_i - 1
+    expected: Matrix  # (n, C) mu_i(a), or 1
+    variance: Matrix  # (n, C) of the excess
+    most: Vector  # (C,) the largest excess there can be
+
+    def take(self, rows: slice | Int) -> Counts:
+        """These rows only."""
+        return Counts(self.excess[rows], self.expected[rows], self.variance[rows], self.most)
+
+
+def sample_ratio(log: Log) -> SampleRatio:
+    """The check of every arm in every slice; see the head of this file."""
+    mu, basis = logging_policy(log)
+    names = [*log.arms] if mu is not None else [*log.arms, None]
+    counts, s, unit = _counts(log, mu), row_weights(log), _unit(log)
+    parts = [None] if log.part is None else np.unique(log.part).tolist()
+    L = math.log(2 * len(names) * len(parts) / SURE)
+    shares: list[Share] = []
+    for part in parts:
+        rows = slice(None) if part is None else np.flatnonzero(log.part == part)
+        judged = _judged(counts.take(rows), s[rows], None if unit is None else unit[rows], L)
+        shares += [Share(part, name, *each) for name, each in zip(names, judged, strict=True)]
+    return SampleRatio(tuple(shares), basis, _mismatch(log))
+
+
+def _unit(log: Log) -> Int | None:
+    """What the variance is also taken from: users, or rows where these are weighted; None if neither."""
+    unit = units(log)
+    return np.arange(len(log)) if unit is None and log.weight is not None else unit
+
+
+def _counts(log: Log, mu: Matrix | None) -> Counts:
+    shown = np.zeros((len(log), log.K))
+    shown[np.arange(len(log)), log.arm] = 1.0
+    if mu is not None:
+        return Counts(shown - mu, mu, mu * (1 - mu), np.ones(log.K))
+    shown /= log.propensity[:, None]
+    shown = np.column_stack([shown, shown.mean(axis=1)])
+    most = np.append(np.ones(log.K), 1 / log.K) / _least(log)
+    one = np.ones(shown.shape)
+    return Counts(shown - 1, one, one * np.maximum(most - 1, 0), most)
+
+
+def _least(log: Log) -> float:
+    """The smallest probability that an arm can be thought to have had: shown, or left over for the others evenly."""
+    others = (1 - log.propensity) / max(log.K - 1, 1)
+    return max(1e-12, float(np.minimum(log.propensity, others).min(initial=1.0)))
+
+
+def _judged(counts: Counts, s: Vector, unit: Int | None, L: float) -> list[tuple[float, float, float, float]]:
+    """Observed, expected, z and limit of each column."""
+    D, expected, V, b = s @ counts.excess, s @ counts.expected, s**2 @ counts.variance, counts.most * s.max(initial=0.0)
+    if unit is not None:
+        sums = _by_unit(s[:, None] * counts.excess, unit)
+        V, b = np.maximum(V, (sums**2).sum(axis=0)), np.maximum(b, np.abs(sums).max(axis=0, initial=0.0))
+    sd = np.sqrt(np.maximum(V, 1e-12))
+    limit = np.where(V > 0, (b * L / 3 + np.sqrt((b * L / 3) ** 2 + 2 * V * L)) / sd, 0)  # never to be drawn: not once
+    return list(zip(*((D + expected).tolist(), expected.tolist(), (D / sd).tolist(), limit.tolist()), strict=True))
+
+
+def _by_unit(values: Matrix, unit: Int) -> Matrix:
+    """Sums of the rows of each unit, shape (units, C)."""
+    order = np.argsort(unit, kind="stable")
+    starts = np.flatnonzero(np.diff(unit[order], prepend=-1))
+    return np.asarray(np.add.reduceat(values[order], starts, axis=0)) if len(starts) else values
+
+
+def _mismatch(log: Log) -> float:
+    """The share of rows whose propensity is not what their vector says."""
+    if log.probability is None or not len(log):
+        return 0.0
+    said = log.probability[np.arange(len(log)), log.arm]
+    return float(np.mean(~np.isclose(said, log.propensity, rtol=1e-3, atol=1e-9)))

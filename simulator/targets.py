@@ -1,0 +1,123 @@
+"""Target policies: what a log is evaluated for, as probabilities of every arm in every row.
+
+uniform       evenly over the arms that were eligible
+fixed:ARM     always this arm
+FILE.csv      columns arm, probability and optionally position: a policy that sees no context
+FILE.json     an experiment's document: its policy, having learned from the log's rows before each row
+linucb:...    any other policy that `simulator.specs` knows, likewise
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from bandit.errors import nearest
+from bandit.linear import Matrix
+from bandit.scoring import Mask
+from simulator import specs
+from simulator.contexts import LogError
+from simulator.environments.episode import on_grid
+from simulator.learners.protocol import Outcomes, Task
+from simulator.logged import Log
+from simulator.storage import opened
+
+REFRESH = 100  # rows between two refreshes of a policy that learns from the log
+
+
+def target(log: Log, text: str, *, refresh: int = REFRESH, seed: int = 0) -> Matrix:
+    """pi(a|x) of every row and arm, shape (n, K), of the policy that `text` names.
+
+    Raises:
+        LogError: the name, the arm or the file is not what it should be.
+    """
+    if text == "uniform":
+        return uniform(log)
+    if text.startswith("fixed:"):
+        return fixed(log, text.removeprefix("fixed:"))
+    if text.removesuffix(".gz").endswith(".csv"):
+        return from_file(log, Path(text))
+    return learned(log, text, refresh=refresh, seed=seed)
+
+
+def eligible(log: Log) -> Mask:
+    """Which arms could have been shown, shape (n, K); all where only the propensity was logged."""
+    if log.probability is None:
+        return np.ones((len(log), log.K), bool)
+    mask: Mask = log.probability > 0
+    return mask
+
+
+def uniform(log: Log) -> Matrix:
+    """Evenly over the arms that could have been shown."""
+    mask = eligible(log)
+    P: Matrix = mask / mask.sum(axis=1, keepdims=True)
+    return P
+
+
+def fixed(log: Log, arm: str) -> Matrix:
+    """Always this arm."""
+    if arm not in log.arms:
+        raise LogError(f"the log has no arm {arm!r}{nearest(arm, log.arms)}")
+    P = np.zeros((len(log), log.K))
+    P[:, log.arms.index(arm)] = 1.0
+    return P
+
+
+def from_file(log: Log, path: Path) -> Matrix:
+    """The probabilities that a CSV gives each arm, or each arm at each position (counted from the file's lowest)."""
+    with opened(path) as file:
+        rows = list(csv.DictReader(io.TextIOWrapper(file, "utf-8")))
+    wanted = {"arm", "probability"}
+    if not rows or not wanted <= set(rows[0]):
+        raise LogError(f"{path.name}: expected columns arm and probability, got {list(rows[0]) if rows else 'no rows'}")
+    places = sorted({int(row["position"]) for row in rows}) if "position" in rows[0] else [0]
+    table = np.zeros((len(places), log.K))
+    for number, row in enumerate(rows, 2):
+        if row["arm"] not in log.arms:
+            raise LogError(f"{path.name}, line {number}: the log has no arm {row['arm']!r}")
+        place = places.index(int(row["position"])) if "position" in row else 0
+        table[place, log.arms.index(row["arm"])] = float(row["probability"])
+    if len(places) == 1:
+        return np.repeat(table, len(log), axis=0)
+    if log.position is None or log.position.max() >= len(places):
+        raise LogError(f"{path.name} has positions {places}; the log has {_places(log)}")
+    P: Matrix = table[log.position]
+    return P
+
+
+def _places(log: Log) -> str:
+    return "none" if log.position is None else f"{int(log.position.max()) + 1} of them"
+
+
+def learned(log: Log, text: str, *, refresh: int = REFRESH, seed: int = 0) -> Matrix:
+    """The probabilities of a policy that learns from the log's rows as they came, each from the rows before it."""
+    spec = specs.parse(text)
+    if spec.kind == "document":  # its policy and settings count; features are the log's columns
+        spec = msgspec.structs.replace(spec, options={**spec.options, "features": []})
+    learner = specs.build(spec, task_of(log, seed))
+    x, allowed, P = features(log), eligible(log), np.zeros((len(log), log.K))
+    for start in range(0, len(log), refresh):
+        rows = slice(start, start + refresh)
+        P[rows] = learner.probabilities(x[rows], allowed[rows])
+        seen = Outcomes(x[rows], log.arm[rows], log.reward[rows], log.propensity[rows], allowed[rows])
+        learner.learn(seen, told=False)
+        learner.refresh()
+    return P
+
+
+def features(log: Log) -> np.ndarray:
+    """The log's contexts as the server's engine takes them, shape (n, d): without contexts, the intercept alone."""
+    return on_grid(np.ones((len(log), 1)) if log.context is None else log.context)
+
+
+def task_of(log: Log, seed: int = 0) -> Task:
+    """The decision problem that a log is of: its columns as numbers, its arms, and the range of its rewards."""
+    columns = [{"type": "number", "name": f"x{i}", "mean": 0, "scale": 1} for i in range(features(log).shape[1] - 1)]
+    low, high = min(0.0, float(log.reward.min())), max(1.0, float(log.reward.max()))
+    document = {"features": columns, "arms": list(log.arms), "rewards": {"reward": {"range": [low, high]}}}
+    return Task(document, features(log).shape[1], seed)
