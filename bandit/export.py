@@ -40,7 +40,8 @@ def export(store: Store, name: str) -> Iterator[dict[str, Any]]:
     rows, end = _Rows(), store.end(name)
     entries = store.read(name, START, READ)
     if base := store.base_config(name):  # read after the entries: a trim in between adds to what it knows
-        rows.take_config(base)
+        at = store.cursor(name, "base")
+        yield rows.row(Entry(at, b"x", base))  # the one in force where the log was cut
     while entries:
         for entry in entries:
             if entry.position > end:
