@@ -223,6 +223,7 @@ class EmbeddedStore:
             EmbeddedError: if it ends or is not ready in time; its own last words are in the message.
         """
         begun = spoken = time.monotonic()
+        tick()
         while (answer := _info(self.url)) is None or int(answer.get("loading", 0)):
             now = time.monotonic()
             if not self.alive():

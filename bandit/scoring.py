@@ -15,6 +15,7 @@ theta = G b + mu h, and b'G b, b'G s and s'G s are bilinear in the rows of B, so
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -25,11 +26,16 @@ from bandit.sums import ONE, Int, Sums, triangle
 
 Mask = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
+Arms = slice | Int  # all of them, or indices
 
 TIE = 1e-5  # of s0 + |largest score|: closer scores are a tie
 # The error bound is not loose: 350 of its 2,082 u were seen (d 64, G near rank one, OpenBLAS), and 1,400 times the
 # plausible 16 u max diag G |x|^2. 5 % more for the denominator (3 % at D_MAX) and for keeping it in float32.
 ROUNDING = 1.05 * 2.0**-24
+SURELY = 1.0001  # times a sum of d terms in float32, all positive: at least the sum
+EVERY = slice(None)
+FEW = 4  # arms copied from P cost so much more than arms read in place
+WORTHWHILE = 2**18  # elements of P: fewer are read before the few are found
 GATHER = 2**21  # elements of W copied at once where many arms are scored again
 
 
@@ -159,10 +165,20 @@ class Estimates:
         self.mean = np.where(eligible, self.X @ derived.theta.T, -np.inf)
         X32 = self.X.astype(np.float32)
         i, j = triangle(X32.shape[1])
-        self.width2 = (X32[:, i] * X32[:, j]) @ rows.P.T
+        self.phi = X32[:, i] * X32[:, j]
+        self.most: Float32 = X32**2 @ rows.reach.T  # (N, K) at least |x|'|G||x|, so at least width^2
         active = (X32 != 0).sum(axis=1)
-        terms = np.minimum((active * (active + 1) // 2)[:, None], rows.terms)
-        self.error = ROUNDING * (terms + 2) * (X32**2 @ rows.reach.T)
+        self.active = (active * (active + 1) // 2)[:, None]  # (N, 1) how many elements of phi are not zero
+
+    @cached_property
+    def width2(self) -> Float32:
+        """(N, K) width^2 in float32, which may be negative where it cancels."""
+        return self._width2(EVERY)
+
+    @cached_property
+    def error(self) -> Matrix:
+        """(N, K): how far `width2` may be from width^2."""
+        return self._error(EVERY)
 
     @property
     def spread(self) -> Matrix:
@@ -180,23 +196,29 @@ class Estimates:
         """The least score that ties with the largest score `best`."""
         return best - TIE * (self.derived.s0 + np.abs(best))
 
-    def bounds(self, alpha: float) -> tuple[Matrix, Matrix]:
-        """(least, largest) that mean + alpha spread can be, given the error of float32."""
-        scale, width2 = alpha * self.derived.sigma, np.maximum(self.width2, 0)
-        low = self.mean + scale * np.sqrt(np.maximum(width2 - self.error, 0))
-        return low, self.mean + scale * np.sqrt(width2 + self.error)
+    def bounds(self, alpha: float, arms: Arms = EVERY) -> tuple[Matrix, Matrix]:
+        """(least, largest) that mean + alpha spread of these arms can be, given the error of float32."""
+        whole = arms is EVERY
+        width2, error = (self.width2, self.error) if whole else (self._width2(arms), self._error(arms))
+        mean, scale, width2 = self.mean[:, arms], alpha * self.derived.sigma[arms], np.maximum(width2, 0)
+        return mean + scale * np.sqrt(np.maximum(width2 - error, 0)), mean + scale * np.sqrt(width2 + error)
 
     def best(self, alpha: float = 0.0) -> Mask:
         """(N, K): the arms whose mean + alpha spread is the largest or tied with it, as float64 decides it."""
-        low, high = self.bounds(alpha)
-        possibly: Mask = high >= self.threshold(low.max(axis=1))[:, None]
+        arms = self._promising(alpha)
+        low, high = self.bounds(alpha, arms)
+        possibly = high >= self.threshold(low.max(axis=1))[:, None]
+        result: Mask = possibly
+        if arms is not EVERY:
+            result = np.zeros(self.mean.shape, bool)
+            result[:, arms] = possibly
         several = possibly.sum(axis=1) > 1
         if several.any():
             surely = low >= self.threshold(high.max(axis=1))[:, None]
             unsure = np.flatnonzero(several & (surely != possibly).any(axis=1))
-            score = self._exact(unsure, possibly[unsure], alpha)
-            possibly[unsure] = score >= self.threshold(score.max(axis=1))[:, None]
-        return possibly
+            score = self._exact(unsure, result[unsure], alpha)
+            result[unsure] = score >= self.threshold(score.max(axis=1))[:, None]
+        return result
 
     def leading(self, alpha: float, k: int) -> Matrix:
         """(N, K): mean + alpha spread in float64 of every arm that can be among the k best; -inf of the others."""
@@ -204,6 +226,23 @@ class Estimates:
         kth = np.partition(low, low.shape[1] - k, axis=1)[:, -k]
         possibly: Mask = (high >= self.threshold(kth)[:, None]) & (high > -np.inf)
         return self._exact(np.arange(len(low)), possibly, alpha)
+
+    def _promising(self, alpha: float) -> Arms:
+        """Arms among which the best are: for one context, reading P costs more than finding the few that can be."""
+        if len(self.X) > 1 or self.rows.P.size < WORTHWHILE:
+            return EVERY
+        high = self.mean[0] + alpha * self.derived.sigma * np.sqrt(self.most[0] * SURELY)
+        leader = high.argmax(keepdims=True)
+        score = self.mean[0, leader] + alpha * self.derived.sigma[leader] * self.width(np.zeros(1, np.int64), leader)
+        few = np.flatnonzero(high >= self.threshold(score))
+        return few if FEW * len(few) < len(high) else EVERY
+
+    def _width2(self, arms: Arms) -> Float32:
+        return self.phi @ self.rows.P[arms].T
+
+    def _error(self, arms: Arms) -> Matrix:
+        terms = np.minimum(self.active, self.rows.terms[arms])
+        return ROUNDING * (terms + 2) * self.most[:, arms]
 
     def _exact(self, contexts: Int, arms: Mask, alpha: float) -> Matrix:
         """Scores of the marked arms of these contexts, in float64 from the factor; -inf of the others."""
