@@ -84,7 +84,6 @@ SIMULATOR = (
         "simulator.loaders.rows",
     },
     {
-        "simulator.contrast",
         "simulator.loaders.criteo",
         "simulator.loaders.csv",
         "simulator.loaders.dsjson",

@@ -167,7 +167,7 @@ def compare(
     """Targets against a baseline as paired differences on the same log."""
     with told():
         from simulator import output, targets
-        from simulator.contrast import contrasts
+        from simulator.report.contrasts import Data, compared
 
         names = target or []
         if len(names) < 2:
@@ -177,8 +177,16 @@ def compare(
             experiment=experiment, redis_url=redis_url, data_dir=data_dir,
         )  # fmt: skip
         pis = {name: targets.target(found, name, seed=seed) for name in names}
-        done = contrasts(found, pis, baseline=baseline or names[0], q=q, seed=seed)
-        output.print_rows(output.rows_of(done), as_json=as_json)
+        first = baseline or names[0]
+        if first not in pis:
+            raise typer.BadParameter(f"--baseline is one of {', '.join(pis)}")
+        data = Data.of(found, {"q": q, "seed": seed})
+        rows = [
+            {"target": name, "baseline": first, **compared(data, pi, pis[first], 0.05)._asdict()}
+            for name, pi in pis.items()
+            if name != first
+        ]
+        output.print_rows(rows, as_json=as_json)
 
 
 def report(
