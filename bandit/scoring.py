@@ -165,7 +165,7 @@ class Estimates:
         self.mean = np.where(eligible, self.X @ derived.theta.T, -np.inf)
         X32 = self.X.astype(np.float32)
         i, j = triangle(X32.shape[1])
-        self.phi = X32[:, i] * X32[:, j]
+        self.phi: Float32 = X32[:, i] * X32[:, j]
         self.most: Float32 = X32**2 @ rows.reach.T  # (N, K) at least |x|'|G||x|, so at least width^2
         active = (X32 != 0).sum(axis=1)
         self.active = (active * (active + 1) // 2)[:, None]  # (N, 1) how many elements of phi are not zero
@@ -238,11 +238,13 @@ class Estimates:
         return few if FEW * len(few) < len(high) else EVERY
 
     def _width2(self, arms: Arms) -> Float32:
-        return self.phi @ self.rows.P[arms].T
+        result: Float32 = self.phi @ self.rows.P[arms].T
+        return result
 
     def _error(self, arms: Arms) -> Matrix:
         terms = np.minimum(self.active, self.rows.terms[arms])
-        return ROUNDING * (terms + 2) * self.most[:, arms]
+        result: Matrix = ROUNDING * (terms + 2) * self.most[:, arms]
+        return result
 
     def _exact(self, contexts: Int, arms: Mask, alpha: float) -> Matrix:
         """Scores of the marked arms of these contexts, in float64 from the factor; -inf of the others."""
