@@ -26,9 +26,9 @@ class Choice(NamedTuple):
 
 def draw(probabilities: Matrix, u: Vector) -> Int:
     """The arm that each u in [0, 1) picks, shape (N,): a is picked with probability p_a, and never where p_a is 0."""
-    cumulated = np.cumsum(probabilities, axis=1)
+    cumulated = probabilities.cumsum(axis=1)
     # u < 1, so u times the total is less than the total: some arm is always beyond it
-    result: Int = np.argmax(cumulated > (u * cumulated[:, -1])[:, None], axis=1)
+    result: Int = (cumulated > (u * cumulated[:, -1])[:, None]).argmax(axis=1)
     return result
 
 

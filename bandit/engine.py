@@ -136,8 +136,7 @@ class Model:
         return draw_list(policy.leading(estimates, k)[0], allowed, k, policy.explore, u, estimates.threshold)
 
     def _shown(self, estimates: Estimates, choices: list[Choice]) -> Shown:
-        row = np.repeat(np.arange(len(choices)), [len(choice.arms) for choice in choices])
-        arms = np.array([arm for choice in choices for arm in choice.arms], np.int64)
+        row, arms = np.array([(i, arm) for i, choice in enumerate(choices) for arm in choice.arms], np.int64).T
         width = estimates.width(row, arms)
         spread = self.scorer.derived.sigma[arms] * width
         score = self.experiment.document.policy.score(estimates.mean[row, arms], spread)

@@ -7,7 +7,8 @@
 float32 finds the contenders, float64 decides: where A is large and lambda small, width^2 cancels in float32, so its
 error is bounded, and arms that could be best within the bound are scored again from W. A sum of t products that are not
 zero, added in whatever order BLAS likes, is off by at most (t + 2) u |x|'|G||x| / (1 - (t + 2) u), with u = 2^-24
-(Higham 2002, section 3.1; two of them for rounding P and phi), and |x|'|G||x| <= sum_i x_i^2 sum_j |G_ij|.
+(Higham 2002, section 3.1; two of them for rounding P and phi), and |x|'|G||x| <= sum_i x_i^2 sum_j |G_ij|. That last
+bound is one of width^2 too: for a single context among many arms it leaves a few, and only their rows of P are read.
 
 What depends on the weights, on mu or on the noise is kept apart from what needs a factorisation: with h = e - G s,
 theta = G b + mu h, and b'G b, b'G s and s'G s are bilinear in the rows of B, so new weights need no factor.
@@ -146,8 +147,8 @@ class Scorer:
     def kinds(self, X: Matrix, arms: Int) -> Matrix:
         """x'theta_k of each kind, shape (N, m), for context i and arm arms[i]: theta_k = G B_k + mu_k h."""
         GB, Gs = self.rows.GB[arms], self.rows.Gs[arms]
-        h = X[:, 0] - np.einsum("nd,nd->n", Gs, X)
-        result: Matrix = np.einsum("nmd,nd->nm", GB, X) + np.outer(h, self.derived.mu_kinds)
+        h = X[:, 0] - (Gs * X).sum(axis=1)
+        result: Matrix = (GB @ X[:, :, None])[:, :, 0] + h[:, None] * self.derived.mu_kinds
         return result
 
 
@@ -165,7 +166,7 @@ class Estimates:
         self.mean = np.where(eligible, self.X @ derived.theta.T, -np.inf)
         X32 = self.X.astype(np.float32)
         i, j = triangle(X32.shape[1])
-        self.phi: Float32 = X32[:, i] * X32[:, j]
+        self.phi: Float32 = X32.take(i, axis=1) * X32.take(j, axis=1)
         self.most: Float32 = X32**2 @ rows.reach.T  # (N, K) at least |x|'|G||x|, so at least width^2
         active = (X32 != 0).sum(axis=1)
         self.active = (active * (active + 1) // 2)[:, None]  # (N, 1) how many elements of phi are not zero
@@ -188,8 +189,8 @@ class Estimates:
 
     def width(self, contexts: Int, arms: Int) -> Vector:
         """The width of arm arms[i] for context contexts[i], in float64 from the factor."""
-        y = np.einsum("pij,pj->pi", self.rows.W[arms], self.X[contexts])
-        result: Vector = np.sqrt(np.einsum("pi,pi->p", y, y))
+        y = self.rows.W[arms] @ self.X[contexts][:, :, None]
+        result: Vector = np.sqrt((y * y).sum(axis=(1, 2)))
         return result
 
     def threshold(self, best: Vector) -> Vector:
@@ -231,9 +232,10 @@ class Estimates:
         """Arms among which the best are: for one context, reading P costs more than finding the few that can be."""
         if len(self.X) > 1 or self.rows.P.size < WORTHWHILE:
             return EVERY
-        high = self.mean[0] + alpha * self.derived.sigma * np.sqrt(self.most[0] * SURELY)
+        mean, scale = self.mean[0], alpha * self.derived.sigma
+        high = mean + scale * np.sqrt(self.most[0] * SURELY)
         leader = high.argmax(keepdims=True)
-        score = self.mean[0, leader] + alpha * self.derived.sigma[leader] * self.width(np.zeros(1, np.int64), leader)
+        score = mean[leader] + scale[leader] * self.width(np.zeros(1, np.int64), leader)
         few = np.flatnonzero(high >= self.threshold(score))
         return few if FEW * len(few) < len(high) else EVERY
 

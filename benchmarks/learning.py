@@ -147,6 +147,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--json", action="store_true", help="one JSON object a figure")
     asked = parser.parse_args()
+    if "OPENBLAS_NUM_THREADS" not in os.environ:  # more threads only get in each other's way on matrices so small
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OPENBLAS_NUM_THREADS": "1"})  # noqa: S606
     sources = [msweb_figures(asked.seeds)]
     if asked.mushroom:
         sources.append(mushroom_figures(Path(asked.mushroom), asked.seeds))

@@ -260,6 +260,7 @@ def test_a_bad_document_is_refused_where_it_is_bad(change: dict[str, Any], place
     assert problem.code == Code.INVALID_EXPERIMENT
     assert [fault.pointer for fault in problem.faults] == [place]
     assert expected in problem.faults[0].expected
+    assert repr(place.rpartition("/")[2]) not in problem.faults[0].expected  # a name is no hint for itself
     assert MARK not in problem.detail + str(problem.faults)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bandit.linear import Estimate, Ridge, estimates, feature_scale, real, width
 from bandit.policies import LinUCB
-from bandit.scoring import TIE, Scorer
+from bandit.scoring import TIE, WORTHWHILE, Scorer
 from bandit.sums import ONE, Events, Sums, increments
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -115,6 +115,24 @@ def test_the_best_arms_are_those_of_brute_force(seed: int, n: int, K: int, d: in
     clear = np.abs(scores - limit[:, None]) > 1e-9
     assert (best == (scores >= limit[:, None]))[clear].all()
     assert best.any(axis=1).all()
+
+
+@pytest.mark.parametrize("n", [0, 50, 3000, 30_000])
+@pytest.mark.parametrize("one_hot", [False, True])
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 5.0])
+def test_among_many_arms_the_best_are_found_without_reading_all(n: int, one_hot: bool, alpha: float) -> None:
+    """700 arms at d 32, unseen, hardly seen and well known: one context alone has the best arms of brute force."""
+    sums, how = learned(experience(n, n, 700, 32, one_hot=one_hot), 700), ridge()
+    scorer, x = scorer_of(sums, how), contexts(np.random.default_rng(n), 12, 32, one_hot=one_hot)
+    eligible = np.random.default_rng(n + 1).random((1, 700)) < 0.9
+    assert scorer.rows.P.size > WORTHWHILE
+    scores, _ = brute_force(sums, how, x, alpha)
+    scores[:, ~eligible[0]] = -np.inf
+    limit = scores.max(axis=1) - TIE * (how.s0 + np.abs(scores.max(axis=1)))
+    for i, context in enumerate(x):
+        best = scorer.estimate(context[None], eligible).best(alpha)[0]
+        clear = np.abs(scores[i] - limit[i]) > 1e-9
+        assert (best == (scores[i] >= limit[i]))[clear].all()
 
 
 @given(SEEDS, st.integers(0, 200), st.integers(1, 10), st.integers(1, 10), st.data())
