@@ -122,7 +122,7 @@ def test_whoever_waits_behind_an_outage_is_answered_too() -> None:
         codes = await asyncio.gather(*(refused(bench.ask()) for _ in range(700)))
         assert set(codes) == {Code.STORE_UNAVAILABLE}
         assert time.monotonic() - begun < 2
-        assert len(bench.store.batches) < 5  # who has waited too long is not sent any more
+        assert len(bench.store.batches) <= 2  # of the first tick: who has waited too long is not sent any more
         bench.store.plans = []
         assert isinstance(await bench.ask(), Told)
 

@@ -84,7 +84,9 @@ def test_until_the_log_is_folded_a_server_is_not_ready() -> None:
                 ("activations", {"decision_id": "d"}),
                 ("recommendations/batch", {"requests": []}),
             ):
-                problem(live.client.post(f"{one.at}/{what}", json=body), Code.NOT_READY)
+                refused = live.client.post(f"{one.at}/{what}", json=body)
+                problem(refused, Code.NOT_READY)
+                assert refused.elapsed.total_seconds() < 1.5  # at once: nobody is kept waiting for it
             response = live.client.get("/readyz")
             assert (response.status_code, response.json()["ready"]) == (503, False)
             assert ok(live.client.get("/healthz")) == {"status": "ok"}
