@@ -28,6 +28,7 @@ from bandit.linear import Matrix, Vector
 from bandit.sums import Int
 
 Acceptance = Literal["rejection", "none"]
+COINS = 1  # key of replay's stream: a log may have been simulated with the same seed
 DELTA = 0.05  # how sure the bound of a bias is, in the choice of lambda
 
 
@@ -244,7 +245,8 @@ def replay(
     """
     importance(propensity, target)  # that they are probabilities
     accepted = target * (propensity.min(initial=1.0) / propensity) if acceptance == "rejection" else target
-    m = (np.random.default_rng(seed).random(len(target)) < accepted).astype(float)
+    coins = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(COINS,))).random(len(target))
+    m = (coins < accepted).astype(float)
     return ratio(m * reward, m, weight)
 
 

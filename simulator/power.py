@@ -128,8 +128,13 @@ def decisions_until(
     z = np.array([found[i][1] for i in sorted(found)])
     seen = (np.abs(z) > NORMAL.inv_cdf(1 - alpha / 2)).mean(axis=0)
     at = found[0][0]
-    enough = [look for look, later in zip(at, np.minimum.accumulate(seen[::-1])[::-1], strict=True) if later >= power]
-    return Seen(at, seen.tolist(), enough[0] if enough else None)
+    return Seen(at, seen.tolist(), lasting(at, seen, power))
+
+
+def lasting(looks: list[int], seen: Vector, power: float) -> int | None:
+    """The first look from which on `seen` stays at `power` or above; None where it ends below."""
+    lowest = np.minimum.accumulate(seen[::-1])[::-1]
+    return next((look for look, later in zip(looks, lowest, strict=True) if later >= power), None)
 
 
 def _one_test(common: Any, seed: int, show: Show = silent) -> tuple[list[int], list[float]]:

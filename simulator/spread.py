@@ -44,7 +44,10 @@ def serial(work: Work, common: Any, items: Sequence[Any], show: Show) -> Iterato
 
 
 def processes(workers: int | None = None) -> Spread:
-    """On this machine's cores; None: all of them. Workers are ended when it is interrupted or no more is asked for."""
+    """On this machine's cores; None: all of them. Workers are ended when it is interrupted or no more is asked for.
+
+    Workers import the calling script anew: it must do its work under `if __name__ == "__main__":`.
+    """
     size = workers or os.cpu_count() or 1
 
     def spread(work: Work, common: Any, items: Sequence[Any], show: Show) -> Iterator[tuple[int, Any]]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bandit.linear import Matrix
-from simulator.adapters.collaborative import probabilities
+from simulator.adapters.collaborative import cosine, probabilities
 from simulator.adapters.library import MissingLibraryError
 from simulator.adapters.vw import arguments
 from simulator.environments.synthetic import Synthetic
@@ -137,6 +137,13 @@ def test_collaborative_filtering_finds_what_users_like(model: str, needs: str) -
     P = probabilities(log.take(slice(0, 3000)), log.take(slice(3000, None)), model)
     np.testing.assert_allclose(P.sum(axis=1), 1)
     assert (P * likes[3000:]).sum(axis=1).mean() > 0.9
+
+
+def test_item_cosine_by_hand() -> None:
+    """Users (1,1,0), (1,0,0), (0,1,1): cos(a,b) = 1/2, cos(b,c) = 1/sqrt 2, cos(a,c) = 0, and none with itself."""
+    scores = cosine(np.array([[1.0, 1, 0], [1, 0, 0], [0, 1, 1]]))
+    near = 1 / np.sqrt(2)
+    np.testing.assert_allclose(scores, [[0.5, 0.5, near], [0, 0.5, 0], [0.5, near, near]], atol=1e-12)
 
 
 def test_new_users_get_what_is_popular() -> None:

@@ -259,3 +259,12 @@ def test_a_perfect_model_needs_no_threshold_and_a_huge_weight_does() -> None:
     rare = np.append(np.ones(n), 1.0), propensity, target, np.append(np.ones(n), 0.0), np.ones(n + 1)
     ratios, masses = (target / propensity)[:, None], np.append(np.full(n, 0.5), 1e-4)[:, None]
     assert of.choose_tau(*rare, ratios=ratios, masses=masses, span=1.0) < 1e4
+
+
+def test_replay_draws_other_numbers_than_a_log_simulated_with_its_seed() -> None:
+    """A log whose arms `default_rng(seed)` drew matches every arm alike, not the one that small numbers drew."""
+    n, K, seed = 20_000, 10, 7
+    arm = np.floor(np.random.default_rng(seed).random(n) * K)
+    even = np.full(n, 1 / K)
+    found = of.replay((arm == 0).astype(float), even, even, seed=seed)
+    assert found.value == pytest.approx(1 / K, abs=4 * np.sqrt(0.1 * 0.9 / (n / K)))  # four standard errors

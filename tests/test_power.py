@@ -5,7 +5,7 @@ import pytest
 
 from simulator.environments.full import FullEnvironment
 from simulator.environments.synthetic import Synthetic
-from simulator.power import decisions, decisions_until, simulated, z_scores
+from simulator.power import decisions, decisions_until, lasting, simulated, z_scores
 from simulator.spread import serial
 
 
@@ -64,6 +64,12 @@ def test_played_tests_see_a_fixed_lift_when_the_formula_says() -> None:
     assert found.decisions is not None
     assert 0.5 * n < found.decisions < 2 * n
     assert found.seen[-1] > 0.9
+
+
+def test_a_lucky_look_is_not_the_answer() -> None:
+    """By hand: .9 at the first look does not last, from the third on all are .8 or more; an end below has no answer."""
+    assert lasting([10, 20, 30, 40], np.array([0.9, 0.1, 0.85, 0.8]), 0.8) == 30
+    assert lasting([10, 20], np.array([0.9, 0.7]), 0.8) is None
 
 
 def test_policies_that_are_alike_are_not_told_apart() -> None:

@@ -143,7 +143,8 @@ class OpenBanditPipeline:
     def __init__(self, options: Mapping[str, Any], task: Task) -> None:
         """Options: epsilon (obp's name for the width's factor)."""
         only(options, ("epsilon",), "obp")
-        policy = library("obp.policy", "pip install obp in an environment of its own with numpy < 2, which it needs")
+        how = "pip install sb-obp (obp for Python 3.11 and later) in an environment of its own: it needs numpy < 2"
+        policy = library("obp.policy", how)
         self.task = task
         self.model = policy.LinUCB(
             dim=task.d, n_actions=task.K, epsilon=float(options.get("epsilon", 1.0)), random_state=task.seed

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from bandit.linear import Matrix
 from bandit.scoring import Mask
 from bandit.sums import Int
 from simulator.environments.episode import Grid, on_grid
-from simulator.learners.protocol import Task
+from simulator.learners.protocol import Learner, Task
 from simulator.logged import Log
 
 Rows = slice | Int
+PIECE = 4096  # rows that are asked for at once: what is computed for them stays in the processor's cache
 
 
 def task_of(log: Log, seed: int = 0) -> Task:
@@ -34,3 +36,12 @@ def eligible_of(log: Log, rows: Rows) -> Mask:
     repeated = len(log) > 0 and log.probability.strides[0] == 0  # one row that is there once in memory
     mask: Mask = (log.probability[:1] if repeated else log.probability[rows]) > 0
     return mask
+
+
+def frozen(learner: Learner, log: Log) -> Matrix:
+    """Probabilities of every arm in every row, shape (n, K), of a learner that learns nothing meanwhile."""
+    P = np.zeros((len(log), log.K))
+    for start in range(0, len(log), PIECE):
+        rows = slice(start, start + PIECE)
+        P[rows] = learner.probabilities(grid_of(log, rows), eligible_of(log, rows))
+    return P
