@@ -18,11 +18,10 @@ import numpy as np
 
 from bandit.errors import nearest
 from bandit.linear import Matrix
-from bandit.scoring import Mask
 from simulator import specs
 from simulator.contexts import LogError
-from simulator.environments.episode import on_grid
-from simulator.learners.protocol import Outcomes, Task
+from simulator.learners.logs import eligible_of, grid_of, task_of
+from simulator.learners.protocol import Outcomes
 from simulator.logged import Log
 from simulator.storage import opened
 
@@ -44,18 +43,10 @@ def target(log: Log, text: str, *, refresh: int = REFRESH, seed: int = 0) -> Mat
     return learned(log, text, refresh=refresh, seed=seed)
 
 
-def eligible(log: Log) -> Mask:
-    """Which arms could have been shown, shape (n, K); all where only the propensity was logged."""
-    if log.probability is None:
-        return np.ones((len(log), log.K), bool)
-    mask: Mask = log.probability > 0
-    return mask
-
-
 def uniform(log: Log) -> Matrix:
     """Evenly over the arms that could have been shown."""
-    mask = eligible(log)
-    P: Matrix = mask / mask.sum(axis=1, keepdims=True)
+    mask = eligible_of(log, slice(None))
+    P: Matrix = np.broadcast_to(mask / mask.sum(axis=1, keepdims=True), (len(log), log.K)).copy()
     return P
 
 
@@ -100,24 +91,12 @@ def learned(log: Log, text: str, *, refresh: int = REFRESH, seed: int = 0) -> Ma
     if spec.kind == "document":  # its policy and settings count; features are the log's columns
         spec = msgspec.structs.replace(spec, options={**spec.options, "features": []})
     learner = specs.build(spec, task_of(log, seed))
-    x, allowed, P = features(log), eligible(log), np.zeros((len(log), log.K))
+    P = np.zeros((len(log), log.K))
     for start in range(0, len(log), refresh):
         rows = slice(start, start + refresh)
-        P[rows] = learner.probabilities(x[rows], allowed[rows])
-        seen = Outcomes(x[rows], log.arm[rows], log.reward[rows], log.propensity[rows], allowed[rows])
+        x, allowed = grid_of(log, rows), eligible_of(log, rows)
+        P[rows] = learner.probabilities(x, allowed)
+        seen = Outcomes(x, log.arm[rows], log.reward[rows], log.propensity[rows], allowed)
         learner.learn(seen, told=False)
         learner.refresh()
     return P
-
-
-def features(log: Log) -> np.ndarray:
-    """The log's contexts as the server's engine takes them, shape (n, d): without contexts, the intercept alone."""
-    return on_grid(np.ones((len(log), 1)) if log.context is None else log.context)
-
-
-def task_of(log: Log, seed: int = 0) -> Task:
-    """The decision problem that a log is of: its columns as numbers, its arms, and the range of its rewards."""
-    columns = [{"type": "number", "name": f"x{i}", "mean": 0, "scale": 1} for i in range(features(log).shape[1] - 1)]
-    low, high = min(0.0, float(log.reward.min())), max(1.0, float(log.reward.max()))
-    document = {"features": columns, "arms": list(log.arms), "rewards": {"reward": {"range": [low, high]}}}
-    return Task(document, features(log).shape[1], seed)

@@ -45,26 +45,27 @@ def _wait(url: str) -> None:
                 return
 
 
+@contextmanager
+def served(kind: str = "valkey") -> Iterator[str]:
+    """A server of a kind in a directory of its own, empty: its URL. Skips the test where it is not installed."""
+    binary = find_binary() if kind == "valkey" else shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not installed")
+    with tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as place, running(Path(binary), Path(place)) as url:
+        yield url
+
+
 @pytest.fixture(scope="session", params=["valkey", "redis"])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a real server of each kind, empty at the start of the session."""
-    binary = find_binary() if request.param == "valkey" else shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed")
-    with (
-        tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as directory,
-        running(Path(binary), Path(directory)) as found,
-    ):
+    with served(request.param) as found:
         yield found
 
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[str]:
     """The address of a real Valkey, for tests that need one real store and not each."""
-    with (
-        tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as directory,
-        running(find_binary(), Path(directory)) as found,
-    ):
+    with served() as found:
         yield found
 
 
@@ -74,13 +75,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     if request.param == "memory":
         yield MemoryStore()
         return
-    binary = find_binary() if request.param == "valkey" else shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed")
-    with (
-        tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as directory,
-        running(Path(binary), Path(directory)) as found,
-    ):
+    with served(request.param) as found:
         made = RedisStore(found)
         yield made
         made.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import running
+from conftest import running, served
 from test_replica import CORRUPT, corrupted
 from trial import HOUR, Killed, Trial, Watched, exact, slow_sums, until
 
@@ -44,10 +44,7 @@ def followed(store: Any, *, grace_ms: int = HOUR, holder: bytes = b"me", **how: 
 @pytest.fixture(scope="module")
 def valkey() -> Iterator[str]:
     """A store that no other file's experiments are in: a follower takes up all there are."""
-    with (
-        tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as directory,
-        running(find_binary(), Path(directory)) as url,
-    ):
+    with served() as url:
         yield url
 
 

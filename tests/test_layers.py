@@ -18,6 +18,7 @@ FLOORS = (
     {"bandit.experiment"},
     {"bandit.engine", "bandit.log"},
     {"bandit.fold", "bandit.store"},
+    {"bandit.memory_append"},
     {"bandit.memory_store", "bandit.redis_store", "bandit.checkpoint", "bandit.export", "bandit.sizing"},
     {"bandit.replica", "bandit.trim", "bandit.verify", "bandit.requests"},
     {"bandit.follower", "bandit.lane", "bandit.documents", "bandit.settings", "bandit.datadir", "bandit.client"},

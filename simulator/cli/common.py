@@ -25,21 +25,22 @@ RedisUrl = Annotated[str | None, typer.Option(help="server: the store to read.")
 DataDir = Annotated[Path | None, typer.Option(help="server: the data directory to read.")]
 
 
-def logged(log: Path | None, format_: str, **given: Any) -> Log:
-    """The log that the options name."""
+def logged(context: typer.Context) -> Log:
+    """The log that a command's options name."""
     from simulator.loaders import load
 
-    return load(log, format_, **of_format(format_, **given))
+    return load(context.params["log"], context.params["format_"], **of_format(context))
 
 
-def of_format(format_: str, **given: Any) -> dict[str, Any]:
-    """The options that a format takes, out of all that may be given.
+def of_format(context: typer.Context) -> dict[str, Any]:
+    """The options of the log's format, out of a command's.
 
     Raises:
         typer.BadParameter: one is missing, or is of another format.
     """
-    given = {name: value for name, value in given.items() if value is not None}
     known = {"csv": {"arm", "reward", "propensity", "position"}, "server": {"experiment", "redis_url", "data_dir"}}
+    format_, names = context.params["format_"], set().union(*known.values())
+    given = {name: value for name, value in context.params.items() if name in names and value is not None}
     if unknown := sorted(set(given) - known.get(format_, set())):
         raise typer.BadParameter(f"--format {format_} takes no --{unknown[0].replace('_', '-')}")
     if format_ != "csv":
@@ -70,9 +71,8 @@ def told() -> Iterator[None]:
 
     try:
         yield
-    except (ValueError, OSError, ImportError, Problem, CorruptLog, StoreUnavailable, StoreUnsuitable) as error:
-        typer.echo(f"bandit-simulator: {error}", err=True)
-        raise typer.Exit(1) from error
-    except EmbeddedError as error:
+    except (
+        ValueError, OSError, ImportError, Problem, CorruptLog, StoreUnavailable, StoreUnsuitable, EmbeddedError,
+    ) as error:  # fmt: skip
         typer.echo(f"bandit-simulator: {error}", err=True)
         raise typer.Exit(1) from error

@@ -33,6 +33,7 @@ Fit = Annotated[str | None, typer.Option(help="cross, past or in_sample; by defa
 
 
 def evaluate(
+    context: typer.Context,
     log: LogPath = None,
     format_: Format = "server",
     target: Targets = None,
@@ -57,10 +58,7 @@ def evaluate(
     with told():
         from simulator import evaluation, output, targets
 
-        found = logged(
-            log, format_, arm=arm, reward=reward, propensity=propensity, position=position,
-            experiment=experiment, redis_url=redis_url, data_dir=data_dir,
-        )  # fmt: skip
+        found = logged(context)
         how: Any = {"q": q, "q_fit": q_fit, "acceptance": acceptance, "tau": tau, "lam": lam, "clip": clip}
         for name in target or ["uniform"]:
             pi = targets.target(found, name, seed=seed)
@@ -73,6 +71,7 @@ def evaluate(
 
 
 def convert(
+    context: typer.Context,
     log: LogPath = None,
     format_: Format = "server",
     to: Annotated[str, typer.Option(help="parquet, jsonl or dsjson.")] = "parquet",
@@ -92,15 +91,12 @@ def convert(
         from simulator import output as out
         from simulator.convert import convert as converted
 
-        options = of_format(
-            format_, arm=arm, reward=reward, propensity=propensity, position=position,
-            experiment=experiment, redis_url=redis_url, data_dir=data_dir,
-        )  # fmt: skip
-        done = converted(log, format_, to, output, **options)
+        done = converted(log, format_, to, output, **of_format(context))
         out.print_rows([{"rows": done.rows, "output": str(output), "cleaning": done.cleaning}], as_json=as_json)
 
 
 def replay(
+    context: typer.Context,
     log: LogPath = None,
     format_: Format = "server",
     policy: Annotated[list[str] | None, typer.Option(help="One or more; see `run`.")] = None,
@@ -123,32 +119,22 @@ def replay(
         from simulator.replay import replay as replayed
         from simulator.replay_dr import replay_dr
 
-        found = logged(
-            log, format_, arm=arm, reward=reward, propensity=propensity, position=position,
-            experiment=experiment, redis_url=redis_url, data_dir=data_dir,
-        )  # fmt: skip
+        found = logged(context)
         rows = []
         for name in policy or ["linucb"]:
             if doubly_robust:
                 done = replay_dr(found, name, refresh=refresh, seed=seed)
             else:
                 done = replayed(found, name, refresh=refresh, seed=seed, floor=floor)
-            rows.append(
-                {
-                    "policy": name,
-                    "value": done.value if done.matches else None,
-                    "standard_error": done.standard_error if done.matches else None,
-                    "matches": done.matches,
-                    "rows": done.rows,
-                    "share": done.share,
-                    "cut": done.cut,
-                }
-            )
+            counts = {"matches": done.matches, "rows": done.rows, "share": done.share, "cut": done.cut}
+            value, error = (done.value, done.standard_error) if done.matches else (None, None)
+            rows.append({"policy": name, "value": value, "standard_error": error, **counts})
         output.print_rows(rows, as_json=as_json)
         tell_cleaning(found.cleaning)
 
 
 def compare(
+    context: typer.Context,
     log: LogPath = None,
     format_: Format = "server",
     target: Targets = None,
@@ -172,10 +158,7 @@ def compare(
         names = target or []
         if len(names) < 2:
             raise typer.BadParameter("compare needs two --target or more")
-        found = logged(
-            log, format_, arm=arm, reward=reward, propensity=propensity, position=position,
-            experiment=experiment, redis_url=redis_url, data_dir=data_dir,
-        )  # fmt: skip
+        found = logged(context)
         pis = {name: targets.target(found, name, seed=seed) for name in names}
         first = baseline or names[0]
         if first not in pis:
@@ -190,6 +173,7 @@ def compare(
 
 
 def report(
+    context: typer.Context,
     log: LogPath = None,
     format_: Format = "server",
     target: Targets = None,
@@ -213,10 +197,7 @@ def report(
         from simulator import targets
         from simulator.report import report as written
 
-        found = logged(
-            log, format_, arm=arm, reward=reward, propensity=propensity, position=position,
-            experiment=experiment, redis_url=redis_url, data_dir=data_dir,
-        )  # fmt: skip
+        found = logged(context)
         pis = {name: targets.target(found, name, seed=seed) for name in target or ["uniform"]}
         settings = {"log": str(log) if log else f"experiment {experiment}", "format": format_}
         how: dict[str, Any] = {"q": q, "seed": seed}

@@ -10,6 +10,7 @@ import numpy as np
 import bandit
 from simulator.compare import bands
 from simulator.evaluation import evaluate
+from simulator.learners.logs import eligible_of
 from simulator.report.contrasts import average, calibration, earned
 from simulator.report.figures import draw_calibration, draw_learning
 from simulator.report.guide import INTRODUCTION, TERMS
@@ -17,7 +18,6 @@ from simulator.report.subject import BELOW, Section, Subject, Table, mark_alone,
 from simulator.report.words import DASH, both, number, plain
 from simulator.runs import Curve
 from simulator.sample_ratio import Share
-from simulator.targets import eligible
 
 SHARES = 10  # of the sample-ratio check, the ones furthest off
 
@@ -105,7 +105,7 @@ def _described(of: Subject) -> Iterator[str]:
     full = "the probability of every arm" if log.probability is not None else "the propensity of the arm shown"
     others = {"users": log.user, "row weights": log.weight, "slices": log.part, "places": log.position}
     yield f"Logged: {', '.join([full, *(name for name, each in others.items() if each is not None)])}."
-    yield f"On average {number(float(eligible(log).sum(axis=1).mean()))} arms could be shown."
+    yield f"On average {number(float(eligible_of(log, slice(None)).sum(axis=1).mean()))} arms could be shown."
     yield f"Its policy {'learned' if log.learning else 'is taken not to have learned'} while it logged."
 
 
