@@ -41,14 +41,14 @@ class Model:
     """One experiment's sums and scoring data.
 
     One thread learns, refreshes and adopts; any thread may decide. `lock` keeps the scoring data whole while they are
-    read, `learning` the sums.
+    read, `learning` the sums, together with whatever whoever learns holds it for.
     """
 
     def __init__(self, experiment: Experiment, sums: Sums | None = None) -> None:
         K, m, d = experiment.shape
         self.experiment = experiment
         self.sums = sums or Sums.zeros(K, m, d)
-        self.lock, self.learning = threading.Lock(), threading.Lock()
+        self.lock, self.learning = threading.Lock(), threading.RLock()
         self.scorer = Scorer(K, m, d, experiment.ridge)
         self.pending: dict[int, bool] = {}  # arms to refresh, oldest first; True where the factor is out of date
         self._squares = _squares(self.sums)

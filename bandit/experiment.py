@@ -25,7 +25,8 @@ from bandit.scoring import Mask
 from bandit.sums import CREDIT_MAX
 
 ExperimentName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$(?!\n)")]
-Duration = Annotated[float, Meta(gt=0)] | Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?[smhd]$(?!\n)")]
+DURATION = re.compile(r"[0-9]+(\.[0-9]+)?[smhd]")
+Duration = Annotated[float, Meta(gt=0)] | Annotated[str, Meta(pattern=rf"^{DURATION.pattern}$(?!\n)")]
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 WINDOW_MAX = 366 * 86400.0
 PAYLOAD_MAX = 16 * 1024

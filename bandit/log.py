@@ -240,7 +240,9 @@ def unpack_probabilities(data: bytes, at: int) -> tuple[Int, Vector, int]:
         return members, np.frombuffer(data, "<f8", len(members), end).astype(np.float64), end + 8 * len(members)
     low, high = struct.unpack_from("<dd", data, end)
     top, end = unpack_set(data, end + 16)
-    return members, np.where(np.isin(members, top), high, low), end
+    p = np.full(len(members), low)
+    p[np.searchsorted(members, top)] = high  # both ascend, and the second is within the first
+    return members, p, end
 
 
 def pack_decision(

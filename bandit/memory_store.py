@@ -96,6 +96,12 @@ class MemoryStore:
             entries = self._logs[name].entries if name in self._logs else {}
             return [entry for at, entry in entries.items() if at > after][:count]
 
+    def read_back(self, name: str, upto: Position, count: int) -> list[Entry]:
+        """See `Store`."""
+        with self._lock:
+            entries = self._logs[name].entries if name in self._logs else {}
+            return [entry for at, entry in reversed(entries.items()) if at <= upto][:count]
+
     def end(self, name: str) -> Position:
         """See `Store`."""
         return self._logs[name].last if name in self._logs else START

@@ -197,8 +197,12 @@ class RedisStore:
     def read(self, name: str, after: Position, count: int) -> list[Entry]:
         """See `Store`."""
         with _mapped():
-            found = self._sync.xrange(Keys.of(name).log, b"(" + after.text(), "+", count=count)
-        return [Entry(Position.parse(at), *next(iter(fields.items()))) for at, fields in found]
+            return _entries(self._sync.xrange(Keys.of(name).log, b"(" + after.text(), "+", count=count))
+
+    def read_back(self, name: str, upto: Position, count: int) -> list[Entry]:
+        """See `Store`."""
+        with _mapped():
+            return _entries(self._sync.xrevrange(Keys.of(name).log, upto.text(), "-", count=count))
 
     def end(self, name: str) -> Position:
         """See `Store`."""
@@ -282,6 +286,10 @@ def _mapped() -> Iterator[None]:
         if str(error).startswith(REFUSALS) or isinstance(error, CANNOT_WRITE):
             raise StoreUnavailable(f"the store cannot write now: {error}") from error
         raise
+
+
+def _entries(found: list[Any]) -> list[Entry]:
+    return [Entry(Position.parse(at), *next(iter(fields.items()))) for at, fields in found]
 
 
 def _append_call(name: str, batch: Batch) -> tuple[list[str], list[Any]]:

@@ -176,8 +176,10 @@ class Replica:
             _, m, d = self.shape
             batch = read_events(run, self.config.generation, self.model.experiment.defaults, m, d)
             batch = batch.only(self._folded.ahead(batch))
-            if len(batch.events):
-                self._learn(self.model, self._folded, batch)
+            with self.model.learning:  # whoever holds it finds sums and position that belong together
+                if len(batch.events):
+                    self._learn(self.model, self._folded, batch)
+                self.position = run[-1].position
         self.position = run[-1].position
 
     def _learn(self, model: Model, folded: Folded, batch: Batch) -> None:

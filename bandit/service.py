@@ -33,6 +33,7 @@ from bandit.documents import (
 )
 from bandit.engine import Model
 from bandit.errors import Code, Problem, StoreUnavailable, nearest
+from bandit.evaluation import Asked, Evaluation, Evaluator
 from bandit.experiment import Config, Experiment
 from bandit.follower import Follower
 from bandit.lane import Lane, Reader
@@ -69,6 +70,7 @@ class Service:
         self._lanes: dict[str, Lane] = {}
         self._looks: dict[str, asyncio.Task[Stored]] = {}  # into the store, under way
         self._secret: bytes | None = None
+        self._evaluator = Evaluator(settings.redis_url or "")
 
     @classmethod
     def open(cls, settings: Settings) -> Service:
@@ -202,6 +204,11 @@ class Service:
     async def retire(self, name: str, arm: str) -> None:
         """Take an arm out of the document; what it has learned is kept."""
         await self._change(name, without_arm(arm))
+
+    async def evaluation(self, asked: Asked) -> Evaluation:
+        """What slices earned and candidates would have earned on the newest decisions."""
+        await self._replica(asked.experiment)
+        return await self._evaluator.evaluate(asked)
 
     # the hot path
 

@@ -169,6 +169,9 @@ class Store(Protocol):
     def read(self, name: str, after: Position, count: int) -> list[Entry]:
         """Up to `count` entries of the log after a position, in order."""
 
+    def read_back(self, name: str, upto: Position, count: int) -> list[Entry]:
+        """Up to `count` entries of the log at or before a position, the newest first."""
+
     def end(self, name: str) -> Position:
         """The position of the log's last entry; zero where it is empty."""
 

@@ -79,6 +79,10 @@ class Sums:
         K, m, d = self.B.shape
         return K, m, d
 
+    def copy(self) -> Sums:
+        """The same sums in arrays of their own."""
+        return Sums(self.A.copy(), self.B.copy(), self.R.copy(), self.n.copy())
+
     def grown(self, K: int, m: int) -> Sums:
         """The same sums with room for K arms and m kinds; new arms and new kinds have seen nothing."""
         k0, m0, d = self.shape

@@ -18,9 +18,10 @@ from bandit.linear import Matrix, Vector
 from bandit.sums import Int
 from simulator import estimators as of
 from simulator.estimators import Acceptance, Estimate
-from simulator.intervals import Interval, betting_pair, bootstrap, normal, standard_error
+from simulator.intervals import Interval, bootstrap, normal, standard_error
 from simulator.logged import Log
 from simulator.models import QFit, for_mrdr, model_of, predictions
+from simulator.moving import sequence_of
 from simulator.sample_ratio import sample_ratio
 from simulator.verdict import (
     ENOUGH,
@@ -88,6 +89,7 @@ class Options:
     acceptance: Acceptance
     interval: Ends
     span: tuple[float, float]  # lowest and highest possible reward
+    drifts: bool
 
 
 class Problem:
@@ -110,6 +112,11 @@ class Problem:
         else:
             q = np.clip(predictions(model_of(how.q), log, how.q_fit, seed=how.seed, unit=self.unit), *how.span)
         return q[np.arange(len(log)), log.arm], of.expected(self.target, q)
+
+    @property
+    def moves(self) -> bool:
+        """Whether sequences are for a value that moves: those need rows that count once, of people seen once."""
+        return self.options.drifts and self.unit is None and self.log.weight is None
 
     @cached_property
     def model(self) -> tuple[Vector, Vector]:
@@ -160,6 +167,7 @@ def evaluate(
     acceptance: Acceptance = "rejection",
     interval: Ends = "normal",
     reward_range: tuple[float, float] | None = None,
+    drifts: bool = False,
 ) -> list[Row]:
     """The value of a target policy by each estimator, with intervals where the log allows them.
 
@@ -180,6 +188,8 @@ def evaluate(
         interval: what is given where the verdict is `interval`.
         reward_range: lowest and highest possible reward; None: 0 to 1, wider if the log has others. Predictions are cut
             to it and confidence sequences need it.
+        drifts: the target's value is not the same in all rows, because it learns or because visitors change: sequences
+            are then for the mean over the rows, and wider where rows are few (`simulator.moving`).
 
     Raises:
         ValueError: if the log is empty, shapes do not agree, a row of the target does not sum to 1, a reward is outside
@@ -192,7 +202,7 @@ def evaluate(
     _check_choices(q_fit=(how, QFit), acceptance=(acceptance, Acceptance), interval=(interval, Ends))
     if isinstance(q, np.ndarray) and q.shape != target.shape:
         raise ValueError(f"predictions must have the target's shape {target.shape}; got {q.shape}")
-    options = Options(q, how, alpha, seed, tau, lam, clip, acceptance, interval, span)
+    options = Options(q, how, alpha, seed, tau, lam, clip, acceptance, interval, span, drifts)
     problem = Problem(log, target, options)
     support = overlap(log, target, problem.unit)
     failures = [*support.failures(), *sample_ratio(log).failures()]
@@ -308,12 +318,12 @@ def sequence(name: str, problem: Problem, found: Estimate) -> Interval:
         low, high = bounds
         gain = np.clip((found.top - low * found.bottom) / (high - low), 0, found.bottom)
         gains, losses = (Estimate(top, found.bottom) for top in (gain, found.bottom - gain))
-        return _scaled(betting_pair(gains, losses, alpha), low, high)
+        return _scaled(sequence_of(gains, losses, alpha, moves=problem.moves), low, high)
     r = (problem.log.reward - low) / (high - low)
     w, s = problem.pi / problem.log.propensity, problem.log.weight
     both = [of.mean(w * r, s), of.mean(w * (1 - r), s)]
     gains, losses = both if problem.unit is None else [each.grouped(problem.unit) for each in both]
-    return _scaled(betting_pair(gains, losses, alpha, problem.largest), low, high)
+    return _scaled(sequence_of(gains, losses, alpha, problem.largest, moves=problem.moves), low, high)
 
 
 def _scaled(unit: Interval, low: float, high: float) -> Interval:
@@ -344,6 +354,8 @@ def _notes(name: str, problem: Problem, support: Overlap, judged: Judged, failur
         notes.append(f"effective n {judged.n_eff:.0f} is below {FLOOR:.0f}")
     if judged.verdict == "sequence" and judged.n_eff >= ENOUGH:
         notes.append(f"skewness {judged.skewness:.2f} is too large for a normal interval")
+    if judged.verdict == "sequence" and problem.options.drifts and not problem.moves:
+        notes.append("the sequence takes a value that moves for one that stays: of users and weighted rows it must")
     if support.basis == "rows":
         notes.append("effective n is optimistic: only the shown arm's propensity is known")
     return notes

@@ -6,6 +6,7 @@ arm          (n,)    index of the arm shown
 reward       (n,)    r, in reward units
 propensity   (n,)    probability with which that arm was drawn, in (0, 1]
 probability  (n, K)  mu(a|x) of every arm, 0 where it was not eligible; None where only the propensity was logged
+eligible     (n, K)  which arms could be shown, where some that could had probability 0; None: those above 0
 context      (n, d)  features as numbers, the first column 1; None where there is none
 position     (n,)    place in a list, from 0; None where there are no lists
 weight       (n,)    1 / the share of such rows that was kept
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.linear import Matrix, Vector
+from bandit.scoring import Mask
 from bandit.sums import Int
 
 Strings = NDArray[np.str_]
@@ -45,6 +47,7 @@ class Log:
     part: Int | None = None  # the slice (share of traffic) that the row belongs to
     learning: bool = False  # the logging policy learned while it logged: models are then fitted on the past only
     cleaning: Mapping[str, int] = field(default_factory=dict)  # what was done to how many rows
+    eligible: Mask | None = None
 
     def __len__(self) -> int:
         return len(self.arm)

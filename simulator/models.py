@@ -176,7 +176,7 @@ def cross_fitted(fit: Fit, log: Log, *, folds: int = 5, seed: int = 0, unit: Int
 
 def _needed(log: Log) -> Log:
     """The log without what no model looks at, so that taking rows copies little."""
-    return replace(log, probability=None, decision_id=None, user=None, time_ms=None, part=None)
+    return replace(log, probability=None, eligible=None, decision_id=None, user=None, time_ms=None, part=None)
 
 
 def past_only(fit: Fit, log: Log) -> Matrix:

@@ -68,6 +68,8 @@ def parse(text: str) -> Spec:
 
 def _spec(name: str, kind: str, options: dict[str, Any]) -> Spec:
     refresh = options.pop("refresh", None)
+    if refresh is not None and not (isinstance(refresh, int) and refresh >= 1):
+        raise ValueError(f"{name}: refresh is a number of rounds, 1 or more; got {refresh!r}")
     return Spec(name, kind, options, refresh)
 
 

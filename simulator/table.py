@@ -223,12 +223,14 @@ def to_log(header: Header, batch: pa.RecordBatch, cleaning: Counter[str] | None 
     """
     counts = Counter(cleaning or {})
     batch, counts[SKIPPED] = _without_skipped(batch, counts[SKIPPED])
+    probability, eligible = _probability(header, batch)
     return Log(
         arms=header.arms,
         arm=arm_indices(header.arms, pc.struct_field(own(batch), "arm"), np.arange(len(batch))),
         reward=floats(batch.column("reward")),
         propensity=propensities(batch),
-        probability=_probability(header, batch),
+        probability=probability,
+        eligible=eligible,
         context=_context(header, batch, counts),
         columns=column_names(header.features) if "context" in header.columns else (),
         position=_integers(column(batch, "position")),
@@ -275,20 +277,27 @@ def _context(header: Header, batch: pa.RecordBatch, counts: Counter[str]) -> Mat
     return matrix(header.features, contexts, grid=header.grid)
 
 
-def _probability(header: Header, batch: pa.RecordBatch) -> Matrix | None:
-    """mu(a|x), shape (n, K); None where only the propensity was logged."""
+def _probability(header: Header, batch: pa.RecordBatch) -> tuple[Matrix | None, Mask | None]:
+    """mu(a|x), shape (n, K), None where only the propensity was logged; and which arms could be shown, shape (n, K),
+    where that is not said by the probabilities above 0.
+    """
     n, K = len(batch), len(header.arms)
     if header.probability == "uniform":
-        return np.broadcast_to(np.float64(1 / K), (n, K))  # takes no memory, whatever n
+        return np.broadcast_to(np.float64(1 / K), (n, K)), None  # takes no memory, whatever n
     if header.probability == "shown":
-        return None
+        return None, None
     eligible = batch.column("eligible")
     lengths = pc.list_value_length(eligible).fill_null(0).to_numpy(zero_copy_only=False)
     values = eligible.flatten()
-    P = np.zeros((n, K))
     rows = np.repeat(np.arange(n), lengths)
-    P[rows, arm_indices(header.arms, values.field("arm"), rows)] = floats(values.field("probability"))
-    return P
+    arms, p = arm_indices(header.arms, values.field("arm"), rows), floats(values.field("probability"))
+    P = np.zeros((n, K))
+    P[rows, arms] = p
+    if (p > 0).all():
+        return P, None
+    known = np.zeros((n, K), bool)
+    known[rows, arms] = True
+    return P, known
 
 
 def _integers(values: pa.Array | None) -> Int | None:
@@ -378,7 +387,8 @@ def _arrays(log: Log) -> dict[str, Any]:
     shown = [names.take(pa.array(log.arm)), pa.array(log.propensity), pa.nulls(n, pa.float64())]
     made = {"shown": list_array(SHOWN, np.ones(n, np.int64), shown), "reward": pa.array(log.reward)}
     if log.probability is not None:
-        made["eligible"] = _eligible(log.probability, names)
+        known = log.probability > 0 if log.eligible is None else log.eligible
+        made["eligible"] = _eligible(log.probability, known, names)
     if log.context is not None and (features := _features(log)):
         columns = [pa.array(np.ascontiguousarray(x)) for x in log.context.T[1:]]
         made["context"] = pa.StructArray.from_arrays(columns, fields=list(context_type(features)))
@@ -388,7 +398,7 @@ def _arrays(log: Log) -> dict[str, Any]:
     return made | {name: pa.array(each.tolist(), pa.string()) for name, each in texts.items() if each is not None}
 
 
-def _eligible(probability: Matrix, names: pa.Array) -> pa.ListArray:
-    rows, arms = np.nonzero(probability)
+def _eligible(probability: Matrix, known: Mask, names: pa.Array) -> pa.ListArray:
+    rows, arms = np.nonzero(known)
     children = [names.take(pa.array(arms)), pa.array(probability[rows, arms])]
     return list_array(ELIGIBLE, np.bincount(rows, minlength=len(probability)), children)

@@ -43,6 +43,11 @@ def target(log: Log, text: str, *, refresh: int = REFRESH, seed: int = 0) -> Mat
     return learned(log, text, refresh=refresh, seed=seed)
 
 
+def learns(text: str) -> bool:
+    """Whether the target that `text` names learns, so that its value moves (`drifts` of `evaluate`)."""
+    return not (text == "uniform" or text.startswith("fixed:") or text.removesuffix(".gz").endswith(".csv"))
+
+
 def uniform(log: Log) -> Matrix:
     """Evenly over the arms that could have been shown."""
     mask = eligible_of(log, slice(None))

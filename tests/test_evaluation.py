@@ -12,6 +12,7 @@ from simulator.evaluation import ESTIMATORS, Row, evaluate
 from simulator.intervals import betting, betting_ips, normal
 from simulator.logged import Log
 from simulator.models import cross_fitted, past_only, ridge_model
+from simulator.moving import moving, moving_value
 from tests.logs import Array, World, greedy_with, log_of, open_bandit, open_bandit_target, reference
 
 OBP = {
@@ -120,6 +121,25 @@ def test_in_between_the_interval_is_a_confidence_sequence() -> None:
     for name in ("dm", "switch-dr", "dros"):
         assert found[name].low < found[name].value < found[name].high
     assert found["dm"].high - found["dm"].low < found["ips"].high - found["ips"].low
+
+
+def test_a_value_that_moves_has_the_sequence_for_it() -> None:
+    """Of IPS and of what is bounded; of users and weighted rows it is betting, and the note says what that takes."""
+    log, target = drawn(300, 1.0)
+    found = by_name(evaluate(log, target, acceptance="none", drifts=True))
+    w = target[np.arange(300), log.arm] / log.propensity
+    band = moving_value(w, log.reward, bound=1.0)
+    assert (found["dr"].low, found["dr"].high) == (band.low[-1], band.high[-1])
+    q = np.full(target.shape, 0.5)
+    dm = by_name(evaluate(log, target, q=q, estimators=["dm"], drifts=True))["dm"]
+    even = moving(np.full(300, 0.5), np.full(300, 0.5))
+    assert (dm.low, dm.high) == (even.low[-1], even.high[-1])
+    twice = replace(log, user=np.repeat(np.array([f"u{i}" for i in range(150)]), 2))
+    ips = by_name(evaluate(twice, target, drifts=True))["ips"]
+    still = by_name(evaluate(twice, target))["ips"]
+    assert (ips.low, ips.high, ips.verdict) == (still.low, still.high, "sequence")
+    assert "takes a value that moves for one that stays" in ips.note
+    assert "that moves" not in still.note
 
 
 def test_rewards_on_another_scale_give_the_same_intervals_on_that_scale() -> None:

@@ -19,9 +19,24 @@ FLOORS = (
     {"bandit.engine", "bandit.log"},
     {"bandit.fold", "bandit.store"},
     {"bandit.memory_append"},
-    {"bandit.memory_store", "bandit.redis_store", "bandit.checkpoint", "bandit.export", "bandit.sizing"},
+    {
+        "bandit.memory_store",
+        "bandit.redis_store",
+        "bandit.checkpoint",
+        "bandit.export",
+        "bandit.recent",
+        "bandit.sizing",
+    },
     {"bandit.replica", "bandit.trim", "bandit.verify", "bandit.requests"},
-    {"bandit.follower", "bandit.lane", "bandit.documents", "bandit.settings", "bandit.datadir", "bandit.client"},
+    {
+        "bandit.evaluation",
+        "bandit.follower",
+        "bandit.lane",
+        "bandit.documents",
+        "bandit.settings",
+        "bandit.datadir",
+        "bandit.client",
+    },
     {"bandit.service", "bandit.embedded"},
     {"bandit.api", "bandit.api.problems", "bandit.api.body", "bandit.api.deadline", "bandit.commands"},
     {"bandit.api.answers", "bandit.doctor", "bandit.workers"},
@@ -64,6 +79,7 @@ SIMULATOR = (
     },
     {
         "simulator.__main__",
+        "simulator.moving",
         "simulator.adapters.library",
         "simulator.clean",
         "simulator.cluster",
@@ -94,6 +110,7 @@ SIMULATOR = (
         "simulator.specs",
     },
     {
+        "simulator.live",
         "simulator.loaders.open_bandit",
         "simulator.replay",
         "simulator.report.words",
@@ -171,10 +188,10 @@ def test_the_pure_floors_know_no_clock_no_chance_and_no_network(name: str) -> No
     assert not used & IMPURE
 
 
-def test_bandit_imports_the_simulator_only_lazily_in_the_demo() -> None:
-    """The server does not need the simulator."""
+def test_bandit_imports_the_simulator_only_lazily_in_the_demo_and_the_evaluation() -> None:
+    """Whoever only decides and learns does not load it."""
     for name, path in modules():
         if name.startswith("bandit"):
             assert not {n for n in imports(path, lazy=False) if n.partition(".")[0] == "simulator"}, name
-            if not name.startswith("bandit.demo"):
+            if not name.startswith("bandit.demo") and name != "bandit.evaluation":
                 assert not {n for n in imports(path, lazy=True) if n.partition(".")[0] == "simulator"}, name

@@ -666,6 +666,8 @@ def test_the_log_is_read_in_order_from_any_position(trial: Trial) -> None:
     assert not trial.store.has(trial.name, START)
     for i, position in enumerate([START, *positions]):
         assert trial.store.read(trial.name, position, 3) == entries[i : i + 3]
+        assert trial.store.read_back(trial.name, position, 3) == entries[max(0, i - 3) : i][::-1]
+    assert trial.store.read_back("never-" + trial.name, positions[-1], 3) == []
 
 
 def test_the_clock_is_that_of_the_entries(trial: Trial) -> None:

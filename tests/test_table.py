@@ -36,6 +36,7 @@ from simulator.table import (
     rows_of,
     to_log,
 )
+from simulator.targets import uniform
 
 DOC = (Path(__file__).parent.parent / "docs" / "logged-data.md").read_text()
 WRITE = {"parquet": write_parquet, "jsonl": write_jsonl}
@@ -102,6 +103,18 @@ def test_a_log_comes_back_from_disk_the_same(tmp_path: Path, form: str, log: Log
     assert WRITE[form](from_log(log), path) == len(log)
     table = read_table(path)
     assert_same(to_log(table.header, whole(table.batches, table.header), table.cleaning), log)
+
+
+@pytest.mark.parametrize("form", WRITE)
+def test_an_arm_of_probability_0_that_could_be_shown_stays_eligible(tmp_path: Path, form: str) -> None:
+    """A log without exploration is no log of fewer arms: what could be shown is known apart from what was likely."""
+    P, known = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), np.array([[True, True, False], [True, True, True]])
+    log = Log(("x", "y", "z"), np.array([0, 1]), np.zeros(2), np.ones(2), P, eligible=known)
+    path = tmp_path / f"log.{form}"
+    WRITE[form](from_log(log), path)
+    back = load(path, "table")
+    assert_same(back, log)
+    assert uniform(back).tolist() == [[1 / 2, 1 / 2, 0], [1 / 3, 1 / 3, 1 / 3]]
 
 
 def rows() -> list[Row]:

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from bandit.api.answers import ActivationAnswer, FeedbackAnswer, RecommendationAnswer
 from bandit.api.problems import ProblemDetails
+from bandit.evaluation import Evaluation
 from bandit.experiment import ArmSpec, Document
 from bandit.requests import ActivationBody, BatchBody, FeedbackBody, RecommendationBody
 
@@ -80,6 +81,7 @@ class Readiness(msgspec.Struct):
 TYPES = (
     Document, ArmSpec, RecommendationBody, RecommendationAnswer, FeedbackBody, FeedbackAnswer, ActivationBody,
     ActivationAnswer, BatchBody, ProblemDetails, ExperimentAnswer, ExperimentsAnswer, ArmAnswer, ArmsAnswer, Readiness,
+    Evaluation,
 )  # fmt: skip
 
 
@@ -142,6 +144,7 @@ ARM = _operation({200: "the arm"}, ArmAnswer)
 PUT_ARM = _writing({201: "added", 200: "replaced"}, ArmAnswer, _OBJECT, _ARM_EXAMPLE, required=False)
 PATCH_ARM = _writing({200: "changed"}, ArmAnswer, _OBJECT, {"status": "paused"})
 DELETE_ARM = _operation({204: "retired"}, None)
+EVALUATION = _operation({200: "what slices earned and targets would have earned"}, Evaluation)
 RECOMMEND = _writing({200: "a decision"}, RecommendationAnswer, RecommendationBody, RECOMMENDATION, 409)
 RECOMMEND_BATCH = _writing(_RESULTS, _batch(RecommendationAnswer), BatchBody, {"requests": [RECOMMENDATION]})
 ACTIVATE = _writing({200: "activated, duplicate or late"}, ActivationAnswer, ActivationBody, ACTIVATION)

@@ -13,12 +13,16 @@ from bandit import __version__
 from bandit.api import answers, body, docs
 from bandit.api.problems import details, problem_response
 from bandit.errors import Code, Fault, Problem
+from bandit.evaluation import ROWS_MAX, Asked
 from bandit.experiment import Experiment
 from bandit.requests import read_activation, read_batch, read_feedback, read_recommendation
 from bandit.service import ANY_VERSION, NAME, Service
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Reset = Annotated[bool, Query(description="start a new generation from zero")]
+Targets = Annotated[list[str] | None, Query(description="uniform, fixed:ARM, linucb:alpha=0.5; one or more")]
+Since = Annotated[str, Query(description="a time, or a duration before now; by default the whole log")]
+MinAge = Annotated[str, Query(description="leave out younger decisions: their feedback may still come")]
 IfMatch = Annotated[str | None, Header(description="change this version only")]
 Read = Callable[[Experiment, Any, bytes], Any]
 Handler = Callable[[Request, str], Awaitable[Response]]
@@ -142,6 +146,22 @@ async def delete_arm(request: Request, e: str, arm: str) -> Response:
     """Retire an arm: it is never shown again, and what it has learned is kept."""
     await _service(request).retire(e, arm)
     return Response(status_code=204)
+
+
+# evaluation
+
+
+@router.get("/v1/experiments/{e}/evaluation", tags=["evaluation"], **docs.EVALUATION)
+async def get_evaluation(
+    request: Request,
+    e: str,
+    target: Targets = None,
+    since: Since = "",
+    min_age: MinAge = "0s",
+    rows: Annotated[int, Query(ge=1, le=ROWS_MAX)] = 20_000,
+) -> Response:
+    """What each slice earned and what candidates would have earned, on the newest decisions of the log."""
+    return _json(await _service(request).evaluation(Asked(e, tuple(target or ()), since, min_age, rows)))
 
 
 # deciding and feedback

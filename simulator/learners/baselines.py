@@ -13,7 +13,6 @@ thompson        the largest of draws from Beta(1 + s_a, 1 + n_a - s_a)          
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
 
 from bandit.draw import Choice, draw_list
 from bandit.linear import Matrix, Vector
@@ -146,6 +145,8 @@ class Thompson(ContextFree):
 
     def chances(self, mask: Mask) -> Vector:
         """See `ContextFree`."""
+        from scipy import special  # a server that evaluates live needs the rest of this module, and may have no SciPy
+
         s, n = self.s[mask, None], self.n[mask, None]
         t = np.unique(special.betaincinv(1 + s, 1 + n - s, LEVELS))
         F = special.betainc(1 + s, 1 + n - s, np.concatenate([[0.0], t, [1.0]]))

@@ -31,6 +31,9 @@ def grid_of(log: Log, rows: Rows) -> Grid:
 
 def eligible_of(log: Log, rows: Rows) -> Mask:
     """Which arms could have been shown, shape (n, K), or (1, K) where that never changes; all, if it was not logged."""
+    if log.eligible is not None:
+        known: Mask = log.eligible[rows]
+        return known
     if log.probability is None:
         return np.ones((1, log.K), bool)
     repeated = len(log) > 0 and log.probability.strides[0] == 0  # one row that is there once in memory

@@ -22,9 +22,10 @@ from bandit.sums import Int
 from simulator import estimators as of
 from simulator.estimators import Estimate
 from simulator.evaluation import evaluate
-from simulator.intervals import betting_pair, normal
+from simulator.intervals import normal
 from simulator.logged import Log
 from simulator.models import QFit, model_of, predictions
+from simulator.moving import sequence_of
 from simulator.verdict import ENOUGH, SKEWNESS, Verdict, kish, row_weights, skewness, units, verdict
 
 BINS = 10  # of the calibration
@@ -33,11 +34,14 @@ WINDOWS = 2, 10  # the fewest and the most parts of a log over time
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A log with the reward model's predictions, shape (n, K), and the lowest and highest possible reward."""
+    """A log with the reward model's predictions, shape (n, K), the lowest and highest possible reward, and whether the
+    targets' values move (see `evaluate`).
+    """
 
     log: Log
     q: Matrix
     span: tuple[float, float]
+    drifts: bool = False
 
     @classmethod
     def of(cls, log: Log, how: Mapping[str, Any]) -> Data:
@@ -46,14 +50,14 @@ class Data:
         span = how.get("reward_range") or (min(0.0, float(r.min())), max(1.0, float(r.max())))
         q = how.get("q", "ridge")
         if isinstance(q, np.ndarray):
-            return cls(log, q, span)
+            return cls(log, q, span, how.get("drifts", False))
         fit: QFit = how.get("q_fit") or ("past" if log.learning else "cross")
         predicted = predictions(model_of(q), log, fit, seed=how.get("seed", 0), unit=units(log))
-        return cls(log, np.clip(predicted, *span), span)
+        return cls(log, np.clip(predicted, *span), span, how.get("drifts", False))
 
     def take(self, rows: Int) -> Data:
         """These rows only."""
-        return Data(self.log.take(rows), self.q[rows], self.span)
+        return Data(self.log.take(rows), self.q[rows], self.span, self.drifts)
 
 
 class Side(NamedTuple):
@@ -86,7 +90,7 @@ class Difference(NamedTuple):
 def policy(data: Data, target: Matrix, alpha: float) -> Side:
     """What a target would have earned, by DR."""
     log = data.log
-    (row,) = evaluate(log, target, estimators=["dr"], q=data.q, alpha=alpha, reward_range=data.span)
+    (row,) = evaluate(log, target, estimators=["dr"], q=data.q, alpha=alpha, reward_range=data.span, drifts=data.drifts)
     at = np.arange(len(log)), log.arm
     v = of.expected(target, data.q)
     estimate = of.dr(log.reward, log.propensity, target[at], data.q[at], v, log.weight)
@@ -105,7 +109,8 @@ def earned(data: Data, alpha: float) -> Side:
         return Side(estimate, said, *normal(estimate, alpha), n_eff)
     gain = (estimate.top - low * estimate.bottom) / (high - low)
     gains, losses = (Estimate(np.maximum(top, 0), estimate.bottom) for top in (gain, estimate.bottom - gain))
-    ends = [low + (high - low) * end for end in betting_pair(gains, losses, alpha)]
+    moves = (log.learning or data.drifts) and log.weight is None and units(log) is None
+    ends = [low + (high - low) * end for end in sequence_of(gains, losses, alpha, moves=moves)]
     return Side(estimate, said, ends[0], ends[1], n_eff)
 
 

@@ -1,0 +1,251 @@
+"""The live evaluation: what slices earned, and what candidates would have earned, on the newest decisions.
+
+The arithmetic is the simulator's. It runs in a process of its own that reads the store and ends with its answer: in a
+thread of the server it kept decisions waiting for up to 160 ms. One evaluation at a time for each server, of bounded
+memory: at most `CELLS` probabilities are looked at, whatever the number of arms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from bandit.errors import Code, Fault, Problem, StoreUnavailable
+from bandit.experiment import DURATION, WINDOW_MAX, seconds
+from bandit.export import time_of
+from bandit.recent import Window, recent
+from bandit.redis_store import RedisStore
+from bandit.replica import Replica
+from bandit.store import Store
+
+ROWS_MAX = 100_000  # decisions of an evaluation
+CELLS = 2**23  # decisions x arms of an evaluation: 64 MiB of probabilities
+TARGETS_MAX = 8
+SECONDS = 120.0
+NICE = 10  # it gives way to whoever decides
+
+
+class Asked(NamedTuple):
+    """What is asked of an evaluation.
+
+    Attributes:
+        experiment: its name.
+        targets: what to evaluate; see `simulator.live`.
+        since: where the window begins: a time (RFC 3339), or a duration before now; empty: where the log does.
+        min_age: decisions younger than this duration are left out: their feedback may still come.
+        rows: how many decisions at most.
+    """
+
+    experiment: str
+    targets: tuple[str, ...]
+    since: str
+    min_age: str
+    rows: int
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """What a share of the traffic earned: mean reward a decision, with a 95 % confidence sequence.
+
+    Attributes:
+        slice: its number; 0 where the experiment has none.
+        n: decisions.
+    """
+
+    slice: int
+    n: int
+    value: float
+    low: float
+    high: float
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """What a target would have earned in the window, with 95 % confidence sequences.
+
+    Attributes:
+        target: as it was asked for.
+        value: mean of w r, in reward units a decision.
+        low, high: of the value; null if refused.
+        lift: value less that of what was shown.
+        lift_low, lift_high: of the lift; null if refused.
+        n: decisions.
+        n_eff: how many decisions of its own they are worth.
+        max_weight, mean_weight: of w; the mean is near 1 in a sound log.
+        verdict: `sequence` or `refused`.
+        note: why it was refused; may be empty.
+    """
+
+    target: str
+    value: float
+    low: float | None
+    high: float | None
+    lift: float
+    lift_low: float | None
+    lift_high: float | None
+    n: int
+    n_eff: float
+    max_weight: float
+    mean_weight: float
+    verdict: Literal["sequence", "refused"]
+    note: str
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """Values on the newest decisions of the log.
+
+    Attributes:
+        decisions: how many.
+        first, last: when the first and the last of them were made; null where there are none.
+        cut: whether the window has older decisions, beyond `rows`.
+        waiting: decisions left out because they were deferred and have not been activated.
+        slices: what was earned.
+        targets: what would have been earned, in the order asked for.
+    """
+
+    decisions: int
+    first: str | None
+    last: str | None
+    cut: bool
+    waiting: int
+    slices: list[Slice]
+    targets: list[Candidate]
+
+
+class _Refused(msgspec.Struct):
+    code: Code
+    detail: str
+    faults: tuple[Fault, ...]
+
+
+class _Reply(msgspec.Struct):
+    """What one process tells the other: one of the two."""
+
+    found: Evaluation | None = None
+    refused: _Refused | None = None
+
+
+class Evaluator:
+    """Runs evaluations for one server."""
+
+    def __init__(self, redis_url: str) -> None:
+        self.redis_url = redis_url
+        self._free = asyncio.Lock()
+
+    async def evaluate(self, asked: Asked) -> Evaluation:
+        """The answer of `GET /v1/experiments/{e}/evaluation`.
+
+        Raises:
+            Problem: `invalid_request` or `unknown_arm` for what cannot be asked; `overloaded` while another one runs,
+                or where it takes longer than `SECONDS`; `store_unavailable`.
+        """
+        _window(asked, 0)
+        if self._free.locked():
+            raise Problem(Code.OVERLOADED, "another evaluation is running here; try again in a second")
+        async with self._free:
+            reply = msgspec.json.decode(await self._child(asked), type=_Reply)
+        if (refused := reply.refused) is not None:
+            raise Problem(refused.code, refused.detail, refused.faults)
+        if reply.found is None:
+            raise RuntimeError("an evaluation ended without an answer")
+        return reply.found
+
+    async def _child(self, asked: Asked) -> bytes:
+        """What the process writes."""
+        child = await asyncio.create_subprocess_exec(sys.executable, "-m", "bandit.evaluation", stdin=PIPE, stdout=PIPE)
+        try:
+            told = msgspec.json.encode((self.redis_url, asked))  # not as arguments, which everyone here can read
+            answer, _ = await asyncio.wait_for(child.communicate(told), SECONDS)
+        except TimeoutError:
+            detail = f"the evaluation took longer than {SECONDS:.0f} seconds; ask for fewer rows or targets"
+            raise Problem(Code.OVERLOADED, detail) from None
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+        if child.returncode:
+            raise RuntimeError(f"an evaluation ended with {child.returncode}; what it said stands above")
+        return answer
+
+
+def main() -> None:
+    """The process: asked on stdin, answers on stdout."""
+    os.nice(NICE)
+    redis_url, asked = msgspec.json.decode(sys.stdin.buffer.read(), type=tuple[str, Asked])
+    store = RedisStore(redis_url)
+    try:
+        reply = _Reply(found=evaluated(store, asked))
+    except Problem as problem:
+        reply = _Reply(refused=_Refused(problem.code, problem.detail, problem.faults))
+    except StoreUnavailable:
+        reply = _Reply(refused=_Refused(Code.STORE_UNAVAILABLE, "the store does not answer now", ()))
+    finally:
+        store.close()
+    sys.stdout.buffer.write(msgspec.json.encode(reply))
+
+
+def evaluated(store: Store, asked: Asked) -> Evaluation:
+    """The evaluation of a store's experiment.
+
+    Raises:
+        Problem: what is asked for cannot be.
+    """
+    from simulator import live
+
+    window, replica = _window(asked, store.now_ms()), Replica(asked.experiment, store)
+    replica.load()
+    replica.fold_to_end()
+    if (model := replica.model) is None:
+        raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {asked.experiment!r}")
+    room = max(1, CELLS // max(1, model.experiment.shape[0]))
+    found = recent(store, model.experiment, replica.position, window._replace(rows=min(window.rows, room)))
+    source, n = live.Source(model.experiment, model.sums, found), len(found)
+    return Evaluation(
+        decisions=n,
+        first=time_of(int(found.ms[0])) if n else None,
+        last=time_of(int(found.ms[-1])) if n else None,
+        cut=found.cut,
+        waiting=found.waiting,
+        slices=live.slices(source) if n else [],
+        targets=live.candidates(source, asked.targets),
+    )
+
+
+def _window(asked: Asked, now_ms: int) -> Window:
+    if len(asked.targets) > TARGETS_MAX:
+        raise _wrong("target", f"at most {TARGETS_MAX} of them", str(len(asked.targets)))
+    until = now_ms + 1 - _duration_ms("min_age", asked.min_age)
+    return Window(_since_ms(asked.since, now_ms), until, asked.rows)
+
+
+def _since_ms(text: str, now_ms: int) -> int:
+    if not text:
+        return 0
+    if DURATION.fullmatch(text):
+        return now_ms - _duration_ms("since", text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise _wrong("since", 'a time such as "2026-11-25T08:00:00Z" or a duration such as "7d"', "another text")
+    return max(0, round(time.timestamp() * 1000))
+
+
+def _duration_ms(name: str, text: str) -> int:
+    if not DURATION.fullmatch(text):
+        raise _wrong(name, 'a duration such as "90s", "15m", "12h" or "7d"', "another text")
+    return round(min(seconds(text), WINDOW_MAX) * 1000)
+
+
+def _wrong(name: str, expected: str, got: str) -> Problem:
+    fault = Fault(f"/query/{name}", expected, got)
+    return Problem(Code.INVALID_REQUEST, f"{fault.pointer}: expected {expected}, got {got}", [fault])
+
+
+if __name__ == "__main__":
+    main()
