@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from bandit.keys import SHARD
 from bandit.log import (
     DEFERRED,
     START,
+    Decision,
     Entry,
     Position,
     decision_id,
@@ -41,13 +42,10 @@ def export(store: Store, name: str) -> Iterator[dict[str, Any]]:
     entries = store.read(name, START, READ)
     if base := store.base_config(name):  # read after the entries: a trim in between adds to what it knows
         at = store.cursor(name, "base")
-        yield rows.row(Entry(at, b"x", base))  # the one in force where the log was cut
+        yield from rows.rows([Entry(at, b"x", base)])  # the one in force where the log was cut
     while entries:
-        for entry in entries:
-            if entry.position > end:
-                return
-            yield rows.row(entry)
-        entries = store.read(name, entries[-1].position, READ)
+        yield from rows.rows([entry for entry in entries if entry.position <= end])
+        entries = store.read(name, entries[-1].position, READ) if entries[-1].position < end else []
 
 
 class _Rows:
@@ -63,35 +61,61 @@ class _Rows:
         self.experiments[config.generation] = compile_config(config)
         return self.experiments[config.generation]
 
-    def row(self, entry: Entry) -> dict[str, Any]:
-        kind = {b"d": self._decision, b"f": self._feedback, b"a": self._activation, b"x": self._experiment}.get(
-            entry.tag
-        )
-        if kind is None:
-            raise CorruptLog(f"log entry {entry.position.text().decode()} is of no kind that this version knows")
-        return {**kind(entry), "time": time_of(entry.position.ms), "position": entry.position.text().decode()}
+    def rows(self, entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
+        """The rows of entries, in order; feature vectors are decoded together up to each change of the experiment."""
+        run: list[Entry] = []
+        for entry in entries:
+            run.append(entry)
+            if entry.tag == b"x":
+                yield from self._run(run)
+                run = []
+        yield from self._run(run)
+
+    def _run(self, entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
+        decisions = {entry.position: unpack_decision(entry.record) for entry in entries if entry.tag == b"d"}
+        contexts = self._contexts(decisions)
+        for entry in entries:
+            if entry.tag == b"d":
+                row = self._decision(entry.position, decisions[entry.position], contexts[entry.position])
+            elif entry.tag == b"f":
+                row = self._feedback(entry)
+            elif entry.tag == b"a":
+                row = self._activation(entry)
+            elif entry.tag == b"x":
+                row = self._experiment(entry)
+            else:
+                raise CorruptLog(f"log entry {entry.position.text().decode()} is of no kind that this version knows")
+            yield {**row, "time": time_of(entry.position.ms), "position": entry.position.text().decode()}
+
+    def _contexts(self, decisions: Mapping[Position, Decision]) -> dict[Position, dict[str, Any]]:
+        """The decisions' contexts."""
+        found: dict[Position, dict[str, Any]] = {}
+        for generation in {decision.head.generation for decision in decisions.values()}:
+            encoder = self._of(generation).encoder
+            own = [(at, each) for at, each in decisions.items() if each.head.generation == generation]
+            x = unpack_x([(each.x, each.head.flags) for _, each in own], encoder.d)
+            found |= zip((at for at, _ in own), encoder.decode(x), strict=True)
+        return found
 
     def _of(self, generation: int) -> Experiment:
         if generation not in self.experiments:
             raise CorruptLog(f"the log does not hold the config of generation {generation}")
         return self.experiments[generation]
 
-    def _decision(self, entry: Entry) -> dict[str, Any]:
-        d = unpack_decision(entry.record)
-        experiment = self._of(d.head.generation)
-        names, encoder = experiment.config.index, experiment.encoder
+    def _decision(self, at: Position, d: Decision, context: dict[str, Any]) -> dict[str, Any]:
+        names = self._of(d.head.generation).config.index
         arms = zip(d.arms, d.propensities, d.marginals, strict=True)
         eligible = zip(d.eligible.tolist(), d.probabilities.tolist(), strict=True)
         return {
             "type": "decision",
-            "decision_id": d.caller or decision_id(SHARD, entry.position, d.head.nonce),
+            "decision_id": d.caller or decision_id(SHARD, at, d.head.nonce),
             "arms": [{"arm": names[arm], "propensity": p, "marginal": marginal} for arm, p, marginal in arms],
             "eligible": [{"arm": names[arm], "probability": p} for arm, p in eligible],
             "user": d.user.hex() or None,
             "slice": d.head.slice or None,
             "deferred": bool(d.head.flags & DEFERRED),
             "experiment_version": d.head.version,
-            "context": encoder.decode(unpack_x([(d.x, d.head.flags)], encoder.d)[0]),
+            "context": context,
             "u": d.head.u,
             "model_position": Position(d.head.model_ms, d.head.model_seq).text().decode(),
         }

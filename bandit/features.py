@@ -112,18 +112,23 @@ class Encoder:
                 row[column.get(value[at], other)] = ONE
         return x
 
-    def decode(self, x: NDArray[np.int16]) -> dict[str, Any]:
-        """The context of one feature vector, in the features' own order; another level comes back as None.
+    def decode(self, x: NDArray[np.int16]) -> list[dict[str, Any]]:
+        """The contexts of feature vectors, shape (N, d), in the features' own order; another level comes back as None.
 
         Numbers are given to as few digits as are needed for the same x.
         """
-        found: dict[str, Any] = {}
+        values: dict[str, list[Any]] = {}
         for column, feature in self.linear:
-            found[feature.name] = _number(feature, int(x[column])) if isinstance(feature, Number) else bool(x[column])
+            own = x[:, column]
+            values[feature.name] = _numbers(feature, own) if isinstance(feature, Number) else (own != 0).tolist()
         for first, category, _ in self.categories:
-            level = int(np.argmax(x[first : first + len(category.levels) + category.other]))
-            found[category.name] = category.levels[level] if level < len(category.levels) else None
-        return {feature.name: found[feature.name] for feature in self.features}
+            levels = [*category.levels, None]
+            chosen = x[:, first : first + len(category.levels) + category.other].argmax(axis=1)
+            values[category.name] = [levels[level] for level in chosen.tolist()]
+        names = [feature.name for feature in self.features]
+        if not names:
+            return [{} for _ in x]
+        return [dict(zip(names, row, strict=True)) for row in zip(*(values[name] for name in names), strict=True)]
 
     def faults(self, context: object, at: str) -> list[Fault]:
         """Everything that is wrong with a context that `context_type` refused; `at` is the pointer to it."""
@@ -209,6 +214,13 @@ def _value_faults(feature: Feature, context: dict[str, Any], at: str) -> list[Fa
     if isinstance(value, int) and abs(value) >= 2**1023:
         return [Fault(where, "a number below 1e308", "a number")]
     return []
+
+
+def _numbers(feature: Number, grid: NDArray[np.int16]) -> list[float]:
+    """`_number` of each; many are equal."""
+    different, which = np.unique(grid, return_inverse=True)
+    numbers = [_number(feature, value) for value in different.tolist()]
+    return [numbers[i] for i in which.tolist()]
 
 
 def _number(feature: Number, grid: int) -> float:

@@ -128,10 +128,13 @@ def struct_array(
 
 
 def _column(feature: Feature, rows: Sequence[Mapping[str, Value] | None], absent: float | None) -> pa.Array:
-    convert = {"number": number, "boolean": _boolean, "category": text}[feature.type]
     default = absent if feature.type == "number" else None
-    values = ((row or {}).get(feature.name, default) for row in rows)
-    return pa.array([None if value is None else convert(value) for value in values], ARROW[feature.type])
+    values = [row.get(feature.name, default) if row else default for row in rows]
+    try:
+        return pa.array(values, ARROW[feature.type])  # most are of the right type
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        convert = {"number": number, "boolean": _boolean, "category": text}[feature.type]
+        return pa.array([None if value is None else convert(value) for value in values], ARROW[feature.type])
 
 
 def number(value: Value) -> float | None:

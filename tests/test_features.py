@@ -48,7 +48,11 @@ def test_contexts_are_encoded_one_by_one() -> None:
 def test_no_features_leave_the_intercept() -> None:
     """A context-free experiment has d = 1 and the empty object as its context."""
     encoder = compile_encoder([])
-    assert (encoder.d, encode(encoder, {}), encoder.decode(np.array([4096], np.int16))) == (1, [[4096]], {})
+    assert (encoder.d, encode(encoder, {}), encoder.decode(np.array([[4096], [4096]], np.int16))) == (
+        1,
+        [[4096]],
+        [{}, {}],
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,7 +174,7 @@ def test_a_decoded_context_encodes_to_the_same_vector(features: list[Feature], d
     encoder = compile_encoder(features)
     context = {feature.name: drawn_value(data, feature) for feature in features}
     x = encode(encoder, context)[0]
-    back = encoder.decode(np.array(x, np.int16))
+    (back,) = encoder.decode(np.array([x], np.int16))
     assert list(back) == [feature.name for feature in features]
     for feature in features:
         if isinstance(feature, Boolean):
@@ -186,7 +190,7 @@ def test_decoded_numbers_are_as_short_as_the_grid_allows() -> None:
     """31 years, a price of 9.99 and 0.3 come back as they were written, not as multiples of 2^-12."""
     encoder = compile_encoder([AGE, Number("price", min=0, max=20), Number("x", mean=0, scale=1)])
     context = {"age": 31, "price": 9.99, "x": 0.3}
-    assert encoder.decode(np.array(encode(encoder, context)[0], np.int16)) == context
+    assert encoder.decode(np.array(encode(encoder, context), np.int16)) == [context]
 
 
 def refused(*features: Feature) -> list[str]:

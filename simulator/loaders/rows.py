@@ -52,10 +52,11 @@ def surveyed(
         sparse=sparse,
     )
     counts = Counter(cleaning)
-    return Table(header, _batches(header, rows(counts)), counts)
+    return Table(header, batches(header, rows(counts)), counts)
 
 
-def _batches(header: Header, rows: Iterable[Row]) -> Iterator[pa.RecordBatch]:
+def batches(header: Header, rows: Iterable[Row]) -> Iterator[pa.RecordBatch]:
+    """Rows as record batches of the header's columns."""
     for piece in chunks(rows, PIECE):
         yield batch_of(header, piece)
 

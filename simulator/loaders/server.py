@@ -2,16 +2,18 @@
 
     reward = sum over kinds of weight (default + sum of what feedback was credited)
 
-The first reading keeps what was credited to each rewarded decision and which deferred ones were activated; the second
-makes the rows. So memory grows with feedback, not with decisions.
+The first reading keeps what was credited to each rewarded decision, which deferred ones were activated, and what there
+is in decisions of each version; the second makes the rows. So memory grows with feedback, not with decisions.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +22,9 @@ import msgspec
 from bandit.errors import nearest
 from bandit.features import Boolean, Category, Number
 from simulator.contexts import Feature, LogError
-from simulator.loaders.rows import surveyed
+from simulator.loaders.rows import batches, ordered, surveyed
 from simulator.storage import json_of, lines
-from simulator.table import Eligible, Reward, Row, Shown, Table
+from simulator.table import Eligible, Header, Reward, Row, Shown, Table
 
 OTHER_GENERATION = "rows left out: decided before the experiment was reset"
 ORPHANS = "feedback left out: of decisions that are not in the log"
@@ -48,6 +50,27 @@ class _Document(msgspec.Struct):
 class _Version(msgspec.Struct):
     generation: int
     document: _Document
+
+
+@dataclass
+class _Made:
+    """What there is in the decisions of one version."""
+
+    names: frozenset[str]  # of features
+    arms: dict[str, None] = field(default_factory=dict)
+    deferred: set[str] = field(default_factory=set)
+    slices: bool = False
+    users: bool = False
+    lists: bool = False
+
+    def take(self, entry: Entry) -> None:
+        self.arms.update((each["arm"], None) for each in entry["eligible"])
+        self.arms.update((each["arm"], None) for each in entry["arms"])
+        self.slices = self.slices or entry["slice"] is not None
+        self.users = self.users or entry["user"] is not None
+        self.lists = self.lists or len(entry["arms"]) > 1
+        if entry["deferred"]:
+            self.deferred.add(entry["decision_id"])
 
 
 _ENTRY = msgspec.json.Decoder(Entry)
@@ -77,14 +100,10 @@ def read(
     """
     entries = partial(_from_file, path) if path else partial(_from_store, experiment, redis_url, data_dir)
     joined = _Joined(entries(), weights)
-    document = joined.document
-    return surveyed(
-        lambda counts: joined.rows(entries(), places, counts),
-        arms=[arm if isinstance(arm, str) else arm["id"] for arm in document.arms],
-        features=None if joined.last is None else [_feature(each) for each in document.features],
-        learning=True,
-        grid=True,
-    )
+    if joined.last is None:  # nothing says what the contexts consist of
+        return surveyed(lambda counts: joined.rows(entries(), places, counts), learning=True, grid=True)
+    header, counts = joined.header(lists=places == "each"), Counter[str]()
+    return Table(header, batches(header, joined.rows(entries(), places, counts)), counts)
 
 
 def _from_file(path: Path) -> Iterator[Entry]:
@@ -123,6 +142,7 @@ class _Joined:
         self.last: _Version | None = None
         self.credited: dict[Key, Counter[str]] = {}
         self.activated: set[str] = set()
+        self.made: dict[int, _Made] = {}
         self.end = (0, 0)
         for entry in entries:
             self._take(entry)
@@ -134,6 +154,11 @@ class _Joined:
 
     def _take(self, entry: Entry) -> None:
         match entry["type"]:
+            case "decision":
+                version = entry["experiment_version"]
+                if version not in self.made:
+                    self.made[version] = _Made(frozenset(entry["context"]))
+                self.made[version].take(entry)
             case "experiment" if entry["document"] is not None:
                 self.last = msgspec.convert(entry, _Version)
                 self.versions[entry["version"]] = self.last
@@ -142,6 +167,25 @@ class _Joined:
                 credits_[entry["event"]] += entry["credited"]
             case "activation":
                 self.activated.add(entry["decision_id"])
+
+    def header(self, *, lists: bool) -> Header:
+        """What is true of all rows; `lists`: of those of lower places too."""
+        made = [each for version, each in self.made.items() if self._document(version, each.names) is not None]
+        lists = lists and any(each.lists for each in made)
+        some = {
+            "slice": any(each.slices for each in made),
+            "user": any(each.users for each in made),
+            "position": any(each.lists for each in made),
+            "skipped": any(not each.deferred <= self.activated for each in made),
+        }
+        return Header(
+            arms=ordered([_id(arm) for arm in self.document.arms], chain.from_iterable(each.arms for each in made)),
+            columns=tuple(name for name in Row.__struct_fields__ if some.get(name, name != "weight")),
+            features=tuple(_feature(each) for each in self.document.features),
+            grid=True,
+            probability="shown" if lists else "every",
+            learning=True,
+        )
 
     def _weights(self, given: Mapping[str, float] | None) -> Mapping[str, float]:
         if given is None:
@@ -160,7 +204,7 @@ class _Joined:
                 break
             if entry["type"] != "decision":
                 continue
-            if (document := self._document(entry)) is None:
+            if (document := self._document(entry["experiment_version"], entry["context"])) is None:
                 counts[OTHER_GENERATION] += 1
                 continue
             made = self._places(entry, document)
@@ -170,12 +214,12 @@ class _Joined:
             yield from kept
         counts[ORPHANS] += len(self.credited) - matched
 
-    def _document(self, entry: Entry) -> _Document | None:
+    def _document(self, version: int, context: Iterable[str]) -> _Document | None:
         """The document that a decision was made by; None if it was of a generation before the last."""
-        made = self.versions.get(entry["experiment_version"])
+        made = self.versions.get(version)
         if made is None or self.last is None:  # its row has been trimmed from the log
             names = {feature.name for feature in self.document.features}
-            return self.document if self.last is None or names == set(entry["context"]) else None
+            return self.document if self.last is None or names == set(context) else None
         return made.document if made.generation == self.last.generation else None
 
     def _places(self, entry: Entry, document: _Document) -> list[Row]:
@@ -203,6 +247,10 @@ class _Joined:
             model=f"{entry['experiment_version']}/{entry['model_position']}",
             skipped=True if never else None,
         )
+
+
+def _id(arm: str | dict[str, Any]) -> str:
+    return arm if isinstance(arm, str) else str(arm["id"])
 
 
 def _position(entry: Entry) -> tuple[int, int]:
