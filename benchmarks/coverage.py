@@ -20,9 +20,10 @@ import numpy as np
 from bandit.linear import Matrix, Vector
 from bandit.sums import Int
 from simulator.datasets import msweb
-from simulator.evaluation import Ends, evaluate
+from simulator.evaluation import evaluate
 from simulator.intervals import Band, betting_ips_running
 from simulator.logged import Log
+from simulator.problem import Ends
 
 ESTIMATORS = ("ips", "snips", "dr")
 MODEL_ROWS = 3000  # on which the logging policy's idea of the best arm was fitted

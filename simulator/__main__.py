@@ -16,7 +16,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    runs.run, logs.evaluate, logs.convert, logs.replay, logs.compare, logs.report, runs.sweep, runs.power,
+    runs.run, logs.evaluate, logs.convert, logs.replay, logs.compare, logs.select, logs.report, runs.sweep, runs.power,
 ):  # fmt: skip
     app.command()(command)
 

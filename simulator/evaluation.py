@@ -1,7 +1,7 @@
 """What a target policy would have earned, by every estimator at once, and what of it can be believed.
 
 One function, `evaluate`: log and target in, one row an estimator out, each with its interval or with the reason why it
-has none. The formulae are in estimators.py, intervals.py, verdict.py and models.py.
+has none. The formulae are in estimators.py, intervals.py, verdict.py and models.py; problem.py brings them together.
 """
 
 from __future__ import annotations
@@ -9,36 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
 from bandit.linear import Matrix, Vector
-from bandit.sums import Int
 from simulator import estimators as of
 from simulator.estimators import Acceptance, Estimate
 from simulator.intervals import Interval, bootstrap, normal, standard_error
 from simulator.logged import Log
-from simulator.models import QFit, for_mrdr, model_of, predictions
+from simulator.models import QFit
 from simulator.moving import sequence_of
-from simulator.sample_ratio import sample_ratio
-from simulator.verdict import (
-    ENOUGH,
-    FLOOR,
-    Overlap,
-    Verdict,
-    kish,
-    logging_policy,
-    overlap,
-    ratios,
-    skewness,
-    units,
-    verdict,
-)
+from simulator.problem import Ends, InMemory, Options, Problem
+from simulator.verdict import ENOUGH, FLOOR, Overlap, Verdict, kish, skewness, verdict
 
 ESTIMATORS = ("ips", "clipped", "snips", "dm", "dr", "sndr", "switch-dr", "dros", "mrdr", "replay")
-Ends = Literal["normal", "bootstrap"]
 BIASED = {"clipped", "dm", "switch-dr", "dros", "mrdr"}
 MODELLED = {"dm", "dr", "sndr", "switch-dr", "dros", "mrdr"}
 SUM_TOLERANCE = 1e-3  # how far a target's probabilities may be from 1 in sum, for rounding
@@ -73,83 +58,6 @@ class Row:
     standard_error: float | None
     verdict: Verdict
     note: str
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to estimate; see `evaluate`."""
-
-    q: Any
-    q_fit: QFit
-    alpha: float
-    seed: int
-    tau: float | None
-    lam: float | None
-    clip: float
-    acceptance: Acceptance
-    interval: Ends
-    span: tuple[float, float]  # lowest and highest possible reward
-    drifts: bool
-
-
-class Problem:
-    """A log and a target, with what several estimators share worked out once and only if asked for."""
-
-    def __init__(self, log: Log, target: Matrix, options: Options) -> None:
-        self.log, self.target, self.options = log, target, options
-        self.pi: Vector = target[np.arange(len(log)), log.arm]
-        self.unit: Int | None = units(log)
-
-    def common(self) -> tuple[Vector, Vector, Vector]:
-        """Reward, propensity and target probability of the arm shown."""
-        return self.log.reward, self.log.propensity, self.pi
-
-    def modelled(self, log: Log) -> tuple[Vector, Vector]:
-        """q of the arm shown and v, with the model fitted on `log`, inside the possible rewards."""
-        how = self.options
-        if isinstance(how.q, np.ndarray):
-            q = how.q
-        else:
-            q = np.clip(predictions(model_of(how.q), log, how.q_fit, seed=how.seed, unit=self.unit), *how.span)
-        return q[np.arange(len(log)), log.arm], of.expected(self.target, q)
-
-    @property
-    def moves(self) -> bool:
-        """Whether sequences are for a value that moves: those need rows that count once, of people seen once."""
-        return self.options.drifts and self.unit is None and self.log.weight is None
-
-    @cached_property
-    def model(self) -> tuple[Vector, Vector]:
-        """q of the arm shown and v."""
-        return self.modelled(self.log)
-
-    @cached_property
-    def ratios(self) -> Matrix | None:
-        """pi / mu of every arm, shape (n, K), where mu is known."""
-        mu, _ = logging_policy(self.log)
-        return None if mu is None else ratios(self.target, mu)
-
-    @cached_property
-    def largest(self) -> float:
-        """What no weight can pass: the largest of all arms, drawn or not; infinite where they are not known."""
-        return math.inf if self.ratios is None else float(self.ratios.max())
-
-    @cached_property
-    def tau(self) -> float:
-        """Given, or chosen."""
-        if self.options.tau is not None:
-            return self.options.tau
-        w = (self.pi / self.log.propensity)[:, None]
-        table, masses = (w, w) if self.ratios is None else (self.ratios, self.target)
-        low, high = self.options.span
-        shared = (*self.common(), *self.model, self.log.weight)
-        return of.choose_tau(*shared, ratios=table, masses=masses, span=high - low)
-
-    @cached_property
-    def lam(self) -> float:
-        """Given, or chosen."""
-        given = self.options.lam
-        return of.choose_lambda(*self.common(), *self.model, self.log.weight) if given is None else given
 
 
 def evaluate(
@@ -203,10 +111,13 @@ def evaluate(
     if isinstance(q, np.ndarray) and q.shape != target.shape:
         raise ValueError(f"predictions must have the target's shape {target.shape}; got {q.shape}")
     options = Options(q, how, alpha, seed, tau, lam, clip, acceptance, interval, span, drifts)
-    problem = Problem(log, target, options)
-    support = overlap(log, target, problem.unit)
-    failures = [*support.failures(), *sample_ratio(log).failures()]
-    return [_row(name, problem, support, failures) for name in names]
+    return judged(InMemory(log, target, options), names)
+
+
+def judged(problem: Problem, names: Sequence[str]) -> list[Row]:
+    """A row for each of the estimators named."""
+    failures = [*problem.support.failures(), *problem.broken]
+    return [_row(name, problem, problem.support, failures) for name in names]
 
 
 def _span(reward: Vector) -> tuple[float, float]:
@@ -258,7 +169,7 @@ def estimate(name: str, problem: Problem) -> Estimate:
         case "dros":
             return of.dros(*shared, *problem.model, problem.lam, s)
         case "mrdr":
-            return of.dr(*shared, *problem.modelled(for_mrdr(problem.log, problem.pi)), s)
+            return of.dr(*shared, *problem.mrdr, s)
     return of.replay(*shared, s, acceptance=options.acceptance, seed=options.seed)
 
 
@@ -277,9 +188,9 @@ def _row(name: str, problem: Problem, support: Overlap, failures: list[str]) -> 
     known = math.isfinite(found.value)
     n_eff = kish(found.bottom[0]) if name == "replay" else support.n_eff
     skew = skewness(found.scores()) if known else math.inf
-    judged = Judged(verdict(n_eff, skew, failures), n_eff, skew)
+    rests = Judged(verdict(n_eff, skew, failures), n_eff, skew)
     error = standard_error(found) if known else math.inf
-    low, high = _interval(name, problem, found, judged.verdict)
+    low, high = _interval(name, problem, found, rests.verdict)
     return Row(
         estimator=name,
         value=found.value if known else None,
@@ -290,8 +201,8 @@ def _row(name: str, problem: Problem, support: Overlap, failures: list[str]) -> 
         max_weight=support.max_weight,
         mean_weight=support.mean_weight,
         standard_error=error if math.isfinite(error) else None,
-        verdict=judged.verdict,
-        note="; ".join(_notes(name, problem, support, judged, failures)),
+        verdict=rests.verdict,
+        note="; ".join(_notes(name, problem, support, rests, failures)),
     )
 
 

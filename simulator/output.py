@@ -11,6 +11,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+WIDTH = 160  # of a table that goes to a file or a program, which folds no lines
+
 
 def rows_of(results: Iterable[Any]) -> list[dict[str, Any]]:
     """Results as plain rows."""
@@ -30,7 +32,11 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, title: str =
         table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right", overflow="fold")
     for row in rows:
         table.add_row(*(shown(value) for value in row.values()))
-    Console().print(table)
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 def print_evaluation(target: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -43,7 +49,7 @@ def print_evaluation(target: str, rows: Sequence[Mapping[str, Any]]) -> None:
         for note in filter(None, str(row["note"]).split("; ")):
             notes.setdefault(note, []).append(str(row["estimator"]))
     for note, names in notes.items():
-        Console().print(f"  {'all' if len(names) == len(rows) else ', '.join(names)}: {note}", highlight=False)
+        _console().print(f"  {'all' if len(names) == len(rows) else ', '.join(names)}: {note}", highlight=False)
 
 
 def shown(value: Any) -> str:

@@ -122,6 +122,8 @@ def decisions_until(
         progress: show it on stderr.
     """
     specs = [parse(each) if isinstance(each, str) else each for each in (policy, baseline)]
+    for spec in specs:  # an option that is wrong is refused now, not in another process
+        learner_of(spec, environment, environment.episode(0, 2), 0)
     common = (environment, specs, rounds, looks, refresh, share)
     with bar("tests", tests, wanted=progress) as show:
         found = dict((spread or processes())(_one_test, common, range(tests), show))

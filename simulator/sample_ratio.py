@@ -94,62 +94,112 @@ class Counts(NamedTuple):
 
     excess: Matrix  # (n, C) 1[a_i = a] - mu_i(a), or 1[a_i = a] / p_i - 1
     expected: Matrix  # (n, C) mu_i(a), or 1
-    variance: Matrix  # (n, C) of the excess
-    most: Vector  # (C,) the largest excess there can be
+    variance: Matrix  # (n, C) of the excess; where only p is known, of one whose largest excess is 2
 
-    def take(self, rows: slice | Int) -> Counts:
-        """These rows only."""
-        return Counts(self.excess[rows], self.expected[rows], self.variance[rows], self.most)
+
+class Tally:
+    """The check of a log that may come in pieces.
+
+    Args:
+        units: how many users there are; 0 where nobody repeats. Of weighted rows each is a unit.
+    """
+
+    def __init__(self, units: int = 0) -> None:
+        self.units = units
+        self.arms: tuple[str, ...] = ()
+        self.basis: Basis = "full"
+        self.least, self.rows, self.mismatched = 1.0, 0, 0.0
+        self._parts: dict[int | None, _Sums] = {}
+
+    def add(self, log: Log, unit: Int | None = None) -> None:
+        """Count some rows; `unit` is the number of each one's user, where there are any."""
+        mu, self.basis = logging_policy(log)
+        self.arms = log.arms
+        self.least = min(self.least, _least(log))
+        self.rows, self.mismatched = self.rows + len(log), self.mismatched + _mismatch(log) * len(log)
+        counts, s = _counts(log, mu), row_weights(log)
+        for part in [None] if log.part is None else np.unique(log.part).tolist():
+            rows = np.arange(len(log)) if part is None else np.flatnonzero(log.part == part)
+            if part not in self._parts:
+                self._parts[part] = _Sums(counts.excess.shape[1], self.units)
+            own = None if unit is None else unit[rows]
+            self._parts[part].add(
+                Counts(*(each[rows] for each in counts)), s[rows], own, weighted=log.weight is not None
+            )
+
+    def result(self) -> SampleRatio:
+        """What the rows say."""
+        K = len(self.arms)
+        known = self.basis != "rows"
+        names = [*self.arms] if known else [*self.arms, None]
+        most = np.ones(K) if known else np.append(np.ones(K), 1 / K) / self.least
+        L = math.log(2 * len(names) * max(1, len(self._parts)) / SURE)
+        shares = [
+            Share(part, name, *each)
+            for part, sums in sorted(self._parts.items(), key=lambda each: -1 if each[0] is None else each[0])
+            for name, each in zip(names, sums.judged(most, L, known=known), strict=True)
+        ]
+        return SampleRatio(tuple(shares), self.basis, self.mismatched / self.rows if self.rows else 0.0)
+
+
+class _Sums:
+    """What is added up over the rows of one slice, for C columns."""
+
+    def __init__(self, C: int, units: int) -> None:
+        self.excess, self.expected, self.variance = np.zeros((3, C))
+        self.squares, self.largest = np.zeros((2, C))  # of s excess: sum over units of the square, and the largest
+        self.by_unit = np.zeros((units, C)) if units else None
+        self.weight = 0.0  # the largest s
+
+    def add(self, counts: Counts, s: Vector, unit: Int | None, *, weighted: bool) -> None:
+        self.excess += s @ counts.excess
+        self.expected += s @ counts.expected
+        self.variance += s**2 @ counts.variance
+        self.weight = max(self.weight, float(s.max(initial=0.0)))
+        if unit is not None and self.by_unit is not None:
+            present, place = np.unique(unit, return_inverse=True)
+            self.by_unit[present] += _by_unit(s[:, None] * counts.excess, place)
+        elif weighted:
+            each = s[:, None] * counts.excess
+            self.squares += (each**2).sum(axis=0)
+            self.largest = np.maximum(self.largest, np.abs(each).max(axis=0, initial=0.0))
+
+    def judged(self, most: Vector, L: float, *, known: bool) -> list[tuple[float, float, float, float]]:
+        """Observed, expected, z and limit of each column; `most` is the largest excess that there can be."""
+        if self.by_unit is not None:
+            self.squares = (self.by_unit**2).sum(axis=0)
+            self.largest = np.abs(self.by_unit).max(axis=0, initial=0.0)
+        D, b = self.excess, np.maximum(most * self.weight, self.largest)
+        V = np.maximum(self.variance * (1.0 if known else np.maximum(most - 1, 0)), self.squares)
+        sd = np.sqrt(np.maximum(V, 1e-12))
+        limit = np.where(V > 0, (b * L / 3 + np.sqrt((b * L / 3) ** 2 + 2 * V * L)) / sd, 0)  # never drawn: not once
+        columns = (D + self.expected).tolist(), self.expected.tolist(), (D / sd).tolist(), limit.tolist()
+        return list(zip(*columns, strict=True))
 
 
 def sample_ratio(log: Log) -> SampleRatio:
     """The check of every arm in every slice; see the head of this file."""
-    mu, basis = logging_policy(log)
-    names = [*log.arms] if mu is not None else [*log.arms, None]
-    counts, s, unit = _counts(log, mu), row_weights(log), _unit(log)
-    parts = [None] if log.part is None else np.unique(log.part).tolist()
-    L = math.log(2 * len(names) * len(parts) / SURE)
-    shares: list[Share] = []
-    for part in parts:
-        rows = slice(None) if part is None else np.flatnonzero(log.part == part)
-        judged = _judged(counts.take(rows), s[rows], None if unit is None else unit[rows], L)
-        shares += [Share(part, name, *each) for name, each in zip(names, judged, strict=True)]
-    return SampleRatio(tuple(shares), basis, _mismatch(log))
-
-
-def _unit(log: Log) -> Int | None:
-    """What the variance is also taken from: users, or rows where these are weighted; None if neither."""
     unit = units(log)
-    return np.arange(len(log)) if unit is None and log.weight is not None else unit
+    tally = Tally(0 if unit is None else int(unit.max(initial=-1)) + 1)
+    tally.add(log, unit)
+    return tally.result()
 
 
 def _counts(log: Log, mu: Matrix | None) -> Counts:
     shown = np.zeros((len(log), log.K))
     shown[np.arange(len(log)), log.arm] = 1.0
     if mu is not None:
-        return Counts(shown - mu, mu, mu * (1 - mu), np.ones(log.K))
+        return Counts(shown - mu, mu, mu * (1 - mu))
     shown /= log.propensity[:, None]
     shown = np.column_stack([shown, shown.mean(axis=1)])
-    most = np.append(np.ones(log.K), 1 / log.K) / _least(log)
     one = np.ones(shown.shape)
-    return Counts(shown - 1, one, one * np.maximum(most - 1, 0), most)
+    return Counts(shown - 1, one, one)
 
 
 def _least(log: Log) -> float:
     """The smallest probability that an arm can be thought to have had: shown, or left over for the others evenly."""
     others = (1 - log.propensity) / max(log.K - 1, 1)
     return max(1e-12, float(np.minimum(log.propensity, others).min(initial=1.0)))
-
-
-def _judged(counts: Counts, s: Vector, unit: Int | None, L: float) -> list[tuple[float, float, float, float]]:
-    """Observed, expected, z and limit of each column."""
-    D, expected, V, b = s @ counts.excess, s @ counts.expected, s**2 @ counts.variance, counts.most * s.max(initial=0.0)
-    if unit is not None:
-        sums = _by_unit(s[:, None] * counts.excess, unit)
-        V, b = np.maximum(V, (sums**2).sum(axis=0)), np.maximum(b, np.abs(sums).max(axis=0, initial=0.0))
-    sd = np.sqrt(np.maximum(V, 1e-12))
-    limit = np.where(V > 0, (b * L / 3 + np.sqrt((b * L / 3) ** 2 + 2 * V * L)) / sd, 0)  # never to be drawn: not once
-    return list(zip(*((D + expected).tolist(), expected.tolist(), (D / sd).tolist(), limit.tolist()), strict=True))
 
 
 def _by_unit(values: Matrix, unit: Int) -> Matrix:

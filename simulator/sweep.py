@@ -19,7 +19,7 @@ from simulator.compare import summaries
 from simulator.environments.episode import Environment, stream
 from simulator.logged import Log
 from simulator.progress import Show, bar, silent
-from simulator.replay import replay
+from simulator.replay import made, replay
 from simulator.runs import Results, run
 from simulator.specs import Spec, changed, parse
 from simulator.spread import Spread, processes
@@ -126,9 +126,16 @@ def sweep_log(
         floor: see `replay.replay`.
         spread: how to spread the work; None: over all cores.
         progress: show it on stderr.
+
+    Raises:
+        ValueError: a policy or an option is not known.
+        MissingLibraryError: a policy needs a library that is not installed.
+        bandit.errors.Problem: an option has not the value that it should have.
     """
     parts = tuple(log.take(rows) for rows in halves(log, seed))
     specs = variants(policy, grid)
+    for spec in specs:  # an option that is wrong is refused now, not in another process
+        made(parts[0], spec, refresh, seed)
     found: dict[int, Tried] = {}
     with bar("settings", len(specs), wanted=progress) as show, suppress(KeyboardInterrupt):
         found.update((spread or processes())(_tried, (parts, refresh, seed, floor), specs, show))

@@ -66,8 +66,8 @@ def fixed(log: Log, arm: str) -> Matrix:
 
 def from_file(log: Log, path: Path) -> Matrix:
     """The probabilities that a CSV gives each arm, or each arm at each position (counted from the file's lowest)."""
-    with opened(path) as file:
-        rows = list(csv.DictReader(io.TextIOWrapper(file, "utf-8")))
+    with opened(path) as file, io.TextIOWrapper(file, "utf-8") as text:
+        rows = list(csv.DictReader(text))
     wanted = {"arm", "probability"}
     if not rows or not wanted <= set(rows[0]):
         raise LogError(f"{path.name}: expected columns arm and probability, got {list(rows[0]) if rows else 'no rows'}")

@@ -65,8 +65,9 @@ SIMULATOR = (
         "simulator.report.guide",
     },
     {
-        "simulator.cli.logs",
-        "simulator.cli.runs",
+        "simulator.cli.judging",
+        "simulator.cli.place",
+        "simulator.cli.source",
         "simulator.environments.full",
         "simulator.environments.synthetic",
         "simulator.intervals",
@@ -78,7 +79,8 @@ SIMULATOR = (
         "simulator.verdict",
     },
     {
-        "simulator.__main__",
+        "simulator.cli.logs",
+        "simulator.cli.runs",
         "simulator.moving",
         "simulator.adapters.library",
         "simulator.clean",
@@ -92,7 +94,9 @@ SIMULATOR = (
         "simulator.sample_ratio",
         "simulator.storage",
     },
+    {"simulator.problem"},
     {
+        "simulator.__main__",
         "simulator.adapters.collaborative",
         "simulator.adapters.peers",
         "simulator.adapters.vw",

@@ -1,32 +1,58 @@
-"""`bandit-simulator` as its users run it: rows of JSON on stdout, reasons on stderr."""
+"""`bandit-simulator` as programs rely on it: rows of JSON on stdout, with the keys that they know."""
 
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from simulator_cli import MEN, OPEN_BANDIT, rows, run
 
-DATA = Path(__file__).parent / "data" / "open-bandit"
-MEN = DATA / "random" / "men"
+import simulator
+from simulator.__main__ import app
+from simulator.evaluation import evaluate
+from simulator.runs import run as played
+
+COMMANDS = ("run", "evaluate", "convert", "replay", "compare", "select", "report", "sweep", "power")
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """`python -m simulator` with these arguments."""
-    command = [sys.executable, "-m", "simulator", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+def test_it_runs_as_a_module() -> None:
+    """`python -m simulator`, in a process of its own: one row on stdout and nothing else."""
+    command = [sys.executable, "-m", "simulator", "power", "--rate", "0.5", "--lift", "0.5", "--power", "0.9", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["decisions"] == pytest.approx(2 * 76.65294, abs=1)  # R's power.prop.test
 
 
-def rows(*arguments: str | Path) -> list[dict[str, object]]:
-    """The rows that a command prints with --json; nothing else may be on stdout."""
-    done = run(*arguments, "--json")
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+def test_every_command_has_help_json_and_a_seed() -> None:
+    """Each has a line of help for every option."""
+    assert {command.callback.__name__ for command in app.registered_commands if command.callback} == set(COMMANDS)
+    for name in COMMANDS:
+        code, out, _ = run(name, "--help")
+        assert code == 0
+        assert {"--json", "--seed"} <= set(out.split())
+
+
+@pytest.mark.parametrize(("name", "function"), [("run", played), ("evaluate", evaluate)])
+def test_functions_are_there_by_name(name: str, function: Callable[..., Any]) -> None:
+    """`from simulator import run, evaluate`."""
+    assert getattr(simulator, name) is function
+
+
+def test_the_package_itself_loads_nothing() -> None:
+    """The server's demo imports it with NumPy only."""
+    code = "import sys, simulator; print(sorted(name for name in sys.modules if name.startswith('simulator.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = simulator.nothing
 
 
 def test_evaluate_prints_a_row_an_estimator_and_agrees_with_obp() -> None:
     """The keys that programs rely on; IPS and SNIPS of the Bernoulli TS policy are obp's to 1e-9."""
-    target = DATA / "target_bts_men.csv"
+    target = OPEN_BANDIT / "target_bts_men.csv"
     found = rows(
         "evaluate", MEN, "--format", "open-bandit", "--target", target, "--estimator", "ips", "--estimator", "snips"
     )
@@ -38,10 +64,9 @@ def test_evaluate_prints_a_row_an_estimator_and_agrees_with_obp() -> None:
 
 def test_a_refused_row_is_printed_without_an_interval() -> None:
     """Low and high are null, and the exit code is 0: it is an answer."""
-    found = rows(
-        "evaluate", DATA / "bts" / "all", "--format", "open-bandit", "--target", "fixed:73", "--estimator", "ips"
-    )
-    assert (found[0]["verdict"], found[0]["low"], found[0]["high"]) == ("refused", None, None)
+    log = OPEN_BANDIT / "bts" / "all"
+    (found,) = rows("evaluate", log, "--format", "open-bandit", "--target", "fixed:73", "--estimator", "ips")
+    assert (found["verdict"], found["low"], found["high"]) == ("refused", None, None)
 
 
 def test_run_prints_a_row_a_policy_and_seed() -> None:
@@ -56,7 +81,7 @@ def test_run_prints_a_row_a_policy_and_seed() -> None:
 
 def test_what_is_compared_with_itself_does_not_differ() -> None:
     """A paired difference of one policy with another of the same probabilities is 0, whatever the log."""
-    targets = ("--target", "uniform", "--target", DATA / "target_bts_men.csv")
+    targets = ("--target", "uniform", "--target", OPEN_BANDIT / "target_bts_men.csv")
     (other,) = rows("compare", MEN, "--format", "open-bandit", *targets)
     (same,) = rows("compare", MEN, "--format", "open-bandit", *targets, "--target", "uniform")
     assert other == same
@@ -73,23 +98,13 @@ def test_convert_and_replay_take_what_they_write(tmp_path: Path) -> None:
     assert rows("replay", table, "--format", "table", "--policy", "uniform") == first
 
 
-def test_power_says_how_many_decisions_a_lift_needs() -> None:
-    """With so many decisions a simulated test sees the lift four times in five."""
-    (found,) = rows("power", "--rate", "0.1", "--lift", "0.1")
-    assert found["simulated_power"] == pytest.approx(0.8, abs=0.03)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("evaluate", "nowhere.jsonl"),
-        ("evaluate", MEN, "--format", "open-bandit", "--target", "fixed:x"),
-        ("run", "--environment", "x"),
-    ],
-)
-def test_what_cannot_be_done_is_said_in_a_line(arguments: tuple[str | Path, ...]) -> None:
-    """Exit 1, nothing on stdout, no traceback."""
-    done = run(*arguments, "--json")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("bandit-simulator: ")
-    assert len(done.stderr.splitlines()) == 1
+def test_tables_for_people_hold_the_same_numbers() -> None:
+    """Without --json: a table on stdout, wide enough that no line is folded, and no JSON."""
+    arguments = ("run", "--environment", "linear:arms=3", "--rounds", "200", "--seeds", "2", "--workers", "1")
+    code, out, err = run(*arguments, "--baseline", "uniform")
+    assert code == 0
+    assert err.startswith("3 arms: arm0, arm1, arm2\n")
+    assert "{" not in out
+    for row in rows(*arguments):
+        assert f"{row['mean_reward']:.5g}" in out
+    assert "bootstrap_high" in out

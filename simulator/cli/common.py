@@ -1,59 +1,82 @@
-"""What the commands share: options, and how a fault is told."""
+"""What the commands share: options, groups of options, and how a fault is told."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import is_dataclass
+from functools import wraps
+from typing import Annotated, Any
 
+import msgspec
 import typer
 
-if TYPE_CHECKING:
-    from simulator.logged import Log
+
+def within(value: float | None) -> float | None:
+    """A share or a chance."""
+    if value is not None and not 0 < value < 1:
+        raise typer.BadParameter(f"expected a number in (0, 1), got {value:g}")
+    return value
+
+
+def rising(value: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The lower and the upper end of a range."""
+    if value and not value[0] < value[1]:
+        raise typer.BadParameter(f"expected LOW below HIGH, got {value[0]:g} and {value[1]:g}")
+    return value
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout, and nothing else there.")]
-Seed = Annotated[int, typer.Option(help="Of whatever is drawn; the same seed gives the same bits.")]
-LogPath = Annotated[Path | None, typer.Argument(help="A file (may be .gz) or folder; none for a server's store.")]
-Format = Annotated[str, typer.Option("--format", help="table, server, open-bandit, dsjson, vw, csv or criteo.")]
-ArmColumn = Annotated[str | None, typer.Option("--arm", help="csv: the column of the arm shown.")]
-RewardColumn = Annotated[str | None, typer.Option("--reward", help="csv: the column of the reward.")]
-Propensity = Annotated[str | None, typer.Option(help="csv: the column of its propensity, or one number.")]
-Position = Annotated[str | None, typer.Option(help="csv: the column of the place in a list.")]
-Experiment = Annotated[str | None, typer.Option(help="server: the experiment, where a store is read.")]
-RedisUrl = Annotated[str | None, typer.Option(help="server: the store to read.")]
-DataDir = Annotated[Path | None, typer.Option(help="server: the data directory to read.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of whatever is drawn; the same seed gives the same bits.")]
+Alpha = Annotated[float, typer.Option(callback=within, help="1 - confidence.")]
+User = Annotated[str | None, typer.Option(help="csv, or a table of ratings: the column of the user.")]
 
 
-def logged(context: typer.Context) -> Log:
-    """The log that a command's options name."""
-    from simulator.loaders import load
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as typer takes it: in place of each argument that is a dataclass of options stand its fields.
 
-    return load(context.params["log"], context.params["format_"], **of_format(context))
+    typer knows no groups; else every command on a log would list every option of a log again. A name that is in two
+    groups is one option of both.
+    """
+    own = inspect.signature(command, eval_str=True).parameters
+    groups = {name: each.annotation for name, each in own.items() if _is_group(each.annotation)}
+    parts = {name: inspect.signature(group, eval_str=True).parameters for name, group in groups.items()}
+    options = {name: option for each in own for name, option in parts.get(each, {each: own[each]}).items()}
+
+    @wraps(command)
+    def made(**given: Any) -> None:
+        held = {name: group(**{option: given[option] for option in parts[name]}) for name, group in groups.items()}
+        with told():
+            command(**held, **{name: given[name] for name in own if name not in groups})
+
+    flat = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options.values()]
+    made.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
+    made.__annotations__ = {option.name: option.annotation for option in flat}
+    return made
 
 
-def of_format(context: typer.Context) -> dict[str, Any]:
-    """The options of the log's format, out of a command's.
+def _is_group(annotation: Any) -> bool:
+    return isinstance(annotation, type) and is_dataclass(annotation)
+
+
+def settings(text: str) -> dict[str, Any]:
+    """a=1,b=x: values are JSON where they can be, else text.
 
     Raises:
-        typer.BadParameter: one is missing, or is of another format.
+        ValueError: a part is not NAME=VALUE.
     """
-    known = {"csv": {"arm", "reward", "propensity", "position"}, "server": {"experiment", "redis_url", "data_dir"}}
-    format_, names = context.params["format_"], set().union(*known.values())
-    given = {name: value for name, value in context.params.items() if name in names and value is not None}
-    if unknown := sorted(set(given) - known.get(format_, set())):
-        raise typer.BadParameter(f"--format {format_} takes no --{unknown[0].replace('_', '-')}")
-    if format_ != "csv":
-        return given
-    if missing := sorted({"arm", "reward", "propensity"} - set(given)):
-        raise typer.BadParameter(f"--format csv needs --{missing[0]}")
-    return {**given, "propensity": _number_or_name(given["propensity"])}
+    pairs = [part.partition("=") for part in text.split(",") if part]
+    if wrong := [name for name, sep, _ in pairs if not sep]:
+        raise ValueError(f"expected NAME=VALUE, got {wrong[0]!r}")
+    return {name: value_of(value) for name, _, value in pairs}
 
 
-def _number_or_name(text: str) -> float | str:
+def value_of(text: str) -> Any:
+    """A value as JSON, or as the text that it is."""
     try:
-        return float(text)
-    except ValueError:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
         return text
 
 
@@ -65,14 +88,22 @@ def tell_cleaning(cleaning: Mapping[str, int]) -> None:
 
 @contextmanager
 def told() -> Iterator[None]:
-    """What a command cannot do, in one line on stderr, and exit 1."""
+    """What a command cannot do, in one line on stderr: exit 2 if its options do not go together, else 1."""
     from bandit.embedded import EmbeddedError
     from bandit.errors import CorruptLog, Problem, StoreUnavailable, StoreUnsuitable
 
     try:
         yield
+    except typer.BadParameter as error:
+        _tell(error.message)
+        raise typer.Exit(2) from error
     except (
         ValueError, OSError, ImportError, Problem, CorruptLog, StoreUnavailable, StoreUnsuitable, EmbeddedError,
+        RuntimeError,  # what Vowpal Wabbit says of an option; a worker process that was killed
     ) as error:  # fmt: skip
-        typer.echo(f"bandit-simulator: {error}", err=True)
+        _tell(str(error))
         raise typer.Exit(1) from error
+
+
+def _tell(message: str) -> None:
+    typer.echo(f"bandit-simulator: {' '.join(message.split())}", err=True)

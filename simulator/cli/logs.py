@@ -2,204 +2,214 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from simulator.cli.common import (
-    ArmColumn,
-    AsJson,
-    DataDir,
-    Experiment,
-    Format,
-    LogPath,
-    Position,
-    Propensity,
-    RedisUrl,
-    RewardColumn,
-    Seed,
-    logged,
-    of_format,
-    tell_cleaning,
-    told,
-)
-
-Targets = Annotated[
-    list[str] | None, typer.Option("--target", help="uniform, fixed:ARM, a CSV of arm and probability, or a policy.")
-]
-Model = Annotated[str, typer.Option(help="The reward model: ridge, mean or mean-position.")]
-Fit = Annotated[str | None, typer.Option(help="cross, past or in_sample; by default what is honest.")]
+from simulator.cli.common import Alpha, AsJson, Seed, grouped, tell_cleaning
+from simulator.cli.judging import Estimators, Model, Targets
+from simulator.cli.source import Source
 
 
+@grouped
 def evaluate(
-    context: typer.Context,
-    log: LogPath = None,
-    format_: Format = "server",
-    target: Targets = None,
-    estimator: Annotated[list[str] | None, typer.Option(help="One or more; by default all that apply.")] = None,
-    arm: ArmColumn = None,
-    reward: RewardColumn = None,
-    propensity: Propensity = None,
-    position: Position = None,
-    experiment: Experiment = None,
-    redis_url: RedisUrl = None,
-    data_dir: DataDir = None,
-    q: Model = "ridge",
-    q_fit: Fit = None,
-    acceptance: Annotated[str, typer.Option(help="replay: rejection, or none as obp has it.")] = "rejection",
-    tau: Annotated[float | None, typer.Option(help="SWITCH-DR's; by default its authors' bound.")] = None,
-    lam: Annotated[float | None, typer.Option("--lambda", help="DRos's; by default its authors' bound.")] = None,
-    clip: Annotated[float, typer.Option(help="What `clipped` clips weights at.")] = 10.0,
+    source: Source,
+    targets: Targets,
+    estimators: Estimators,
+    model: Model,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """The value of target policies by every estimator, with intervals where the log allows them."""
-    with told():
-        from simulator import evaluation, output, targets
+    from simulator import evaluation, output
 
-        found = logged(context)
-        how: Any = {"q": q, "q_fit": q_fit, "acceptance": acceptance, "tau": tau, "lam": lam, "clip": clip}
-        for name in target or ["uniform"]:
-            pi = targets.target(found, name, seed=seed)
-            rows = output.rows_of(evaluation.evaluate(found, pi, estimators=estimator, seed=seed, **how))
-            if as_json:
-                output.print_rows([{"target": name, **row} for row in rows], as_json=True)
-            else:
-                output.print_evaluation(name, rows)
-        tell_cleaning(found.cleaning)
+    log = source.load()
+    rows, pis = targets.of(log, seed)
+    for name, pi in pis.items():
+        found = output.rows_of(evaluation.evaluate(rows, pi, **estimators.how(), **model.how(seed)))
+        if as_json:
+            output.print_rows([{"target": name, **row} for row in found], as_json=True)
+        else:
+            output.print_evaluation(name, found)
+    tell_cleaning(log.cleaning)
 
 
+@grouped
 def convert(
-    context: typer.Context,
-    log: LogPath = None,
-    format_: Format = "server",
+    source: Source,
     to: Annotated[str, typer.Option(help="parquet, jsonl or dsjson.")] = "parquet",
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")] = Path("log.parquet"),
-    arm: ArmColumn = None,
-    reward: RewardColumn = None,
-    propensity: Propensity = None,
-    position: Position = None,
-    experiment: Experiment = None,
-    redis_url: RedisUrl = None,
-    data_dir: DataDir = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Write a log as the documented table (Parquet, JSON lines) or as dsjson."""
-    with told():
-        from simulator import output as out
-        from simulator.convert import convert as converted
+    from simulator import output as out
+    from simulator.convert import convert as converted
 
-        done = converted(log, format_, to, output, **of_format(context))
-        out.print_rows([{"rows": done.rows, "output": str(output), "cleaning": done.cleaning}], as_json=as_json)
+    done = converted(source.log, source.format_, to, output, rules=source.rules(), **source.options())
+    out.print_rows([{"rows": done.rows, "output": str(output), "cleaning": done.cleaning}], as_json=as_json)
 
 
+@grouped
 def replay(
-    context: typer.Context,
-    log: LogPath = None,
-    format_: Format = "server",
+    source: Source,
     policy: Annotated[list[str] | None, typer.Option(help="One or more; see `run`.")] = None,
     refresh: Annotated[int, typer.Option(min=1, help="Matches between two refreshes.")] = 100,
-    floor: Annotated[float, typer.Option(help="The least propensity that matching allows for.")] = 0.0,
-    doubly_robust: Annotated[bool, typer.Option(help="Dudik et al. (2012): uses every row.")] = False,
-    arm: ArmColumn = None,
-    reward: RewardColumn = None,
-    propensity: Propensity = None,
-    position: Position = None,
-    experiment: Experiment = None,
-    redis_url: RedisUrl = None,
-    data_dir: DataDir = None,
+    floor: Annotated[float | None, typer.Option(min=0, help="The least propensity that matching allows for.")] = None,
+    doubly_robust: Annotated[bool, typer.Option("--doubly-robust", help="Dudik et al. (2012): uses every row.")] = (
+        False
+    ),
+    c_max: Annotated[
+        float | None, typer.Option(min=0, help="doubly robust: the largest c; by default the smallest propensity.")
+    ] = None,
+    quantile: Annotated[
+        float | None, typer.Option(min=0, max=1, help="doubly robust: more gives a longer history and cuts more.")
+    ] = None,
+    q: Annotated[
+        str | None, typer.Option(help="doubly robust: ridge, mean or mean-position; by default each arm's mean so far.")
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """What a policy that learns would have earned, learning only from the rows that match its choices."""
-    with told():
-        from simulator import output
-        from simulator.replay import replay as replayed
-        from simulator.replay_dr import replay_dr
+    from simulator import output
 
-        found = logged(context)
-        rows = []
-        for name in policy or ["linucb"]:
-            if doubly_robust:
-                done = replay_dr(found, name, refresh=refresh, seed=seed)
-            else:
-                done = replayed(found, name, refresh=refresh, seed=seed, floor=floor)
-            counts = {"matches": done.matches, "rows": done.rows, "share": done.share, "cut": done.cut}
-            value, error = (done.value, done.standard_error) if done.matches else (None, None)
-            rows.append({"policy": name, "value": value, "standard_error": error, **counts})
-        output.print_rows(rows, as_json=as_json)
-        tell_cleaning(found.cleaning)
+    how = {"floor": floor} if not doubly_robust else {"c_max": c_max, "quantile": quantile, "q": q}
+    others = {"c_max": c_max, "quantile": quantile, "q": q} if not doubly_robust else {"floor": floor}
+    if wrong := [name.replace("_", "-") for name, value in others.items() if value is not None]:
+        raise typer.BadParameter(f"--{wrong[0]} goes with{'out' if doubly_robust else ''} --doubly-robust")
+    log = source.load()
+    replayed = _replayed(log, doubly_robust, {name: value for name, value in how.items() if value is not None})
+    rows = []
+    for name in policy or ["linucb"]:
+        done = replayed(name, refresh=refresh, seed=seed)
+        counts = {"matches": done.matches, "rows": done.rows, "share": done.share, "cut": done.cut}
+        value, error = (done.value, done.standard_error) if done.matches else (None, None)
+        rows.append({"policy": name, "value": value, "standard_error": error, **counts})
+    output.print_rows(rows, as_json=as_json)
+    tell_cleaning(log.cleaning)
 
 
+def _replayed(log: Any, doubly_robust: bool, how: dict[str, Any]) -> Callable[..., Any]:
+    """Replay of one kind on a log, for any policy."""
+    from functools import partial
+
+    from simulator.models import model_of, predictions
+    from simulator.replay import replay
+    from simulator.replay_dr import replay_dr
+
+    if not doubly_robust:
+        return partial(replay, log, **how)
+    if "q" in how:
+        how = {**how, "q": predictions(model_of(how["q"]), log, "past")}
+    return partial(replay_dr, log, **how)
+
+
+@grouped
 def compare(
-    context: typer.Context,
-    log: LogPath = None,
-    format_: Format = "server",
-    target: Targets = None,
+    source: Source,
+    targets: Targets,
+    model: Model,
     baseline: Annotated[str | None, typer.Option(help="One of the targets; by default the first.")] = None,
-    arm: ArmColumn = None,
-    reward: RewardColumn = None,
-    propensity: Propensity = None,
-    position: Position = None,
-    experiment: Experiment = None,
-    redis_url: RedisUrl = None,
-    data_dir: DataDir = None,
-    q: Model = "ridge",
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Targets against a baseline as paired differences on the same log."""
-    with told():
-        from simulator import output, targets
-        from simulator.report.contrasts import Data, compared
+    from simulator import output
+    from simulator.report.contrasts import Data, compared
 
-        names = target or []
-        if len(names) < 2:
-            raise typer.BadParameter("compare needs two --target or more")
-        found = logged(context)
-        pis = {name: targets.target(found, name, seed=seed) for name in names}
-        first = baseline or names[0]
-        if first not in pis:
-            raise typer.BadParameter(f"--baseline is one of {', '.join(pis)}")
-        data = Data.of(found, {"q": q, "seed": seed})
-        rows = [
-            {"target": name, "baseline": first, **compared(data, pi, pis[first], 0.05)._asdict()}
-            for name, pi in pis.items()
-            if name != first
-        ]
-        output.print_rows(rows, as_json=as_json)
+    names = targets.target or []
+    first = _one_of(names, baseline, "compare")
+    log = source.load()
+    rows, pis = targets.of(log, seed)
+    data = Data.of(rows, model.how(seed))
+    found = [
+        {"target": name, "baseline": first, **compared(data, pi, pis[first], model.alpha)._asdict()}
+        for name, pi in pis.items()
+        if name != first
+    ]
+    output.print_rows(found, as_json=as_json)
+    tell_cleaning(log.cleaning)
 
 
+def _one_of(names: list[str], baseline: str | None, what: str) -> str:
+    """The baseline among two targets or more."""
+    if len(set(names)) < 2:
+        raise typer.BadParameter(f"{what} needs two --target or more")
+    if baseline is not None and baseline not in names:
+        raise typer.BadParameter(f"--baseline is one of {', '.join(names)}; got {baseline!r}")
+    return baseline or names[0]
+
+
+@grouped
+def select(
+    source: Source,
+    targets: Targets,
+    estimator: Annotated[str, typer.Option(help="Chooses and values; one of those of `evaluate`.")] = "snips",
+    alpha: Alpha = 0.05,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """The best of several targets: one half of the log chooses, the other, which had no part in it, values."""
+    from simulator import output, selection
+
+    _one_of(targets.target or [], None, "select")
+    log = source.load()
+    rows, pis = targets.of(log, seed)
+    done = selection.select(rows, pis, estimator=estimator, alpha=alpha, seed=seed)
+    judged = {"low": done.low, "high": done.high, "verdict": done.verdict}
+    found = [
+        {
+            "target": each.policy, "choosing": each.choosing, "choosing_error": each.choosing_error,
+            "held_out": each.held_out, "held_out_error": each.held_out_error,
+            "chosen": each.policy == done.chosen.policy,
+            **(judged if each.policy == done.chosen.policy else dict.fromkeys(judged)),
+        }
+        for each in done.tried
+    ]  # fmt: skip
+    output.print_rows(found, as_json=as_json)
+    if done.note:
+        typer.echo(f"{done.chosen.policy}: {done.note}", err=True)
+    tell_cleaning(log.cleaning)
+
+
+@grouped
 def report(
-    context: typer.Context,
-    log: LogPath = None,
-    format_: Format = "server",
-    target: Targets = None,
+    source: Source,
+    targets: Targets,
+    estimators: Estimators,
+    model: Model,
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
     figures: Annotated[Path | None, typer.Option(help="A folder for the figures as PNG and SVG.")] = None,
     segment: Annotated[str | None, typer.Option(help="A column of the context to split by.")] = None,
-    arm: ArmColumn = None,
-    reward: RewardColumn = None,
-    propensity: Propensity = None,
-    position: Position = None,
-    experiment: Experiment = None,
-    redis_url: RedisUrl = None,
-    data_dir: DataDir = None,
-    q: Model = "ridge",
+    curves: Annotated[Path | None, typer.Option(help="Learning curves that `run --curves` wrote, to be shown.")] = None,
+    title: Annotated[str, typer.Option(help="Of the page.")] = "Offline evaluation",
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """One self-contained page: a verdict first, then values, weights, arms, segments, time and settings."""
-    with told():
-        from simulator import output as out
-        from simulator import targets
-        from simulator.report import report as written
+    from simulator import output as out
+    from simulator.report import report as written
 
-        found = logged(context)
-        pis = {name: targets.target(found, name, seed=seed) for name in target or ["uniform"]}
-        settings = {"log": str(log) if log else f"experiment {experiment}", "format": format_}
-        how: dict[str, Any] = {"q": q, "seed": seed}
-        page = written(found, pis, output, how=how, settings=settings, segment=segment, figures=figures)
-        out.print_rows([{"report": str(page)}], as_json=as_json)
+    drawn = _curves(curves)
+    log = source.load()
+    rows, pis = targets.of(log, seed)
+    settings = {"log": str(source.log or f"experiment {source.experiment}"), "format": source.format_}
+    page = written(
+        rows, pis, output, how={**estimators.how(), **model.how(seed)}, settings=settings, curves=drawn,
+        segment=segment, figures=figures, title=title,
+    )  # fmt: skip
+    out.print_rows([{"report": str(page)}], as_json=as_json)
+
+
+def _curves(path: Path | None) -> list[Any]:
+    """Learning curves of a file, one a line."""
+    import msgspec
+
+    from simulator.runs import Curve
+    from simulator.storage import json_of, lines
+
+    decoder = msgspec.json.Decoder(Curve)
+    return [] if path is None else [json_of(path, number, line, decoder) for number, line in lines(path)]

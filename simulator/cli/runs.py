@@ -1,149 +1,231 @@
-"""Commands in environments where every arm's reward is known."""
+"""Commands that play policies where every arm's reward is known; and sweeps, which may also replay a log."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from simulator.cli.common import AsJson, Seed, told
+from simulator.cli.common import AsJson, Seed, grouped, tell_cleaning, value_of, within
+from simulator.cli.place import Hands, Place, interval
+from simulator.cli.source import Source
 
-Table = Annotated[Path | None, typer.Option(help="A table of full information (may be .gz).")]
-Label = Annotated[str | None, typer.Option(help="Its column of right arms; reward 1 where the arm is it.")]
-Named = Annotated[str | None, typer.Option(help="linear, logistic, drift-abrupt, delayed, ..., msweb.")]
 Rounds = Annotated[int | None, typer.Option(min=1, help="By default one pass over the data.")]
-Seeds = Annotated[int, typer.Option(min=1, help="How many, counted from --seed.")]
 Refresh = Annotated[str, typer.Option(help="Rounds between two refreshes, or a time such as 100ms.")]
-Explore = Annotated[float | None, typer.Option(help="Of the server's policies, in place of their own.")]
-Cluster = Annotated[str | None, typer.Option(help="A Dask scheduler to spread the runs over, such as tcp://HOST:8786.")]
+Rate = Annotated[float, typer.Option(min=0.001, help="Rounds a second, where --refresh is a time.")]
+Policies = Annotated[list[str] | None, typer.Option(help="linucb:alpha=0.5, uniform, vw:bag=5, home.json, ...")]
 
 
+@grouped
 def run(
-    table: Table = None,
-    label: Label = None,
-    environment: Named = None,
-    policy: Annotated[
-        list[str] | None, typer.Option(help="linucb:alpha=0.5, uniform, vw:bag=5, home.json, ...")
-    ] = None,
+    place: Place,
+    hands: Hands,
+    policy: Policies = None,
     rounds: Rounds = None,
-    seeds: Seeds = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="How many, counted from --seed.")] = 1,
     refresh: Refresh = "100",
-    explore: Explore = None,
-    ignore: Annotated[list[str] | None, typer.Option(help="A column of the table that is no feature.")] = None,
-    header: Annotated[bool, typer.Option(help="Whether the table's first line names its columns.")] = True,
-    cluster: Cluster = None,
+    rate: Rate = 1000.0,
+    explore: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of the server's policies, in place of their own.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="One of the policies: rows are the others' paired differences from it.")
+    ] = None,
+    curves: Annotated[Path | None, typer.Option(help="A file for the learning curves, one JSON object a line.")] = None,
+    windows: Annotated[int, typer.Option(min=1, help="Of the learning curves.")] = 20,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Play policies where every arm's reward is known; regret with uniform = 100."""
-    with told():
-        from simulator import output, runs
-        from simulator.compare import summaries
-        from simulator.environments.episode import shown
+    from simulator import output, runs
+    from simulator.compare import differences, summaries
+    from simulator.environments.episode import shown
 
-        place = _environment(table, label, environment, ignore, header)
-        if not as_json:
-            for line in shown(place):
-                typer.echo(line, err=True)
-        with _spread(cluster) as spread:
-            done = runs.run(
-                place, policy or ["linucb", "uniform"], rounds=rounds, seeds=range(seed, seed + seeds),
-                refresh=_refresh(refresh), explore=explore, spread=spread, progress=True,
-            )  # fmt: skip
-        output.print_rows(output.rows_of(map(_plain, done.rows)), as_json=as_json)
-        if not as_json and seeds > 1:
-            output.print_rows(output.rows_of(map(_plain, summaries(done.rows))), as_json=False, title="over the seeds")
-        if not done.complete:
-            typer.echo("interrupted: what was done is shown", err=True)
-            raise typer.Exit(130)
+    policies = policy or ["linucb", "uniform"]
+    if baseline is not None and baseline not in policies:
+        raise typer.BadParameter(f"--baseline is one of {', '.join(policies)}; got {baseline!r}")
+    environment = place.make()
+    if not as_json:
+        for line in shown(environment):
+            typer.echo(line, err=True)
+    with hands.spread() as spread:
+        done = runs.run(
+            environment, policies, rounds=rounds, seeds=range(seed, seed + seeds), refresh=interval(refresh),
+            explore=explore, rate=rate, windows=windows, spread=spread, progress=True,
+        )  # fmt: skip
+    if curves is not None:
+        _write(curves, done.curves)
+    if not as_json or baseline is None:
+        output.print_rows(_plain(done.rows), as_json=as_json)
+    if not as_json and seeds > 1:
+        output.print_rows(_plain(summaries(done.rows)), as_json=False, title="over the seeds")
+    if baseline is not None and done.rows:
+        output.print_rows(_plain(differences(done.rows, baseline, seed=seed)), as_json=as_json, title="differences")
+    _tell_if_cut_short(done.complete)
 
 
+@grouped
 def sweep(
-    table: Table = None,
-    label: Label = None,
-    environment: Named = None,
+    source: Source,
+    place: Place,
+    hands: Hands,
     policy: Annotated[str, typer.Option(help="The policy whose settings are varied.")] = "linucb",
-    grid: Annotated[list[str] | None, typer.Option(help="NAME=VALUE,VALUE,...; one or more.")] = None,
+    grid: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE,VALUE,...; one or more, by default alpha=0.5,1,2.")
+    ] = None,
     rounds: Rounds = None,
-    seeds: Seeds = 2,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="In an environment: how many, counted from --seed, if not 2.")
+    ] = None,
     refresh: Refresh = "100",
-    cluster: Cluster = None,
+    floor: Annotated[float | None, typer.Option(min=0, help="On a log: see `replay`.")] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Every combination of settings, on all cores; the best is judged on seeds that did not choose it."""
-    with told():
-        from simulator import output
-        from simulator.compare import summaries
-        from simulator.sweep import chosen_by_seeds
-        from simulator.sweep import sweep as swept
+    """Every combination of settings, on all cores, played in an environment or, with a LOG, replayed on it.
 
-        with _spread(cluster) as spread:
-            done = swept(
-                _environment(table, label, environment, None, True), policy, _grid(grid), rounds=rounds,
-                seeds=range(seed, seed + seeds), refresh=_refresh(refresh), spread=spread, progress=True,
-            )  # fmt: skip
-        output.print_rows(output.rows_of(map(_plain, done.rows)), as_json=as_json)
-        if not as_json:
-            output.print_rows(output.rows_of(map(_plain, summaries(done.rows))), as_json=False, title="over the seeds")
-            if seeds > 1 and done.complete:
-                best = chosen_by_seeds(done)
-                typer.echo(f"chosen by every other seed: {best.policy}, {best.held_out:.5g} on the others", err=True)
+    Every other seed, or one half of the log, chooses the best; the rest, which had no part in it, judges the choice.
+    """
+    if source.named:
+        wrong = {"--environment": place.named or None, "--rounds": rounds, "--seeds": seeds}
+        _refuse(wrong, "a sweep on a log")
+        _sweep_log(source, policy, _grid(grid), refresh, floor, hands, seed, as_json)
+        return
+    _refuse({"--floor": floor, **{f"--{name}": each for name, each in source.given().items() if name != "user"}},
+            "a sweep in an environment")  # fmt: skip
+    _sweep_environment(place, policy, _grid(grid), rounds, seeds or 2, refresh, hands, seed, as_json)
 
 
+def _sweep_environment(
+    place: Place, policy: str, grid: dict[str, list[Any]], rounds: int | None, seeds: int, refresh: str, hands: Hands,
+    seed: int, as_json: bool,
+) -> None:  # fmt: skip
+    from simulator import output
+    from simulator.compare import summaries
+    from simulator.sweep import chosen_by_seeds
+    from simulator.sweep import sweep as swept
+
+    with hands.spread() as spread:
+        done = swept(
+            place.make(), policy, grid, rounds=rounds, seeds=range(seed, seed + seeds), refresh=interval(refresh),
+            spread=spread, progress=True,
+        )  # fmt: skip
+    output.print_rows(_plain(done.rows), as_json=as_json)
+    if not as_json:
+        output.print_rows(_plain(summaries(done.rows)), as_json=False, title="over the seeds")
+    if seeds > 1 and done.complete:
+        best = chosen_by_seeds(done)
+        typer.echo(f"chosen by every other seed: {best.policy}, {best.held_out:.5g} on the others", err=True)
+    _tell_if_cut_short(done.complete)
+
+
+def _sweep_log(
+    source: Source, policy: str, grid: dict[str, list[Any]], refresh: str, floor: float | None, hands: Hands,
+    seed: int, as_json: bool,
+) -> None:  # fmt: skip
+    from simulator import output
+    from simulator.sweep import chosen, sweep_log, variants
+
+    if not refresh.isdecimal() or int(refresh) < 1:
+        raise typer.BadParameter(f"on a log --refresh is a number of matches; got {refresh!r}")
+    log = source.load()
+    with hands.spread() as spread:
+        tried = sweep_log(
+            log, policy, grid, refresh=int(refresh), seed=seed, floor=floor or 0.0, spread=spread, progress=True
+        )
+    output.print_rows(_plain(tried), as_json=as_json)
+    complete = len(tried) == len(variants(policy, grid))
+    if complete:
+        best = chosen(tried)
+        told = f"{best.choosing:.5g} there, {best.held_out:.5g} on the other (standard error {best.held_out_error:.2g})"
+        typer.echo(f"chosen by one half: {best.policy}, {told}", err=True)
+    tell_cleaning(log.cleaning)
+    _tell_if_cut_short(complete)
+
+
+@grouped
 def power(
-    rate: Annotated[float, typer.Option(help="The baseline's rate of success, in (0, 1).")],
-    lift: Annotated[float, typer.Option(help="Relative: 0.05 is 5 % more.")],
-    chance: Annotated[float, typer.Option("--power", help="To see a lift that is there.")] = 0.8,
-    alpha: Annotated[float, typer.Option(help="Chance to see one that is not.")] = 0.05,
+    place: Place,
+    hands: Hands,
+    rate: Annotated[
+        float | None, typer.Option(callback=within, help="The baseline's rate of success, in (0, 1).")
+    ] = None,
+    lift: Annotated[float | None, typer.Option(help="Relative: 0.05 is 5 % more.")] = None,
+    chance: Annotated[float, typer.Option("--power", callback=within, help="To see a lift that is there.")] = 0.8,
+    alpha: Annotated[float, typer.Option(callback=within, help="Chance to see one that is not.")] = 0.05,
+    share: Annotated[float, typer.Option(callback=within, help="Of the visitors, for the new policy.")] = 0.5,
+    policy: Annotated[str | None, typer.Option(help="In an environment: the new policy, if not linucb.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="In an environment: the old one, if not uniform.")] = None,
+    rounds: Rounds = None,
+    looks: Annotated[int, typer.Option(min=1, help="In an environment: how many lengths are tried.")] = 20,
+    tests: Annotated[int, typer.Option(min=2, help="In an environment: how many A/B tests are played.")] = 100,
+    refresh: Annotated[int, typer.Option(min=1, help="In an environment: rounds between two refreshes.")] = 100,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """How many decisions until a lift is seen."""
-    with told():
-        from simulator import output
-        from simulator.power import decisions, simulated
+    """How many decisions until a lift is seen: of given rates, or of policies that learn in an environment."""
+    from simulator import output
 
-        n = decisions(rate, lift, power=chance, alpha=alpha)
-        row = {"rate": rate, "lift": lift, "decisions": n, "simulated_power": simulated(rate, lift, n, seed=seed)}
-        output.print_rows([row], as_json=as_json)
+    sizes: dict[str, Any] = {"power": chance, "alpha": alpha, "share": share}
+    if place.named:
+        _refuse({"--rate": rate, "--lift": lift}, "--environment or --table")
+        played = {"rounds": rounds, "looks": looks, "tests": tests, "refresh": refresh, **sizes}
+        _power_played(place, policy or "linucb", baseline or "uniform", played, hands, as_json)
+        return
+    if rate is None or lift is None:
+        raise typer.BadParameter("give --rate and --lift, or an --environment or --table")
+    _refuse({"--policy": policy, "--baseline": baseline, "--rounds": rounds}, "--rate")
+    from simulator.power import decisions, simulated
 
-
-def _environment(
-    table: Path | None, label: str | None, environment: str | None, ignore: list[str] | None, header: bool
-) -> Any:
-    from simulator.environments.named import named
-
-    if (table is None) == (environment is None):
-        raise typer.BadParameter("give either --table or --environment")
-    if environment is not None:
-        return named(environment)
-    return named(str(table), label=label, ignore=ignore or (), header=header)
+    n = decisions(rate, lift, **sizes)
+    seen = simulated(rate, lift, n, alpha=alpha, share=share, seed=seed)
+    output.print_rows([{"rate": rate, "lift": lift, "decisions": n, "simulated_power": seen}], as_json=as_json)
 
 
-def _refresh(text: str) -> int | str:
-    return int(text) if text.isdigit() else text
+def _power_played(place: Place, policy: str, baseline: str, how: dict[str, Any], hands: Hands, as_json: bool) -> None:
+    from simulator import output
+    from simulator.power import decisions_until
+
+    with hands.spread() as spread:
+        found = decisions_until(place.make(), policy, baseline, spread=spread, progress=True, **how)
+    row = {"policy": policy, "baseline": baseline, "decisions": found.decisions}
+    if as_json:
+        output.print_rows([{**row, "looks": found.looks, "seen": found.seen}], as_json=True)
+        return
+    output.print_rows([row], as_json=False)
+    looks = [{"decisions": at, "seen": seen} for at, seen in zip(found.looks, found.seen, strict=True)]
+    output.print_rows(looks, as_json=False, title="how often a difference was seen")
+
+
+def _refuse(given: dict[str, Any], what: str) -> None:
+    """Refuse options that were given and do not go with `what`."""
+    if wrong := [name.replace("_", "-") for name, value in given.items() if value is not None]:
+        raise typer.BadParameter(f"{what} takes no {wrong[0]}")
+
+
+def _tell_if_cut_short(complete: bool) -> None:
+    if not complete:
+        typer.echo("interrupted: what was done is shown", err=True)
+        raise typer.Exit(130)
 
 
 def _grid(texts: list[str] | None) -> dict[str, list[Any]]:
-    import msgspec
-
     pairs = [text.partition("=") for text in texts or ["alpha=0.5,1,2"]]
-    return {name: [msgspec.json.decode(value) for value in values.split(",")] for name, _, values in pairs}
+    if wrong := [name for name, _, values in pairs if not (name and values)]:
+        raise typer.BadParameter(f"--grid is NAME=VALUE,VALUE,...; got {wrong[0]!r}")
+    return {name: [value_of(value) for value in values.split(",")] for name, _, values in pairs}
 
 
-def _spread(cluster: str | None) -> Any:
-    if cluster is None:
-        return nullcontext(None)
-    from simulator.cluster import cluster as connected
-
-    return connected(cluster)
-
-
-def _plain(row: Any) -> dict[str, Any]:
+def _write(path: Path, rows: list[Any]) -> None:
+    """Rows as JSON, one a line."""
     import msgspec
 
-    found: dict[str, Any] = msgspec.to_builtins(row)
+    path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+
+
+def _plain(rows: list[Any]) -> list[dict[str, Any]]:
+    import msgspec
+
+    found: list[dict[str, Any]] = msgspec.to_builtins(rows)
     return found

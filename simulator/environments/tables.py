@@ -82,12 +82,17 @@ def ratings(
         rating: the column of ratings, above 0; None: each row is a rating of 1.
         arms: how many items can be recommended.
         features: how many items after those are known of a user.
+
+    Raises:
+        ValueError: a column is missing, there is no row, or a rating is not above 0.
     """
     table = csv.read_csv(path)
     _present(table, [name for name in (user, item, rating) if name is not None])
     users, row = np.unique(table[user].to_numpy(), return_inverse=True)
     items, column, times = np.unique(table[item].cast(pa.string()).to_pylist(), return_inverse=True, return_counts=True)
     value = np.ones(len(row)) if rating is None else table[rating].cast(pa.float64()).to_numpy()
+    if not (len(value) and (value > 0).all()):
+        raise ValueError(f"expected ratings above 0; got {'no rows' if not len(value) else f'{value.min():g}'}")
     rated = np.zeros((len(users), len(items)))
     np.maximum.at(rated, (row, column), value / value.max())
     ranked = np.argsort(-times, kind="stable")[: arms + features]

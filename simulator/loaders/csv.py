@@ -230,6 +230,9 @@ def _column(roles: Roles, name: str, batch: pa.RecordBatch) -> pa.Array:
     values = batch.column(getattr(roles, name))
     if name == "position":
         values = pc.subtract(values, roles.first_position)
+        if (least := pc.min(values).as_py() or 0) < 0:
+            got = least + roles.first_position
+            raise LogError(f"column {roles.position!r}: expected {roles.first_position} or more, got {got}")
     if name == "time" and not (pa.types.is_timestamp(values.type) or pa.types.is_integer(values.type)):
         got = f"{values.type} such as {values[0].as_py()!r}"
         raise LogError(f"column {roles.time!r}: expected times in ISO 8601 or milliseconds since 1970, got {got}")

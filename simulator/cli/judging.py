@@ -1,0 +1,110 @@
+"""What is asked of a log: the target policies, the reward model and the estimators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from simulator.cli.common import Alpha, rising, settings, within
+
+if TYPE_CHECKING:
+    from bandit.linear import Matrix
+    from simulator.logged import Log
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The target policies."""
+
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="uniform, fixed:ARM, a CSV of arm and probability, als, cosine, or a policy; see `run`."),
+    ] = None
+    train: Annotated[
+        float | None,
+        typer.Option(callback=within, help="The log's first share is only learned from, and the rest valued."),
+    ] = None
+    refresh: Annotated[int, typer.Option(min=1, help="Rows between two refreshes of a target that learns.")] = 100
+
+    def of(self, log: Log, seed: int) -> tuple[Log, dict[str, Matrix]]:
+        """(rows to value them on, pi(a|x) of each target there).
+
+        Raises:
+            typer.BadParameter: collaborative filtering has nothing to learn from.
+            ValueError: a target is not what it should be.
+        """
+        cut = int(len(log) * (self.train or 0))
+        rows = log.take(slice(cut, None))
+        return rows, {name: self._one(log, cut, name, seed) for name in self.target or ["uniform"]}
+
+    def _one(self, log: Log, cut: int, name: str, seed: int) -> Matrix:
+        from simulator.adapters.collaborative import MODELS
+        from simulator.targets import target
+
+        model, _, rest = name.partition(":")
+        if model not in MODELS:
+            made: Matrix = target(log, name, refresh=self.refresh, seed=seed)[cut:]
+            return made
+        if not cut:
+            raise typer.BadParameter(f"--target {model} needs --train: it learns from a first share of the log only")
+        return _collaborative(log.take(slice(cut)), log.take(slice(cut, None)), model, settings(rest), seed)
+
+
+def _collaborative(train: Log, rows: Log, model: str, given: dict[str, Any], seed: int) -> Matrix:
+    """The policy of als or cosine, with explore=, and of als factors=, regularization=, alpha=, iterations=."""
+    from simulator.adapters.collaborative import MODELS, probabilities
+    from simulator.learners.protocol import only
+
+    kinds = {"explore": float, **get_type_hints(MODELS[model])}
+    own = [name for name in kinds if name not in ("M", "return")]
+    only(given, own, model)
+    for name, value in given.items():
+        least = 1 if name in ("factors", "iterations") else 0
+        if not isinstance(value, kinds[name] | int) or value < least:
+            raise ValueError(f"{model}: {name} is {_NUMBER[kinds[name]]} of {least} or more; got {value!r}")
+    return probabilities(train, rows, model, **{**({"seed": seed} if "seed" in own else {}), **given})
+
+
+_NUMBER = {int: "a whole number", float: "a number"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """The reward model, and how sure an interval is."""
+
+    q: Annotated[str, typer.Option(help="The reward model: ridge, mean or mean-position.")] = "ridge"
+    q_fit: Annotated[
+        str | None, typer.Option(help="cross, past or in_sample; by default what is honest for the log.")
+    ] = None
+    alpha: Alpha = 0.05
+    reward_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(callback=rising, metavar="LOW HIGH", help="Possible rewards; by default 0 1, or the log's own."),
+    ] = None
+
+    def how(self, seed: int) -> dict[str, Any]:
+        """Arguments of `evaluate`."""
+        return {
+            "q": self.q, "q_fit": self.q_fit, "alpha": self.alpha, "reward_range": self.reward_range, "seed": seed,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Estimators:
+    """The estimators."""
+
+    estimator: Annotated[list[str] | None, typer.Option(help="One or more; by default all that apply.")] = None
+    interval: Annotated[str, typer.Option(help="normal or bootstrap, where the verdict is interval.")] = "normal"
+    acceptance: Annotated[str, typer.Option(help="replay: rejection, or none as obp has it.")] = "rejection"
+    tau: Annotated[float | None, typer.Option(min=0, help="SWITCH-DR's; by default its authors' bound.")] = None
+    lam: Annotated[float | None, typer.Option("--lambda", min=0, help="DRos's; by default its authors' bound.")] = None
+    clip: Annotated[float, typer.Option(min=0, help="What `clipped` clips weights at.")] = 10.0
+
+    def how(self) -> dict[str, Any]:
+        """Arguments of `evaluate`."""
+        return {
+            "estimators": self.estimator or None, "interval": self.interval, "acceptance": self.acceptance,
+            "tau": self.tau, "lam": self.lam, "clip": self.clip,
+        }  # fmt: skip

@@ -1,0 +1,165 @@
+"""What cannot be done is told in one line: exit 2 where options do not go together, else 1, and nothing on stdout."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+from simulator_cli import CSV, MEN, run, write_log
+
+SMALL = ("run", "--environment", "linear:arms=3", "--rounds", "20", "--workers", "1")
+LOGS = [
+    # missing, of another kind, damaged
+    (("evaluate", "nowhere.jsonl"), 1, "expected a file"),
+    (("evaluate", "log.csv", "--format", "csw"), 1, "did you mean 'csv'?"),
+    (("evaluate", "log.csv", "--format", "open-bandit"), 1, "expected a folder"),
+    (("evaluate", MEN, *CSV), 1, "expected a file"),
+    (("evaluate", "log.csv", "--format", "table"), 1, "log.csv, line 1"),
+    (("evaluate", "log.csv", "--format", "vw"), 1, "log.csv, line 1"),
+    (("evaluate", "log.csv", "--format", "dsjson"), 1, "log.csv, line 1"),
+    (("evaluate", "log.csv", "--format", "criteo"), 1, "log.csv, line 1"),
+    (("evaluate", "log.csv"), 1, "log.csv, line 1"),
+    (("evaluate", "cut.csv.gz", *CSV), 1, "expected whole gzip data"),
+    (("evaluate", "empty.csv", *CSV), 1, "Empty CSV file"),
+    (("evaluate",), 1, "expected the name of an experiment"),
+    (("evaluate", "--experiment", "home", "--data-dir", "nowhere"), 1, "nowhere does not exist"),
+    (("evaluate", "--experiment", "home", "--redis-url", "redis://127.0.0.1:1"), 1, "the store does not answer"),
+    # columns and values
+    (("evaluate", "log.csv", *CSV[:-2]), 2, "--format csv needs --propensity"),
+    (("evaluate", "log.csv", *CSV[:5], "clack", *CSV[6:]), 1, "expected a column 'clack'"),
+    (("evaluate", "log.csv", *CSV, "--context", "agee"), 1, "did you mean 'age'?"),
+    (("evaluate", "log.csv", *CSV, "--arms", "a,b"), 1, "expected one of 2 arms"),
+    (("evaluate", "log.csv", *CSV, "--weight", "user"), 1, "column 'user', row 2"),
+    (("evaluate", "log.csv", *CSV, "--time", "user"), 1, "expected times in ISO 8601"),
+    (("evaluate", "log.csv", *CSV, "--position", "click", "--first-position", "1"), 1, "expected 1 or more, got 0"),
+    (("evaluate", "log.csv", *CSV[:-1], "0"), 1, "expected a propensity in (0, 1], got 0"),
+    (("evaluate", "log.csv", *CSV[:-1], "1.5"), 1, "expected a propensity in (0, 1], got 1.5"),
+    (("evaluate", "log.csv", *CSV, "--keep-rewards", "5", "6"), 1, "expected a reward in [5, 6]"),
+    (("evaluate", "log.csv", *CSV, "--reward-range", "0.5", "1"), 1, "rewards must be in [0.5, 1.0]"),
+    # options of another format
+    (("evaluate", "log.csv", *CSV, "--kept", "0.5"), 2, "--format csv takes no --kept"),
+    (("convert", "log.csv", *CSV, "--data-dir", "."), 2, "--format csv takes no --data-dir"),
+    (("evaluate", "x.jsonl", "--user", "u"), 2, "--format server takes no --user"),
+    (("evaluate", "x.jsonl", "--places", "last"), 2, "--places is each or first"),
+    (("evaluate", "x.jsonl", "--weights", "click"), 1, "expected NAME=VALUE"),
+    (("evaluate", "x.jsonl", "--weights", "click=much"), 2, "click has 'much'"),
+    # targets and policies
+    (("evaluate", "log.csv", *CSV, "--target", "fixed:z"), 1, "the log has no arm 'z'"),
+    (("evaluate", "log.csv", *CSV, "--target", "linucbb"), 1, "did you mean 'linucb'?"),
+    (("evaluate", "log.csv", *CSV, "--target", "linucb:beta=1"), 1, "unknown field"),
+    (("evaluate", "log.csv", *CSV, "--target", "nowhere.csv"), 1, "nowhere.csv"),
+    (("evaluate", "log.csv", *CSV, "--target", "log.csv"), 1, "expected columns arm and probability"),
+    (("evaluate", "log.csv", *CSV, "--target", "half.csv"), 1, "row 0 sums to 0.5"),
+    (("evaluate", "log.csv", *CSV, "--target", "als"), 2, "--target als needs --train"),
+    (("evaluate", "log.csv", *CSV, "--target", "als", "--train", "0.5"), 1, "needs to know the user"),
+    (("evaluate", "log.csv", *CSV, "--user", "user", "--train", "0.5", "--target", "als:x=1"), 1, "unknown ['x']"),
+    (("evaluate", "log.csv", *CSV, "--user", "user", "--train", "0.5", "--target", "als:factors=0"), 1, "1 or more"),
+    (("evaluate", "log.csv", *CSV, "--user", "user", "--train", "0.5", "--target", "als:factors=1.5"), 1, "a whole"),
+    (("replay", "log.csv", *CSV, "--policy", "foo"), 1, "unknown 'foo'"),
+    (("replay", "log.csv", *CSV, "--policy", "vw:bag=x"), 1, "x"),
+    # names of what there is
+    (("evaluate", "log.csv", *CSV, "--estimator", "foo"), 1, "unknown ['foo']"),
+    (("evaluate", "log.csv", *CSV, "--q", "foo"), 1, "got 'foo'"),
+    (("evaluate", "log.csv", *CSV, "--q-fit", "foo"), 1, "got 'foo'"),
+    (("evaluate", "log.csv", *CSV, "--interval", "foo"), 1, "got 'foo'"),
+    (("evaluate", "log.csv", *CSV, "--acceptance", "foo"), 1, "got 'foo'"),
+    (("convert", "log.csv", *CSV, "--to", "xml"), 1, "got 'xml'"),
+    (("select", "log.csv", *CSV, "--target", "uniform", "--target", "fixed:a", "--estimator", "foo"), 1, "['foo']"),
+    (("report", "log.csv", *CSV, "--segment", "foo"), 1, "got 'foo'"),
+    (("report", "log.csv", *CSV, "--curves", "x.jsonl"), 1, "x.jsonl, line 1"),
+    # what does not go together
+    (("replay", "log.csv", *CSV, "--doubly-robust", "--floor", "0.1"), 2, "--floor goes without --doubly-robust"),
+    (("replay", "log.csv", *CSV, "--c-max", "0.1"), 2, "--c-max goes with --doubly-robust"),
+    (("compare", "log.csv", *CSV, "--target", "uniform"), 2, "needs two --target"),
+    (("compare", "log.csv", *CSV, "--target", "a", "--target", "b", "--baseline", "c"), 2, "one of a, b; got 'c'"),
+    (("select", "log.csv", *CSV, "--target", "uniform"), 2, "needs two --target"),
+    (("sweep", "log.csv", *CSV, "--seeds", "3"), 2, "a sweep on a log takes no --seeds"),
+    (("sweep", "log.csv", *CSV, "--environment", "linear"), 2, "a sweep on a log takes no --environment"),
+    (("sweep", "log.csv", *CSV, "--refresh", "100ms"), 2, "a number of matches"),
+    (("sweep", "log.csv", *CSV, "--grid", "alpha"), 2, "NAME=VALUE,VALUE"),
+    (("sweep", "log.csv", *CSV, "--grid", "alpha=x,y"), 1, "expected number, got string"),
+    (("sweep", "--environment", "linear", "--floor", "0.1"), 2, "a sweep in an environment takes no --floor"),
+    (("sweep", "--environment", "linear", "--arm", "a"), 2, "a sweep in an environment takes no --arm"),
+    (("sweep",), 2, "give either --table or --environment"),
+]
+ENVIRONMENTS = [
+    (("run",), 2, "give either --table or --environment"),
+    (("run", "--environment", "linear", "--table", "log.csv"), 2, "give either --table or --environment"),
+    (("run", "--environment", "logistik"), 1, "did you mean 'logistic'?"),
+    (("run", "--environment", "linear:armz=3"), 1, "unknown ['armz']"),
+    (("run", "--environment", "linear:arms=x"), 1, "Expected `int`, got `str`"),
+    (("run", "--environment", "linear:link=cubic"), 1, "cubic"),
+    (("run", "--environment", "linear:rounds=0"), 1, "1 or more"),
+    (("run", "--environment", "msweb:arms=3"), 1, "msweb takes no options"),
+    (("run", "--environment", "linear", "--bad", "p"), 2, "--environment takes no --bad"),
+    (("run", "--table", "nowhere.csv", "--label", "arm"), 1, "nowhere.csv"),
+    (("run", "--table", "cut.csv.gz", "--label", "arm"), 1, "ompressed"),
+    (("run", "--table", "empty.csv", "--label", "arm"), 1, "Empty CSV file"),
+    (("run", "--table", "log.csv"), 1, "expected a label"),
+    (("run", "--table", "log.csv", "--label", "foo"), 1, "missing ['foo']"),
+    (("run", "--table", "log.csv", "--label", "arm", "--ignore", "foo"), 1, "missing ['foo']"),
+    (("run", "--table", "log.csv", "--label", "arm", "--bad", "z"), 1, "no row has the label 'z'"),
+    (("run", "--table", "log.csv", "--bad", "a"), 2, "--bad needs --label"),
+    (("run", "--table", "log.csv", "--label", "arm", "--delimiter", "::"), 2, "--delimiter is one character"),
+    (("run", "--table", "log.csv", "--label", "arm", "--items", "3"), 2, "takes no --items"),
+    (("run", "--table", "log.csv", "--user", "user"), 2, "a table of ratings needs --user and --item"),
+    (("run", "--table", "log.csv", "--user", "user", "--item", "arm", "--no-header"), 2, "takes no --no-header"),
+    (("run", "--table", "log.csv", "--user", "user", "--item", "arm", "--label", "p"), 2, "takes no --label"),
+    (("run", "--table", "log.csv", "--user", "user", "--item", "foo"), 1, "missing ['foo']"),
+    (("run", "--table", "log.csv", "--user", "user", "--item", "arm", "--rating", "click"), 1, "above 0; got 0"),
+    ((*SMALL, "--policy", "foo"), 1, "unknown 'foo'"),
+    ((*SMALL, "--policy", "linucb:alpha=x"), 1, "/policy/alpha: expected number"),
+    ((*SMALL, "--policy", "nowhere.json"), 1, "nowhere.json"),
+    ((*SMALL, "--refresh", "soon"), 1, "got 'soon'"),
+    ((*SMALL, "--refresh", "0"), 1, "got 0"),
+    ((*SMALL, "--baseline", "foo"), 2, "--baseline is one of linucb, uniform; got 'foo'"),
+    ((*SMALL, "--cluster", "tcp://127.0.0.1:1"), 2, "give either --workers or --cluster"),
+    (("power",), 2, "give --rate and --lift"),
+    (("power", "--rate", "0.1"), 2, "give --rate and --lift"),
+    (("power", "--rate", "0.9", "--lift", "0.5"), 1, "both rates must be in (0, 1)"),
+    (("power", "--rate", "0.1", "--lift", "0"), 1, "never seen"),
+    (("power", "--rate", "0.1", "--lift", "0.1", "--policy", "linucb"), 2, "--rate takes no --policy"),
+    (("power", "--rate", "0.1", "--environment", "linear"), 2, "takes no --rate"),
+    (("power", "--environment", "linear", "--policy", "linucb:foo=1"), 1, "unknown field"),
+]
+VALUES = [
+    ("evaluate", "--alpha", "1"),
+    ("evaluate", "--train", "1.5"),
+    ("evaluate", "--clip", "-1"),
+    ("evaluate", "--reward-range", "1", "0"),
+    ("evaluate", "--keep-rewards", "1"),
+    ("replay", "--quantile", "2"),
+    ("run", "--rounds", "x"),
+    ("run", "--seed", "-1"),
+    ("run", "--workers", "0"),
+    ("power", "--rate", "2"),
+    ("power", "--foo", "2"),
+]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with a log and what is no log."""
+    monkeypatch.chdir(tmp_path)
+    log = write_log(Path("log.csv"), n=60).read_bytes()
+    Path("cut.csv.gz").write_bytes(gzip.compress(log)[:150])
+    Path("empty.csv").write_text("")
+    Path("half.csv").write_text("arm,probability\na,0.5\n")
+    Path("x.jsonl").write_text("no JSON\n")
+
+
+@pytest.mark.parametrize(("arguments", "code", "says"), LOGS + ENVIRONMENTS, ids=lambda each: None)
+def test_what_cannot_be_done_is_said_in_a_line(arguments: tuple[str | Path, ...], code: int, says: str) -> None:
+    """Nothing on stdout, no traceback, and what was expected."""
+    done, out, err = run(*arguments, "--json")
+    assert (done, out) == (code, "")
+    assert err.startswith("bandit-simulator: ")
+    assert len(err.splitlines()) == 1
+    assert says in err
+
+
+@pytest.mark.parametrize("arguments", VALUES, ids=" ".join)
+def test_a_value_out_of_range_is_refused_with_the_options_name(arguments: tuple[str, ...]) -> None:
+    """Exit 2, with a hint at --help, as of every command line."""
+    done, out, err = run(*arguments)
+    assert (done, out) == (2, "")
+    assert arguments[1] in err.splitlines()[-1]
