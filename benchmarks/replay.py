@@ -30,8 +30,8 @@ from simulator.adapters.library import MissingLibraryError, library
 from simulator.learners.logs import frozen, task_of
 from simulator.learners.protocol import Outcomes
 from simulator.logged import Log
-from simulator.replay import replay, replay_fixed
 from simulator.replay_dr import replay_dr
+from simulator.replaying import replay, replay_fixed
 from simulator.specs import build, parse
 
 ARMS, FEATURES, REFRESH = 20, 32, 100

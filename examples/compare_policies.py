@@ -7,7 +7,7 @@ between them are paired: they vary much less than what each policy earns.
 """
 
 from simulator import run
-from simulator.compare import differences, summaries
+from simulator.comparison import differences, summaries
 from simulator.environments.named import named
 
 POLICIES = ("linucb:alpha=0.5", "epsilon-greedy:explore=0.1", "uniform")

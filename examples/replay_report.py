@@ -14,8 +14,8 @@ import numpy as np
 from bandit.sums import ONE
 from simulator.environments.named import named
 from simulator.logged import Log
-from simulator.replay import replay
-from simulator.report import report
+from simulator.replaying import replay
+from simulator.reporting import report
 from simulator.targets import target
 
 

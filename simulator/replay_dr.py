@@ -20,7 +20,7 @@ from simulator.intervals import standard_error
 from simulator.learners.protocol import Learner
 from simulator.logged import Log
 from simulator.progress import Show, silent
-from simulator.replay import Piece, Replay, Walk, coins, least, made
+from simulator.replaying import Piece, Replay, Walk, coins, least, made
 from simulator.specs import Spec
 
 

@@ -13,7 +13,7 @@ import msgspec
 from bandit.linear import Matrix
 from simulator.evaluation import Row, evaluate
 from simulator.logged import Log
-from simulator.sweep import Chosen, Tried, chosen, halves
+from simulator.sweeps import Chosen, Tried, chosen, halves
 
 
 class Selection(msgspec.Struct, frozen=True):

@@ -45,7 +45,8 @@ def target(log: Log, text: str, *, refresh: int = REFRESH, seed: int = 0) -> Mat
 
 def learns(text: str) -> bool:
     """Whether the target that `text` names learns, so that its value moves (`drifts` of `evaluate`)."""
-    return not (text == "uniform" or text.startswith("fixed:") or text.removesuffix(".gz").endswith(".csv"))
+    kind = text.partition(":")[0]
+    return kind != "uniform" and (kind in specs.KINDS or kind.endswith(".json"))
 
 
 def uniform(log: Log) -> Matrix:

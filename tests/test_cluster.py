@@ -9,7 +9,7 @@ from simulator.cluster import cluster
 from simulator.environments.synthetic import Synthetic
 from simulator.runs import run
 from simulator.spread import serial
-from simulator.sweep import sweep_log
+from simulator.sweeps import sweep_log
 from tests.test_sweep import noise
 
 SMALL = Synthetic("small", arms=4, features=3, rounds=400)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from simulator.compare import bands, bootstrap, differences, half_width, summaries
+from simulator.comparison import bands, bootstrap, differences, half_width, summaries
 from simulator.runs import Curve, Row
 
 

@@ -20,7 +20,7 @@ from bandit.memory_store import MemoryStore
 from bandit.sums import ONE
 from simulator.clean import Rules
 from simulator.contexts import LogError
-from simulator.convert import Converted, convert
+from simulator.conversion import Converted, convert
 from simulator.loaders import FORMATS, load, open_table
 
 DATA = Path(__file__).parent / "data" / "open-bandit"

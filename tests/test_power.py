@@ -5,7 +5,7 @@ import pytest
 
 from simulator.environments.full import FullEnvironment
 from simulator.environments.synthetic import Synthetic
-from simulator.power import decisions, decisions_until, lasting, simulated, z_scores
+from simulator.sample_size import decisions, decisions_until, lasting, simulated, z_scores
 from simulator.spread import serial
 
 

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 
 from bandit.linear import Matrix, Vector
-from simulator import estimators
-from simulator import replay as replaying
+from simulator import estimators, replaying
 from simulator.environments.named import named
 from simulator.learners.logs import eligible_of, grid_of, task_of
 from simulator.learners.protocol import Learner, Outcomes
 from simulator.loaders import load
 from simulator.logged import Log
-from simulator.replay import coins, replay, replay_fixed
 from simulator.replay_dr import replay_dr
+from simulator.replaying import coins, replay, replay_fixed
 from simulator.runs import run
 from simulator.specs import build, parse
 from simulator.spread import serial

@@ -13,10 +13,10 @@ import pytest
 
 from simulator.evaluation import evaluate
 from simulator.logged import Log
-from simulator.report import report
-from simulator.report.contrasts import Data, arms_of, calibration, compared, earned, lift, policy, windows
-from simulator.report.segments import MOST, OTHERS, chosen, segments
-from simulator.report.words import number, percent, plain, ranged
+from simulator.reporting import report
+from simulator.reporting.contrasts import Data, arms_of, calibration, compared, earned, lift, policy, windows
+from simulator.reporting.segments import MOST, OTHERS, chosen, segments
+from simulator.reporting.words import number, percent, plain, ranged
 from simulator.runs import Curve
 from tests.logs import Array, World, log_of
 

@@ -3,9 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from simulator_cli import MEN, OPEN_BANDIT, rows, run
@@ -35,10 +33,14 @@ def test_every_command_has_help_json_and_a_seed() -> None:
         assert {"--json", "--seed"} <= set(out.split())
 
 
-@pytest.mark.parametrize(("name", "function"), [("run", played), ("evaluate", evaluate)])
-def test_functions_are_there_by_name(name: str, function: Callable[..., Any]) -> None:
-    """`from simulator import run, evaluate`."""
-    assert getattr(simulator, name) is function
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_a_function_of_the_package(name: str) -> None:
+    """`from simulator import run, evaluate, ...`, also after the modules that hold them have been loaded."""
+    found = getattr(simulator, name)
+    assert callable(found)
+    assert found.__module__.startswith("simulator.")
+    assert name in simulator.__all__
+    assert (simulator.evaluate, simulator.run) == (evaluate, played)
 
 
 def test_the_package_itself_loads_nothing() -> None:

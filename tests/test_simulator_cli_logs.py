@@ -16,13 +16,13 @@ from simulator.evaluation import evaluate
 from simulator.loaders import load
 from simulator.logged import Log
 from simulator.models import model_of, predictions
-from simulator.replay import replay
 from simulator.replay_dr import replay_dr
-from simulator.report.contrasts import Data, compared
+from simulator.replaying import replay
+from simulator.reporting.contrasts import Data, compared
 from simulator.runs import Curve
 from simulator.selection import select
 from simulator.spread import serial
-from simulator.sweep import sweep_log
+from simulator.sweeps import sweep_log
 from simulator.targets import fixed, learned, target, uniform
 
 

@@ -12,11 +12,11 @@ import pytest
 from simulator_cli import rows, run
 
 from simulator import runs, spread
-from simulator.compare import differences
+from simulator.comparison import differences
 from simulator.environments.named import named
-from simulator.power import decisions, decisions_until
+from simulator.sample_size import decisions, decisions_until
 from simulator.spread import serial
-from simulator.sweep import sweep
+from simulator.sweeps import sweep
 
 SMALL = ("--environment", "logistic:arms=3,features=2", "--rounds", "400", "--workers", "1")
 

@@ -10,7 +10,7 @@ from simulator.logged import Log
 from simulator.runs import Results, Row
 from simulator.selection import select
 from simulator.spread import processes, serial
-from simulator.sweep import Tried, chosen, chosen_by_seeds, halves, sweep, sweep_log, variants
+from simulator.sweeps import Tried, chosen, chosen_by_seeds, halves, sweep, sweep_log, variants
 
 SMALL = Synthetic("small", arms=3, features=2, rounds=300)
 

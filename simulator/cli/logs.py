@@ -24,11 +24,13 @@ def evaluate(
 ) -> None:
     """The value of target policies by every estimator, with intervals where the log allows them."""
     from simulator import evaluation, output
+    from simulator.targets import learns
 
     log = source.load()
     rows, pis = targets.of(log, seed)
+    how = {**estimators.how(), **model.how(seed)}
     for name, pi in pis.items():
-        found = output.rows_of(evaluation.evaluate(rows, pi, **estimators.how(), **model.how(seed)))
+        found = output.rows_of(evaluation.evaluate(rows, pi, drifts=learns(name), **how))
         if as_json:
             output.print_rows([{"target": name, **row} for row in found], as_json=True)
         else:
@@ -46,7 +48,7 @@ def convert(
 ) -> None:
     """Write a log as the documented table (Parquet, JSON lines) or as dsjson."""
     from simulator import output as out
-    from simulator.convert import convert as converted
+    from simulator.conversion import convert as converted
 
     done = converted(source.log, source.format_, to, output, rules=source.rules(), **source.options())
     out.print_rows([{"rows": done.rows, "output": str(output), "cleaning": done.cleaning}], as_json=as_json)
@@ -97,8 +99,8 @@ def _replayed(log: Any, doubly_robust: bool, how: dict[str, Any]) -> Callable[..
     from functools import partial
 
     from simulator.models import model_of, predictions
-    from simulator.replay import replay
     from simulator.replay_dr import replay_dr
+    from simulator.replaying import replay
 
     if not doubly_robust:
         return partial(replay, log, **how)
@@ -118,18 +120,15 @@ def compare(
 ) -> None:
     """Targets against a baseline as paired differences on the same log."""
     from simulator import output
-    from simulator.report.contrasts import Data, compared
+    from simulator.reporting import contrasts
+    from simulator.targets import learns
 
     names = targets.target or []
     first = _one_of(names, baseline, "compare")
     log = source.load()
     rows, pis = targets.of(log, seed)
-    data = Data.of(rows, model.how(seed))
-    found = [
-        {"target": name, "baseline": first, **compared(data, pi, pis[first], model.alpha)._asdict()}
-        for name, pi in pis.items()
-        if name != first
-    ]
+    done = contrasts.compare(rows, pis, baseline=first, drifts=any(map(learns, pis)), **model.how(seed))
+    found = [{"target": name, "baseline": first, **each._asdict()} for name, each in done.items()]
     output.print_rows(found, as_json=as_json)
     tell_cleaning(log.cleaning)
 
@@ -191,16 +190,17 @@ def report(
 ) -> None:
     """One self-contained page: a verdict first, then values, weights, arms, segments, time and settings."""
     from simulator import output as out
-    from simulator.report import report as written
+    from simulator.reporting import report as written
+    from simulator.targets import learns
 
     drawn = _curves(curves)
     log = source.load()
     rows, pis = targets.of(log, seed)
     settings = {"log": str(source.log or f"experiment {source.experiment}"), "format": source.format_}
+    how = {**estimators.how(), **model.how(seed), "drifts": any(map(learns, pis))}
     page = written(
-        rows, pis, output, how={**estimators.how(), **model.how(seed)}, settings=settings, curves=drawn,
-        segment=segment, figures=figures, title=title,
-    )  # fmt: skip
+        rows, pis, output, how=how, settings=settings, curves=drawn, segment=segment, figures=figures, title=title
+    )
     out.print_rows([{"report": str(page)}], as_json=as_json)
 
 

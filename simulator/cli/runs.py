@@ -39,7 +39,7 @@ def run(
 ) -> None:
     """Play policies where every arm's reward is known; regret with uniform = 100."""
     from simulator import output, runs
-    from simulator.compare import differences, summaries
+    from simulator.comparison import differences, summaries
     from simulator.environments.episode import shown
 
     policies = policy or ["linucb", "uniform"]
@@ -102,9 +102,9 @@ def _sweep_environment(
     seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     from simulator import output
-    from simulator.compare import summaries
-    from simulator.sweep import chosen_by_seeds
-    from simulator.sweep import sweep as swept
+    from simulator.comparison import summaries
+    from simulator.sweeps import chosen_by_seeds
+    from simulator.sweeps import sweep as swept
 
     with hands.spread() as spread:
         done = swept(
@@ -125,7 +125,7 @@ def _sweep_log(
     seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     from simulator import output
-    from simulator.sweep import chosen, sweep_log, variants
+    from simulator.sweeps import chosen, sweep_log, variants
 
     if not refresh.isdecimal() or int(refresh) < 1:
         raise typer.BadParameter(f"on a log --refresh is a number of matches; got {refresh!r}")
@@ -176,7 +176,7 @@ def power(
     if rate is None or lift is None:
         raise typer.BadParameter("give --rate and --lift, or an --environment or --table")
     _refuse({"--policy": policy, "--baseline": baseline, "--rounds": rounds}, "--rate")
-    from simulator.power import decisions, simulated
+    from simulator.sample_size import decisions, simulated
 
     n = decisions(rate, lift, **sizes)
     seen = simulated(rate, lift, n, alpha=alpha, share=share, seed=seed)
@@ -185,7 +185,7 @@ def power(
 
 def _power_played(place: Place, policy: str, baseline: str, how: dict[str, Any], hands: Hands, as_json: bool) -> None:
     from simulator import output
-    from simulator.power import decisions_until
+    from simulator.sample_size import decisions_until
 
     with hands.spread() as spread:
         found = decisions_until(place.make(), policy, baseline, spread=spread, progress=True, **how)

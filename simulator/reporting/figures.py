@@ -19,8 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bandit.linear import Vector
-from simulator.compare import Band
-from simulator.report.words import MEANING, Said, number
+from simulator.comparison import Band
+from simulator.reporting.words import MEANING, Said, number
 
 WIDTH = 4.9  # inches, 353 units of SVG: a phone shows it without shrinking its text
 LABEL = 22  # letters of a label

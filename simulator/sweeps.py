@@ -15,11 +15,11 @@ import msgspec
 import numpy as np
 
 from bandit.sums import Int
-from simulator.compare import summaries
+from simulator.comparison import summaries
 from simulator.environments.episode import Environment, stream
 from simulator.logged import Log
 from simulator.progress import Show, bar, silent
-from simulator.replay import made, replay
+from simulator.replaying import made, replay
 from simulator.runs import Results, run
 from simulator.specs import Spec, changed, parse
 from simulator.spread import Spread, processes

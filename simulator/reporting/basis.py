@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 import bandit
-from simulator.compare import bands
+from simulator.comparison import bands
 from simulator.evaluation import evaluate
 from simulator.learners.logs import eligible_of
-from simulator.report.contrasts import average, calibration, earned
-from simulator.report.figures import draw_calibration, draw_learning
-from simulator.report.guide import INTRODUCTION, TERMS
-from simulator.report.subject import BELOW, Section, Subject, Table, mark_alone, widened
-from simulator.report.words import DASH, both, number, plain
+from simulator.reporting.contrasts import average, calibration, earned
+from simulator.reporting.figures import draw_calibration, draw_learning
+from simulator.reporting.guide import INTRODUCTION, TERMS
+from simulator.reporting.subject import BELOW, Section, Subject, Table, mark_alone, widened
+from simulator.reporting.words import DASH, both, number, plain
 from simulator.runs import Curve
 from simulator.sample_ratio import Share
 

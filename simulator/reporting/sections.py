@@ -9,12 +9,12 @@ import numpy as np
 from bandit.linear import Matrix, Vector
 from simulator.evaluation import Row
 from simulator.logged import Log
-from simulator.report.contrasts import Difference, Side, arms_of, compared, earned, lift, windows
-from simulator.report.figures import Arm, Mark, draw_arms, draw_over_time, draw_weights, forest
-from simulator.report.guide import INTRODUCTION
-from simulator.report.segments import chosen, segments
-from simulator.report.subject import BELOW, KEY, Section, Subject, Table, mark_alone, mark_of, widened
-from simulator.report.words import (
+from simulator.reporting.contrasts import Difference, Side, arms_of, compared, earned, lift, windows
+from simulator.reporting.figures import Arm, Mark, draw_arms, draw_over_time, draw_weights, forest
+from simulator.reporting.guide import INTRODUCTION
+from simulator.reporting.segments import chosen, segments
+from simulator.reporting.subject import BELOW, KEY, Section, Subject, Table, mark_alone, mark_of, widened
+from simulator.reporting.words import (
     DASH,
     ESTIMATORS,
     MEANING,

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from bandit.linear import Matrix
 from simulator.evaluation import Row, evaluate
 from simulator.logged import Log
-from simulator.report.contrasts import Data, Difference, Side, earned, lift
-from simulator.report.figures import Mark, Picture, finished
-from simulator.report.guide import Term
-from simulator.report.words import MEANING, confidence, fixed, ranged, sentence
+from simulator.reporting.contrasts import Data, Difference, Side, earned, lift
+from simulator.reporting.figures import Mark, Picture, finished
+from simulator.reporting.guide import Term
+from simulator.reporting.words import MEANING, confidence, fixed, ranged, sentence
 from simulator.runs import Curve
 from simulator.sample_ratio import SampleRatio, sample_ratio
 from simulator.verdict import FLOOR, overlap, units

@@ -129,6 +129,28 @@ def compared(data: Data, one: Matrix, other: Matrix, alpha: float) -> Difference
     return difference(policy(data, one, alpha / 2), policy(data, other, alpha / 2), alpha)
 
 
+def compare(
+    log: Log, targets: Mapping[str, Matrix], *, baseline: str | None = None, alpha: float = 0.05, **how: Any
+) -> dict[str, Difference]:
+    """Each target less the baseline, on the same rows.
+
+    Args:
+        log: n rows.
+        targets: pi(a|x) of every row and arm by name, shape (n, K) each.
+        baseline: one of the names; None: the first.
+        alpha: 1 - confidence.
+        how: as of `evaluate`.
+
+    Raises:
+        ValueError: there is no such baseline.
+    """
+    first = next(iter(targets)) if baseline is None else baseline
+    if first not in targets:
+        raise ValueError(f"the baseline is one of {', '.join(targets)}; got {first!r}")
+    data = Data.of(log, how)
+    return {name: compared(data, pi, targets[first], alpha) for name, pi in targets.items() if name != first}
+
+
 def difference(a: Side, b: Side, alpha: float) -> Difference:
     """A - B by the rules at the head of this file, of sides that were made with alpha / 2."""
     top, bottom = (

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from simulator.evaluation import BIASED, Row
-from simulator.report.contrasts import Difference
+from simulator.reporting.contrasts import Difference
 from simulator.verdict import ENOUGH, Verdict
 
 Said = Verdict | Literal["biased"]  # "biased": an interval around what the estimator says, not around the truth

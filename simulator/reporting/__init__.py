@@ -10,11 +10,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bandit.linear import Matrix
 from simulator.logged import Log
-from simulator.report.basis import cleaning, guide, learning, model, ratio
-from simulator.report.basis import settings as all_settings
-from simulator.report.figures import drawing
-from simulator.report.sections import differences, facts, over_time, per_arm, per_segment, spread_of_weights, values
-from simulator.report.subject import Section, Subject
+from simulator.reporting.basis import cleaning, guide, learning, model, ratio
+from simulator.reporting.basis import settings as all_settings
+from simulator.reporting.figures import drawing
+from simulator.reporting.sections import differences, facts, over_time, per_arm, per_segment, spread_of_weights, values
+from simulator.reporting.subject import Section, Subject
 from simulator.runs import Curve
 
 TEMPLATE = "report.html.j2"
