@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from bandit.linear import Matrix, Vector
+from bandit.linear import Matrix
 from simulator import estimators as of
 from simulator.estimators import Acceptance, Estimate
 from simulator.intervals import Interval, bootstrap, normal, standard_error
-from simulator.logged import Log
+from simulator.logged import Log, span_of
 from simulator.models import QFit
 from simulator.moving import sequence_of
 from simulator.problem import Ends, InMemory, Options, Problem
@@ -103,15 +103,41 @@ def evaluate(
         ValueError: if the log is empty, shapes do not agree, a row of the target does not sum to 1, a reward is outside
             its range or not a number, a propensity is not in (0, 1], or a name is not known.
     """
-    names = ESTIMATORS if estimators is None else tuple(estimators)
-    span = _span(log.reward) if reward_range is None else reward_range
-    _check(log, target, names, span)
-    how = q_fit or ("past" if log.learning else "cross")
-    _check_choices(q_fit=(how, QFit), acceptance=(acceptance, Acceptance), interval=(interval, Ends))
+    names = names_of(estimators)
+    span = span_of(log.reward) if reward_range is None else reward_range
+    check_rows(log, target, span)
     if isinstance(q, np.ndarray) and q.shape != target.shape:
         raise ValueError(f"predictions must have the target's shape {target.shape}; got {q.shape}")
-    options = Options(q, how, alpha, seed, tau, lam, clip, acceptance, interval, span, drifts)
+    options = options_of(
+        log, span, q=q, q_fit=q_fit, alpha=alpha, seed=seed, tau=tau, lam=lam, clip=clip, acceptance=acceptance,
+        interval=interval, drifts=drifts,
+    )  # fmt: skip
     return judged(InMemory(log, target, options), names)
+
+
+def names_of(estimators: Sequence[str] | None) -> tuple[str, ...]:
+    """The estimators asked for; None: all.
+
+    Raises:
+        ValueError: one is not known.
+    """
+    names = ESTIMATORS if estimators is None else tuple(estimators)
+    if unknown := [name for name in names if name not in ESTIMATORS]:
+        raise ValueError(f"estimators are {', '.join(ESTIMATORS)}; unknown {unknown}")
+    return names
+
+
+def options_of(log: Log, span: tuple[float, float], *, q_fit: QFit | None = None, **how: Any) -> Options:
+    """The options of `evaluate` for a log, with what depends on whether its policy learned.
+
+    Raises:
+        ValueError: one is not what it can be.
+    """
+    options = Options(q_fit=q_fit or ("past" if log.learning else "cross"), span=span, **how)
+    for name, kind in (("q_fit", QFit), ("acceptance", Acceptance), ("interval", Ends)):
+        if (value := getattr(options, name)) not in get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}; got {value!r}")
+    return options
 
 
 def judged(problem: Problem, names: Sequence[str]) -> list[Row]:
@@ -120,29 +146,17 @@ def judged(problem: Problem, names: Sequence[str]) -> list[Row]:
     return [_row(name, problem, problem.support, failures) for name in names]
 
 
-def _span(reward: Vector) -> tuple[float, float]:
-    return min(0.0, float(reward.min(initial=0.0))), max(1.0, float(reward.max(initial=1.0)))
-
-
-def _check_choices(**chosen: tuple[str, Any]) -> None:
-    """That each is one of its type's names."""
-    for name, (value, names) in chosen.items():
-        if value not in get_args(names):
-            raise ValueError(f"{name} must be one of {', '.join(get_args(names))}; got {value!r}")
-
-
-def _check(log: Log, target: Matrix, names: Sequence[str], span: tuple[float, float]) -> None:
-    """What `evaluate` says it raises."""
+def check_rows(log: Log, target: Matrix, span: tuple[float, float]) -> None:
+    """What `evaluate` says it raises of rows."""
     if not len(log):
         raise ValueError("the log has no rows")
     if target.shape != (len(log), log.K):
         raise ValueError(f"target must have shape {(len(log), log.K)}, a row for each decision; got {target.shape}")
-    if unknown := [name for name in names if name not in ESTIMATORS]:
-        raise ValueError(f"estimators are {', '.join(ESTIMATORS)}; unknown {unknown}")
-    sums = target.sum(axis=1)
-    if (wrong := ~((abs(sums - 1) <= SUM_TOLERANCE) & (target >= 0).all(axis=1))).any():
+    sums, least = target.sum(axis=1), target.min(axis=1)
+    if (wrong := ~((abs(sums - 1) <= SUM_TOLERANCE) & (least >= 0))).any():
         row = int(wrong.argmax())
-        raise ValueError(f"each row of the target must be probabilities that sum to 1; row {row} sums to {sums[row]}")
+        got = f"has {least[row]}" if least[row] < 0 else f"sums to {sums[row]}"
+        raise ValueError(f"each row of the target must be probabilities that sum to 1; row {row} {got}")
     if (wrong := ~((log.reward >= span[0]) & (log.reward <= span[1]))).any():
         row = int(wrong.argmax())
         raise ValueError(f"rewards must be in [{span[0]}, {span[1]}]; row {row} has {log.reward[row]}")

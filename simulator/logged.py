@@ -66,3 +66,8 @@ class Log:
     def K(self) -> int:  # noqa: N802 - the papers' letter
         """How many arms there are."""
         return len(self.arms)
+
+
+def span_of(reward: Vector) -> tuple[float, float]:
+    """The lowest and highest possible reward, as far as rewards tell: 0 to 1, or wider where some are."""
+    return min(0.0, float(reward.min(initial=0.0))), max(1.0, float(reward.max(initial=1.0)))

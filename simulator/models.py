@@ -30,13 +30,15 @@ Predict = Callable[[Log], Matrix]
 Fit = Callable[[Log], Predict]
 QFit = Literal["cross", "past", "in_sample"]
 
+LAMBDA = 1.0  # of ridge
+ARM_REWARD, ARM_ROWS = 1.0, 100.0  # a and c of the mean: they suit click rates of about one per cent
 FIRST, GROWTH = 50, 1.5  # rows of the first refit of `past_only`, and how much longer each next prefix is
 
 
-def mean_model(a: float = 1.0, c: float = 100.0, *, by_position: bool = False) -> Fit:
+def mean_model(a: float = ARM_REWARD, c: float = ARM_ROWS, *, by_position: bool = False) -> Fit:
     """Smoothed mean of each arm, or of each arm at each position: (sum s r + a) / (sum s + c).
 
-    The defaults suit click rates of about one per cent. Arms without rows are predicted a / c.
+    Arms without rows are predicted a / c.
     """
 
     def fit(log: Log) -> Predict:
@@ -63,7 +65,7 @@ def _cells(log: Log, by_position: bool) -> Int:
     return log.arm if not by_position or log.position is None else log.position * log.K + log.arm
 
 
-def ridge_model(lam: float = 1.0) -> Fit:
+def ridge_model(lam: float = LAMBDA) -> Fit:
     """Ridge regression of each arm on the context, shrunk to the pooled mean: an arm without rows is predicted by it.
 
     A log without context has the intercept alone, which makes this the mean of each arm with `lam` imagined rows of the
@@ -168,13 +170,13 @@ def cross_fitted(fit: Fit, log: Log, *, folds: int = 5, seed: int = 0, unit: Int
     """
     unit = np.arange(len(log)) if unit is None else unit
     fold = (np.random.default_rng(seed).permutation(int(unit.max(initial=-1)) + 1) % folds)[unit]
-    log, q = _needed(log), np.zeros((len(log), log.K))
+    log, q = needed(log), np.zeros((len(log), log.K))
     for k in range(folds):
         q[fold == k] = fit(log.take(np.flatnonzero(fold != k)))(log.take(np.flatnonzero(fold == k)))
     return q
 
 
-def _needed(log: Log) -> Log:
+def needed(log: Log) -> Log:
     """The log without what no model looks at, so that taking rows copies little."""
     return replace(log, probability=None, eligible=None, decision_id=None, user=None, time_ms=None, part=None)
 
@@ -185,14 +187,14 @@ def past_only(fit: Fit, log: Log) -> Matrix:
     For logs of a policy that learned: what it drew later depends on rewards before, so that a fit on later rows is not
     independent of the draw, and DR would be biased.
     """
-    log, edges = _needed(log), [0, *_prefixes(len(log)), len(log)]
+    log, edges = needed(log), [0, *prefixes(len(log)), len(log)]
     q = np.zeros((len(log), log.K))
     for start, end in pairwise(edges):
         q[start:end] = fit(log.take(slice(0, start)))(log.take(slice(start, end)))
     return q
 
 
-def _prefixes(n: int) -> list[int]:
+def prefixes(n: int) -> list[int]:
     """Lengths of the prefixes on which `past_only` fits."""
     lengths, length = [], float(FIRST)
     while length < n:

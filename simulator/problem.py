@@ -30,17 +30,17 @@ Modelled = tuple[Vector, Vector]  # q of the arm shown and v = sum_a pi q, both 
 class Options:
     """How to estimate; see `evaluate`."""
 
-    q: Any
-    q_fit: QFit
-    alpha: float
-    seed: int
-    tau: float | None
-    lam: float | None
-    clip: float
-    acceptance: Acceptance
-    interval: Ends
     span: tuple[float, float]  # lowest and highest possible reward
-    drifts: bool
+    q_fit: QFit
+    q: Any = "ridge"
+    alpha: float = 0.05
+    seed: int = 0
+    tau: float | None = None
+    lam: float | None = None
+    clip: float = 10.0
+    acceptance: Acceptance = "rejection"
+    interval: Ends = "normal"
+    drifts: bool = False
 
 
 class Problem(ABC):

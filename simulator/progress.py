@@ -16,8 +16,10 @@ def silent(done: float) -> None:
 
 
 @contextmanager
-def bar(what: str, total: float, *, wanted: bool = True) -> Iterator[Show]:
-    """A function that is told how much of `total` is done: a bar with the time left, if stderr is a terminal."""
+def bar(what: str, total: float | None, *, wanted: bool = True) -> Iterator[Show]:
+    """A function that is told how much of `total` is done (None: nobody knows of how much): a bar with the time left,
+    if stderr is a terminal.
+    """
     console = Console(stderr=True)
     if not (wanted and console.is_terminal):
         yield silent

@@ -102,10 +102,12 @@ class Tally:
 
     Args:
         units: how many users there are; 0 where nobody repeats. Of weighted rows each is a unit.
+        constant: whether propensities that are all 1 / K tell of the other arms'; not so of a piece of a log that has
+            others too.
     """
 
-    def __init__(self, units: int = 0) -> None:
-        self.units = units
+    def __init__(self, units: int = 0, *, constant: bool = True) -> None:
+        self.units, self.constant = units, constant
         self.arms: tuple[str, ...] = ()
         self.basis: Basis = "full"
         self.least, self.rows, self.mismatched = 1.0, 0, 0.0
@@ -114,6 +116,8 @@ class Tally:
     def add(self, log: Log, unit: Int | None = None) -> None:
         """Count some rows; `unit` is the number of each one's user, where there are any."""
         mu, self.basis = logging_policy(log)
+        if self.basis == "uniform" and not self.constant:
+            mu, self.basis = None, "rows"
         self.arms = log.arms
         self.least = min(self.least, _least(log))
         self.rows, self.mismatched = self.rows + len(log), self.mismatched + _mismatch(log) * len(log)

@@ -25,6 +25,7 @@ from simulator.logged import Log
 
 VERSION = 1
 ROWS = 65_536  # of a `Log` in a stream, and of a row group
+CELLS = 2**22  # rows x arms of a `Log` in a stream at most
 PIECE = 2048  # rows that are Python's objects at a time: each may have thousands of arms
 
 ELIGIBLE = pa.struct([("arm", pa.string()), ("probability", pa.float64())])

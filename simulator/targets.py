@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ from simulator.learners.protocol import Outcomes
 from simulator.logged import Log
 from simulator.storage import opened
 
+MakeTarget = Callable[[Log, tuple[float, float]], Callable[[Log], Matrix]]
 REFRESH = 100  # rows between two refreshes of a policy that learns from the log
 
 
@@ -40,7 +42,14 @@ def target(log: Log, text: str, *, refresh: int = REFRESH, seed: int = 0) -> Mat
         return fixed(log, text.removeprefix("fixed:"))
     if text.removesuffix(".gz").endswith(".csv"):
         return from_file(log, Path(text))
-    return learned(log, text, refresh=refresh, seed=seed)
+    return Learned(log, text, refresh=refresh, seed=seed)(log)
+
+
+def of_pieces(text: str, *, refresh: int = REFRESH, seed: int = 0) -> MakeTarget:
+    """The same for a log in pieces; see `simulator.streaming`."""
+    if learns(text):
+        return lambda first, span: Learned(first, text, refresh=refresh, seed=seed, span=span)
+    return lambda first, span: lambda piece: target(piece, text)
 
 
 def learns(text: str) -> bool:
@@ -91,18 +100,38 @@ def _places(log: Log) -> str:
     return "none" if log.position is None else f"{int(log.position.max()) + 1} of them"
 
 
-def learned(log: Log, text: str, *, refresh: int = REFRESH, seed: int = 0) -> Matrix:
-    """The probabilities of a policy that learns from the log's rows as they came, each from the rows before it."""
-    spec = specs.parse(text)
-    if spec.kind == "document":  # its policy and settings count; features are the log's columns
-        spec = msgspec.structs.replace(spec, options={**spec.options, "features": []})
-    learner = specs.build(spec, task_of(log, seed))
-    P = np.zeros((len(log), log.K))
-    for start in range(0, len(log), refresh):
-        rows = slice(start, start + refresh)
-        x, allowed = grid_of(log, rows), eligible_of(log, rows)
-        P[rows] = learner.probabilities(x, allowed)
-        seen = Outcomes(x, log.arm[rows], log.reward[rows], log.propensity[rows], allowed)
-        learner.learn(seen, told=False)
-        learner.refresh()
-    return P
+class Learned:
+    """The probabilities of a policy that learns from a log's rows as they came, each from the rows before it.
+
+    Called with the pieces of a log in order, it gives what it would give for the whole.
+
+    Args:
+        log: the log, or its first piece.
+        text: names the policy.
+        refresh: rows between two refreshes.
+        seed: of whatever randomness is inside it.
+        span: the range of rewards; None: that of `log`.
+    """
+
+    def __init__(
+        self, log: Log, text: str, *, refresh: int = REFRESH, seed: int = 0, span: tuple[float, float] | None = None
+    ) -> None:
+        spec = specs.parse(text)
+        if spec.kind == "document":  # its policy and settings count; features are the log's columns
+            spec = msgspec.structs.replace(spec, options={**spec.options, "features": []})
+        self.learner = specs.build(spec, task_of(log, seed, span))
+        self.refresh, self.seen = refresh, 0
+
+    def __call__(self, log: Log) -> Matrix:
+        """pi(a|x) of the next rows, shape (n, K)."""
+        P, start = np.zeros((len(log), log.K)), 0
+        while start < len(log):
+            rows = slice(start, min(len(log), start + self.refresh - self.seen % self.refresh))
+            x, allowed = grid_of(log, rows), eligible_of(log, rows)
+            P[rows] = self.learner.probabilities(x, allowed)
+            seen = Outcomes(x, log.arm[rows], log.reward[rows], log.propensity[rows], allowed)
+            self.learner.learn(seen, told=False)
+            self.seen, start = self.seen + rows.stop - start, rows.stop
+            if self.seen % self.refresh == 0:
+                self.learner.refresh()
+        return P

@@ -128,13 +128,29 @@ def overlap(log: Log, target: Matrix, unit: Int | None = None) -> Overlap:
     """
     s, (mu, basis) = row_weights(log), logging_policy(log)
     w = importance(log.propensity, target[np.arange(len(log)), log.arm])
-    total, average = max(float(s.sum()), 1e-300), float(s @ w) / max(float(s.sum()), 1e-300)
     if mu is None:
-        square, variance, missing = float(s**2 @ w**2), float(s**2 @ (w - average) ** 2), 0.0
+        return overlap_of(s, w, None, 0.0, basis, unit)
+    beyond = float(s @ (target * (mu == 0)).sum(axis=1))
+    return overlap_of(s, w, float(s**2 @ squared_weights(target, mu)), beyond, basis, unit)
+
+
+def overlap_of(s: Vector, w: Vector, square: float | None, beyond: float, basis: Basis, unit: Int | None) -> Overlap:
+    """The same from what the rows come to.
+
+    Args:
+        s: row weights, shape (n,).
+        w: pi / mu of the arms shown, shape (n,).
+        square: sum s^2 rho; None where only the shown arm's propensity is known.
+        beyond: sum s times the target's probability of what was impossible.
+        basis: where mu is from.
+        unit: as in `overlap`.
+    """
+    total = max(float(s.sum()), 1e-300)
+    average, missing = float(s @ w) / total, beyond / total
+    if square is None:
+        square, variance = float(s**2 @ w**2), float(s**2 @ (w - average) ** 2)
     else:
-        rho = squared_weights(target, mu)
-        square, variance = float(s**2 @ rho), float(s**2 @ (rho - 1))
-        missing = float(s @ (target * (mu == 0)).sum(axis=1)) / total
+        variance = square - float(s @ s)
     if unit is not None:
         variance = max(variance, _clustered(s * (w - 1), unit))
     z = (average - 1) / math.hypot(math.sqrt(max(variance, 0.0)) / total, ROUNDED)
@@ -157,11 +173,22 @@ def units(log: Log) -> Int | None:
     for names in (log.user, log.decision_id):
         if names is not None:
             _, unit = np.unique(names, return_inverse=True)
-            unit = np.where(names == "", len(log) + np.arange(len(log)), unit)
-            kept, unit = np.unique(unit, return_inverse=True)
-            if len(kept) < len(log):
-                return np.asarray(unit, np.int64)
+            if (found := numbered(np.where(names == "", len(log) + np.arange(len(log)), unit))) is not None:
+                return found
     return None
+
+
+def numbered(keys: Int) -> Int | None:
+    """Number of each row's unit, for keys that are equal within a unit; None if none repeats.
+
+    Units are numbered as they came, from 0 without gaps: a sequence reads them in this order.
+    """
+    kept, first, unit = np.unique(keys, return_index=True, return_inverse=True)
+    if len(kept) == len(keys):
+        return None
+    place = np.empty(len(kept), np.int64)
+    place[np.argsort(first)] = np.arange(len(kept))
+    return np.asarray(place[unit])
 
 
 def skewness(scores: Vector) -> float:

@@ -94,7 +94,7 @@ SIMULATOR = (
         "simulator.sample_ratio",
         "simulator.storage",
     },
-    {"simulator.problem"},
+    {"simulator.additive", "simulator.problem"},
     {
         "simulator.__main__",
         "simulator.adapters.collaborative",
@@ -123,7 +123,7 @@ SIMULATOR = (
     },
     {"simulator.comparison", "simulator.loaders", "simulator.sample_size", "simulator.replay_dr"},
     {"simulator.conversion", "simulator.reporting.figures", "simulator.sweeps"},
-    {"simulator.reporting.subject", "simulator.selection"},
+    {"simulator.reporting.subject", "simulator.selection", "simulator.streaming"},
     {"simulator.reporting.basis", "simulator.reporting.sections"},
     {"simulator.reporting"},
 )

@@ -23,7 +23,7 @@ from simulator.runs import Curve
 from simulator.selection import select
 from simulator.spread import serial
 from simulator.sweeps import sweep_log
-from simulator.targets import fixed, learned, target, uniform
+from simulator.targets import Learned, fixed, target, uniform
 
 
 @pytest.fixture
@@ -68,6 +68,30 @@ def test_an_option_of_evaluate_is_the_librarys(path: Path, options: list[str], h
     assert found != pytest.approx(plain(asdict(evaluate(log, pi, estimators=how["estimators"])[0])))
 
 
+@pytest.mark.parametrize("name", ["uniform", "fixed:b", "linucb:alpha=0.5,refresh=50"])
+def test_a_log_in_pieces_is_valued_as_a_whole_one(path: Path, tmp_path: Path, name: str) -> None:
+    """--stream: the same rows where no folds are drawn, and the cleaning is told once."""
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[1].replace(",0.25,", ",0,")]))
+    options = (path, *CSV, "--target", name, "--q-fit", "past", "--tau", "2")
+    assert rows("evaluate", *options, "--stream") == [pytest.approx(row) for row in rows("evaluate", *options)]
+    said = [run("evaluate", *options, *more)[2] for more in ([], ["--stream"])]
+    assert said[0] == said[1]
+    assert "1 rows dropped: propensity not above 0\n" in said[0]
+
+
+def test_what_needs_the_whole_log_is_refused_of_pieces(path: Path) -> None:
+    """One line, with what is wrong."""
+    for more, said in (
+        (["--train", "0.5"], "--stream takes no --train"),
+        (["--target", "cosine"], "--stream takes no --train and no"),
+        (["--q", "mean-position"], "q of a stream is one of ridge, mean"),
+    ):
+        code, out, err = run("evaluate", path, *CSV, "--stream", *more)
+        assert code in (1, 2)
+        assert (out, said in err) == ("", True)
+
+
 def test_replay_matches_by_rejection_or_as_obp_has_it(tmp_path: Path) -> None:
     """A log that shows a, which earns 1, nine times in ten: by rejection uniform earns .5, without about .9."""
     path = tmp_path / "skewed.csv"
@@ -92,10 +116,10 @@ def test_a_wider_interval_is_surer(tmp_path: Path) -> None:
 
 
 def test_a_target_that_learns_is_refreshed_as_asked(path: Path) -> None:
-    """--refresh of evaluate is that of `targets.learned`; every 300 rows is not every 100."""
+    """--refresh of evaluate is that of `targets.Learned`; every 300 rows is not every 100."""
     log = read(path)
     (found,) = rows("evaluate", path, *CSV, "--target", "linucb", "--refresh", "300", "--estimator", "ips")
-    values = [evaluate(log, learned(log, "linucb", refresh=n), estimators=["ips"])[0].value for n in (300, 100)]
+    values = [evaluate(log, Learned(log, "linucb", refresh=n)(log), estimators=["ips"])[0].value for n in (300, 100)]
     assert found["value"] == values[0] != values[1]
 
 
@@ -113,7 +137,7 @@ def test_collaborative_filtering_learns_from_the_first_share_and_is_valued_on_th
     found = rows("evaluate", path, *CSV, *arguments, *(each for one in names for each in ("--target", one)))
     log = load(path, "csv", user="user", **ROLES)
     first, rest = log.take(slice(300)), log.take(slice(300, None))
-    pis = [probabilities(first, rest, name.partition(":")[0], **how), uniform(rest), learned(log, "linucb")[300:]]
+    pis = [probabilities(first, rest, name.partition(":")[0], **how), uniform(rest), Learned(log, "linucb")(log)[300:]]
     assert [(row["target"], row["n"]) for row in found] == [(each, 900) for each in names]
     for row, pi in zip(found, pis, strict=True):
         assert row["value"] == pytest.approx(evaluate(rest, pi, estimators=["snips"])[0].value)

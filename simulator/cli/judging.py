@@ -39,6 +39,20 @@ class Targets:
         rows = log.take(slice(cut, None))
         return rows, {name: self._one(log, cut, name, seed) for name in self.target or ["uniform"]}
 
+    def of_pieces(self, seed: int) -> dict[str, Any]:
+        """What makes each target for a log in pieces.
+
+        Raises:
+            typer.BadParameter: a target, or --train, needs the whole log.
+        """
+        from simulator.adapters.collaborative import MODELS
+        from simulator.targets import of_pieces
+
+        names = self.target or ["uniform"]
+        if self.train is not None or any(name.partition(":")[0] in MODELS for name in names):
+            raise typer.BadParameter(f"--stream takes no --train and no {' or '.join(MODELS)}: they need the whole log")
+        return {name: of_pieces(name, refresh=self.refresh, seed=seed) for name in names}
+
     def _one(self, log: Log, cut: int, name: str, seed: int) -> Matrix:
         from simulator.adapters.collaborative import MODELS
         from simulator.targets import target

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +19,9 @@ def evaluate(
     targets: Targets,
     estimators: Estimators,
     model: Model,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Piece by piece, for a log larger than memory; q is ridge or mean.")
+    ] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -26,16 +29,40 @@ def evaluate(
     from simulator import evaluation, output
     from simulator.targets import learns
 
-    log = source.load()
-    rows, pis = targets.of(log, seed)
     how = {**estimators.how(), **model.how(seed)}
-    for name, pi in pis.items():
-        found = output.rows_of(evaluation.evaluate(rows, pi, drifts=learns(name), **how))
+    cleaning: dict[str, int] = {}
+    if stream:
+        valued = _streamed(source, targets, how, seed, cleaning)
+    else:
+        log = source.load()
+        cleaning.update(log.cleaning)
+        rows, pis = targets.of(log, seed)
+        valued = ((name, evaluation.evaluate(rows, pi, drifts=learns(name), **how)) for name, pi in pis.items())
+    for name, found in valued:
+        plain = output.rows_of(found)
         if as_json:
-            output.print_rows([{"target": name, **row} for row in found], as_json=True)
+            output.print_rows([{"target": name, **row} for row in plain], as_json=True)
         else:
-            output.print_evaluation(name, found)
-    tell_cleaning(log.cleaning)
+            output.print_evaluation(name, plain)
+    tell_cleaning(cleaning)
+
+
+def _streamed(
+    source: Source, targets: Targets, how: dict[str, Any], seed: int, cleaning: dict[str, int]
+) -> Iterator[tuple[str, list[Any]]]:
+    """Each target with its values; what was cleaned is known after the first."""
+    from simulator.progress import bar
+    from simulator.streaming import evaluate_stream
+    from simulator.targets import learns
+
+    def pieces() -> Iterator[Any]:
+        for piece in source.pieces():
+            cleaning.update(piece.cleaning)
+            yield piece
+
+    for name, make in targets.of_pieces(seed).items():
+        with bar("rows read", None) as show:
+            yield name, evaluate_stream(pieces, make, drifts=learns(name), show=show, **how)
 
 
 @grouped

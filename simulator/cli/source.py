@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,6 +92,12 @@ class Source:
         from simulator.loaders import load
 
         return load(self.log, self.format_, rules=self.rules(), **self.options())
+
+    def pieces(self) -> Iterator[Log]:
+        """The log in pieces; raises as `load` does."""
+        from simulator.loaders import stream
+
+        return stream(self.log, self.format_, rules=self.rules(), **self.options())
 
     def options(self) -> dict[str, Any]:
         """What the loader of the format takes."""

@@ -9,16 +9,16 @@ from bandit.scoring import Mask
 from bandit.sums import Int
 from simulator.environments.episode import Grid, on_grid
 from simulator.learners.protocol import Learner, Task
-from simulator.logged import Log
+from simulator.logged import Log, span_of
 
 Rows = slice | Int
 PIECE = 4096  # rows that are asked for at once: what is computed for them stays in the processor's cache
 
 
-def task_of(log: Log, seed: int = 0) -> Task:
-    """The decision problem of a log: its columns as numbers, its arms, and its range of rewards, at least 0 to 1."""
+def task_of(log: Log, seed: int = 0, span: tuple[float, float] | None = None) -> Task:
+    """The decision problem of a log: its columns as numbers, its arms, and its range of rewards or the one given."""
     d = 1 if log.context is None else log.context.shape[1]
-    low, high = min(0.0, float(log.reward.min(initial=0.0))), max(1.0, float(log.reward.max(initial=1.0)))
+    low, high = span or span_of(log.reward)
     columns = [{"type": "number", "name": f"x{j}", "mean": 0, "scale": 1} for j in range(1, d)]
     document = {"features": columns, "arms": list(log.arms), "rewards": {"reward": {"range": [low, high]}}}
     return Task(document, d, seed)

@@ -18,7 +18,7 @@ from simulator.loaders.server import read as read_server
 from simulator.loaders.vw import read as read_vw
 from simulator.logged import Log
 from simulator.storage import PARQUET, has_header, plain_rows, read_table, starts, whole
-from simulator.table import ROWS, Table, to_log
+from simulator.table import CELLS, ROWS, Table, to_log
 
 
 def _table(path: Path) -> Table:
@@ -75,7 +75,7 @@ def stream(
     path: Path | str | None,
     format: str,  # noqa: A002 - the option's name
     *,
-    rows: int = ROWS,
+    rows: int | None = None,
     rules: Rules | None = None,
     **options: Any,
 ) -> Iterator[Log]:
@@ -86,11 +86,12 @@ def stream(
     Args:
         path: as in `open_table`, like the other arguments.
         format: one of `FORMATS`.
-        rows: the most rows of a piece; where all probabilities are known, it takes 8 rows K bytes.
+        rows: the most rows of a piece; None: so many that its probabilities are 32 MiB at most.
         rules: of cleaning.
         options: of the format.
     """
     table = open_table(path, format, rules=rules, **options)
+    size = rows or max(1, min(ROWS, CELLS // max(1, len(table.header.arms))))
     for batch in table.batches:
-        for start in range(0, len(batch), rows):
-            yield to_log(table.header, batch.slice(start, rows), table.cleaning)
+        for start in range(0, len(batch), size):
+            yield to_log(table.header, batch.slice(start, size), table.cleaning)

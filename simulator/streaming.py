@@ -1,0 +1,298 @@
+"""`evaluate` for a log larger than memory: read in pieces, twice where a reward model is asked for.
+
+Kept of a row is what it comes to: reward, propensity, pi of the arm shown, q, v and so on, with what is worked out from
+them some 100 bytes whatever the number of arms and features. All else is sums. Against `evaluate` of the same rows:
+
+- IPS, clipped, SNIPS, replay and what verdicts rest on are the same. DM, DR, SNDR, DRos and MRDR are, but for rounding,
+  where the model is fitted on the past; where it is fitted on other folds, a hash of the row (or user) says which.
+- tau of SWITCH-DR is chosen by the weights that were drawn, not by those of every arm.
+- The sample-ratio check adds users up in `GROUPS` groups, which is as strict in expectation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from bandit.linear import Matrix, Vector
+from bandit.sums import Int
+from simulator import estimators as of
+from simulator.additive import Additive
+from simulator.evaluation import MODELLED, Row, check_rows, judged, names_of, options_of
+from simulator.logged import Log, span_of
+from simulator.models import needed, prefixes
+from simulator.problem import Modelled, Options, Problem
+from simulator.progress import Show, silent
+from simulator.sample_ratio import Tally
+from simulator.table import CELLS
+from simulator.verdict import Basis, Overlap, numbered, overlap_of, ratios, row_weights
+
+Pieces = Callable[[], Iterator[Log]]  # all rows again at each call, with the same arms and columns in each piece
+Target = Callable[[Log], Matrix]  # pi(a|x) of a piece's rows, (n, K); called with the pieces in order
+MakeTarget = Callable[[Log, tuple[float, float]], Target]  # from the first piece and the range of rewards
+
+FOLDS = 5
+GROUPS = 4096
+MODELS = ("ridge", "mean")
+
+
+def evaluate_stream(
+    pieces: Pieces,
+    target: MakeTarget,
+    *,
+    estimators: Sequence[str] | None = None,
+    reward_range: tuple[float, float] | None = None,
+    show: Show = silent,
+    **how: Any,
+) -> list[Row]:
+    """The value of a target policy by each estimator, as `evaluate` has it.
+
+    Args:
+        pieces: the log.
+        target: makes the target, anew for each reading.
+        estimators: names; None: all.
+        reward_range: as of `evaluate`; None: the log is read once more for it.
+        show: told how many rows have been read, over all readings.
+        how: other options of `evaluate`; `q` is "ridge" or "mean".
+
+    Raises:
+        ValueError: as of `evaluate`, or another model is asked for.
+    """
+    if (q := how.get("q", "ridge")) not in MODELS:
+        raise ValueError(f"q of a stream is one of {', '.join(MODELS)}; got {q!r}")
+    names, span = names_of(estimators), reward_range or _span(pieces)
+    first = next(pieces())
+    options = options_of(first, span, **how)
+    read = _Columns(first)
+    models = [_Model(first, options, mrdr=name == "mrdr") for name in ("dr", "mrdr") if _needs(name, names)]
+    for piece, pi in _with_target(pieces, target, span):
+        read.add(piece, pi)
+        for model in models:
+            model.sum_up(piece, pi, read)
+        show(read.n)
+    problem, rows = _Streamed(read, options), 0
+    for piece, pi in _with_target(pieces, target, span) if models else ():
+        for model in models:
+            model.predict(piece, pi, rows, read)
+        rows += len(piece)
+        show(read.n + rows)
+    problem.models = {model.mrdr: model.result() for model in models}
+    return judged(problem, names)
+
+
+def _needs(name: str, names: Sequence[str]) -> bool:
+    """Whether a model is needed: MRDR has its own, all others share one."""
+    return "mrdr" in names if name == "mrdr" else bool(MODELLED & set(names) - {"mrdr"})
+
+
+def _span(pieces: Pieces) -> tuple[float, float]:
+    lows, highs = zip(*(span_of(piece.reward) for piece in pieces()), strict=True)
+    return min(lows), max(highs)
+
+
+def _with_target(pieces: Pieces, make: MakeTarget, span: tuple[float, float]) -> Iterator[tuple[Log, Matrix]]:
+    target: Target | None = None
+    for piece in pieces():
+        target = target or make(piece, span)
+        pi = target(piece)
+        check_rows(piece, pi, span)
+        yield piece, pi
+
+
+class _Columns:
+    """The first reading: what each row comes to, and the counts of the sample-ratio check where mu is known."""
+
+    def __init__(self, first: Log) -> None:
+        self.arms, self.learning = first.arms, first.learning
+        self.n, self.largest, self.square, self.beyond = 0, 0.0, 0.0, 0.0
+        self.tally = Tally(GROUPS if first.user is not None or first.position is not None else 0)
+        self.known = first.probability is not None
+        self._parts: dict[str, list[Any]] = {}
+
+    def add(self, log: Log, pi: Matrix) -> None:
+        """Some rows, with the target's probabilities."""
+        mu = np.ones((1, 1)) if log.probability is None else log.probability
+        w, s = ratios(pi, np.broadcast_to(mu, pi.shape)), row_weights(log)
+        unit = self.unit(log, self.n)
+        self.n, self.largest = self.n + len(log), max(self.largest, float(w.max(initial=0.0)))
+        self.square += float(s**2 @ np.einsum("ij,ij->i", pi, w))
+        self.beyond += float(s @ (pi * (mu == 0)).sum(axis=1))
+        if self.known:
+            self.tally.add(log, None if unit is None else unit % GROUPS)
+        columns = {
+            "reward": log.reward, "propensity": log.propensity, "pi": pi[np.arange(len(log)), log.arm],
+            "weight": log.weight, "unit": unit,
+            "arm": None if self.known else log.arm.astype(np.int32), "part": None if self.known else log.part,
+        }  # fmt: skip
+        for name, values in columns.items():
+            if values is not None:
+                self._parts.setdefault(name, []).append(values)
+
+    def unit(self, log: Log, before: int) -> Int | None:
+        """A number at least 0 for each row, the same for rows of one user or, without users, of one decision's places.
+
+        Args:
+            log: the rows.
+            before: how many came before them.
+        """
+        names = log.user if log.user is not None else log.decision_id if log.position is not None else None
+        if names is None:
+            return None
+        different, which = np.unique(names, return_inverse=True)
+        keys = np.array([int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) >> 2 for name in different])
+        own = 2**62 + before + np.arange(len(log))  # nobody's: each stands for itself
+        return np.where(names == "", own, keys[which])
+
+    def column(self, name: str) -> Any:
+        """A column over all rows, once; None where there is none."""
+        return np.concatenate(self._parts.pop(name)) if name in self._parts else None
+
+
+class _Streamed(Problem):
+    """A problem from what has been read."""
+
+    def __init__(self, read: _Columns, options: Options) -> None:
+        column = read.column
+        arm: Any = np.zeros(read.n, np.int8) if read.known else column("arm")  # where mu is known, nobody asks again
+        log = Log(
+            read.arms, arm, column("reward"), column("propensity"), weight=column("weight"), part=column("part"),
+            learning=read.learning,
+        )  # fmt: skip
+        self.keys: Int | None = column("unit")
+        super().__init__(log, column("pi"), None if self.keys is None else numbered(self.keys), options)
+        self.models: dict[bool, Modelled] = {}
+        self._overlap = self._overlaps(read)
+        self._broken = self._sample_ratio(read)
+
+    def _basis(self, read: _Columns) -> Basis:
+        if read.known:
+            return "full"
+        return "uniform" if np.allclose(self.log.propensity, 1 / self.log.K, rtol=1e-6, atol=0) else "rows"
+
+    def _overlaps(self, read: _Columns) -> Overlap:
+        basis = self._basis(read)
+        times = self.log.K if basis == "uniform" else 1  # pi stood for pi / mu
+        self._largest = math.inf if basis == "rows" else times * read.largest
+        square = None if basis == "rows" else times * read.square
+        w = of.importance(self.log.propensity, self.pi)
+        return overlap_of(row_weights(self.log), w, square, read.beyond, basis, self.unit)
+
+    def _sample_ratio(self, read: _Columns) -> list[str]:
+        if not read.known:
+            read.tally.constant = self._overlap.basis == "uniform"
+            size = max(1, CELLS // self.log.K)
+            for start in range(0, len(self.log), size):
+                rows = slice(start, start + size)
+                read.tally.add(self.log.take(rows), None if self.keys is None else self.keys[rows] % GROUPS)
+        return read.tally.result().failures()
+
+    @property
+    def support(self) -> Overlap:
+        """See `Problem`."""
+        return self._overlap
+
+    @property
+    def broken(self) -> list[str]:
+        """See `Problem`."""
+        return self._broken
+
+    @property
+    def largest(self) -> float:
+        """See `Problem`."""
+        return self._largest
+
+    @property
+    def model(self) -> Modelled:
+        """See `Problem`."""
+        return self.models[False]
+
+    @property
+    def mrdr(self) -> Modelled:
+        """See `Problem`."""
+        return self.models[True]
+
+
+class _Model:
+    """The reward model, or the one for MRDR: summed up in the first reading, asked in the second.
+
+    Fitted on the past, it is summed up in the second, each row after it has been predicted.
+    """
+
+    def __init__(self, first: Log, options: Options, *, mrdr: bool) -> None:
+        self.options, self.mrdr = options, mrdr
+        self.folds = FOLDS if options.q_fit == "cross" else 1
+        d = 1 if first.context is None else first.context.shape[1]
+        self.sums = Additive(options.q, self.folds, first.K, d)
+        self.total = 0.0  # of MRDR's weights
+        self.thetas: list[Matrix] = []
+        self.edges: list[int] = []  # rows before which it is fitted anew
+        self.q: list[Vector] = []
+        self.v: list[Vector] = []
+
+    def sum_up(self, log: Log, pi: Matrix, read: _Columns) -> None:
+        """The first reading, after `read` has taken the piece."""
+        u = self._weights(log, pi)
+        self.total += float(u.sum())
+        if self.options.q_fit != "past":
+            self.sums.add(log, row_weights(log) * u, self._fold(log, read.n - len(log), read))
+
+    def predict(self, log: Log, pi: Matrix, before: int, read: _Columns) -> None:
+        """The second reading: rows after `before` others."""
+        if before == 0:
+            self.sums.scale = self.total / read.n if self.mrdr and self.total > 0 else 1.0
+            past = self.options.q_fit == "past"
+            self.edges = prefixes(read.n) if past else []
+            self.thetas = [self.sums.fit(k if self.folds > 1 else None) for k in range(self.folds)]
+        if self.options.q_fit != "past":
+            fold, own, q = self._fold(log, before, read), needed(log), np.zeros(pi.shape)
+            for k, theta in enumerate(self.thetas):
+                q[fold == k] = self.sums.predict(theta, own.take(fold == k))
+            self._keep(log, pi, q)
+            return
+        inside = [edge - before for edge in self.edges if before < edge < before + len(log)]
+        for start, end in pairwise([0, *inside, len(log)]):
+            if before + start in self.edges:
+                self.thetas = [self.sums.fit()]
+            rows = slice(start, end)
+            part = log.take(rows)
+            self._keep(part, pi[rows], self.sums.predict(self.thetas[0], part))
+            weights = row_weights(part) * self._weights(part, pi[rows])
+            self.sums.add(part, weights, np.zeros(len(part), np.int64))
+
+    def _weights(self, log: Log, pi: Matrix) -> Vector:
+        """What a row counts beside its own weight: see `mrdr_weights`, here without its scale."""
+        if not self.mrdr:
+            return np.ones(len(log))
+        p = log.propensity
+        weights: Vector = of.importance(p, pi[np.arange(len(log)), log.arm]) * (1 - p) / p
+        return weights
+
+    def _fold(self, log: Log, before: int, read: _Columns) -> Int:
+        """The fold of each row: the same for all rows of a user."""
+        if self.folds == 1:
+            return np.zeros(len(log), np.int64)
+        unit = read.unit(log, before)
+        keys = before + np.arange(len(log)) if unit is None else unit
+        return _mixed(keys + self.options.seed) % FOLDS
+
+    def _keep(self, log: Log, pi: Matrix, q: Matrix) -> None:
+        q = np.clip(q, *self.options.span)
+        self.q.append(q[np.arange(len(log)), log.arm])
+        self.v.append(of.expected(pi, q))
+
+    def result(self) -> Modelled:
+        """q of the arm shown and v of every row."""
+        return np.concatenate(self.q), np.concatenate(self.v)
+
+
+def _mixed(keys: Int) -> Int:
+    """Numbers at least 0 in which every bit of the keys counts: the finaliser of SplitMix64 (Steele et al. 2014)."""
+    z = keys.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((z ^ (z >> np.uint64(31))) >> np.uint64(1)).astype(np.int64)

@@ -1,0 +1,171 @@
+"""A log in pieces is valued as the whole log is."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulator.evaluation import ESTIMATORS, Row, evaluate
+from simulator.logged import Log
+from simulator.streaming import FOLDS, MakeTarget, Pieces, evaluate_stream
+from simulator.targets import Learned, fixed, uniform
+from tests.logs import World, open_bandit
+
+N = 1500
+EVEN: MakeTarget = lambda _, __: uniform  # noqa: E731
+
+
+def logged(explore: float = 0.5, **fields: Any) -> Log:
+    """A log of the usual world."""
+    world = World()
+    log, _ = world.log(np.random.default_rng(3), N, world.policy(explore), **fields)
+    return log
+
+
+def cut(log: Log, *sizes: int) -> Pieces:
+    """The log in pieces of these sizes, and the rest."""
+    ends = [0, *np.cumsum(sizes).tolist(), len(log)]
+
+    def pieces() -> Iterator[Log]:
+        for start, end in pairwise(ends):
+            yield log.take(slice(start, end))
+
+    return pieces
+
+
+def close(found: list[Row], expected: list[Row]) -> None:
+    """Row by row the same, but for rounding."""
+    for one, other in zip(found, expected, strict=True):
+        for name in ("value", "low", "high", "n_eff", "max_weight", "mean_weight", "standard_error"):
+            a, b = getattr(one, name), getattr(other, name)
+            assert a == (b if b is None else pytest.approx(b, rel=1e-9, abs=1e-12)), (name, one, other)
+        assert (one.estimator, one.verdict, one.n, one.note) == (other.estimator, other.verdict, other.n, other.note)
+
+
+LOGS: dict[str, Callable[[], Log]] = {
+    "all probabilities": lambda: logged(),
+    "little exploration": lambda: logged(0.05),
+    "only the shown one's": lambda: replace(logged(), probability=None),
+    "uniform, only the shown one's": lambda: replace(logged(1.0), probability=None),
+    "users that come back": lambda: logged(user=np.array([f"u{i % 400}" for i in range(N)])),
+    "some nobody's": lambda: logged(user=np.array([f"u{i % 400}" if i % 3 else "" for i in range(N)])),
+    "row weights": lambda: logged(weight=np.where(np.arange(N) % 2, 2.0, 0.5)),
+    "slices": lambda: logged(part=np.arange(N) % 2),
+    "no context": lambda: replace(logged(), context=None),
+    "open bandit": lambda: open_bandit("bts", "men"),
+}
+
+
+@pytest.mark.parametrize("q", ["ridge", "mean"])
+@pytest.mark.parametrize("name", LOGS)
+def test_pieces_are_valued_as_the_whole(name: str, q: str) -> None:
+    """Every estimator, with the model fitted on the past, as for a policy that learned; tau is given."""
+    log = replace(LOGS[name](), learning=True)
+    target = fixed(log, log.arms[1]) if name == "slices" else uniform(log)
+    make: MakeTarget = (lambda _, __: lambda piece: fixed(piece, piece.arms[1])) if name == "slices" else EVEN
+    how: dict[str, Any] = {"q": q, "tau": 2.0}
+    whole = evaluate(log, target, **how)
+    close(evaluate_stream(cut(log, 7, 300, 60, 1), make, **how), whole)
+    close(evaluate_stream(cut(log), make, **how), whole)
+
+
+def test_fitted_on_all_rows_it_is_the_same_too() -> None:
+    """`in_sample`, for comparison with others."""
+    log = logged()
+    how: dict[str, Any] = {"q_fit": "in_sample", "tau": 2.0}
+    close(evaluate_stream(cut(log, 300, 300), EVEN, **how), evaluate(log, uniform(log), **how))
+
+
+def test_other_folds_are_other_rows_of_other_people() -> None:
+    """Cross-fitted values are near those of other folds; they do not depend on where the log was cut."""
+    log = logged(user=np.array([f"u{i % 700}" for i in range(N)]))
+    found = evaluate_stream(cut(log, 300, 300), EVEN, tau=2.0)
+    close(evaluate_stream(cut(log, 77), EVEN, tau=2.0), found)
+    for one, other in zip(found, evaluate(log, uniform(log), tau=2.0), strict=True):
+        assert one.value == pytest.approx(other.value, abs=0.003)  # the standard error of DR is .011
+    again = evaluate_stream(cut(log, 300, 300), EVEN, tau=2.0, seed=1)
+    assert [row.value for row in again] != [row.value for row in found]
+
+
+def test_no_reward_is_in_its_own_prediction() -> None:
+    """A reward far out in one row moves DM of the other folds only: with one row of an arm, its own q is the prior."""
+    log = logged()
+    rows = np.flatnonzero(log.arm == 4)
+    one = log.take(np.sort(np.append(np.flatnonzero(log.arm != 4), rows[0])))
+    own = replace(one, reward=np.where(one.arm == 4, 1.0, 0.0))
+    target: MakeTarget = lambda _, __: lambda piece: fixed(piece, "arm-4")  # noqa: E731
+    (found,) = evaluate_stream(cut(own, 500), target, estimators=["dm"], q="mean")
+    held, seen = 1 / FOLDS, 1 - 1 / FOLDS  # shares of rows whose model has not, and has, seen the one reward
+    assert found.value == pytest.approx(held * 0.01 + seen * 2 / 101, abs=0.002)
+
+
+def test_a_target_that_learns_goes_on_from_piece_to_piece() -> None:
+    """Refreshed every 100 rows, wherever the log is cut; with the range of all rewards from the first piece on."""
+    log = replace(logged(), reward=logged().reward * np.where(np.arange(N) > 1000, 3.0, 1.0))
+    make: MakeTarget = lambda first, span: Learned(first, "linucb:alpha=0.5", span=span)  # noqa: E731
+    whole = evaluate(log, Learned(log, "linucb:alpha=0.5")(log), estimators=["ips", "snips"], drifts=True)
+    close(evaluate_stream(cut(log, 130, 470), make, estimators=["ips", "snips"], drifts=True), whole)
+
+
+def test_tau_is_chosen_by_what_was_drawn() -> None:
+    """Near the choice by all arms: both say how it was chosen."""
+    log = logged()
+    found, whole = (
+        each[0].value for each in (
+            evaluate_stream(cut(log, 400), EVEN, estimators=["switch-dr"]),
+            evaluate(log, uniform(log), estimators=["switch-dr"]),
+        )
+    )  # fmt: skip
+    assert found == pytest.approx(whole, abs=0.02)
+
+
+def test_a_log_that_lost_rows_is_refused_in_pieces_too() -> None:
+    """An arm's rewarded rows are gone: the sample-ratio check says so, with and without users."""
+    log = logged(1.0)
+    lost = log.take(np.flatnonzero((log.arm != 2) | (np.arange(N) % 2 == 0)))
+    users = replace(lost, user=np.array([f"u{i % 500}" for i in range(len(lost))]))
+    for each in (lost, users):
+        (row,) = evaluate_stream(cut(each, 300), EVEN, estimators=["ips"])
+        assert row.verdict == "refused"
+        assert "arm 'arm-2'" in row.note
+
+
+def test_readings_are_told_and_no_more_are_made_than_needed() -> None:
+    """One for the range, unless it is given; one for the columns; another for a model."""
+    log, told = logged(), []
+    readings = 0
+
+    def pieces() -> Iterator[Log]:
+        nonlocal readings
+        readings += 1
+        yield from cut(log, 1000)()
+
+    evaluate_stream(pieces, EVEN, estimators=["ips"], reward_range=(0, 1), show=told.append)
+    assert (readings, told) == (2, [1000, 1500])  # the first piece is looked at beforehand
+    readings = 0
+    told.clear()
+    evaluate_stream(pieces, EVEN, show=told.append)
+    assert (readings, told) == (4, [1000, 1500, 2500, 3000])
+
+
+def test_what_cannot_be_is_refused() -> None:
+    """Other models, unknown names, a target that is none, a reward outside the range."""
+    log = logged()
+    with pytest.raises(ValueError, match="q of a stream is one of ridge, mean; got 'mean-position'"):
+        evaluate_stream(cut(log), EVEN, q="mean-position")
+    with pytest.raises(ValueError, match="estimators are"):
+        evaluate_stream(cut(log), EVEN, estimators=["ipz"])
+    with pytest.raises(ValueError, match="sum to 1"):
+        evaluate_stream(cut(log), lambda _, __: lambda piece: 2 * uniform(piece))
+    with pytest.raises(ValueError, match="rewards must be in"):
+        evaluate_stream(cut(log), EVEN, reward_range=(0, 0.5))
+    with pytest.raises(ValueError, match="q_fit must be one of"):
+        evaluate_stream(cut(log), EVEN, q_fit="future")
+
+
+def test_all_estimators_are_there() -> None:
+    """In their order."""
+    assert [row.estimator for row in evaluate_stream(cut(logged(), 100), EVEN)] == list(ESTIMATORS)
