@@ -100,6 +100,7 @@ def decisions_until(
     power: float = 0.8,
     alpha: float = 0.05,
     share: float = 0.5,
+    seed: int = 0,
     spread: Spread | None = None,
     progress: bool = False,
 ) -> Seen:
@@ -118,6 +119,7 @@ def decisions_until(
         power: chance to see the difference.
         alpha: level.
         share: of visitors that the new policy gets.
+        seed: of the first test; the others have the next ones.
         spread: how to spread the tests; None: over all cores.
         progress: show it on stderr.
     """
@@ -126,7 +128,7 @@ def decisions_until(
         learner_of(spec, environment, environment.episode(0, 2), 0)
     common = (environment, specs, rounds, looks, refresh, share)
     with bar("tests", tests, wanted=progress) as show:
-        found = dict((spread or processes())(_one_test, common, range(tests), show))
+        found = dict((spread or processes())(_one_test, common, range(seed, seed + tests), show))
     z = np.array([found[i][1] for i in sorted(found)])
     seen = (np.abs(z) > NORMAL.inv_cdf(1 - alpha / 2)).mean(axis=0)
     at = found[0][0]

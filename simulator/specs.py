@@ -130,7 +130,10 @@ def _document(options: Mapping[str, Any], task: Task) -> Learner:
 def _ranked(kind: type[Ranked], explore: float = 0.0) -> Callable[[Mapping[str, Any], Task], Learner]:
     def made(options: Mapping[str, Any], task: Task) -> Learner:
         only(options, ("explore",), kind.__name__)
-        return kind(task, float(options.get("explore", explore)))
+        chosen = options.get("explore", explore)
+        if not (isinstance(chosen, int | float) and 0 <= chosen <= 1):
+            raise ValueError(f"{kind.__name__}: explore is a number from 0 to 1; got {chosen!r}")
+        return kind(task, float(chosen))
 
     return made
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -81,19 +81,29 @@ def from_file(log: Log, path: Path) -> Matrix:
     wanted = {"arm", "probability"}
     if not rows or not wanted <= set(rows[0]):
         raise LogError(f"{path.name}: expected columns arm and probability, got {list(rows[0]) if rows else 'no rows'}")
-    places = sorted({int(row["position"]) for row in rows}) if "position" in rows[0] else [0]
+    read = [_line(log, f"{path.name}, line {number}", row) for number, row in enumerate(rows, 2)]
+    places = sorted({place for place, _, _ in read})
     table = np.zeros((len(places), log.K))
-    for number, row in enumerate(rows, 2):
-        if row["arm"] not in log.arms:
-            raise LogError(f"{path.name}, line {number}: the log has no arm {row['arm']!r}")
-        place = places.index(int(row["position"])) if "position" in row else 0
-        table[place, log.arms.index(row["arm"])] = float(row["probability"])
+    for place, arm, probability in read:
+        table[places.index(place), arm] = probability
     if len(places) == 1:
         return np.repeat(table, len(log), axis=0)
     if log.position is None or log.position.max() >= len(places):
         raise LogError(f"{path.name} has positions {places}; the log has {_places(log)}")
     P: Matrix = table[log.position]
     return P
+
+
+def _line(log: Log, where: str, row: Mapping[str, str]) -> tuple[int, int, float]:
+    """(position, arm's index, probability) of a line."""
+    if row["arm"] not in log.arms:
+        raise LogError(f"{where}: the log has no arm {row['arm']!r}{nearest(row['arm'], log.arms)}")
+    place, probability = row.get("position") or "0", row["probability"] or ""
+    try:
+        return int(place), log.arms.index(row["arm"]), float(probability)
+    except ValueError:
+        got = f"{probability!r}" if place.isdigit() else f"position {place!r}"
+        raise LogError(f"{where}: expected a number as probability and a whole one as position, got {got}") from None
 
 
 def _places(log: Log) -> str:

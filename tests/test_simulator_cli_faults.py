@@ -49,6 +49,10 @@ LOGS = [
     (("evaluate", "log.csv", *CSV, "--target", "nowhere.csv"), 1, "nowhere.csv"),
     (("evaluate", "log.csv", *CSV, "--target", "log.csv"), 1, "expected columns arm and probability"),
     (("evaluate", "log.csv", *CSV, "--target", "half.csv"), 1, "row 0 sums to 0.5"),
+    (("evaluate", "log.csv", *CSV, "--target", "word.csv"), 1, "word.csv, line 3: expected a number as probability"),
+    (("evaluate", "log.csv", *CSV, "--target", "below.csv"), 1, "row 0 has -0.5"),
+    (("evaluate", "log.csv", *CSV, "--target", "epsilon-greedy:explore=5"), 1, "from 0 to 1; got 5"),
+    (("evaluate", "log.csv", *CSV, "--target", "linucb:refresh=0"), 1, "1 or more; got 0"),
     (("evaluate", "log.csv", *CSV, "--target", "als"), 2, "--target als needs --train"),
     (("evaluate", "log.csv", *CSV, "--target", "als", "--train", "0.5"), 1, "needs to know the user"),
     (("evaluate", "log.csv", *CSV, "--user", "user", "--train", "0.5", "--target", "als:x=1"), 1, "unknown ['x']"),
@@ -144,6 +148,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("cut.csv.gz").write_bytes(gzip.compress(log)[:150])
     Path("empty.csv").write_text("")
     Path("half.csv").write_text("arm,probability\na,0.5\n")
+    Path("word.csv").write_text("arm,probability\na,0.5\nb,half\n")
+    Path("below.csv").write_text("arm,probability\na,1.5\nb,-0.5\n")
     Path("x.jsonl").write_text("no JSON\n")
 
 

@@ -207,10 +207,20 @@ def test_power_plays_policies_that_learn() -> None:
     """The answer is that of `decisions_until` with the same options."""
     options = ("--policy", "linucb:alpha=0.5", "--baseline", "best-fixed", "--looks", "5", "--tests", "12")
     (found,) = rows("power", *SMALL, *options, "--refresh", "20", "--power", "0.5", "--alpha", "0.2", "--share", "0.4")
-    how: dict[str, Any] = {"refresh": 20, "power": 0.5, "alpha": 0.2, "share": 0.4, "rounds": 400, "spread": serial}
+    how: dict[str, Any] = {
+        "seed": 0,
+        "refresh": 20,
+        "power": 0.5,
+        "alpha": 0.2,
+        "share": 0.4,
+        "rounds": 400,
+        "spread": serial,
+    }
     expected = decisions_until(small(), "linucb:alpha=0.5", "best-fixed", looks=5, tests=12, **how)
     assert (found["looks"], found["seen"], found["decisions"]) == tuple(plain(expected))
     assert found["looks"] == [80, 160, 240, 320, 400]
     assert (found["policy"], found["baseline"]) == ("linucb:alpha=0.5", "best-fixed")
+    (other,) = rows("power", *SMALL, *options, "--seed", "100")
+    assert other["seen"] != rows("power", *SMALL, *options)[0]["seen"]
     _, out, _ = run("power", *SMALL, *options)
     assert "how often a difference was seen" in " ".join(out.split())

@@ -170,7 +170,7 @@ def power(
     sizes: dict[str, Any] = {"power": chance, "alpha": alpha, "share": share}
     if place.named:
         _refuse({"--rate": rate, "--lift": lift}, "--environment or --table")
-        played = {"rounds": rounds, "looks": looks, "tests": tests, "refresh": refresh, **sizes}
+        played = {"rounds": rounds, "looks": looks, "tests": tests, "refresh": refresh, "seed": seed, **sizes}
         _power_played(place, policy or "linucb", baseline or "uniform", played, hands, as_json)
         return
     if rate is None or lift is None:
