@@ -6,10 +6,10 @@ times are the processor's, which on a busy machine leave out what others took.
 - fixed: a LinUCB that no longer learns: its probabilities from each context, then the matches.
 - learning: LinUCB that learns from its matches, refreshed after every 100; and its doubly robust variant.
 - peers, learning, on the first rows of the log: MABWiser's LinUCB and Vowpal Wabbit's epsilon-greedy in our replay, and
-  MABWiser's own Simulator in batches of 2,000 rows (it learns from every row, matched or not). obp's ReplayMethod takes
-  probabilities that someone else has computed and needs numpy < 2: not run here.
+  MABWiser's own Simulator in batches of 2,000 rows (it learns from every row, matched or not).
+- obp's replay of its LinUCB, where `--obp` names an interpreter that has it (replay_obp.py says how to make one).
 
-Run: python benchmarks/replay.py [--rows 200000] [--json]
+Run: python benchmarks/replay.py [--rows 200000] [--obp PYTHON] [--json]
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,7 +85,21 @@ def mabwiser_simulator(log: Log) -> object:
     return made.run()
 
 
-def figures(n: int) -> Iterator[Figure]:
+def obp(python: str, log: Log) -> float:
+    """Events a second of obp, which has an interpreter of its own."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "log.npz"
+        np.savez(path, arm=log.arm, reward=log.reward, context=np.asarray(log.context), arms=ARMS, refresh=REFRESH)
+        command = [python, str(Path(__file__).with_name("replay_obp.py")), str(path)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        took = [
+            float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+            for _ in range(ROUNDS)
+        ]
+    return len(log) / statistics.median(took)
+
+
+def figures(n: int, python: str | None) -> Iterator[Figure]:
     """Ours, then the peers that are installed."""
     log = logged(n)
     settings = {"rows": n, "arms": ARMS, "features": FEATURES, "refresh": REFRESH}
@@ -99,21 +117,25 @@ def figures(n: int) -> Iterator[Figure]:
             yield name, rate(few, run), None, {**settings, "rows": len(few)}
         except MissingLibraryError as error:
             print(f"{name}: left out, {error}", file=sys.stderr)
+    if python is not None:
+        yield "replay_obp_events_per_s", obp(python, few), None, {**settings, "rows": len(few)}
+    else:
+        print("replay_obp_events_per_s: left out, --obp names no interpreter", file=sys.stderr)
 
 
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000, help="of the log")
+    parser.add_argument("--obp", metavar="PYTHON", help="an interpreter that has obp")
     parser.add_argument("--json", action="store_true", help="one JSON object a figure")
     options = parser.parse_args()
     logging.disable(logging.INFO)  # MABWiser's Simulator tells all it does
     with threadpool_limits(1):
-        for name, value, target, settings in figures(options.rows):
+        for name, value, target, settings in figures(options.rows, options.obp):
             figure = {"name": name, "value": round(value), "unit": "1/s", "target": target, "settings": settings}
             aim = f"   aim {target:,.0f}" if target else ""
             print(json.dumps(figure) if options.json else f"{name:36} {value:12,.0f}{aim}", flush=True)
-    print("obp ReplayMethod: left out, it needs numpy < 2", file=sys.stderr)
 
 
 if __name__ == "__main__":
