@@ -23,8 +23,10 @@ from simulator.datasets import msweb
 from simulator.evaluation import evaluate
 from simulator.intervals import Band, betting_ips_running
 from simulator.logged import Log
+from simulator.moving import moving_value
 from simulator.problem import Ends
 
+SEQUENCES = ("sequence", "sequence_bounded", "sequence_moving", "fixed")
 ESTIMATORS = ("ips", "snips", "dr")
 MODEL_ROWS = 3000  # on which the logging policy's idea of the best arm was fitted
 REFIT = 200  # rows after which a learning policy thinks again
@@ -191,14 +193,15 @@ def coverage(bench: Bench, case: Case, resamples: int, seed: int) -> Iterator[Fi
 def violations(bench: Bench, case: Case, resamples: int, seed: int) -> Iterator[Figure]:
     """The share of logs in which an interval excluded the value at any row, looked at after every one."""
     rng, truth = np.random.default_rng(seed), bench.truth(case)
-    missed = np.zeros(3)
+    missed = np.zeros(len(SEQUENCES))
     for _ in range(resamples):
         log, target = bench.draw(case, rng)
         w = target[np.arange(len(log)), log.arm] / log.propensity
         bound = case.bound(bench.data.K)
         bands = [betting_ips_running(w, log.reward, steps=128, bound=b) for b in (np.inf, bound)]
+        bands.append(moving_value(w, log.reward, bound=bound))
         missed += [ever_wrong(band, truth) for band in (*bands, always_normal(w * log.reward))]
-    for name, aim, count in zip(("sequence", "sequence_bounded", "fixed"), (0.05, 0.05, None), missed, strict=True):
+    for name, aim, count in zip(SEQUENCES, (0.05, 0.05, 0.05, None), missed, strict=True):
         yield figure(f"violated_{name}_{case.name}", round(float(count) / resamples, 4), aim, case, resamples)
 
 
