@@ -348,6 +348,8 @@ def test_segments_are_levels_answers_halves_and_places() -> None:
     assert list(labelled(log, "land")) == [("de", 5), ("land not known", 3), ("another or none", 2)]
     assert dict(labelled(log, "mobile")) == {"no": 5, "yes": 5}
     assert dict(labelled(log, "age")) == {"below its median": 5, "at its median or above": 5}
+    low = replace(log, context=np.where(log.context > np.quantile(log.context, 0.9, axis=0), log.context, 0.0))
+    assert dict(labelled(low, "age")) == {"at its lowest": 9, "above its lowest": 1}
     assert list(labelled(log, "position")) == [("place 1", 5), ("place 2", 5)]
     assert chosen(log, None) == "land"
     assert chosen(replace(log, context=None, columns=()), None) == "position"

@@ -2,7 +2,7 @@
 
 name=level columns   one category: a segment for each level, those beyond the most frequent ones together
 a column of 0 and 1  no, yes
-any other column     below its median, at its median or above
+any other column     below its median, at its median or above; where most rows have the lowest, that or above
 position             place 1, place 2, ...
 """
 
@@ -84,7 +84,10 @@ def _coded(log: Log, name: str) -> tuple[Int, list[str]]:
         return np.where(X.any(axis=1), X.argmax(axis=1), len(levels)), [*levels, f"{name} not known"]
     if _binary(X):
         return X[:, 0].astype(np.int64), ["no", "yes"]
-    return (X[:, 0] >= np.median(X[:, 0])).astype(np.int64), ["below its median", "at its median or above"]
+    below = X[:, 0] < np.median(X[:, 0])
+    if below.any():
+        return 1 - below.astype(np.int64), ["below its median", "at its median or above"]
+    return (X[:, 0] > X[:, 0].min()).astype(np.int64), ["at its lowest", "above its lowest"]  # as of most rows
 
 
 def _binary(X: Matrix) -> bool:
