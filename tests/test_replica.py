@@ -1,6 +1,7 @@
 """A replica: what it folds is the fold of the log, wherever it started and whatever happened to the store meanwhile."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -17,7 +18,7 @@ from bandit.memory_store import MemoryStore
 from bandit.redis_store import RedisStore
 from bandit.replica import Replica
 from bandit.store import Ref, Row, Store
-from bandit.sums import Sums
+from bandit.sums import Events, Int, Sums
 
 OTHER = [{"name": "n", "type": "number", "mean": 0, "scale": 1}, {"name": "b", "type": "boolean"}]
 
@@ -94,6 +95,34 @@ def test_what_is_read_in_pieces_is_the_same(trial: Trial) -> None:
             early.fold([entry])
     assert early.position == trial.store.end(trial.name)
     assert sums(early).digest() == sums(loaded(trial.store, trial.name)).digest()
+
+
+def test_who_reads_the_sums_finds_the_position_that_they_hold(here: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that comes the moment after the events were added waits until the position is theirs."""
+    replica = loaded(here.store, here.name)
+    some(here)
+    model, found = replica.model, list[Position]()
+    assert model is not None
+    learn = model.learn
+
+    def read() -> None:
+        with model.learning:
+            found.append(replica.position)
+
+    readers: list[threading.Thread] = []
+
+    def learned(events: Events) -> Int:
+        arms = learn(events)
+        readers.append(threading.Thread(target=read))
+        readers[-1].start()
+        readers[-1].join(0.05)
+        return arms
+
+    monkeypatch.setattr(model, "learn", learned)
+    replica.step()
+    for reader in readers:
+        reader.join()
+    assert found == [here.store.end(here.name)]
 
 
 def test_scored_follows_only_when_every_arm_is_refreshed(here: Trial) -> None:
