@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from simulator.bridge import from_log
 from simulator.loaders import stream
 from simulator.logged import Log
 from simulator.storage import write_parquet
 from simulator.streaming import evaluate_stream
-from simulator.table import ROWS, Table, from_log
+from simulator.table import ROWS, Table
 from simulator.targets import of_pieces
 
 K, D = 10, 6  # arms, columns of context with the intercept

@@ -47,6 +47,7 @@ class Log:
     part: Int | None = None  # the slice (share of traffic) that the row belongs to
     learning: bool = False  # the logging policy learned while it logged: models are then fitted on the past only
     cleaning: Mapping[str, int] = field(default_factory=dict)  # what was done to how many rows
+    conditional: Vector | None = None  # of lists: p given the places above, where `propensity` is whatever they are
     eligible: Mask | None = None
 
     def __len__(self) -> int:

@@ -83,6 +83,7 @@ SIMULATOR = (
         "simulator.cli.runs",
         "simulator.moving",
         "simulator.adapters.library",
+        "simulator.bridge",
         "simulator.clean",
         "simulator.cluster",
         "simulator.environments.tables",

@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 
 from bandit.features import Boolean, Category, Number, compile_encoder
 from bandit.sums import ONE
+from simulator.bridge import from_log, to_log
 from simulator.contexts import DISTINCT, LEVELS, Feature, LogError, Survey, column_names, matrix, struct_array
 from simulator.loaders import FORMATS, load, stream
 from simulator.logged import Log
@@ -32,9 +33,7 @@ from simulator.table import (
     Shown,
     Table,
     batch_of,
-    from_log,
     rows_of,
-    to_log,
 )
 from simulator.targets import uniform
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bandit.errors import nearest
+from simulator.bridge import to_log
 from simulator.clean import Rules, clean
 from simulator.contexts import LogError
 from simulator.loaders.criteo import read as read_criteo
@@ -18,7 +19,7 @@ from simulator.loaders.server import read as read_server
 from simulator.loaders.vw import read as read_vw
 from simulator.logged import Log
 from simulator.storage import PARQUET, has_header, plain_rows, read_table, starts, whole
-from simulator.table import CELLS, ROWS, Table, to_log
+from simulator.table import CELLS, ROWS, Table
 
 
 def _table(path: Path) -> Table:
