@@ -22,6 +22,9 @@ def evaluate(
     stream: Annotated[
         bool, typer.Option("--stream", help="Piece by piece, for a log larger than memory; q is ridge or mean.")
     ] = False,
+    lists: Annotated[
+        bool, typer.Option("--lists", help="Of whole lists; a target is uniform, list:ARM,ARM,... or a CSV.")
+    ] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -31,11 +34,17 @@ def evaluate(
 
     how = {**estimators.how(), **model.how(seed)}
     cleaning: dict[str, int] = {}
-    if stream:
+    if lists and stream:
+        raise typer.BadParameter("--lists takes no --stream")
+    if lists:
+        valued = _of_lists(source, targets, how, cleaning)
+    elif stream:
         valued = _streamed(source, targets, how, seed, cleaning)
     else:
         log = source.load()
         cleaning.update(log.cleaning)
+        if log.conditional is not None:
+            typer.echo("the log has lists: values are a place's; --lists values whole lists", err=True)
         rows, pis = targets.of(log, seed)
         valued = ((name, evaluation.evaluate(rows, pi, drifts=learns(name), **how)) for name, pi in pis.items())
     for name, found in valued:
@@ -45,6 +54,19 @@ def evaluate(
         else:
             output.print_evaluation(name, plain)
     tell_cleaning(cleaning)
+
+
+def _of_lists(
+    source: Source, targets: Targets, how: dict[str, Any], cleaning: dict[str, int]
+) -> Iterator[tuple[str, list[Any]]]:
+    """Each target with the values of its lists."""
+    from simulator.listed import evaluate_lists
+
+    log = source.load()
+    cleaning.update(log.cleaning)
+    taken = {name: how[name] for name in ("estimators", "alpha", "reward_range")}
+    for name in targets.target or ["uniform"]:
+        yield name, evaluate_lists(log, name, **taken)
 
 
 def _streamed(

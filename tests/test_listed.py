@@ -1,0 +1,234 @@
+"""Logged lists: from rows to lists, targets by hand, and values against the truth over all lists."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from live import ok, serving, valkey
+from simulator_cli import rows, run
+
+from simulator import lists as of
+from simulator.bridge import from_log
+from simulator.contexts import LogError
+from simulator.evaluation import Row
+from simulator.listed import ESTIMATORS, Lists, evaluate_lists, target
+from simulator.loaders import load
+from simulator.logged import Log
+from simulator.storage import write_jsonl, write_parquet
+from simulator.table import Table
+from tests.logs import Array
+
+K, k = 4, 2
+ARMS = tuple("abcd")
+ALL = np.array(list(permutations(range(K), k)))
+FIRST = np.array([0.4, 0.3, 0.2, 0.1])
+CLICK = np.array([0.1, 0.2, 0.5, 0.3])  # at the first place; half of it at the second
+
+
+def given(shown: Array) -> Array:
+    """p_j of the logging policy: taste at the first place, even among the rest at the second."""
+    return np.column_stack([FIRST[shown[:, 0]], np.full(len(shown), 1 / (K - 1))])
+
+
+def whatever(shown: Array) -> Array:
+    """m_j: the second place has an arm if the first has not."""
+    return np.column_stack([FIRST[shown[:, 0]], (1 - FIRST[shown[:, 1]]) / (K - 1)])
+
+
+def logged(n: int, seed: int = 0, **fields: Any) -> Log:
+    """n lists of two places with clicks on each, a row for each place."""
+    rng = np.random.default_rng(seed)
+    shown = ALL[rng.choice(len(ALL), n, p=given(ALL).prod(axis=1))]
+    reward = (rng.random((n, k)) < CLICK[shown] * [1.0, 0.5]).astype(float)
+    return rows_of(shown, reward, given(shown), whatever(shown), **fields)
+
+
+def rows_of(shown: Array, reward: Array, conditional: Array, marginal: Array, **fields: Any) -> Log:
+    """A log of these lists."""
+    n = len(shown)
+    return Log(
+        ARMS, shown.ravel(), reward.ravel(), marginal.ravel(), conditional=conditional.ravel(),
+        position=np.tile(np.arange(k), n), decision_id=np.repeat(np.array([f"d{i:05}" for i in range(n)]), k), **fields,
+    )  # fmt: skip
+
+
+def by_name(found: list[Row]) -> dict[str, Row]:
+    """Rows under their estimators' names."""
+    return {row.estimator: row for row in found}
+
+
+def test_lists_are_put_together_whatever_the_order_of_their_rows() -> None:
+    """Each place where it belongs; lists in the order in which they first came."""
+    log = logged(50)
+    order = np.random.default_rng(1).permutation(100)
+    lists, mixed = Lists.of(log), Lists.of(log.take(order))
+    first_seen = list(dict.fromkeys((order // 2).tolist()))
+    for name in ("arm", "reward", "conditional", "marginal"):
+        assert getattr(mixed, name).tolist() == getattr(lists, name)[first_seen].tolist(), name
+    assert lists.arm.tolist() == log.arm.reshape(-1, 2).tolist()
+    assert lists.conditional.tolist() == given(lists.arm).tolist()
+
+
+def test_shorter_lists_have_empty_places() -> None:
+    """Reward 0, probability 1 and no arm: they change no weight."""
+    log = logged(3)
+    short = log.take(np.array([0, 1, 2, 4, 5]))
+    lists = Lists.of(short)
+    assert lists.arm[1].tolist() == [log.arm[2], -1]
+    assert (lists.reward[1, 1], lists.conditional[1, 1], lists.marginal[1, 1]) == (0.0, 1.0, 1.0)
+    assert lists.there.tolist() == [[True, True], [True, False], [True, True]]
+    uniform = target(short, lists, "uniform")
+    assert uniform.conditional is not None
+    assert uniform.choices is not None
+    assert uniform.conditional[1].tolist() == [1 / 4, 1.0]
+    assert not uniform.choices[1, 1].any()
+
+
+@pytest.mark.parametrize("taken", [[0, 1, 1], [1, 2, 3], [0, 1, 3]])
+def test_a_place_that_is_missing_or_there_twice_is_told(taken: list[int]) -> None:
+    """With a decision's id, where one is known."""
+    with pytest.raises(LogError, match="each place of a list once"):
+        Lists.of(logged(2).take(np.array(taken)))
+
+
+def test_rows_that_nothing_joins_are_no_lists() -> None:
+    """Places without decision ids, or ids without places."""
+    for field in ("position", "decision_id"):
+        with pytest.raises(LogError, match="no lists"):
+            Lists.of(replace(logged(2), **{field: None}))
+
+
+def test_uniform_is_even_among_what_is_left() -> None:
+    """1 / E, then 1 / (E - 1); an arm that could not be shown has none."""
+    eligible = np.ones((8, K), bool)
+    eligible[2:4, 3] = False  # of the second list
+    log = logged(4, seed=3, eligible=eligible)
+    found = target(log, lists := Lists.of(log), "uniform")
+    assert found.choices is not None
+    assert found.conditional is not None
+    assert found.conditional.tolist() == [[1 / 4, 1 / 3], [1 / 3, 1 / 2], [1 / 4, 1 / 3], [1 / 4, 1 / 3]]
+    assert found.marginal.tolist() == [[1 / 4] * 2, [1 / 3] * 2, [1 / 4] * 2, [1 / 4] * 2]
+    assert found.choices.sum(axis=2) == pytest.approx(np.ones((4, 2)))
+    assert (found.choices[np.arange(4), 1, lists.arm[:, 0]] == 0).all()
+
+
+def test_an_order_shows_its_arms_one_below_the_other() -> None:
+    """c, then a: 1 where they were shown so."""
+    log = logged(200)
+    lists = Lists.of(log)
+    found = target(log, lists, "list:c,a,b")
+    assert found.conditional is not None
+    assert found.conditional.tolist() == ((lists.arm == [2, 0]) * 1.0).tolist()
+    for text, said in (("list:c,x", "no arm 'x'"), ("list:c", "2 different arms"), ("list:c,c", "2 different arms")):
+        with pytest.raises(LogError, match=said):
+            target(log, lists, text)
+    with pytest.raises(LogError, match="a target of lists is"):
+        target(log, lists, "linucb")
+
+
+def test_values_are_those_of_the_estimators_on_arrays(tmp_path: Path) -> None:
+    """Each with the pair of probabilities that it takes; of a CSV only the independent one."""
+    log = logged(400)
+    lists = Lists.of(log)
+    wanted = target(log, lists, "uniform")
+    found = by_name(evaluate_lists(log, "uniform"))
+    assert list(found) == list(ESTIMATORS)
+    assert wanted.conditional is not None
+    pair = lists.reward, lists.conditional, wanted.conditional
+    assert found["standard"].value == of.standard(*pair).value
+    assert found["reward-interaction"].value == of.reward_interaction(*pair).value
+    assert found["independent"].value == of.independent(lists.reward, lists.marginal, wanted.marginal).value
+    path = tmp_path / "even.csv"
+    path.write_text("arm,probability,position\n" + "".join(f"{arm},0.25,{j}\n" for arm in ARMS for j in (1, 2)))
+    (only,) = evaluate_lists(log, str(path))
+    assert (only.estimator, only.value) == ("independent", found["independent"].value)
+
+
+@pytest.mark.parametrize("learning", [False, True])
+def test_the_truth_is_in_the_intervals(learning: bool) -> None:
+    """100 logs: each estimator misses in 5 %, and 4 standard errors of that; chance refuses a few logs."""
+    truth = float((CLICK[[2, 3]] * [1.0, 0.5]).sum())
+    held: dict[str, list[bool]] = {name: [] for name in ESTIMATORS}
+    errors: dict[str, list[float]] = {name: [] for name in ESTIMATORS}
+    for seed in range(100):
+        for row in evaluate_lists(logged(7500, seed, learning=learning), "list:c,d"):
+            if row.low is not None and row.high is not None:
+                assert row.verdict == "interval", row
+                held[row.estimator].append(row.low <= truth <= row.high)
+                errors[row.estimator].append(row.standard_error or 0.0)
+    assert min(map(len, held.values())) >= 97
+    assert {name: np.mean(found) >= 0.86 for name, found in held.items()} == dict.fromkeys(ESTIMATORS, True)
+    assert np.mean(errors["cascade-dr"]) < np.mean(errors["reward-interaction"])
+    assert np.mean(errors["reward-interaction"]) <= np.mean(errors["standard"])
+
+
+def test_few_lists_have_a_sequence_or_nothing() -> None:
+    """Between 50 and 400, and below 50; with rewards on another scale the ends move along."""
+    log = logged(900)
+    found = by_name(evaluate_lists(log, "list:c,d"))
+    assert {row.verdict for row in found.values()} == {"sequence"}
+    assert all(row.low is not None and row.value is not None and row.low < row.value for row in found.values())
+    moved = replace(log, reward=40 * log.reward - 35)
+    for name, row in by_name(evaluate_lists(moved, "list:c,d", reward_range=(-35, 5))).items():
+        if name != "cascade-dr":
+            ends = found[name].low, found[name].high
+            assert (row.low, row.high) == pytest.approx([40 * end - 70 for end in ends if end is not None])
+    assert {row.verdict for row in evaluate_lists(logged(100), "list:c,d")} == {"refused"}
+
+
+def test_a_broken_log_of_lists_is_refused() -> None:
+    """Propensities that are not those of the draw: the mean weight is not near 1."""
+    log = logged(5000)
+    wrong = replace(log, conditional=np.full(len(log), 0.25), propensity=np.full(len(log), 0.25))
+    for row in evaluate_lists(wrong, "list:c,d"):
+        assert (row.verdict, row.low) == ("refused", None)
+
+
+@pytest.mark.parametrize("form", [write_parquet, write_jsonl])
+def test_lists_are_valued_from_the_command_line(tmp_path: Path, form: Callable[[Table, Path], int]) -> None:
+    """From a file that was written and read again; without --lists the hint that values are a place's."""
+    log, path = logged(800), tmp_path / "lists"
+    form(from_log(log), path)
+    found = rows("evaluate", path, "--format", "table", "--lists", "--target", "list:c,d", "--alpha", "0.1")
+    expected = [{"target": "list:c,d", **asdict(row)} for row in evaluate_lists(log, "list:c,d", alpha=0.1)]
+    assert found == [pytest.approx(row) for row in expected]
+    (one,) = rows("evaluate", path, "--format", "table", "--lists", "--estimator", "standard")
+    assert one["estimator"] == "standard"
+    code, _, err = run("evaluate", path, "--format", "table", "--estimator", "ips")
+    assert (code, err) == (0, "the log has lists: values are a place's; --lists values whole lists\n")
+    code, out, err = run("evaluate", path, "--format", "table", "--lists", "--stream")
+    assert (code, out, "--lists takes no --stream" in err) == (2, "", True)
+
+
+def test_a_servers_lists_are_valued(tmp_path: Path) -> None:
+    """Drawn, logged and exported by a real server: the truth of two targets is in every interval."""
+    rate = {"a": 0.2, "b": 0.6, "c": 0.4, "d": 0.1}
+    rng = np.random.default_rng(0)
+    with valkey() as url, serving(url) as server:
+        one = server.experiment(features=[], arms=list(rate), policy={"type": "linucb", "explore": 0.8})
+        for _ in range(25):
+            requests = [{"context": {}, "k": 2}] * 100
+            answers = ok(one.post("recommendations/batch", {"requests": requests}))["results"]
+            events = [
+                {"decision_id": answer["decision_id"], "event": "click", "arm": each["arm"]}
+                for answer in answers
+                for place, each in enumerate(answer["arms"])
+                if rng.random() < rate[each["arm"]] / (place + 1)
+            ]
+            ok(one.post("feedback/batch", {"requests": events}))
+        log = load(None, "server", experiment=one.name, redis_url=url)
+    for text, truth in (("uniform", 1.5 * np.mean([*rate.values()])), ("list:b,c", 0.6 + 0.2)):
+        for row in evaluate_lists(log, text, alpha=0.001):
+            assert row.low is not None, row
+            assert row.high is not None
+            assert row.low < truth < row.high, row
+
+
+def test_names_that_are_not_known_are_refused() -> None:
+    """With those that are."""
+    with pytest.raises(ValueError, match="estimators of lists are"):
+        evaluate_lists(logged(10), "uniform", estimators=["ips"])
