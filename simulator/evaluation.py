@@ -16,9 +16,9 @@ import numpy as np
 from bandit.linear import Matrix
 from simulator import estimators as of
 from simulator.estimators import Acceptance, Estimate
-from simulator.intervals import Interval, bootstrap, normal, standard_error
+from simulator.intervals import Interval, bootstrap, normal, standard_error, student
 from simulator.logged import Log, span_of
-from simulator.models import QFit
+from simulator.models import GROUPS, QFit
 from simulator.moving import sequence_of
 from simulator.problem import Ends, InMemory, Options, Problem
 from simulator.verdict import ENOUGH, FLOOR, Overlap, Verdict, kish, skewness, verdict
@@ -204,6 +204,8 @@ def _row(name: str, problem: Problem, support: Overlap, failures: list[str]) -> 
     skew = skewness(found.scores()) if known else math.inf
     rests = Judged(verdict(n_eff, skew, failures), n_eff, skew)
     error = standard_error(found) if known else math.inf
+    if name == "dm" and problem.dm_error is not None:
+        error = problem.dm_error
     low, high = _interval(name, problem, found, rests.verdict)
     return Row(
         estimator=name,
@@ -226,6 +228,9 @@ def _interval(name: str, problem: Problem, found: Estimate, said: Verdict) -> tu
     alpha = problem.options.alpha
     if said == "sequence":
         return sequence(name, problem, found)
+    if name == "dm" and problem.dm_error is not None:
+        half = student(1 - alpha / 2, GROUPS - 1) * problem.dm_error
+        return found.value - half, found.value + half
     if problem.options.interval == "bootstrap":
         return bootstrap(found, alpha, seed=problem.options.seed)
     return normal(found, alpha)
@@ -274,23 +279,27 @@ def _bounds(name: str, problem: Problem) -> tuple[float, float] | None:
 
 def _notes(name: str, problem: Problem, support: Overlap, judged: Judged, failures: list[str]) -> list[str]:
     """What a reader must know beside the number."""
-    notes = [*failures, *_own_notes(name, problem)]
+    notes = [*failures, *problem.doubts, *_own_notes(name, problem, judged.verdict)]
     if judged.n_eff < FLOOR:
         notes.append(f"effective n {judged.n_eff:.0f} is below {FLOOR:.0f}")
     if judged.verdict == "sequence" and judged.n_eff >= ENOUGH:
         notes.append(f"skewness {judged.skewness:.2f} is too large for a normal interval")
     if judged.verdict == "sequence" and problem.options.drifts and not problem.moves:
         notes.append("the sequence takes a value that moves for one that stays: of users and weighted rows it must")
+    if judged.verdict == "sequence" and name in ("snips", "dr", "sndr", "mrdr"):
+        notes.append("the sequence is that of IPS")
     if support.basis == "rows":
         notes.append("effective n is optimistic: only the shown arm's propensity is known")
     return notes
 
 
-def _own_notes(name: str, problem: Problem) -> list[str]:
+def _own_notes(name: str, problem: Problem, said: Verdict) -> list[str]:
     """Notes that belong to an estimator and its settings, whatever the log."""
     options, notes = problem.options, []
     if name in BIASED:
         notes.append("bias not included")
+    if name == "dm" and (said == "sequence" or problem.dm_error is None):
+        notes.append("nor is the error of the fitted model")
     if name == "switch-dr" and options.tau is None:
         notes.append(f"tau {problem.tau:.4g}")
     if name == "dros" and options.lam is None:

@@ -54,6 +54,13 @@ def standard_error(estimate: Estimate) -> float:
     return math.sqrt(n / (n - 1) * float((estimate.scores() ** 2).sum())) if n > 1 else math.inf
 
 
+def student(level: float, freedom: int) -> float:
+    """Quantile of Student's t."""
+    from scipy import stats  # a server that evaluates live has no need of it
+
+    return float(stats.t.ppf(level, freedom))
+
+
 def normal(estimate: Estimate, alpha: float = 0.05) -> Interval:
     """value -+ z standard errors. Valid where many rows share the weight: see verdict.py."""
     half = NormalDist().inv_cdf(1 - alpha / 2) * standard_error(estimate)

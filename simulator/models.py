@@ -13,6 +13,7 @@ log, shape (n, K). Which rows it is fitted on is chosen apart from what it is: `
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -32,6 +33,7 @@ QFit = Literal["cross", "past", "in_sample"]
 
 LAMBDA = 1.0  # of ridge
 ARM_REWARD, ARM_ROWS = 1.0, 100.0  # a and c of the mean: they suit click rates of about one per cent
+GROUPS = 10  # that `jackknife` leaves out
 FIRST, GROWTH = 50, 1.5  # rows of the first refit of `past_only`, and how much longer each next prefix is
 
 
@@ -212,6 +214,35 @@ def predictions(fit: Fit, log: Log, how: QFit, *, seed: int = 0, unit: Int | Non
             return past_only(fit, log)
         case "in_sample":
             return in_sample(fit, log)
+
+
+def jackknife(fit: Fit, log: Log, value: Callable[[Log, Matrix, Int], float], unit: Int | None, seed: int) -> float:
+    """The standard error of a value that a model decides: by leaving out each of `GROUPS` groups of rows (or users).
+
+        sqrt((G - 1) / G sum_g (V_g - mean V)^2),   V_g: model and value without group g
+
+    Args:
+        fit: the model.
+        log: n rows.
+        value: of a log with its predictions, shape (rows, K); it is told which rows they are.
+        unit: number of each row's user.
+        seed: of the assignment to groups.
+
+    Returns:
+        It, in reward units; infinite for fewer rows (or users) than groups.
+
+    Kott (2001), "The delete-a-group jackknife", Journal of Official Statistics 17(4).
+    """
+    unit = np.arange(len(log)) if unit is None else unit
+    if int(unit.max(initial=-1)) + 1 < GROUPS:
+        return math.inf
+    group = (np.random.default_rng(seed).permutation(int(unit.max(initial=-1)) + 1) % GROUPS)[unit]
+    log, values = needed(log), []
+    for g in range(GROUPS):
+        rows = np.flatnonzero(group != g)
+        rest = log.take(rows)
+        values.append(value(rest, fit(rest)(rest), rows))
+    return float(np.sqrt((GROUPS - 1) * np.var(values)))
 
 
 def for_mrdr(log: Log, target: Vector) -> Log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -54,6 +55,6 @@ def print_evaluation(target: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def shown(value: Any) -> str:
     """A value for people: five significant digits, a dash for nothing."""
-    if value is None:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "-"
     return f"{value:.5g}" if isinstance(value, float) else str(value)

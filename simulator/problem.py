@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -18,8 +19,8 @@ from bandit.sums import Int
 from simulator import estimators as of
 from simulator.estimators import Acceptance
 from simulator.logged import Log
-from simulator.models import QFit, for_mrdr, model_of, predictions
-from simulator.sample_ratio import sample_ratio
+from simulator.models import QFit, for_mrdr, jackknife, model_of, predictions
+from simulator.sample_ratio import SampleRatio, sample_ratio
 from simulator.verdict import Overlap, logging_policy, overlap, ratios, units
 
 Ends = Literal["normal", "bootstrap"]
@@ -77,6 +78,11 @@ class Problem(ABC):
 
     @property
     @abstractmethod
+    def doubts(self) -> Sequence[str]:
+        """What may be wrong with it, in words."""
+
+    @property
+    @abstractmethod
     def model(self) -> Modelled:
         """The reward model's predictions, inside the possible rewards."""
 
@@ -84,6 +90,11 @@ class Problem(ABC):
     @abstractmethod
     def mrdr(self) -> Modelled:
         """Those of the model that is fitted for MRDR."""
+
+    @property
+    def dm_error(self) -> float | None:
+        """The standard error of DM with that of its model in it; None where it is not known."""
+        return None
 
     @property
     @abstractmethod
@@ -124,9 +135,18 @@ class InMemory(Problem):
         return overlap(self.log, self.target, self.unit)
 
     @cached_property
+    def _ratio(self) -> SampleRatio:
+        return sample_ratio(self.log)
+
+    @property
     def broken(self) -> list[str]:
         """See `Problem`."""
-        return sample_ratio(self.log).failures()
+        return self._ratio.failures()
+
+    @property
+    def doubts(self) -> Sequence[str]:
+        """See `Problem`."""
+        return self._ratio.warnings
 
     @cached_property
     def model(self) -> Modelled:
@@ -146,6 +166,18 @@ class InMemory(Problem):
         else:
             q = np.clip(predictions(model_of(how.q), log, how.q_fit, seed=how.seed, unit=self.unit), *how.span)
         return q[np.arange(len(log)), log.arm], of.expected(self.target, q)
+
+    @cached_property
+    def dm_error(self) -> float | None:
+        """See `Problem`."""
+        how = self.options
+        if isinstance(how.q, np.ndarray):
+            return None
+
+        def value(rest: Log, q: Matrix, rows: Int) -> float:
+            return float(np.average(of.expected(self.target[rows], np.clip(q, *how.span)), weights=rest.weight))
+
+        return jackknife(model_of(how.q), self.log, value, self.unit, how.seed)
 
     @cached_property
     def _ratios(self) -> Matrix | None:

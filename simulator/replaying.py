@@ -84,7 +84,13 @@ def coins(log: Log, seed: int) -> Vector:
 
 
 def least(log: Log, floor: float = 0.0) -> float:
-    """c: the smallest propensity of a log, or `floor` if that is more."""
+    """c: the smallest propensity of a log, or `floor` if that is more.
+
+    Raises:
+        ValueError: the floor is not in [0, 1].
+    """
+    if not 0 <= floor <= 1:
+        raise ValueError(f"floor is a propensity, from 0 to 1; got {floor:g}")
     return max(float(log.propensity.min(initial=1.0)), floor)
 
 

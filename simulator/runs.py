@@ -8,7 +8,8 @@
     regret_of_uniform  100 (mean best_i - mean r_i) / (mean best_i - mean uniform_i): 0 is best, 100 is as bad as chance
 
 Under one seed all policies meet the same rounds and are drawn with the same numbers, so their differences are paired.
-In a table each row's best arm is known, which no context tells: even a perfect model keeps some regret there.
+`uniform` itself is given by its expectation, so it has exactly 100. In a table each row's best arm is known, which no
+context tells: even a perfect model keeps some regret there.
 """
 
 from __future__ import annotations
@@ -136,7 +137,8 @@ def one_run(plan: Plan, item: tuple[Spec, int], show: Show = silent) -> tuple[Ro
     stops = ends(episode, spec.refresh or plan.refresh, plan.rate)
     u = stream(seed, DRAWS).random(len(episode))
     played = play(learner_of(spec, plan.environment, episode, seed), episode, stops, u, show)
-    return _figures(spec.name, seed, episode, episode.expected(played.arms), plan.windows)
+    earned = episode.uniform() if spec.kind == "uniform" else episode.expected(played.arms)
+    return _figures(spec.name, seed, episode, earned, plan.windows)
 
 
 def learner_of(spec: Spec, environment: Environment, episode: Episode, seed: int) -> Learner:

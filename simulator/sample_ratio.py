@@ -10,6 +10,8 @@ if its policy learned, and however rare an arm is (where the normal limit of z w
 arm's propensity p, 1[a_i = a] / p_i takes the place of 1[a_i = a] and 1 that of mu; V and b are then bounded through
 the smallest p or (1 - p) / (K - 1), so that little is seen beside small propensities and nothing beside a p of 1, and
 every arm must have been eligible throughout.
+What cannot be proved so is still told (`warnings`): arms that were never shown, and arms of `OFTEN` rows or more whose
+sum of 1 / p is `DOUBT` standard deviations too small by the spread of their own rows.
 Where users repeat or rows are weighted, V is also taken from the users or rows, and the larger one counts.
 
 Freedman (1975), Annals of Probability 3(1). Fabijan et al. (2019), "Diagnosing sample ratio mismatch", KDD.
@@ -18,6 +20,7 @@ Freedman (1975), Annals of Probability 3(1). Fabijan et al. (2019), "Diagnosing 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,6 +31,7 @@ from bandit.sums import Int
 from simulator.logged import Log
 from simulator.verdict import Basis, logging_policy, row_weights, units
 
+OFTEN, DOUBT = 200, 6.0
 SURE = 1e-3  # probability of calling a sound log broken, all arms and slices together
 
 
@@ -70,6 +74,7 @@ class SampleRatio:
     shares: tuple[Share, ...]
     basis: Basis
     mismatch: float
+    warnings: tuple[str, ...] = ()  # what may be wrong, in words
 
     @property
     def flagged(self) -> list[Share]:
@@ -84,8 +89,9 @@ class SampleRatio:
         for worst in self.flagged[:1]:
             where = "" if worst.part is None else f" in slice {worst.part}"
             arm = "all arms" if worst.arm is None else f"arm {worst.arm!r}"
-            drawn = f"{worst.observed:.0f} times for {worst.expected:.0f} expected"
-            found.append(f"{arm}{where} drawn {drawn} (z {worst.z:.1f}, limit {worst.limit:.1f})")
+            what = "drawn {:.0f} times" if self.basis != "rows" else "with a sum of 1 / propensity of {:.0f}"
+            drawn = f"{what.format(worst.observed)} for {worst.expected:.0f} expected"
+            found.append(f"{arm}{where} {drawn} (z {worst.z:.1f}, limit {worst.limit:.1f})")
         return found
 
 
@@ -112,6 +118,7 @@ class Tally:
         self.basis: Basis = "full"
         self.least, self.rows, self.mismatched = 1.0, 0, 0.0
         self._parts: dict[int | None, _Sums] = {}
+        self._inverse: Matrix = np.zeros((3, 0))  # of each arm: rows, sum 1 / p, sum 1 / p^2
 
     def add(self, log: Log, unit: Int | None = None) -> None:
         """Count some rows; `unit` is the number of each one's user, where there are any."""
@@ -121,6 +128,10 @@ class Tally:
         self.arms = log.arms
         self.least = min(self.least, _least(log))
         self.rows, self.mismatched = self.rows + len(log), self.mismatched + _mismatch(log) * len(log)
+        if mu is None and log.weight is None:
+            p = [np.ones(len(log)), 1 / log.propensity, log.propensity**-2.0]
+            more = np.array([np.bincount(log.arm, each, log.K) for each in p])
+            self._inverse = more if not self._inverse.size else self._inverse + more
         counts, s = _counts(log, mu), row_weights(log)
         for part in [None] if log.part is None else np.unique(log.part).tolist():
             rows = np.arange(len(log)) if part is None else np.flatnonzero(log.part == part)
@@ -143,7 +154,20 @@ class Tally:
             for part, sums in sorted(self._parts.items(), key=lambda each: -1 if each[0] is None else each[0])
             for name, each in zip(names, sums.judged(most, L, known=known), strict=True)
         ]
-        return SampleRatio(tuple(shares), self.basis, self.mismatched / self.rows if self.rows else 0.0)
+        mismatch = self.mismatched / self.rows if self.rows else 0.0
+        return SampleRatio(tuple(shares), self.basis, mismatch, tuple(self._warnings()))
+
+    def _warnings(self) -> Iterator[str]:
+        """What the rows leave in doubt where only the shown arm's propensity is known."""
+        count, total, square = self._inverse
+        if len(count) and (never := int((count == 0).sum())):
+            yield f"{never} of {len(count)} arms were never shown: whether their rows were lost, such a log cannot tell"
+        sd = np.sqrt(np.maximum(square - total**2 / max(self.rows, 1), 1e-12))
+        z = np.where(count >= OFTEN, (total - self.rows) / sd, 0.0)
+        if len(z) and z.min() < -DOUBT:
+            arm = int(z.argmin())
+            what = f"arm {self.arms[arm]!r} has a sum of 1 / propensity of {total[arm]:.0f}, for {self.rows} expected"
+            yield f"{what} (z {z[arm]:.1f} by its own rows): rows of it may be lost"
 
 
 class _Sums:

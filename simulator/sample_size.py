@@ -28,6 +28,7 @@ from simulator.specs import Spec, parse
 from simulator.spread import Spread, processes
 
 NORMAL = NormalDist()
+MOST = 10**15
 SPLIT = 1002  # stream of randomness under a seed
 
 
@@ -48,7 +49,10 @@ def decisions(rate: float, lift: float, *, power: float = 0.8, alpha: float = 0.
     together = (1 - share) * rate + share * new
     chance = NORMAL.inv_cdf(1 - alpha / 2) * math.sqrt(together * (1 - together) / (share * (1 - share)))
     effect = NORMAL.inv_cdf(power) * math.sqrt(rate * (1 - rate) / (1 - share) + new * (1 - new) / share)
-    return math.ceil(((chance + effect) / (new - rate)) ** 2)
+    n = math.ceil(((chance + effect) / (new - rate)) ** 2)
+    if n > MOST:
+        raise ValueError(f"a lift so small takes more than {MOST:g} decisions")
+    return n
 
 
 def _checked(rate: float, lift: float) -> float:

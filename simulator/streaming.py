@@ -28,7 +28,7 @@ from simulator.logged import Log, span_of
 from simulator.models import needed, prefixes
 from simulator.problem import Modelled, Options, Problem
 from simulator.progress import Show, silent
-from simulator.sample_ratio import Tally
+from simulator.sample_ratio import SampleRatio, Tally
 from simulator.table import CELLS
 from simulator.verdict import Basis, Overlap, numbered, overlap_of, ratios, row_weights
 
@@ -167,7 +167,7 @@ class _Streamed(Problem):
         super().__init__(log, column("pi"), None if self.keys is None else numbered(self.keys), options)
         self.models: dict[bool, Modelled] = {}
         self._overlap = self._overlaps(read)
-        self._broken = self._sample_ratio(read)
+        self._ratio = self._sample_ratio(read)
 
     def _basis(self, read: _Columns) -> Basis:
         if read.known:
@@ -182,14 +182,14 @@ class _Streamed(Problem):
         w = of.importance(self.log.propensity, self.pi)
         return overlap_of(row_weights(self.log), w, square, read.beyond, basis, self.unit)
 
-    def _sample_ratio(self, read: _Columns) -> list[str]:
+    def _sample_ratio(self, read: _Columns) -> SampleRatio:
         if not read.known:
             read.tally.constant = self._overlap.basis == "uniform"
             size = max(1, CELLS // self.log.K)
             for start in range(0, len(self.log), size):
                 rows = slice(start, start + size)
                 read.tally.add(self.log.take(rows), None if self.keys is None else self.keys[rows] % GROUPS)
-        return read.tally.result().failures()
+        return read.tally.result()
 
     @property
     def support(self) -> Overlap:
@@ -199,7 +199,12 @@ class _Streamed(Problem):
     @property
     def broken(self) -> list[str]:
         """See `Problem`."""
-        return self._broken
+        return self._ratio.failures()
+
+    @property
+    def doubts(self) -> Sequence[str]:
+        """See `Problem`."""
+        return self._ratio.warnings
 
     @property
     def largest(self) -> float:

@@ -286,6 +286,18 @@ def test_intervals_cover_where_they_are_given(explore: float, n: int) -> None:
         assert np.mean(found) >= 0.95 - 4 * math.sqrt(0.95 * 0.05 / 150)
 
 
+@pytest.mark.parametrize("q", ["ridge", "mean"])
+def test_dm_covers_what_it_would_say_on_average(q: str) -> None:
+    """Its model's error is in the interval: 60 logs, of which 5 % may miss, and 4 standard errors of that."""
+    rows = [evaluate(*drawn(1500, 1.0, seed), estimators=["dm"], q=q)[0] for seed in range(60)]
+    mean = np.mean([row.value for row in rows])
+    held = [row.low <= mean <= row.high for row in rows if row.low is not None and row.high is not None]
+    assert len(held) == 60
+    assert np.mean(held) >= 0.95 - 4 * math.sqrt(0.05 * 0.95 / 60)
+    spread = np.std([row.value for row in rows])
+    assert np.mean([row.standard_error for row in rows]) == pytest.approx(spread, rel=0.3)
+
+
 def test_little_exploration_in_500_rows_gets_no_interval() -> None:
     """.05 explored over 20 arms: a sequence at best, in each of 40 logs and for each estimator."""
     world, rng = World(K=20), np.random.default_rng(0)

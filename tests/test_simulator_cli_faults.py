@@ -59,6 +59,7 @@ LOGS = [
     (("evaluate", "log.csv", *CSV, "--user", "user", "--train", "0.5", "--target", "als:factors=0"), 1, "1 or more"),
     (("evaluate", "log.csv", *CSV, "--user", "user", "--train", "0.5", "--target", "als:factors=1.5"), 1, "a whole"),
     (("replay", "log.csv", *CSV, "--policy", "foo"), 1, "unknown 'foo'"),
+    (("replay", "log.csv", *CSV, "--floor", "2"), 1, "floor is a propensity, from 0 to 1; got 2"),
     (("replay", "log.csv", *CSV, "--policy", "vw:bag=x"), 1, "x"),
     # names of what there is
     (("evaluate", "log.csv", *CSV, "--estimator", "foo"), 1, "unknown ['foo']"),
@@ -86,6 +87,8 @@ LOGS = [
     (("sweep",), 2, "give either --table or --environment"),
 ]
 ENVIRONMENTS = [
+    (("run", "--table", "twice.csv", "--label", "p"), 1, "different names, got 'p' twice"),
+    (("power", "--rate", "0.05", "--lift", "1e-9"), 1, "more than 1e+15 decisions"),
     (("run",), 2, "give either --table or --environment"),
     (("run", "--environment", "linear", "--table", "log.csv"), 2, "give either --table or --environment"),
     (("run", "--environment", "logistik"), 1, "did you mean 'logistic'?"),
@@ -150,6 +153,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("half.csv").write_text("arm,probability\na,0.5\n")
     Path("word.csv").write_text("arm,probability\na,0.5\nb,half\n")
     Path("below.csv").write_text("arm,probability\na,1.5\nb,-0.5\n")
+    Path("twice.csv").write_text("p,x,p\na,1,b\n")
     Path("x.jsonl").write_text("no JSON\n")
 
 

@@ -74,7 +74,9 @@ def test_a_log_in_pieces_is_valued_as_a_whole_one(path: Path, tmp_path: Path, na
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines, lines[1].replace(",0.25,", ",0,")]))
     options = (path, *CSV, "--target", name, "--q-fit", "past", "--tau", "2")
-    assert rows("evaluate", *options, "--stream") == [pytest.approx(row) for row in rows("evaluate", *options)]
+    both = (rows("evaluate", *options, *more) for more in (["--stream"], []))
+    found, whole = ([row for row in each if row["estimator"] != "dm"] for each in both)
+    assert found == [pytest.approx(row) for row in whole]
     said = [run("evaluate", *options, *more)[2] for more in ([], ["--stream"])]
     assert said[0] == said[1]
     assert "1 rows dropped: propensity not above 0\n" in said[0]

@@ -300,3 +300,22 @@ def test_a_user_who_sees_one_arm_for_ever_is_one_draw() -> None:
     log = log_of(logging, arm, np.zeros(5000), user=user.astype(str))
     assert not sample_ratio(log).flagged
     assert sample_ratio(replace(log, user=None)).flagged
+
+
+def test_what_only_shown_propensities_cannot_prove_is_told() -> None:
+    """Half of the rows of an arm, or all of them, are gone; a sound log says nothing."""
+    rng, n = np.random.default_rng(5), 6000
+    often = 0.1 + 0.5 * rng.random(n)  # of the first arm; the four others share the rest
+    P = np.column_stack([often, *[(1 - often) / 4] * 4])
+    log = log_of(P, draw(rng, P), np.zeros(n), full=False)
+    assert sample_ratio(log).warnings == ()
+    half = log.take(np.flatnonzero((log.arm != 0) | (rng.random(n) < 0.5)))
+    (said,) = sample_ratio(half).warnings
+    assert said.startswith("arm 'arm-0' has a sum of 1 / propensity of")
+    assert said.endswith("rows of it may be lost")
+    gone = log.take(np.flatnonzero(log.arm != 0))
+    assert sample_ratio(gone).warnings == (
+        "1 of 5 arms were never shown: whether their rows were lost, such a log cannot tell",
+    )
+    rows = evaluate(half, np.full((len(half), 5), 0.2), estimators=["ips"])
+    assert "rows of it may be lost" in rows[0].note

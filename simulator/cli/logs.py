@@ -140,6 +140,8 @@ def replay(
         value, error = (done.value, done.standard_error) if done.matches else (None, None)
         rows.append({"policy": name, "value": value, "standard_error": error, **counts})
     output.print_rows(rows, as_json=as_json)
+    if any(row["cut"] for row in rows):
+        typer.echo("rows were cut: they match more often than is fair, and values are biased towards them", err=True)
     tell_cleaning(log.cleaning)
 
 

@@ -12,6 +12,7 @@ booleans, texts are categories (an empty one is a level; texts nearly all differ
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,6 +109,8 @@ def ratings(
 
 
 def _present(table: pa.Table, names: Sequence[str]) -> None:
+    if repeated := [name for name, count in Counter(table.column_names).items() if count > 1]:
+        raise ValueError(f"expected columns of different names, got {repeated[0]!r} twice: is there no header?")
     if unknown := [name for name in names if name not in table.column_names]:
         raise ValueError(f"the table has columns {', '.join(table.column_names)}; missing {unknown}")
 
