@@ -142,6 +142,24 @@ def test_the_first_thing_said_is_what_the_target_would_have_earned(page: Page) -
     assert tags.index(("p", "verdict")) < tags.index(("section", "values"))
 
 
+def test_the_page_is_about_the_best_of_those_clearly_better(tmp_path: Path) -> None:
+    """Whatever the order in which targets are named; where none is, about the first."""
+    log, uniform = world_log()
+    rate = World().rate
+    best = np.eye(5)[np.full(len(log), int(rate.mean(axis=0).argmax()))]
+    worst = np.eye(5)[np.full(len(log), int(rate.mean(axis=0).argmin()))]
+    poor = replace(log, reward=np.where(best[np.arange(len(log)), log.arm] == 1, 1.0, 0.2 * log.reward))
+    names = ("worst", "even", "good")
+    for order in (names, names[::-1]):
+        targets = {name: {"worst": worst, "even": uniform, "good": best}[name] for name in order}
+        page = Page(report(poor, targets, tmp_path / "a.html").read_text())
+        assert page.sentence.startswith("“good” would have earned"), page.sentence
+        assert "good − good" not in page.words
+        assert "worst − good" in page.words
+    page = Page(report(poor, {"worst": worst, "even": uniform}, tmp_path / "a.html").read_text())
+    assert "“worst”" in page.sentence
+
+
 def test_a_refused_target_is_said_to_have_no_answer(tmp_path: Path) -> None:
     """Where the log never showed what the target wants, no number is in the sentence's place."""
     log, _ = world_log(400)

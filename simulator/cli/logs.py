@@ -249,6 +249,10 @@ def report(
     rows, pis = targets.of(log, seed)
     settings = {"log": str(source.log or f"experiment {source.experiment}"), "format": source.format_}
     how = {**estimators.how(), **model.how(seed), "drifts": any(map(learns, pis))}
+    pis = {
+        Path(name).name if name.removesuffix(".gz").endswith((".csv", ".json")) else name: pi
+        for name, pi in pis.items()
+    }
     page = written(
         rows, pis, output, how=how, settings=settings, curves=drawn, segment=segment, figures=figures, title=title
     )

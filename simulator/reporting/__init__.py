@@ -38,8 +38,8 @@ def report(
 
     Args:
         log: n rows, in the order in which they were logged.
-        targets: pi(a|x) of each target by its name, each of shape (n, K). The page is about the first one; the others
-            are set beside it.
+        targets: pi(a|x) of each target by its name, each of shape (n, K). The page is about the best of those clearly
+            better than what was earned, else about the first; the others are set beside it.
         output: the file to write; its folder is made.
         how: arguments of `evaluate` other than log and target, for everything on the page. DR is always computed.
         settings: what else is worth knowing, such as where the log is from; printed as it is.

@@ -72,7 +72,8 @@ def ratio(of: Subject) -> Section:
     sound = "Arms were shown as often as their propensities say, as far as chance allows."
     broken = f"The log or the draw is broken: {'; '.join(failed)}. Nothing that is computed from it can be believed."
     weak = "Only the shown arm's propensity was logged, so this check sees little."
-    head = ("Arm", "Slice", "Shown", "Expected", "z", "Limit of |z|", "Verdict")
+    counted = "Sum of 1 / propensity" if of.ratio.basis == "rows" else "Shown"
+    head = ("Arm", "Slice", counted, "Expected", "z", "Limit of |z|", "Verdict")
     return Section(
         "ratio",
         "Sample-ratio check",

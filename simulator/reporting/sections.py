@@ -32,14 +32,16 @@ ARMS_DRAWN, ARMS_LISTED = 20, 100
 
 
 def facts(of: Subject) -> Iterator[str]:
-    """What else is said at the top: of the log, and of the targets that are not the first."""
+    """What else is said at the top: of the log, what is in doubt about it, and of the other targets."""
     log = of.log
     value, ends = both(of.earned.estimate.value, of.earned.low, of.earned.high)
     time = "" if log.time_ms is None else f", {when(int(log.time_ms.min()))} to {when(int(log.time_ms.max()))} UTC"
     own = f"its own policy earned {value} a decision" + (f" ({ends})" if ends != DASH else "")
     yield f"The log: {len(log):,} decisions among {log.K:,} arms{time}; {own}."
-    for name in list(of.targets)[1:]:
-        yield of.said(name)
+    yield from (f"In doubt: {doubt}." for doubt in of.ratio.warnings)
+    for name in of.targets:
+        if name != of.main:
+            yield of.said(name)
 
 
 def values(of: Subject) -> Section:
@@ -82,7 +84,7 @@ def _value_line(name: str, row: Row, common: Sequence[str], titled: bool) -> Seq
 
 def differences(of: Subject) -> Section:
     """Targets against what was earned and against the first one, on the same rows."""
-    others, m = list(of.targets)[1:], 2 * len(of.targets) - 1
+    others, m = [name for name in of.targets if name != of.main], 2 * len(of.targets) - 1
     found = {f"{name} − earned": lift(of.data, target, of.alpha / m) for name, target in of.targets.items()}
     first = of.targets[of.main]
     found |= {f"{name} − {of.main}": compared(of.data, of.targets[name], first, of.alpha / m) for name in others}

@@ -90,10 +90,15 @@ class Subject:
         """The confidence for people."""
         return confidence(self.alpha)
 
-    @property
+    @cached_property
     def main(self) -> str:
-        """The target that the report is about: the first one."""
-        return next(iter(self.targets))
+        """The target that the report is about: the best of those clearly better than what was earned, else the first.
+
+        Clear means clear for all of them at once: the best of many looks better than it is.
+        """
+        gains = {name: lift(self.data, pi, self.alpha / len(self.targets)) for name, pi in self.targets.items()}
+        better = {name: gain.value for name, gain in gains.items() if gain.clear and gain.value > 0}
+        return max(better, key=better.__getitem__, default=next(iter(self.targets)))
 
     @cached_property
     def earned(self) -> Side:
