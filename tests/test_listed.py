@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live import ok, serving, valkey
+from live import ok, serving, until, valkey
 from simulator_cli import rows, run
 
+from bandit.redis_store import RedisStore
+from bandit.service import Service
+from bandit.settings import Settings
 from simulator import lists as of
 from simulator.bridge import from_log
 from simulator.contexts import LogError
 from simulator.evaluation import Row
-from simulator.listed import ESTIMATORS, Lists, evaluate_lists, target
+from simulator.listed import ESTIMATORS, Lists, _model, evaluate_lists, target
 from simulator.loaders import load
 from simulator.logged import Log
 from simulator.storage import write_jsonl, write_parquet
@@ -166,12 +169,26 @@ def test_the_truth_is_in_the_intervals(learning: bool) -> None:
     assert np.mean(errors["reward-interaction"]) <= np.mean(errors["standard"])
 
 
+def test_the_model_of_cascade_dr_has_not_seen_the_list_it_values() -> None:
+    """Of a policy that learned: the first block is predicted from nothing; else each block from all others."""
+    log = logged(1000)
+    past, others = (_model(Lists.of(replace(log, learning=learning))) for learning in (True, False))
+    assert not past[:100].any()
+    assert (past[100:] > 0).all()
+    assert (others > 0).all()
+    assert past[-100:] == pytest.approx(others[-100:])
+    richer = replace(log, reward=np.where(np.arange(2000) < 200, 1.0, log.reward))
+    assert (_model(Lists.of(richer))[:100] == others[:100]).all()
+
+
 def test_few_lists_have_a_sequence_or_nothing() -> None:
     """Between 50 and 400, and below 50; with rewards on another scale the ends move along."""
     log = logged(900)
     found = by_name(evaluate_lists(log, "list:c,d"))
     assert {row.verdict for row in found.values()} == {"sequence"}
     assert all(row.low is not None and row.value is not None and row.low < row.value for row in found.values())
+    one, other = found["standard"], found["reward-interaction"]
+    assert (one.low, one.high) != (other.low, other.high)  # one weight for the whole list, or one for each place
     moved = replace(log, reward=40 * log.reward - 35)
     for name, row in by_name(evaluate_lists(moved, "list:c,d", reward_range=(-35, 5))).items():
         if name != "cascade-dr":
@@ -204,12 +221,20 @@ def test_lists_are_valued_from_the_command_line(tmp_path: Path, form: Callable[[
     assert (code, out, "--lists takes no --stream" in err) == (2, "", True)
 
 
+def seeded(url: str) -> Service:
+    """A service that draws the same lists each time, as long as all of them are exploration."""
+    service = Service(RedisStore(url), Settings(redis_url=url), np.random.default_rng(7).bytes)
+    service.follower.start()
+    return service
+
+
 def test_a_servers_lists_are_valued(tmp_path: Path) -> None:
     """Drawn, logged and exported by a real server: the truth of two targets is in every interval."""
     rate = {"a": 0.2, "b": 0.6, "c": 0.4, "d": 0.1}
     rng = np.random.default_rng(0)
-    with valkey() as url, serving(url) as server:
-        one = server.experiment(features=[], arms=list(rate), policy={"type": "linucb", "explore": 0.8})
+    with valkey() as url, serving(made=lambda: seeded(url)) as server:
+        until(server.service.ready.is_set)
+        one = server.experiment(features=[], arms=list(rate), policy={"type": "linucb", "explore": 1})
         for _ in range(25):
             requests = [{"context": {}, "k": 2}] * 100
             answers = ok(one.post("recommendations/batch", {"requests": requests}))["results"]
