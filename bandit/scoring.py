@@ -167,7 +167,7 @@ class Estimates:
         X32 = self.X.astype(np.float32)
         i, j = triangle(X32.shape[1])
         self.phi: Float32 = X32.take(i, axis=1) * X32.take(j, axis=1)
-        self.most: Float32 = X32**2 @ rows.reach.T  # (N, K) at least |x|'|G||x|, so at least width^2
+        self.most = _product(X32**2, rows.reach.T)  # (N, K) at least |x|'|G||x|, so at least width^2
         active = (X32 != 0).sum(axis=1)
         self.active = (active * (active + 1) // 2)[:, None]  # (N, 1) how many elements of phi are not zero
 
@@ -240,8 +240,7 @@ class Estimates:
         return few if FEW * len(few) < len(high) else EVERY
 
     def _width2(self, arms: Arms) -> Float32:
-        result: Float32 = self.phi @ self.rows.P[arms].T
-        return result
+        return _product(self.phi, self.rows.P[arms].T)
 
     def _error(self, arms: Arms) -> Matrix:
         terms = np.minimum(self.active, self.rows.terms[arms])
@@ -257,6 +256,15 @@ class Estimates:
             context = contexts[row]
             score[row, arm] = self.mean[context, arm] + alpha * self.derived.sigma[arm] * self.width(context, arm)
         return score
+
+
+def _product(one: Float32, other: Float32) -> Float32:
+    """Their matrix product. A kernel of the BLAS may look past the end of a small matrix and tell of an invalid value
+    that is in no result: finite numbers of this size have none.
+    """
+    with np.errstate(invalid="ignore"):
+        result: Float32 = one @ other
+    return result
 
 
 def _packed(G: Matrix) -> tuple[Float32, Float32, Float32]:
