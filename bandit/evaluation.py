@@ -217,7 +217,7 @@ def evaluated(store: Store, asked: Asked) -> Evaluation:
 
 def _window(asked: Asked, now_ms: int) -> Window:
     if len(asked.targets) > TARGETS_MAX:
-        raise _wrong("target", f"at most {TARGETS_MAX} of them", str(len(asked.targets)))
+        raise wrong("target", f"at most {TARGETS_MAX} of them", str(len(asked.targets)))
     until = now_ms + 1 - _duration_ms("min_age", asked.min_age)
     return Window(_since_ms(asked.since, now_ms), until, asked.rows)
 
@@ -232,17 +232,18 @@ def _since_ms(text: str, now_ms: int) -> int:
     except ValueError:
         time = None
     if time is None or time.tzinfo is None:
-        raise _wrong("since", 'a time such as "2026-11-25T08:00:00Z" or a duration such as "7d"', "another text")
+        raise wrong("since", 'a time such as "2026-11-25T08:00:00Z" or a duration such as "7d"', "another text")
     return max(0, round(time.timestamp() * 1000))
 
 
 def _duration_ms(name: str, text: str) -> int:
     if not DURATION.fullmatch(text):
-        raise _wrong(name, 'a duration such as "90s", "15m", "12h" or "7d"', "another text")
+        raise wrong(name, 'a duration such as "90s", "15m", "12h" or "7d"', "another text")
     return round(min(seconds(text), WINDOW_MAX) * 1000)
 
 
-def _wrong(name: str, expected: str, got: str) -> Problem:
+def wrong(name: str, expected: str, got: str) -> Problem:
+    """The problem of a query parameter that cannot be."""
     fault = Fault(f"/query/{name}", expected, got)
     return Problem(Code.INVALID_REQUEST, f"{fault.pointer}: expected {expected}, got {got}", [fault])
 

@@ -120,11 +120,7 @@ def _probability(header: Header, batch: pa.RecordBatch) -> tuple[Matrix | None, 
         return np.broadcast_to(np.float64(1 / K), (n, K)), None  # takes no memory, whatever n
     if header.probability == "shown":
         return None, _of_lists(header, batch)
-    eligible = batch.column("eligible")
-    lengths = pc.list_value_length(eligible).fill_null(0).to_numpy(zero_copy_only=False)
-    values = eligible.flatten()
-    rows = np.repeat(np.arange(n), lengths)
-    arms, p = arm_indices(header.arms, values.field("arm"), rows), floats(values.field("probability"))
+    rows, arms, p = _eligible_arms(header, batch)
     P = np.zeros((n, K))
     P[rows, arms] = p
     if (p > 0).all():
@@ -132,6 +128,14 @@ def _probability(header: Header, batch: pa.RecordBatch) -> tuple[Matrix | None, 
     known = np.zeros((n, K), bool)
     known[rows, arms] = True
     return P, known
+
+
+def _eligible_arms(header: Header, batch: pa.RecordBatch) -> tuple[Int, Int, Vector]:
+    """(row, arm's index, probability) of every arm that could be shown, of rows that tell them."""
+    eligible = batch.column("eligible")
+    lengths = pc.list_value_length(eligible).fill_null(0).to_numpy(zero_copy_only=False)
+    values, rows = eligible.flatten(), np.repeat(np.arange(len(batch)), lengths)
+    return rows, arm_indices(header.arms, values.field("arm"), rows), floats(values.field("probability"))
 
 
 def _of_lists(header: Header, batch: pa.RecordBatch) -> Mask | None:
@@ -144,10 +148,9 @@ def _of_lists(header: Header, batch: pa.RecordBatch) -> Mask | None:
     names = ids.to_pylist()
     if first[0] < 0 or any(names[row] != names[at] for row, at in enumerate(first.tolist())):
         return None
-    lengths = pc.list_value_length(eligible).fill_null(0).to_numpy(zero_copy_only=False)
-    rows = np.repeat(np.arange(len(batch)), lengths)
+    rows, arms, _ = _eligible_arms(header, batch)
     known = np.zeros((len(batch), len(header.arms)), bool)
-    known[rows, arm_indices(header.arms, eligible.flatten().field("arm"), rows)] = True
+    known[rows, arms] = True
     mask: Mask = known[first]
     return mask
 

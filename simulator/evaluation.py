@@ -21,7 +21,7 @@ from simulator.logged import Log, span_of
 from simulator.models import GROUPS, QFit
 from simulator.moving import sequence_of
 from simulator.problem import Ends, InMemory, Options, Problem
-from simulator.verdict import ENOUGH, FLOOR, Overlap, Verdict, kish, skewness, verdict
+from simulator.verdict import ENOUGH, Overlap, Verdict, kish, skewness, too_few, verdict
 
 ESTIMATORS = ("ips", "clipped", "snips", "dm", "dr", "sndr", "switch-dr", "dros", "mrdr", "replay")
 BIASED = {"clipped", "dm", "switch-dr", "dros", "mrdr"}
@@ -142,7 +142,7 @@ def options_of(log: Log, span: tuple[float, float], *, q_fit: QFit | None = None
 
 def judged(problem: Problem, names: Sequence[str]) -> list[Row]:
     """A row for each of the estimators named."""
-    failures = [*problem.support.failures(), *problem.broken]
+    failures = [*problem.support.failures(), *problem.ratio.failures()]
     return [_row(name, problem, problem.support, failures) for name in names]
 
 
@@ -279,9 +279,8 @@ def _bounds(name: str, problem: Problem) -> tuple[float, float] | None:
 
 def _notes(name: str, problem: Problem, support: Overlap, judged: Judged, failures: list[str]) -> list[str]:
     """What a reader must know beside the number."""
-    notes = [*failures, *problem.doubts, *_own_notes(name, problem, judged.verdict)]
-    if judged.n_eff < FLOOR:
-        notes.append(f"effective n {judged.n_eff:.0f} is below {FLOOR:.0f}")
+    notes = [*failures, *problem.ratio.warnings, *_own_notes(name, problem, judged.verdict)]
+    notes += too_few(judged.n_eff)
     if judged.verdict == "sequence" and judged.n_eff >= ENOUGH:
         notes.append(f"skewness {judged.skewness:.2f} is too large for a normal interval")
     if judged.verdict == "sequence" and problem.options.drifts and not problem.moves:

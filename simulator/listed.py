@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bandit.errors import nearest
 from bandit.linear import Matrix, Vector
 from bandit.scoring import Mask
 from bandit.sums import Int
@@ -30,8 +29,8 @@ from simulator.learners.logs import eligible_of
 from simulator.logged import Log, span_of
 from simulator.moving import sequence_of
 from simulator.sample_ratio import sample_ratio
-from simulator.targets import from_file
-from simulator.verdict import FLOOR, kish, numbered, overlap_of, row_weights, skewness, verdict
+from simulator.targets import from_file, index_of
+from simulator.verdict import kish, numbered, overlap_of, row_weights, skewness, too_few, verdict
 
 ESTIMATORS = ("standard", "independent", "reward-interaction", "cascade-dr")
 BLOCKS = 10  # of lists, each valued by a model of the others
@@ -145,12 +144,11 @@ def _uniform(lists: Lists) -> Target:
 
 def _ordered(lists: Lists, names: Sequence[str]) -> Target:
     n, k = lists.arm.shape
-    if unknown := [name for name in names if name not in lists.log.arms]:
-        raise LogError(f"the log has no arm {unknown[0]!r}{nearest(unknown[0], lists.log.arms)}")
+    arms = [index_of(lists.log, name) for name in names]
     if len(set(names)) < len(names) or len(names) < k:
         raise LogError(f"expected {k} different arms or more, as the longest list has, got {len(set(names))}")
     choices = np.zeros((n, k, lists.log.K))
-    choices[:, np.arange(k), [lists.log.arms.index(name) for name in names[:k]]] = 1.0
+    choices[:, np.arange(k), arms[:k]] = 1.0
     choices *= lists.there[:, :, None]
     shown = _shown(lists, choices)
     return Target(shown, shown, choices)
@@ -196,7 +194,7 @@ def _row(
     found, n_eff = _estimate(name, lists, wanted), min(kish(s * each) for each in W.T)
     support = overlap_of(s, W[:, -1], None, 0.0, "rows", None)
     failures = [*support.failures(), *broken]
-    notes = [*failures, *([f"effective n {n_eff:.0f} is below {FLOOR:.0f}"] if n_eff < FLOOR else [])]
+    notes = [*failures, *too_few(n_eff)]
     said = verdict(n_eff, skewness(found.scores()), failures)
     low, high = (None, None) if said == "refused" else normal(found, alpha)
     if said == "sequence":

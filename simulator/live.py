@@ -17,8 +17,7 @@ import msgspec
 import numpy as np
 
 from bandit.engine import Model
-from bandit.errors import Code, Fault, Problem
-from bandit.evaluation import Candidate, Slice
+from bandit.evaluation import Candidate, Slice, wrong
 from bandit.experiment import Document, Experiment, compile_config
 from bandit.fold import read_events
 from bandit.linear import Matrix, Vector
@@ -29,7 +28,7 @@ from simulator.intervals import Band
 from simulator.logged import Log
 from simulator.moving import moving_lift, moving_value
 from simulator.sample_ratio import sample_ratio
-from simulator.verdict import FLOOR, overlap, ratios
+from simulator.verdict import overlap, ratios, too_few
 
 REFRESHES = 100  # of a candidate that learns, over the window
 TARGETS = "uniform, fixed:ARM, or a policy such as linucb:alpha=0.5,explore=0.05"
@@ -108,9 +107,7 @@ def _scaled(band: Band, low: float, high: float) -> tuple[float, float]:
 def _candidate(source: Source, log: Log, plan: Plan, broken: Sequence[str], alpha: float) -> Candidate:
     pi = plan.probabilities(source)
     w, support = pi[np.arange(len(log)), log.arm] / log.propensity, overlap(log, pi)
-    notes = [*support.failures(), *broken]
-    if support.n_eff < FLOOR:
-        notes.append(f"effective n {support.n_eff:.0f} is below {FLOOR:.0f}")
+    notes = [*support.failures(), *broken, *too_few(support.n_eff)]
     ends = (None,) * 4 if notes else _ends(source, w, log, float(ratios(pi, source.recent.probability).max()), alpha)
     return Candidate(
         target=plan.text,
@@ -164,26 +161,21 @@ def _policy(experiment: Experiment, text: str) -> tuple[Experiment, int | None]:
     """The experiment with the policy, lambda and noise that a text names; decisions between two refreshes, if given."""
     kind = text.partition(":")[0]
     if kind not in specs.TYPES:
-        raise _no_target(f"{TARGETS}; policies here are {', '.join(specs.TYPES)}", "another")
+        raise wrong("target", f"{TARGETS}; policies here are {', '.join(specs.TYPES)}", "another")
     try:
         spec = specs.parse(text)
     except ValueError as error:
-        raise _no_target(str(error), "another value") from None
+        raise wrong("target", str(error), "another value") from None
     own = {name: value for name, value in spec.options.items() if name not in specs.DOCUMENT}
     rest = {name: value for name, value in spec.options.items() if name in specs.DOCUMENT}
     try:
         given = msgspec.convert({"rewards": {"any": {}}, "arms": [], "policy": {"type": kind} | own} | rest, Document)
     except msgspec.ValidationError as error:
-        raise _no_target(f"settings of {kind}: {error}", "others") from None
+        raise wrong("target", f"settings of {kind}: {error}", "others") from None
     now = experiment.document
     lam, noise = given.lam if "lambda" in rest else now.lam, given.noise if "noise" in rest else now.noise
     document = msgspec.structs.replace(now, policy=given.policy, lam=lam, noise=noise)
     return compile_config(msgspec.structs.replace(experiment.config, document=document)), spec.refresh
-
-
-def _no_target(expected: str, got: str) -> Problem:
-    fault = Fault("/query/target", expected, got)
-    return Problem(Code.INVALID_REQUEST, f"{fault.pointer}: expected {expected}, got {got}", [fault])
 
 
 def _learned(source: Source, experiment: Experiment, refresh: int | None) -> Matrix:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -73,13 +72,8 @@ class Problem(ABC):
 
     @property
     @abstractmethod
-    def broken(self) -> list[str]:
-        """What is wrong with the log itself, in words."""
-
-    @property
-    @abstractmethod
-    def doubts(self) -> Sequence[str]:
-        """What may be wrong with it, in words."""
+    def ratio(self) -> SampleRatio:
+        """The sample-ratio check."""
 
     @property
     @abstractmethod
@@ -135,18 +129,9 @@ class InMemory(Problem):
         return overlap(self.log, self.target, self.unit)
 
     @cached_property
-    def _ratio(self) -> SampleRatio:
+    def ratio(self) -> SampleRatio:
+        """See `Problem`."""
         return sample_ratio(self.log)
-
-    @property
-    def broken(self) -> list[str]:
-        """See `Problem`."""
-        return self._ratio.failures()
-
-    @property
-    def doubts(self) -> Sequence[str]:
-        """See `Problem`."""
-        return self._ratio.warnings
 
     @cached_property
     def model(self) -> Modelled:

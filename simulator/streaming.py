@@ -30,11 +30,10 @@ from simulator.problem import Modelled, Options, Problem
 from simulator.progress import Show, silent
 from simulator.sample_ratio import SampleRatio, Tally
 from simulator.table import CELLS
+from simulator.targets import MakeTarget, Target
 from simulator.verdict import Basis, Overlap, numbered, overlap_of, ratios, row_weights
 
 Pieces = Callable[[], Iterator[Log]]  # all rows again at each call, with the same arms and columns in each piece
-Target = Callable[[Log], Matrix]  # pi(a|x) of a piece's rows, (n, K); called with the pieces in order
-MakeTarget = Callable[[Log, tuple[float, float]], Target]  # from the first piece and the range of rewards
 
 FOLDS = 5
 GROUPS = 4096
@@ -197,14 +196,9 @@ class _Streamed(Problem):
         return self._overlap
 
     @property
-    def broken(self) -> list[str]:
+    def ratio(self) -> SampleRatio:
         """See `Problem`."""
-        return self._ratio.failures()
-
-    @property
-    def doubts(self) -> Sequence[str]:
-        """See `Problem`."""
-        return self._ratio.warnings
+        return self._ratio
 
     @property
     def largest(self) -> float:

@@ -26,7 +26,8 @@ from simulator.learners.protocol import Outcomes
 from simulator.logged import Log
 from simulator.storage import opened
 
-MakeTarget = Callable[[Log, tuple[float, float]], Callable[[Log], Matrix]]
+Target = Callable[[Log], Matrix]  # pi(a|x) of a piece's rows, (n, K); called with a log's pieces in order
+MakeTarget = Callable[[Log, tuple[float, float]], Target]  # from the first piece and the range of rewards
 REFRESH = 100  # rows between two refreshes of a policy that learns from the log
 
 
@@ -67,11 +68,20 @@ def uniform(log: Log) -> Matrix:
 
 def fixed(log: Log, arm: str) -> Matrix:
     """Always this arm."""
-    if arm not in log.arms:
-        raise LogError(f"the log has no arm {arm!r}{nearest(arm, log.arms)}")
     P = np.zeros((len(log), log.K))
-    P[:, log.arms.index(arm)] = 1.0
+    P[:, index_of(log, arm)] = 1.0
     return P
+
+
+def index_of(log: Log, arm: str, where: str = "") -> int:
+    """The index of an arm.
+
+    Raises:
+        LogError: the log has none of this name; `where` stands before what is said.
+    """
+    if arm not in log.arms:
+        raise LogError(f"{where}the log has no arm {arm!r}{nearest(arm, log.arms)}")
+    return log.arms.index(arm)
 
 
 def from_file(log: Log, path: Path) -> Matrix:
@@ -96,11 +106,10 @@ def from_file(log: Log, path: Path) -> Matrix:
 
 def _line(log: Log, where: str, row: Mapping[str, str]) -> tuple[int, int, float]:
     """(position, arm's index, probability) of a line."""
-    if row["arm"] not in log.arms:
-        raise LogError(f"{where}: the log has no arm {row['arm']!r}{nearest(row['arm'], log.arms)}")
+    arm = index_of(log, row["arm"], f"{where}: ")
     place, probability = row.get("position") or "0", row["probability"] or ""
     try:
-        return int(place), log.arms.index(row["arm"]), float(probability)
+        return int(place), arm, float(probability)
     except ValueError:
         got = f"{probability!r}" if place.isdigit() else f"position {place!r}"
         raise LogError(f"{where}: expected a number as probability and a whole one as position, got {got}") from None

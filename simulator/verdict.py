@@ -197,6 +197,11 @@ def skewness(scores: Vector) -> float:
     return abs(float(scores @ (scores * scores))) / square**1.5 if square > 0 else math.inf
 
 
+def too_few(n_eff: float) -> list[str]:
+    """What forbids any verdict for want of rows, in words; empty if nothing does."""
+    return [f"effective n {n_eff:.0f} is below {FLOOR:.0f}"] if n_eff < FLOOR else []
+
+
 def verdict(n_eff: float, skew: float, failures: list[str]) -> Verdict:
     """What may be said, by the table at the head of this file."""
     if failures or not n_eff >= FLOOR:

@@ -15,10 +15,10 @@ from simulator.logged import Log
 from simulator.reporting.contrasts import Data, Difference, Side, earned, lift
 from simulator.reporting.figures import Mark, Picture, finished
 from simulator.reporting.guide import Term
-from simulator.reporting.words import MEANING, confidence, fixed, ranged, sentence
+from simulator.reporting.words import MEANING, confidence, ranged, sentence
 from simulator.runs import Curve
 from simulator.sample_ratio import SampleRatio, sample_ratio
-from simulator.verdict import FLOOR, overlap, units
+from simulator.verdict import overlap, too_few, units
 
 HEADLINE = "dr"  # the estimator of every statement but the table of all: chosen before any was seen
 KEY = f"Filled circles: {MEANING['interval']}. Open squares: {MEANING['sequence']} (confidence sequences)."
@@ -126,8 +126,7 @@ class Subject:
 
     def _reasons(self, name: str) -> list[str]:
         """Why there is no answer; empty if there is one."""
-        n_eff = self.headline(name).n_eff
-        few = [f"effective n {fixed(n_eff, 0)} is below {FLOOR:.0f}"] if n_eff < FLOOR else []
+        few = too_few(self.headline(name).n_eff)
         return [*overlap(self.log, self.targets[name], units(self.log)).failures(), *self.ratio.failures(), *few]
 
     def drawn(self, figure: Figure, name: str, alt: str) -> Picture:
