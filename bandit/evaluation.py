@@ -69,22 +69,23 @@ class Candidate(msgspec.Struct, frozen=True):
 
     Attributes:
         target: as it was asked for.
-        value: mean of w r, in reward units a decision.
+        value: by DR, in reward units a decision; null where nothing says what it is.
         low, high: of the value; null if refused.
-        lift: value less that of what was shown.
+        lift: value less that of what was shown in the same decisions; null if refused.
         lift_low, lift_high: of the lift; null if refused.
-        n: decisions.
+        n: decisions that say something of it: in which all that it plays could be shown. A policy stays as it had
+            learned by the middle of the window, and is valued on those after it.
         n_eff: how many decisions of its own they are worth.
         max_weight, mean_weight: of w; the mean is near 1 in a sound log.
         verdict: `sequence` or `refused`.
-        note: why it was refused; may be empty.
+        note: what a reader must know beside the number; may be empty.
     """
 
     target: str
-    value: float
+    value: float | None
     low: float | None
     high: float | None
-    lift: float
+    lift: float | None
     lift_low: float | None
     lift_high: float | None
     n: int

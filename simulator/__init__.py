@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simulator.conversion import convert
+    from simulator.differences import compare
     from simulator.evaluation import evaluate
     from simulator.replaying import replay
     from simulator.reporting import report
-    from simulator.reporting.contrasts import compare
     from simulator.runs import run
     from simulator.sample_size import decisions as power
     from simulator.selection import select
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compare", "convert", "evaluate", "power", "replay", "report", "run", "select", "sweep"]
 _PLACES = {
-    "compare": "reporting.contrasts",
+    "compare": "differences",
     "convert": "conversion",
     "evaluate": "evaluation",
     "power": "sample_size:decisions",

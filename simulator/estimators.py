@@ -73,7 +73,12 @@ class Estimate:
 
 
 def _add_up(lines: Matrix, unit: Int) -> Matrix:
-    return np.array([np.bincount(unit, line) for line in lines])
+    return np.array([by_unit(line, unit) for line in lines])
+
+
+def by_unit(values: Vector, unit: Int | None) -> Vector:
+    """Values, shape (n,), added up for each user; as they are where nobody repeats."""
+    return values if unit is None else np.bincount(unit, values).astype(np.float64)
 
 
 def ratio(top: Vector, bottom: Vector, weight: Vector | None = None) -> Estimate:

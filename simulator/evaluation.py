@@ -1,31 +1,34 @@
 """What a target policy would have earned, by every estimator at once, and what of it can be believed.
 
 One function, `evaluate`: log and target in, one row an estimator out, each with its interval or with the reason why it
-has none. The formulae are in estimators.py, intervals.py, verdict.py and models.py; problem.py brings them together.
+has none. The formulae are in estimators.py, design.py, intervals.py, moving.py, verdict.py and models.py; problem.py
+brings them together.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 import numpy as np
 
 from bandit.linear import Matrix
-from simulator import estimators as of
+from simulator.design import Spread, clustering
 from simulator.estimators import Acceptance, Estimate
 from simulator.intervals import Interval, bootstrap, normal, standard_error, student
 from simulator.logged import Log, span_of
 from simulator.models import GROUPS, QFit
 from simulator.moving import sequence_of
-from simulator.problem import Ends, InMemory, Options, Problem
-from simulator.verdict import ENOUGH, Overlap, Verdict, kish, skewness, too_few, verdict
+from simulator.problem import Ends, InMemory, Looks, Options, Problem
+from simulator.terms import estimate, spread_of, stakes_of
+from simulator.verdict import Verdict, kish, lacking, playable, row_weights, verdict
 
 ESTIMATORS = ("ips", "clipped", "snips", "dm", "dr", "sndr", "switch-dr", "dros", "mrdr", "replay")
 BIASED = {"clipped", "dm", "switch-dr", "dros", "mrdr"}
 MODELLED = {"dm", "dr", "sndr", "switch-dr", "dros", "mrdr"}
+NEVER = "the target plays what could never be shown"
 SUM_TOLERANCE = 1e-3  # how far a target's probabilities may be from 1 in sum, for rounding
 
 
@@ -38,11 +41,13 @@ class Row:
         value: the estimate, in reward units per decision; None where no row counts.
         low: lower end of the interval of the verdict; None if refused.
         high: upper end.
-        n: rows of the log.
+        n: rows it was valued on: those in which all that the target plays could be shown.
+        share: of the log's rows (by their weights) that these are.
         n_eff: effective n by which it was judged: n_eff*, for replay the matches.
+        skewness: by design, by which it was judged; None where it has none.
         max_weight: the largest w = pi / mu of a row.
         mean_weight: the mean of w, near 1 in a sound log.
-        standard_error: of the value, by the delta method; None where it has none.
+        standard_error: of the value, the larger of the rows' and the design's; None where it has none.
         verdict: `interval`, `sequence` or `refused`.
         note: what a reader must know beside the number; may be empty.
     """
@@ -52,7 +57,9 @@ class Row:
     low: float | None
     high: float | None
     n: int
+    share: float
     n_eff: float
+    skewness: float | None
     max_weight: float
     mean_weight: float
     standard_error: float | None
@@ -75,9 +82,13 @@ def evaluate(
     acceptance: Acceptance = "rejection",
     interval: Ends = "normal",
     reward_range: tuple[float, float] | None = None,
-    drifts: bool = False,
+    cap: float | None = None,
+    drifts: bool = True,
+    looks: Looks = "one",
 ) -> list[Row]:
     """The value of a target policy by each estimator, with intervals where the log allows them.
+
+    Rows in which the target plays what could not be shown are left out, and the share of the others is told.
 
     Args:
         log: n rows, in the order in which they were logged (confidence sequences need it).
@@ -94,25 +105,57 @@ def evaluate(
         clip: c of `clipped`.
         acceptance: replay's: `rejection` also on logs that are not uniform; `none` is obp's.
         interval: what is given where the verdict is `interval`.
-        reward_range: lowest and highest possible reward; None: 0 to 1, wider if the log has others. Predictions are cut
-            to it and confidence sequences need it.
-        drifts: the target's value is not the same in all rows, because it learns or because visitors change: sequences
-            are then for the mean over the rows, and wider where rows are few (`simulator.moving`).
+        reward_range: lowest and highest possible reward; None: the log's own, else 0 to 1, wider if the log has others
+            (then no normal interval is given: nobody knows what the next order will be). Predictions are cut to it.
+        cap: rewards above it count as it: of money, what few large orders would hide can then be seen.
+        looks: `any`: a sequence, right however often a log that grows is looked at; `one`: where the log allows it an
+            interval, which is narrower.
+        drifts: the target's value may not be the same in all rows, because it learns or because visitors change:
+            sequences are for the mean over the rows (`simulator.moving`). Else they bet on one value, and are narrower
+            where rows are few.
 
     Raises:
         ValueError: if the log is empty, shapes do not agree, a row of the target does not sum to 1, a reward is outside
             its range or not a number, a propensity is not in (0, 1], or a name is not known.
     """
     names = names_of(estimators)
-    span = span_of(log.reward) if reward_range is None else reward_range
+    log, span, stated = ranged(log, reward_range, cap)
     check_rows(log, target, span)
     if isinstance(q, np.ndarray) and q.shape != target.shape:
         raise ValueError(f"predictions must have the target's shape {target.shape}; got {q.shape}")
+    rows = playable(log, target)
+    if not rows.any():
+        return [never(name) for name in names]
+    share = 1.0
+    if not rows.all():
+        share = float(rows @ row_weights(log) / row_weights(log).sum())
+        log, target, q = log.take(rows), target[rows], q[rows] if isinstance(q, np.ndarray) else q
     options = options_of(
         log, span, q=q, q_fit=q_fit, alpha=alpha, seed=seed, tau=tau, lam=lam, clip=clip, acceptance=acceptance,
-        interval=interval, drifts=drifts,
+        interval=interval, drifts=drifts, stated=stated, cap=cap,
+        looks=looks,
     )  # fmt: skip
-    return judged(InMemory(log, target, options), names)
+    return judged(InMemory(log, target, options, share), names)
+
+
+def ranged(
+    log: Log, reward_range: tuple[float, float] | None, cap: float | None
+) -> tuple[Log, tuple[float, float], bool]:
+    """The log with its rewards capped, the lowest and highest possible reward, and whether that is known.
+
+    It is known where it is given or the log has it, or where all rewards are from 0 to 1.
+    """
+    log = log if cap is None else replace(log, reward=np.minimum(log.reward, cap))
+    low, high = reward_range or log.reward_range or span_of(log.reward)
+    known = reward_range is not None or log.reward_range is not None or (low, high) == (0.0, 1.0)
+    if cap is None:
+        return log, (low, high), known
+    return log, (low, min(high, cap) if known else cap), known or low == 0
+
+
+def never(name: str) -> Row:
+    """The answer to what no log can answer."""
+    return Row(name, None, None, None, 0, 0.0, 0.0, None, 0.0, 0.0, None, "refused", NEVER)
 
 
 def names_of(estimators: Sequence[str] | None) -> tuple[str, ...]:
@@ -134,7 +177,7 @@ def options_of(log: Log, span: tuple[float, float], *, q_fit: QFit | None = None
         ValueError: one is not what it can be.
     """
     options = Options(q_fit=q_fit or ("past" if log.learning else "cross"), span=span, **how)
-    for name, kind in (("q_fit", QFit), ("acceptance", Acceptance), ("interval", Ends)):
+    for name, kind in (("q_fit", QFit), ("acceptance", Acceptance), ("interval", Ends), ("looks", Looks)):
         if (value := getattr(options, name)) not in get_args(kind):
             raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}; got {value!r}")
     return options
@@ -143,7 +186,7 @@ def options_of(log: Log, span: tuple[float, float], *, q_fit: QFit | None = None
 def judged(problem: Problem, names: Sequence[str]) -> list[Row]:
     """A row for each of the estimators named."""
     failures = [*problem.support.failures(), *problem.ratio.failures()]
-    return [_row(name, problem, problem.support, failures) for name in names]
+    return [_row(name, problem, failures) for name in names]
 
 
 def check_rows(log: Log, target: Matrix, span: tuple[float, float]) -> None:
@@ -162,134 +205,107 @@ def check_rows(log: Log, target: Matrix, span: tuple[float, float]) -> None:
         raise ValueError(f"rewards must be in [{span[0]}, {span[1]}]; row {row} has {log.reward[row]}")
 
 
-def estimate(name: str, problem: Problem) -> Estimate:
-    """One estimator on the rows of a problem."""
-    shared, s, options = problem.common(), problem.log.weight, problem.options
-    match name:
-        case "ips":
-            return of.ips(*shared, s)
-        case "clipped":
-            return of.clipped(*shared, options.clip, s)
-        case "snips":
-            return of.snips(*shared, s)
-        case "dm":
-            return of.dm(problem.model[1], s)
-        case "dr":
-            return of.dr(*shared, *problem.model, s)
-        case "sndr":
-            return of.sndr(*shared, *problem.model, s)
-        case "switch-dr":
-            return of.switch_dr(*shared, *problem.model, problem.tau, s)
-        case "dros":
-            return of.dros(*shared, *problem.model, problem.lam, s)
-        case "mrdr":
-            return of.dr(*shared, *problem.mrdr, s)
-    return of.replay(*shared, s, acceptance=options.acceptance, seed=options.seed)
-
-
-class Judged(NamedTuple):
-    """What the verdict rests on."""
-
-    verdict: Verdict
-    n_eff: float
-    skewness: float
-
-
-def _row(name: str, problem: Problem, support: Overlap, failures: list[str]) -> Row:
+def _row(name: str, problem: Problem, failures: list[str]) -> Row:
     """One estimator's answer: value, verdict, and the interval that the verdict allows."""
-    found = estimate(name, problem)
-    found = found if problem.unit is None else found.grouped(problem.unit)
+    rows, support = estimate(name, problem), problem.support
+    found = rows if problem.unit is None else rows.grouped(problem.unit)
     known = math.isfinite(found.value)
     n_eff = kish(found.bottom[0]) if name == "replay" else support.n_eff
-    skew = skewness(found.scores()) if known else math.inf
-    rests = Judged(verdict(n_eff, skew, failures), n_eff, skew)
-    error = standard_error(found) if known else math.inf
-    if name == "dm" and problem.dm_error is not None:
-        error = problem.dm_error
-    low, high = _interval(name, problem, found, rests.verdict)
+    by_design = spread_of(name, problem, rows) if known else Spread(math.inf, math.inf)
+    said = verdict(n_eff, by_design.skewness, failures)
+    if said == "interval" and (problem.options.looks == "any" or not problem.options.stated):
+        said = "sequence"
+    error = _error(name, problem, found, by_design)
+    low, high = (None, None) if said == "refused" else _ends(name, problem, found, said, error)
     return Row(
         estimator=name,
         value=found.value if known else None,
         low=low,
         high=high,
         n=len(problem.log),
+        share=problem.share,
         n_eff=n_eff,
+        skewness=by_design.skewness if math.isfinite(by_design.skewness) else None,
         max_weight=support.max_weight,
         mean_weight=support.mean_weight,
         standard_error=error if math.isfinite(error) else None,
-        verdict=rests.verdict,
-        note="; ".join(_notes(name, problem, support, rests, failures)),
+        verdict=said,
+        note="; ".join([*failures, *_notes(name, problem, said, n_eff, by_design.skewness, rows)]),
     )
 
 
-def _interval(name: str, problem: Problem, found: Estimate, said: Verdict) -> tuple[float, float] | tuple[None, None]:
-    if said == "refused":
-        return None, None
-    alpha = problem.options.alpha
-    if said == "sequence":
-        return sequence(name, problem, found)
+def _error(name: str, problem: Problem, found: Estimate, by_design: Spread) -> float:
+    """The standard error: the larger of what rows and design say; of DM, with its model's."""
+    if not math.isfinite(found.value):
+        return math.inf
     if name == "dm" and problem.dm_error is not None:
-        half = student(1 - alpha / 2, GROUPS - 1) * problem.dm_error
-        return found.value - half, found.value + half
-    if problem.options.interval == "bootstrap":
-        return bootstrap(found, alpha, seed=problem.options.seed)
-    return normal(found, alpha)
+        return problem.dm_error
+    return max(standard_error(found), by_design.error)
+
+
+def _ends(name: str, problem: Problem, found: Estimate, said: Verdict, error: float) -> tuple[float, float]:
+    """Ends of the interval that a verdict allows, the value between them."""
+    if said == "sequence":
+        low, high = sequence(name, problem, found)
+    else:
+        low, high = _interval(name, problem, found, error)
+    if not math.isfinite(found.value):
+        return low, high
+    return min(low, found.value), max(high, found.value)
+
+
+def _interval(name: str, problem: Problem, found: Estimate, error: float) -> Interval:
+    alpha = problem.options.alpha
+    if name == "dm" and problem.dm_error is not None:
+        half = student(1 - alpha / 2, GROUPS - 1) * error
+        return Interval(found.value - half, found.value + half)
+    if problem.options.interval == "normal":
+        return normal(found.value, error, alpha)
+    low, high = bootstrap(found, alpha, seed=problem.options.seed)
+    wider = error / standard_error(found)  # what the rows drawn do not show
+    return Interval(found.value - wider * (found.value - low), found.value + wider * (high - found.value))
 
 
 def sequence(name: str, problem: Problem, found: Estimate) -> Interval:
-    """The confidence sequence that goes with an estimator.
-
-    Where its rows are bounded (replay, and the biased ones, whose own expectation it covers) it is theirs. Else it is
-    that of IPS, which covers the same value as SNIPS, DR, SNDR and MRDR; their own rows have no bound on both sides.
-    """
-    bounds, alpha = _bounds(name, problem), problem.options.alpha
+    """The confidence sequence that goes with an estimator, in reward units."""
     low, high = problem.options.span
-    if bounds is not None:
-        low, high = bounds
-        gain = np.clip((found.top - low * found.bottom) / (high - low), 0, found.bottom)
-        gains, losses = (Estimate(top, found.bottom) for top in (gain, found.bottom - gain))
-        return _scaled(sequence_of(gains, losses, alpha, moves=problem.moves), low, high)
-    r = (problem.log.reward - low) / (high - low)
-    w, s = problem.pi / problem.log.propensity, problem.log.weight
-    both = [of.mean(w * r, s), of.mean(w * (1 - r), s)]
-    gains, losses = both if problem.unit is None else [each.grouped(problem.unit) for each in both]
-    return _scaled(sequence_of(gains, losses, alpha, problem.largest, moves=problem.moves), low, high)
+    ends = sequence_of(stakes_of(name, problem, found), problem.options.alpha, moves=problem.options.drifts)
+    return Interval(*(low + (high - low) * end for end in ends))
 
 
-def _scaled(unit: Interval, low: float, high: float) -> Interval:
-    return Interval(*(low + (high - low) * end for end in unit))
+def _clustered(problem: Problem, rows: Estimate) -> list[str]:
+    """What it does that the rows of a user are taken together."""
+    if problem.unit is None or not math.isfinite(rows.value):
+        return []
+    times = math.sqrt(clustering(rows, rows.grouped(problem.unit)))
+    return [f"clustered by {int(problem.unit.max()) + 1} users or decisions: {times:.2g} times as wide as rows alone"]
 
 
-def _bounds(name: str, problem: Problem) -> tuple[float, float] | None:
-    """Between which values an estimator's rows lie; None where there is no bound."""
-    low, high = problem.options.span
-    match name:
-        case "dm" | "replay":
-            return low, high
-        case "clipped":
-            return min(0.0, problem.options.clip * low), max(0.0, problem.options.clip * high)
-        case "switch-dr":
-            reach = problem.tau
-        case "dros":
-            reach = math.sqrt(problem.lam) / 2
-        case _:
-            return None
-    return (low - reach * (high - low), high + reach * (high - low)) if math.isfinite(reach) else None
-
-
-def _notes(name: str, problem: Problem, support: Overlap, judged: Judged, failures: list[str]) -> list[str]:
+def _notes(name: str, problem: Problem, said: Verdict, n_eff: float, skew: float, rows: Estimate) -> list[str]:
     """What a reader must know beside the number."""
-    notes = [*failures, *problem.ratio.warnings, *_own_notes(name, problem, judged.verdict)]
-    notes += too_few(judged.n_eff)
-    if judged.verdict == "sequence" and judged.n_eff >= ENOUGH:
-        notes.append(f"skewness {judged.skewness:.2f} is too large for a normal interval")
-    if judged.verdict == "sequence" and problem.options.drifts and not problem.moves:
-        notes.append("the sequence takes a value that moves for one that stays: of users and weighted rows it must")
-    if judged.verdict == "sequence" and name in ("snips", "dr", "sndr", "mrdr"):
-        notes.append("the sequence is that of IPS")
-    if support.basis == "rows":
+    options, notes = problem.options, [*problem.ratio.warnings, *_own_notes(name, problem, said)]
+    if problem.share < 1:
+        notes.append(f"of the {problem.share:.4%} of decisions in which all that it plays could be shown")
+    if said == "sequence":
+        notes += too_little(len(problem.log), n_eff, skew)
+    if not options.stated:
+        notes.append(f"state the possible rewards for an interval: {options.span[1]:g} is the largest that came")
+    if options.cap is not None:
+        notes.append(f"rewards above {options.cap:g} count as {options.cap:g}")
+    if said == "sequence" and not options.drifts:
+        notes.append("the sequence takes the value for the same in all rows")
+    if problem.support.basis == "rows":
         notes.append("effective n is optimistic: only the shown arm's propensity is known")
-    return notes
+    return notes + _clustered(problem, rows)
+
+
+def too_little(n: int, n_eff: float, skew: float) -> list[str]:
+    """What an interval lacks, in words; empty if nothing."""
+    times = lacking(n_eff, skew)
+    if times <= 1 or not math.isfinite(times):
+        return []
+    more = float(f"{n * (times - 1):.1e}")
+    return [f"an interval takes some {more:,.0f} more decisions like these, or {times:.2g} times their exploration"]
 
 
 def _own_notes(name: str, problem: Problem, said: Verdict) -> list[str]:

@@ -1,33 +1,35 @@
 """Intervals around an estimate: normal, bootstrap, empirical Bernstein, and sequences that hold at every time at once.
 
     X_i  value of a row (or of a user: a sum of rows)      t_i  how many rows it counts for, 1 or a sum of row weights
-    m    a candidate for sum X / sum t in the long run     T    the largest t_i
+    m    a candidate for sum X / sum t in the long run     T    the largest t_i       f  floor: X_i >= -f t_i
 
-    lower bound of a sequence, from X >= 0 alone:
+    lower bound of a sequence, from X >= -f t alone:
         K_i(m) = prod_{j <= i} (1 + lam_j(m) (X_j - m t_j))        a bet that the mean is above m; fair if it is m
         L_i    = sup {m : max_{j <= i} K_j(m) >= 1 / a}            false with probability a at most, for all i together
-        lam_i(m) = min(sqrt(2 ln(1 / a) / (V_{i-1} i ln(1 + i))), 1 / (4 m T))
+        lam_i(m) = min(sqrt(2 ln(1 / a) / (V_{i-1} i ln(1 + i))), 1 / (4 (m + f) T))
         V_i    = (1/4 + sum_{j <= i} (X_j - mu_j t_j)^2) / (i + 1),   mu_i = (1/2 + sum X) / (1 + sum t)
 
 K_i falls in m, so L_i is found by halving. With X in [0, 1] the upper bound is 1 - lower bound of 1 - X, half of alpha
 each: the hedged capital of Waudby-Smith and Ramdas (2024), https://arxiv.org/abs/2010.09686, Theorem 3. For importance
 weighted values, which have no bound: lower bound from w r, upper = 1 - lower bound of w (1 - r), r in [0, 1], because
-the mean of w is 1 (Waudby-Smith, Wu, Ramdas, Karampatziakis, Mineiro 2022, https://arxiv.org/abs/2210.10768). Where a
-bound W of the weights is known, W (1 - lower bound of 1 - w r / W) is an upper bound too: each then has a quarter of
-alpha, and the lower one counts. The first is narrow where most rewards are 1, the second where most are 0.
+the mean of w is 1 (Waudby-Smith, Wu, Ramdas, Karampatziakis, Mineiro 2022, https://arxiv.org/abs/2210.10768). Where
+there are several X of the same mean (w r; the doubly robust v + w (r - q), which varies less but has a floor, known
+where a bound of the weights is), K is the mean of theirs: what one wins early and another late, both keep.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
 from bandit.linear import Matrix, Vector
-from simulator.estimators import Estimate, mean
+from bandit.sums import Int
+from simulator.estimators import Estimate, by_unit
 
 STAKE = 0.25  # of its capital a bet may lose: of .15 to .9 the best over rare, common and weighted rewards
 HALVINGS = 50  # of a bracket of the bound: to a part in 2^50
@@ -61,10 +63,10 @@ def student(level: float, freedom: int) -> float:
     return float(stats.t.ppf(level, freedom))
 
 
-def normal(estimate: Estimate, alpha: float = 0.05) -> Interval:
+def normal(value: float, error: float, alpha: float = 0.05) -> Interval:
     """value -+ z standard errors. Valid where many rows share the weight: see verdict.py."""
-    half = NormalDist().inv_cdf(1 - alpha / 2) * standard_error(estimate)
-    return Interval(estimate.value - half, estimate.value + half)
+    half = NormalDist().inv_cdf(1 - alpha / 2) * error
+    return Interval(value - half, value + half)
 
 
 def bootstrap(estimate: Estimate, alpha: float = 0.05, *, seed: int = 0, resamples: int = 1000) -> Interval:
@@ -144,121 +146,151 @@ class Scale(NamedTuple):
         return cls(np.concatenate([[0.5], mu[:-1]]), np.sqrt(2 * math.log(1 / a) / (before * i * np.log1p(i))))
 
 
-def _capital(m: float, X: Vector, t: Vector, lam: Vector) -> Vector:
-    """ln K_i(m) after each row, for t <= 1."""
-    stake = np.minimum(lam, STAKE / m) if m > 0 else lam
-    logs: Vector = np.cumsum(np.log1p(stake * (X - m * t)))
-    return logs
+class Bet(NamedTuple):
+    """Values of rows for a bet that their mean is above something: X, shape (n,), at least -floor t."""
+
+    X: Vector
+    floor: float = 0.0
+
+    def check(self, t: Vector) -> None:
+        """Refuse values below the floor.
+
+        Raises:
+            ValueError: there is one.
+        """
+        least = float((self.X + self.floor * t).min(initial=0.0))
+        if least < -1e-9 * (1 + self.floor) * float(t.max(initial=1.0)):
+            raise ValueError(f"values of a sequence must be at least {-self.floor:g}; got {least - self.floor:g}")
 
 
-def lower(X: Vector, t: Vector, a: float) -> float:
+@dataclass(frozen=True, eq=False)
+class Stakes:
+    """What an interval for a mean is bet on.
+
+    Attributes:
+        gains: different X that all have that mean; the one of the smallest floor first.
+        losses: likewise of `both` less that mean.
+        t: how many rows each row (or user) counts for, shape (n,).
+        both: mean of gain + loss: 1 for a value in [0, 1], 0 for a difference.
+        least: below which the mean cannot be.
+        most: above which it cannot be.
+    """
+
+    gains: Sequence[Bet]
+    losses: Sequence[Bet]
+    t: Vector
+    both: float = 1.0
+    least: float = 0.0
+    most: float = 1.0
+
+    def betting(self, alpha: float) -> Interval:
+        """For a mean that stays, held however often it is looked at: hedged capital; see the head of this file."""
+        low, high = lower(self.gains, self.t, alpha / 2), self.both - lower(self.losses, self.t, alpha / 2)
+        return Interval(min(max(low, self.least), self.most), max(min(high, self.most), self.least))
+
+
+def _capital(m: float, bets: Sequence[Bet], t: Vector, scales: Sequence[Vector]) -> Vector:
+    """ln of the mean of the K_i(m) of several bets after each row, for t <= 1."""
+    logs = []
+    for bet, lam in zip(bets, scales, strict=True):
+        reach = m + bet.floor  # the most that a row can lose
+        stake = np.minimum(lam, STAKE / reach) if reach > 0 else lam
+        logs.append(np.cumsum(np.log1p(stake * (bet.X - m * t))))
+    found: Vector = np.logaddexp.reduce(logs, axis=0) - math.log(len(bets))
+    return found
+
+
+def lower(bets: Sequence[Bet], t: Vector, a: float) -> float:
     """L_n: a lower bound of the ratio of the means of X and t, false with probability `a` whenever it is looked at.
 
     Args:
-        X: at least 0, shape (n,), in the order in which it came.
+        bets: different X with the same mean, in the order in which rows came.
         t: at least 0, shape (n,).
         a: in (0, 1).
     """
-    X, t, lam = _prepared(X, t, a)
+    bets, t, scales = _prepared(bets, t, a)
     goal = math.log(1 / a)
 
     def won(m: float) -> bool:
-        return bool(_capital(m, X, t, lam).max(initial=-math.inf) >= goal)
+        return bool(_capital(m, bets, t, scales).max(initial=-math.inf) >= goal)
 
-    return _halve(won, X, t)
+    return _halve(won, -min(bet.floor for bet in bets))
 
 
-def _prepared(X: Vector, t: Vector, a: float) -> tuple[Vector, Vector, Vector]:
-    """X / T, t / T and lam."""
-    if len(X) and min(X.min(), t.min()) < 0:
-        raise ValueError(f"values of a sequence must be at least 0; got {min(X.min(), t.min())}")
+def _prepared(bets: Sequence[Bet], t: Vector, a: float) -> tuple[list[Bet], Vector, list[Vector]]:
+    """X / T of each bet, t / T and lam of each."""
     T = t.max(initial=0.0) or 1.0
-    return X / T, t / T, Scale.of(X / T, t / T, a).lam
+    for bet in bets:
+        bet.check(t)
+    scaled = [Bet(bet.X / T, bet.floor) for bet in bets]
+    return scaled, t / T, [Scale.of(bet.X, t / T, a).lam for bet in scaled]
 
 
-def _halve(won: Callable[[float], bool], X: Vector, t: Vector) -> float:
-    """The largest m for which `won`, or 0: it is won below some m and not above."""
-    if not won(0.0):
-        return 0.0
-    low, high = 0.0, 1.0
-    while won(high):
-        low, high = high, 2 * high
+def _halve(won: Callable[[float], bool], least: float) -> float:
+    """The largest m from `least` on for which `won`, or `least`: it is won below some m and not above."""
+    if not won(least):
+        return least
+    low, step = least, 1.0
+    while won(least + step):
+        low, step = least + step, 2 * step
+    high = least + step
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if won(middle) else (low, middle)
     return low
 
 
-def lower_running(X: Vector, t: Vector, a: float, steps: int = 256) -> Vector:
+def lower_running(bets: Sequence[Bet], t: Vector, a: float, steps: int = 256) -> Vector:
     """L_i after each row, shape (n,), rounded down to one of `steps` even parts of the last one.
 
     Candidate by candidate: the row at which the bet against it was won; the bound is the largest won so far.
     """
-    last, goal = lower(X, t, a), math.log(1 / a)
-    X, t, lam = _prepared(X, t, a)
-    bound = np.zeros(len(X) + 1)
-    for m in np.linspace(0, last, steps + 1)[1:].tolist() if last > 0 else []:
-        won = _capital(m, X, t, lam) >= goal
-        first = int(won.argmax()) if won.any() else len(X)
+    least = -min(bet.floor for bet in bets)
+    last, goal = lower(bets, t, a), math.log(1 / a)
+    bets, t, scales = _prepared(bets, t, a)
+    bound = np.full(len(t) + 1, least)
+    for m in np.linspace(least, last, steps + 1)[1:].tolist() if last > least else []:
+        won = _capital(m, bets, t, scales) >= goal
+        first = int(won.argmax()) if won.any() else len(t)
         bound[first] = max(bound[first], m)
     result: Vector = np.maximum.accumulate(bound[:-1])
     return result
 
 
-def betting(values: Vector, alpha: float = 0.05) -> Interval:
-    """An interval for the mean of values in [0, 1] that holds however often, and whenever, it is looked at.
+def weighted(w: Vector, reward: Vector, bound: float = math.inf) -> Stakes:
+    """Stakes on the mean of w r, for weights 0 <= w <= `bound` that have mean 1, and r in [0, 1].
 
-    Hedged capital; see the head of this file. Order matters: give the rows as they came.
+    Raises:
+        ValueError: if a reward is outside [0, 1].
+    """
+    _check_unit(reward)
+    losses = [Bet(w * (1 - reward))]
+    if math.isfinite(bound):
+        losses.append(Bet(1 - w * reward, max(bound - 1, 0.0)))
+    return Stakes([Bet(w * reward)], losses, np.ones(len(w)))
+
+
+def bounded(values: Vector, s: Vector | None = None, unit: Int | None = None) -> Stakes:
+    """Stakes on the mean of values in [0, 1].
+
+    Args:
+        values: shape (n,), in the order in which they came.
+        s: row weights, shape (n,).
+        unit: number of each row's user, shape (n,), where users repeat.
 
     Raises:
         ValueError: if a value is outside [0, 1].
     """
     _check_unit(values)
-    return betting_pair(mean(values), mean(1 - values), alpha)
+    s = np.ones(len(values)) if s is None else s
+    gain, t = by_unit(s * values, unit), by_unit(s, unit)
+    return Stakes([Bet(gain)], [Bet(t - gain)], t)
 
 
-def betting_ips(w: Vector, reward: Vector, alpha: float = 0.05, bound: float = math.inf) -> Interval:
-    """The same for the mean of w r, with weights 0 <= w <= `bound` that have mean 1, and r in [0, 1]."""
-    _check_unit(reward)
-    return betting_pair(mean(w * reward), mean(w * (1 - reward)), alpha, bound)
-
-
-def betting_pair(gain: Estimate, loss: Estimate, alpha: float, bound: float = math.inf) -> Interval:
-    """From the lower bound of `gain` to 1 - the lower bound of `loss`, where gain + loss is 1 in the long run.
-
-    Args:
-        gain: one ratio of non-negative sums, in the order of the rows (or users).
-        loss: likewise.
-        alpha: half of it for each side.
-        bound: W, what top / bottom of a row of `gain` cannot pass.
-    """
-    t, a = gain.bottom[0], alpha / 2
-    low = lower(gain.top[0], t, a)
-    highs = [top * (1 - lower(X, t, share)) for X, top, share in _sides(gain, loss, a, bound)]
-    return Interval(min(low, 1.0), max(min(highs), 0.0))
-
-
-def _sides(gain: Estimate, loss: Estimate, a: float, bound: float) -> list[tuple[Vector, float, float]]:
-    """Ways to bound from above, as top (1 - lower bound of X): X, top, and which share of `a` it has."""
-    if math.isinf(bound):
-        return [(loss.top[0], 1.0, a)]
-    return [(loss.top[0], 1.0, a / 2), (np.maximum(gain.bottom[0] - gain.top[0] / bound, 0), bound, a / 2)]
-
-
-def betting_running(values: Vector, alpha: float = 0.05, steps: int = 256) -> Band:
+def betting_running(stakes: Stakes, alpha: float = 0.05, steps: int = 256) -> Band:
     """`betting` after each row, a little wider (by a part in `steps` of each bound)."""
-    return betting_ips_running(np.ones(len(values)), values, alpha, steps)
-
-
-def betting_ips_running(
-    w: Vector, reward: Vector, alpha: float = 0.05, steps: int = 256, bound: float = math.inf
-) -> Band:
-    """`betting_ips` after each row, a little wider (by a part in `steps` of each bound)."""
-    _check_unit(reward)
-    gain, loss, t, a = mean(w * reward), mean(w * (1 - reward)), np.ones(len(w)), alpha / 2
-    low = lower_running(gain.top[0], t, a, steps)
-    highs = [top * (1 - lower_running(X, t, share, steps)) for X, top, share in _sides(gain, loss, a, bound)]
-    return Band(np.minimum(low, 1.0), np.maximum(np.min(highs, axis=0), 0.0))
+    low, lost = (lower_running(bets, stakes.t, alpha / 2, steps) for bets in (stakes.gains, stakes.losses))
+    return Band(np.clip(low, stakes.least, stakes.most), np.clip(stakes.both - lost, stakes.least, stakes.most))
 
 
 def _check_unit(values: Vector) -> None:

@@ -22,15 +22,16 @@ from bandit.scoring import Mask
 from bandit.sums import Int
 from simulator import lists as of
 from simulator.contexts import LogError
-from simulator.estimators import Estimate, importance, mean
-from simulator.evaluation import Row
-from simulator.intervals import normal, standard_error
+from simulator.design import Spread, moments, spread, totals_drawn
+from simulator.estimators import Estimate, importance
+from simulator.evaluation import Row, too_little
+from simulator.intervals import Bet, Stakes, normal, standard_error
 from simulator.learners.logs import eligible_of
 from simulator.logged import Log, span_of
 from simulator.moving import sequence_of
 from simulator.sample_ratio import sample_ratio
 from simulator.targets import from_file, index_of
-from simulator.verdict import kish, numbered, overlap_of, row_weights, skewness, too_few, verdict
+from simulator.verdict import kish, numbered, overlap_of, row_weights, verdict
 
 ESTIMATORS = ("standard", "independent", "reward-interaction", "cascade-dr")
 BLOCKS = 10  # of lists, each valued by a model of the others
@@ -192,20 +193,28 @@ def _row(
     """One estimator's answer."""
     W, s = _weights(name, lists, wanted), row_weights(lists.log)
     found, n_eff = _estimate(name, lists, wanted), min(kish(s * each) for each in W.T)
-    support = overlap_of(s, W[:, -1], None, 0.0, "rows", None)
-    failures = [*support.failures(), *broken]
-    notes = [*failures, *too_few(n_eff)]
-    said = verdict(n_eff, skewness(found.scores()), failures)
-    low, high = (None, None) if said == "refused" else normal(found, alpha)
+    support = overlap_of(s, W[:, -1], None, "rows", None)
+    failures, by_design = [*support.failures(), *broken], _spread(found, lists, W, span)
+    said = verdict(n_eff, by_design.skewness, failures)
+    error = max(standard_error(found), by_design.error)
+    low, high = (None, None) if said == "refused" else normal(found.value, error, alpha)
+    notes = list(failures)
     if said == "sequence":
         low, high = _sequence(name, lists, W, alpha, span)
-    error = standard_error(found)
+        low, high, notes = min(low, found.value), max(high, found.value), too_little(len(s), n_eff, by_design.skewness)
     return Row(
-        estimator=name, value=found.value, low=low, high=high, n=len(s), n_eff=n_eff,
-        max_weight=float(W.max(initial=0.0)), mean_weight=support.mean_weight,
+        estimator=name, value=found.value, low=low, high=high, n=len(s), share=1.0, n_eff=n_eff,
+        skewness=by_design.skewness, max_weight=float(W.max(initial=0.0)), mean_weight=support.mean_weight,
         standard_error=error if math.isfinite(error) else None, verdict=said,
         note="; ".join([*notes, "effective n is optimistic: it is of the weights that were drawn"]),
     )  # fmt: skip
+
+
+def _spread(found: Estimate, lists: Lists, W: Matrix, span: tuple[float, float]) -> Spread:
+    """The spread of a list's weighted reward, each list with the largest weight of its places."""
+    one, s = np.zeros(len(W), np.int64), row_weights(lists.log)
+    k = moments(one, lists.reward.sum(axis=1), 1, lists.arm.shape[1] * max(map(abs, span)))
+    return spread(found, totals_drawn(one, W.max(axis=1), s, 1), k, None, s)
 
 
 def _weights(name: str, lists: Lists, wanted: Target) -> Matrix:
@@ -237,7 +246,8 @@ def _sequence(name: str, lists: Lists, W: Matrix, alpha: float, span: tuple[floa
     loss = (np.where(lists.there, W * (1 - r), 1.0)).sum(axis=1) / k
     if name == "standard":  # one weight for all places, empty ones too
         loss = (W * np.where(lists.there, 1 - r, 1.0)).sum(axis=1) / k
-    ends = sequence_of(mean(gain, s), mean(loss, s), alpha)
+    t = row_weights(lists.log)
+    ends = sequence_of(Stakes([Bet(t * gain)], [Bet(t * loss)], t), alpha)
     base = low * float(np.average(lists.there.sum(axis=1), weights=s))
     return base + (high - low) * k * ends.low, base + (high - low) * k * ends.high
 

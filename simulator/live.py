@@ -1,16 +1,18 @@
 """What slices earned and what a candidate would have earned on a server's newest decisions. It needs NumPy alone.
 
     value of a slice       mean reward of what was shown
-    value of a candidate   mean of w r, w = pi / mu         lift: the mean of (w - 1) r, against what was shown
+    value of a candidate   by DR, in the decisions in which it could be shown       lift: less what was shown in these
 
 All with sequences that hold at every look as long as the window starts at the same time, also while policies learn
-(`simulator.moving`). A candidate that learns starts from what the server knew when the window began: the sums of now
-less what the window's entries added, which is exact. From there it is told the log as the server was.
+(`simulator.moving`); `bandit-simulator evaluate --looks any` on the same rows says the same. A policy is a candidate as
+it had learned by the middle of the window, and is valued on the decisions after it: one that went on learning would
+profit from the exploration of the policy that was shown. What it knew by then are the sums of now less what the
+window's later entries added, which is exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -20,17 +22,14 @@ from bandit.engine import Model
 from bandit.evaluation import Candidate, Slice, wrong
 from bandit.experiment import Document, Experiment, compile_config
 from bandit.fold import read_events
-from bandit.linear import Matrix, Vector
+from bandit.linear import Matrix
 from bandit.recent import Recent
-from bandit.sums import ONE, Events, Sums, increments
+from bandit.sums import ONE, Sums, increments
 from simulator import specs
-from simulator.intervals import Band
+from simulator.differences import Data, earned, lift
+from simulator.evaluation import evaluate
 from simulator.logged import Log
-from simulator.moving import moving_lift, moving_value
-from simulator.sample_ratio import sample_ratio
-from simulator.verdict import overlap, ratios, too_few
 
-REFRESHES = 100  # of a candidate that learns, over the window
 TARGETS = "uniform, fixed:ARM, or a policy such as linucb:alpha=0.5,explore=0.05"
 
 
@@ -43,7 +42,7 @@ class Source(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A target as it was asked for, and how its probabilities are found: pi(a|x), shape (n, K)."""
+    """A target as it was asked for, and what finds its probabilities of the newest rows, shape (rows, K)."""
 
     text: str
     probabilities: Callable[[Source], Matrix]
@@ -51,12 +50,12 @@ class Plan(NamedTuple):
 
 def slices(source: Source, alpha: float = 0.05) -> list[Slice]:
     """The value of each slice."""
-    log, (low, high), recent = log_of(source), _span(source.experiment), source.recent
+    log, span, part = log_of(source), _span(source.experiment), source.recent.slice
     found = []
-    for part in np.unique(recent.slice).tolist():
-        r = log.reward[recent.slice == part]
-        ends = _scaled(moving_value(np.ones(len(r)), (r - low) / (high - low), alpha, 1.0), low, high)
-        found.append(Slice(part, len(r), float(r.mean()), *ends))
+    for name in np.unique(part).tolist():
+        rows = np.flatnonzero(part == name)
+        side = earned(Data(log.take(rows), np.zeros((len(rows), log.K)), span), alpha, looks="any")
+        found.append(Slice(name, len(rows), side.value, side.low, side.high))
     return found
 
 
@@ -70,8 +69,7 @@ def candidates(source: Source, targets: Sequence[str], alpha: float = 0.05) -> l
     if not len(source.recent):
         return []
     log = log_of(source)
-    broken = sample_ratio(log).failures()
-    return [_candidate(source, log, plan, broken, alpha) for plan in plans]
+    return [_candidate(source, log, plan, alpha) for plan in plans]
 
 
 def log_of(source: Source) -> Log:
@@ -99,39 +97,26 @@ def _span(experiment: Experiment) -> tuple[float, float]:
     return (low, high) if low < high else (low - 0.5, high + 0.5)  # all weights 0
 
 
-def _scaled(band: Band, low: float, high: float) -> tuple[float, float]:
-    """The last interval, of rewards in [0, 1], in reward units."""
-    return low + (high - low) * float(band.low[-1]), low + (high - low) * float(band.high[-1])
-
-
-def _candidate(source: Source, log: Log, plan: Plan, broken: Sequence[str], alpha: float) -> Candidate:
-    pi = plan.probabilities(source)
-    w, support = pi[np.arange(len(log)), log.arm] / log.propensity, overlap(log, pi)
-    notes = [*support.failures(), *broken, *too_few(support.n_eff)]
-    ends = (None,) * 4 if notes else _ends(source, w, log, float(ratios(pi, source.recent.probability).max()), alpha)
+def _candidate(source: Source, log: Log, plan: Plan, alpha: float) -> Candidate:
+    pi, span = plan.probabilities(source), _span(source.experiment)
+    rows = log.take(slice(len(log) - len(pi), None))
+    (row,) = evaluate(rows, pi, estimators=["dr"], alpha=alpha, reward_range=span, looks="any")
+    more = lift(Data.of(rows, {"reward_range": span}), pi, alpha, looks="any")
     return Candidate(
         target=plan.text,
-        value=float((w * log.reward).mean()),
-        low=ends[0],
-        high=ends[1],
-        lift=float(((w - 1) * log.reward).mean()),
-        lift_low=ends[2],
-        lift_high=ends[3],
-        n=len(log),
-        n_eff=support.n_eff,
-        max_weight=support.max_weight,
-        mean_weight=support.mean_weight,
-        verdict="refused" if notes else "sequence",
-        note="; ".join(notes),
+        value=row.value,
+        low=row.low,
+        high=row.high,
+        lift=None if more.low is None else more.value,
+        lift_low=more.low,
+        lift_high=more.high,
+        n=row.n,
+        n_eff=row.n_eff,
+        max_weight=row.max_weight,
+        mean_weight=row.mean_weight,
+        verdict="refused" if row.verdict == "refused" else "sequence",
+        note=row.note,
     )
-
-
-def _ends(source: Source, w: Vector, log: Log, bound: float, alpha: float) -> tuple[float, float, float, float]:
-    """Ends of the value and of the lift."""
-    low, high = _span(source.experiment)
-    r = (log.reward - low) / (high - low)
-    value, lift = moving_value(w, r, alpha, bound), moving_lift(w, r, alpha, bound)
-    return *_scaled(value, low, high), *_scaled(lift, 0.0, high - low)
 
 
 def _plan(experiment: Experiment, text: str) -> Plan:
@@ -141,8 +126,8 @@ def _plan(experiment: Experiment, text: str) -> Plan:
     if text.startswith("fixed:"):
         arm = experiment.arm(text.removeprefix("fixed:"), "/query/target")
         return Plan(text, lambda source: _fixed(source, arm))
-    candidate, refresh = _policy(experiment, text)
-    return Plan(text, lambda source: _learned(source, candidate, refresh))
+    candidate = _policy(experiment, text)
+    return Plan(text, lambda source: _learned(source, candidate))
 
 
 def _uniform(source: Source) -> Matrix:
@@ -157,8 +142,8 @@ def _fixed(source: Source, arm: int) -> Matrix:
     return P
 
 
-def _policy(experiment: Experiment, text: str) -> tuple[Experiment, int | None]:
-    """The experiment with the policy, lambda and noise that a text names; decisions between two refreshes, if given."""
+def _policy(experiment: Experiment, text: str) -> Experiment:
+    """The experiment with the policy, lambda and noise that a text names."""
     kind = text.partition(":")[0]
     if kind not in specs.TYPES:
         raise wrong("target", f"{TARGETS}; policies here are {', '.join(specs.TYPES)}", "another")
@@ -175,33 +160,20 @@ def _policy(experiment: Experiment, text: str) -> tuple[Experiment, int | None]:
     now = experiment.document
     lam, noise = given.lam if "lambda" in rest else now.lam, given.noise if "noise" in rest else now.noise
     document = msgspec.structs.replace(now, policy=given.policy, lam=lam, noise=noise)
-    return compile_config(msgspec.structs.replace(experiment.config, document=document)), spec.refresh
+    return compile_config(msgspec.structs.replace(experiment.config, document=document))
 
 
-def _learned(source: Source, experiment: Experiment, refresh: int | None) -> Matrix:
-    """The probabilities of a policy that goes on learning from what the server knew when the window began."""
-    recent, n = source.recent, len(source.recent)
-    pieces = list(_pieces(source, refresh or max(1, -(-n // REFRESHES))))
-    sums = source.sums.copy()
-    for _, events in pieces:
-        arms, added = increments(events)
-        sums.add(arms, Sums(-added.A, -added.B, -added.R, -added.n))
-    model, P = Model(experiment, sums), np.zeros(recent.probability.shape)
-    for rows, events in pieces:
-        while model.refresh():
-            pass
-        P[rows] = experiment.document.policy.probabilities(model.scorer.estimate(recent.x[rows], recent.eligible[rows]))
-        model.learn(events)
-    return P
-
-
-def _pieces(source: Source, size: int) -> Iterator[tuple[slice, Events]]:
-    """The window's decisions, some at a time, with what the log says from the first of them to the next ones."""
-    recent, experiment = source.recent, source.experiment
+def _learned(source: Source, experiment: Experiment) -> Matrix:
+    """The probabilities of a policy as it had learned by the middle of the window, on the rows after it."""
+    recent, sums, (_, m, d) = source.recent, source.sums.copy(), experiment.shape
+    half = len(recent) // 2
     place = {entry.position: i for i, entry in enumerate(recent.entries)}
-    _, m, d = experiment.shape
-    for start in range(0, len(recent), size):
-        end = place[recent.at[start + size]] if start + size < len(recent) else len(recent.entries)
-        entries = recent.entries[place[recent.at[start]] : end]
-        events = read_events(entries, experiment.config.generation, experiment.defaults, m, d).events
-        yield slice(start, start + size), events
+    later = recent.entries[place[recent.at[half]] :]
+    arms, added = increments(read_events(later, experiment.config.generation, experiment.defaults, m, d).events)
+    sums.add(arms, Sums(-added.A, -added.B, -added.R, -added.n))
+    model = Model(experiment, sums)
+    while model.refresh():
+        pass
+    rows = slice(half, None)
+    estimates = model.scorer.estimate(recent.x[rows], recent.eligible[rows])
+    return experiment.document.policy.probabilities(estimates)

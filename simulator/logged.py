@@ -49,6 +49,7 @@ class Log:
     cleaning: Mapping[str, int] = field(default_factory=dict)  # what was done to how many rows
     conditional: Vector | None = None  # of lists: p given the places above, where `propensity` is whatever they are
     eligible: Mask | None = None
+    reward_range: tuple[float, float] | None = None  # lowest and highest possible reward, where the log says so
 
     def __len__(self) -> int:
         return len(self.arm)

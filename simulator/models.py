@@ -34,7 +34,7 @@ QFit = Literal["cross", "past", "in_sample"]
 LAMBDA = 1.0  # of ridge
 ARM_REWARD, ARM_ROWS = 1.0, 100.0  # a and c of the mean: they suit click rates of about one per cent
 GROUPS = 10  # that `jackknife` leaves out
-FIRST, GROWTH = 50, 1.5  # rows of the first refit of `past_only`, and how much longer each next prefix is
+FIRST, GROWTH = 1, 1.5  # rows of the first refit of `past_only`, and how much longer each next prefix is
 
 
 def mean_model(a: float = ARM_REWARD, c: float = ARM_ROWS, *, by_position: bool = False) -> Fit:
@@ -184,7 +184,7 @@ def needed(log: Log) -> Log:
 
 
 def past_only(fit: Fit, log: Log) -> Matrix:
-    """q of every row from a fit on rows before it, shape (n, K): fits at 0, 50, 75, 113, ... rows serve what follows.
+    """q of every row from a fit on rows before it, shape (n, K): fits at 0, 1, 2, 3, 5, 8, ... rows serve what follows.
 
     For logs of a policy that learned: what it drew later depends on rewards before, so that a fit on later rows is not
     independent of the draw, and DR would be biased.
@@ -198,10 +198,10 @@ def past_only(fit: Fit, log: Log) -> Matrix:
 
 def prefixes(n: int) -> list[int]:
     """Lengths of the prefixes on which `past_only` fits."""
-    lengths, length = [], float(FIRST)
+    lengths, length = [], FIRST
     while length < n:
-        lengths.append(round(length))
-        length *= GROWTH
+        lengths.append(length)
+        length = math.ceil(length * GROWTH)
     return lengths
 
 

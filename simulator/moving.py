@@ -1,15 +1,20 @@
 """Sequences for a mean that moves: of a policy that learns, of visitors that change.
 
-    X_i  at least 0, value of row i          mu_i = E[X_i | rows before]; asked for is the mean of mu_1 .. mu_n
-    g_i  min(1, mean of the rows before)      V = sum (X_i - g_i)^2                psi(l) = -ln(1 - l) - l
+    X_i  at least -f t_i, value of row i     mu_i = E[X_i | rows before]; asked for is the sum of mu over that of t
+    t_i  how many rows it counts for         g_i  sum X / sum t of the rows before, cut to [-1, 1];  0.5 at first
+    V    sum (X_i - g_i t_i)^2               b = (f + 1) max t up to a power of 2;  psi(l) = (-ln(1 - l b) - l b) / b^2
 
-        lower bound_n = mean of X - min_k (ln(1 / (a p_k)) + psi(l_k) V_n) / (l_k n)
-        l_k = 2^-k,   p_k = 2 / ((k + 1) (k + 2)),   k = 1, 2, .., 14
+        lower bound = M / sum t,   M the largest for which   sum_k p_k exp(l_k (sum X - M) - psi(l_k) V) >= 1 / a
+        l_k = .8 2^-k / b,   p_k = 1 / ((k + 1) (k + 2)),   k = 0, 1, .., 15
 
 It is false with probability `a` at most, at all n together, whatever the mu_i do and however rows depend on those
-before: exp(l sum (X - mu) - psi(l) V) is a supermartingale for each l, since X - g >= -1 (Fan, Grama, Liu 2015, Lemma
-4.1; Howard, Ramdas, McAuliffe, Sekhon 2021, Theorem 4, https://arxiv.org/abs/1810.08240; X without an upper bound as
-in Waudby-Smith et al. 2022, https://arxiv.org/abs/2210.10768), and each slope l_k has its share of `a`.
+before: each exp(l sum (X - mu) - psi(l) V) is a supermartingale, since X - g t >= -b (Fan, Grama, Liu 2015, Lemma
+4.1; Howard, Ramdas, McAuliffe, Sekhon 2021, Theorem 4, https://arxiv.org/abs/1810.08240), and so is their mixture. X
+needs no upper bound (Waudby-Smith et al. 2022, https://arxiv.org/abs/2210.10768). Looked at again and again, b must
+stay what it is: the largest weight that the policy's exploration allows, known before the first row.
+
+Several X with the same mu may be given (`Bet`), each with its share of `a`: one such as w r has a small f and decides
+early, the doubly robust v + w (r - q) has a large one and varies little.
 
 The betting of intervals.py is narrower for a few hundred rows, but takes every mu_i for the same: where rewards rise or
 fall, its intervals leave the mean out in every run (docs/decisions/0007).
@@ -18,86 +23,84 @@ fall, its intervals leave the mean out in every run (docs/decisions/0007).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from bandit.linear import Vector
-from simulator.estimators import Estimate
-from simulator.intervals import Band, Interval, betting_pair
+from simulator.intervals import HALVINGS, Band, Bet, Interval, Stakes
 
-SLOPES = 0.5 ** np.arange(1, 15)  # steep ones for the first rows, flat ones for millions of them
-SHARES = 2 / (np.arange(2, 16) * np.arange(3, 17))  # of `a`, more for the steep; all together less than 1
-COSTS = -np.log1p(-SLOPES) - SLOPES  # psi of each
+SLOPES = 0.8 * 0.5 ** np.arange(16)  # times b: steep ones for the first rows, flat ones for millions of them
+SHARES = 1 / (np.arange(1, 17) * np.arange(2, 18))  # of `a`, more for the steep; all together less than 1
 
 
-def moving_lower(X: Vector, a: float) -> Vector:
-    """A lower bound of the mean after each row, shape (n,).
+class _Line(NamedTuple):
+    """One slope after each row: l, its share of `a`, the sum of X, and psi V."""
+
+    slope: float
+    share: float
+    total: Vector
+    spent: Vector
+
+
+def moving_lower(bets: Sequence[Bet], t: Vector, a: float) -> Vector:
+    """A lower bound of sum mu / sum t after each row, shape (n,); minus infinity where nothing counts yet.
 
     Args:
-        X: at least 0, shape (n,), in the order in which they came.
+        bets: the X, the one of the smallest floor first, in the order in which rows came.
+        t: at least 0, shape (n,).
         a: in (0, 1): how often one of the bounds may be false.
 
     Raises:
-        ValueError: if a value is below 0.
+        ValueError: if a value is below its floor.
     """
-    if len(X) and not X.min() >= 0:
-        raise ValueError(f"values of a sequence must be at least 0; got {X.min()}")
-    n = np.arange(1, len(X) + 1)
-    mean = np.cumsum(X) / n
-    before = np.concatenate([[0.5], mean[:-1]])[: len(X)]
-    V = np.cumsum((X - np.minimum(before, 1.0)) ** 2)
-    lines = zip(SLOPES, COSTS, np.log(1 / (a * SHARES)), strict=True)
-    off = np.min([(room + cost * V) / slope for slope, cost, room in lines], axis=0)
-    bound: Vector = np.maximum(mean - off / n, 0.0)
+    if not len(t):
+        return np.zeros(0)
+    lines, n, goal = list(_lines(bets, t)), np.cumsum(t), np.log(1 / a)
+    alone = [line.total - (goal - np.log(line.share) + line.spent) / line.slope for line in lines]
+    low: Vector = np.max(alone, axis=0)
+    high: Vector = np.max([line.total for line in lines], axis=0)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        powers = [np.log(line.share) + line.slope * (line.total - middle) - line.spent for line in lines]
+        refuted = np.logaddexp.reduce(powers, axis=0) >= goal
+        low, high = np.where(refuted, middle, low), np.where(refuted, high, middle)
+    bound: Vector = np.divide(low, n, out=np.full(len(t), -np.inf), where=n > 0)
     return bound
 
 
-def moving(gain: Vector, loss: Vector, alpha: float = 0.05, bound: float = math.inf, both: float = 1.0) -> Band:
-    """After each row an interval for the mean of `gain` up to there.
+def _lines(bets: Sequence[Bet], t: Vector) -> Iterator[_Line]:
+    """Every slope of every bet."""
+    top = float(t.max(initial=0.0)) or 1.0
+    for bet in bets:
+        total, V, b = np.cumsum(bet.X), _spread(bet, t), 2.0 ** math.ceil(math.log2((bet.floor + 1) * top))
+        for slope, share in zip(SLOPES.tolist(), (SHARES / len(bets)).tolist(), strict=True):
+            yield _Line(slope / b, share, total, (-math.log1p(-slope) - slope) / b**2 * V)
 
-    The upper end is `both` less the lower bound of `loss`. Where gain has a bound too, what is missing to that bound
-    gives another, and each has half: the first is narrow where most rewards are 1, the second where most are 0.
 
-    Args:
-        gain: at least 0, shape (n,), such as w r of rewards in [0, 1].
-        loss: at least 0, such as w (1 - r).
-        alpha: 1 - confidence; half of it for each side.
-        bound: what no gain can pass, at least 1.
-        both: the mean of gain + loss in the long run.
+def _spread(bet: Bet, t: Vector) -> Vector:
+    """V after each row."""
+    bet.check(t)
+    total, n = np.cumsum(bet.X), np.cumsum(t)
+    mean = np.divide(total, n, out=np.full(len(t), 0.5), where=n > 0)
+    before = np.clip(np.concatenate([[0.5], mean[:-1]])[: len(t)], -1.0, 1.0)
+    V: Vector = np.cumsum((bet.X - before * t) ** 2)
+    return V
+
+
+def moving(stakes: Stakes, alpha: float = 0.05) -> Band:
+    """After each row an interval for the mean of the gains up to there, half of alpha for each side.
+
+    The upper end is `both` less the lower bound of the losses.
     """
-    low, a = moving_lower(gain, alpha / 2), alpha / 2
-    if math.isinf(bound):
-        return Band(np.minimum(low, both), np.maximum(both - moving_lower(loss, a), 0.0))
-    missing = np.maximum(1 - gain / bound, 0.0)
-    high = np.minimum(both - moving_lower(loss, a / 2), bound * (1 - moving_lower(missing, a / 2)))
-    return Band(np.minimum(low, both), np.maximum(high, 0.0))
+    low, lost = (moving_lower(bets, stakes.t, alpha / 2) for bets in (stakes.gains, stakes.losses))
+    return Band(np.clip(low, stakes.least, stakes.most), np.clip(stakes.both - lost, stakes.least, stakes.most))
 
 
-def moving_value(w: Vector, reward: Vector, alpha: float = 0.05, bound: float = math.inf) -> Band:
-    """The value of a target policy, from weights that have mean 1 and cannot pass `bound`, and rewards in [0, 1]."""
-    return moving(w * reward, w * (1 - reward), alpha, max(bound, 1.0))
-
-
-def moving_lift(w: Vector, reward: Vector, alpha: float = 0.05, bound: float = math.inf) -> Band:
-    """The value of a target less that of the policy that logged, the mean of (w - 1) r; arguments as above."""
-    found = moving(1 + (w - 1) * reward, 1 + (w - 1) * (1 - reward), alpha, max(bound, 1.0), both=2.0)
-    return Band(found.low - 1, found.high - 1)
-
-
-def sequence_of(
-    gains: Estimate, losses: Estimate, alpha: float, bound: float = math.inf, *, moves: bool = False
-) -> Interval:
-    """The interval after the last row, by betting or, for a value that moves, by `moving`.
-
-    Args:
-        gains: one ratio of non-negative sums, in the order of the rows (or users).
-        losses: likewise; gain + loss is 1 in the long run.
-        alpha: 1 - confidence.
-        bound: what top / bottom of a row of `gains` cannot pass.
-        moves: the value moves; then every row counts once or not at all.
-    """
+def sequence_of(stakes: Stakes, alpha: float, *, moves: bool = True) -> Interval:
+    """The interval after the last row: for a value that moves, or by betting on one that stays."""
     if not moves:
-        return betting_pair(gains, losses, alpha, bound)
-    rows = gains.bottom[0] > 0
-    band = moving(gains.top[0, rows], losses.top[0, rows], alpha, max(bound, 1.0))
+        return stakes.betting(alpha)
+    band = moving(stakes, alpha)
     return Interval(float(band.low[-1]), float(band.high[-1]))

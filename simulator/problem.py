@@ -7,23 +7,52 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from bandit.linear import Matrix, Vector
 from bandit.sums import Int
 from simulator import estimators as of
+from simulator.design import Totals, totals, totals_drawn
 from simulator.estimators import Acceptance
 from simulator.logged import Log
 from simulator.models import QFit, for_mrdr, jackknife, model_of, predictions
 from simulator.sample_ratio import SampleRatio, sample_ratio
-from simulator.verdict import Overlap, logging_policy, overlap, ratios, units
+from simulator.verdict import Overlap, logging_policy, overlap, ratios, row_weights, units
 
 Ends = Literal["normal", "bootstrap"]
-Modelled = tuple[Vector, Vector]  # q of the arm shown and v = sum_a pi q, both of shape (n,)
+Looks = Literal["one", "any"]  # an interval for one look, where the log allows it; or a sequence for any number
+Weigh = Callable[[Matrix], Matrix]  # what an estimator makes of w
+
+
+class Modelled(NamedTuple):
+    """What a reward model says of the rows.
+
+    Attributes:
+        q: of the arm shown, shape (n,).
+        v: sum_a pi q, shape (n,).
+        least: what no row's v + w (r - q) can be below, whichever arm is drawn; infinite where weights are not known.
+        most: what it cannot be above.
+    """
+
+    q: Vector
+    v: Vector
+    least: float
+    most: float
+
+
+def modelled(q: Matrix, arm: Int, target: Matrix, ratios: Matrix | None, span: tuple[float, float]) -> Modelled:
+    """From the predictions of every arm, and the weights of every arm where they are known, all of shape (n, K)."""
+    v = of.expected(target, q)
+    least, most = -math.inf, math.inf
+    if ratios is not None and len(v):
+        least = float((v + (ratios * (span[0] - q)).min(axis=1)).min())
+        most = float((v + (ratios * (span[1] - q)).max(axis=1)).max())
+    return Modelled(q[np.arange(len(v)), arm], v, least, most)
 
 
 @dataclass(frozen=True)
@@ -40,7 +69,10 @@ class Options:
     clip: float = 10.0
     acceptance: Acceptance = "rejection"
     interval: Ends = "normal"
-    drifts: bool = False
+    drifts: bool = True
+    stated: bool = True  # the range of rewards is known, not just that of the rewards that came
+    cap: float | None = None
+    looks: Looks = "one"
 
 
 class Problem(ABC):
@@ -51,19 +83,15 @@ class Problem(ABC):
         pi: the target's probability of the arm shown, shape (n,).
         unit: number of each row's user, shape (n,); None if nobody repeats.
         options: how to estimate.
+        share: of all rows that these are.
     """
 
-    def __init__(self, log: Log, pi: Vector, unit: Int | None, options: Options) -> None:
-        self.log, self.pi, self.unit, self.options = log, pi, unit, options
+    def __init__(self, log: Log, pi: Vector, unit: Int | None, options: Options, share: float = 1.0) -> None:
+        self.log, self.pi, self.unit, self.options, self.share = log, pi, unit, options, share
 
     def common(self) -> tuple[Vector, Vector, Vector]:
         """Reward, propensity and target probability of the arm shown."""
         return self.log.reward, self.log.propensity, self.pi
-
-    @property
-    def moves(self) -> bool:
-        """Whether sequences are for a value that moves: those need rows that count once, of people seen once."""
-        return self.options.drifts and self.unit is None and self.log.weight is None
 
     @property
     @abstractmethod
@@ -95,9 +123,19 @@ class Problem(ABC):
     def largest(self) -> float:
         """What no weight can pass: the largest of all arms, drawn or not; infinite where they are not known."""
 
+    @cached_property
+    def w(self) -> Vector:
+        """pi / mu of the arm shown, shape (n,)."""
+        return of.importance(self.log.propensity, self.pi)
+
+    def totals(self, weigh: Weigh | None = None) -> Totals:
+        """What the design says of the weights, or of what an estimator makes of them."""
+        w = self.w if weigh is None else weigh(self.w)
+        return totals_drawn(self.log.arm, w, row_weights(self.log), self.log.K)
+
     def weights(self) -> tuple[Matrix, Matrix]:
         """Weights and the target's probabilities of what was drawn or, where it is known, of what could have been."""
-        w = (self.pi / self.log.propensity)[:, None]
+        w = self.w[:, None]
         return w, w
 
     @cached_property
@@ -106,21 +144,21 @@ class Problem(ABC):
         if self.options.tau is not None:
             return self.options.tau
         (table, masses), (low, high) = self.weights(), self.options.span
-        shared = (*self.common(), *self.model, self.log.weight)
+        shared = (*self.common(), *self.model[:2], self.log.weight)
         return of.choose_tau(*shared, ratios=table, masses=masses, span=high - low)
 
     @cached_property
     def lam(self) -> float:
         """Given, or chosen."""
         given = self.options.lam
-        return of.choose_lambda(*self.common(), *self.model, self.log.weight) if given is None else given
+        return of.choose_lambda(*self.common(), *self.model[:2], self.log.weight) if given is None else given
 
 
 class InMemory(Problem):
     """Of a whole log, and the target's probabilities of every row and arm, shape (n, K)."""
 
-    def __init__(self, log: Log, target: Matrix, options: Options) -> None:
-        super().__init__(log, target[np.arange(len(log)), log.arm], units(log), options)
+    def __init__(self, log: Log, target: Matrix, options: Options, share: float = 1.0) -> None:
+        super().__init__(log, target[np.arange(len(log)), log.arm], units(log), options, share)
         self.target = target
 
     @cached_property
@@ -150,7 +188,14 @@ class InMemory(Problem):
             q = how.q
         else:
             q = np.clip(predictions(model_of(how.q), log, how.q_fit, seed=how.seed, unit=self.unit), *how.span)
-        return q[np.arange(len(log)), log.arm], of.expected(self.target, q)
+        return modelled(q, log.arm, self.target, self._ratios, how.span)
+
+    def totals(self, weigh: Weigh | None = None) -> Totals:
+        """See `Problem`; from every arm's weights, where they are known."""
+        mu, _ = logging_policy(self.log)
+        if mu is None or self._ratios is None:
+            return super().totals(weigh)
+        return totals(mu, self._ratios if weigh is None else weigh(self._ratios), row_weights(self.log))
 
     @cached_property
     def dm_error(self) -> float | None:

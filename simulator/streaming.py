@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -23,15 +23,16 @@ from bandit.linear import Matrix, Vector
 from bandit.sums import Int
 from simulator import estimators as of
 from simulator.additive import Additive
-from simulator.evaluation import MODELLED, Row, check_rows, judged, names_of, options_of
-from simulator.logged import Log, span_of
+from simulator.design import Totals, totals
+from simulator.evaluation import MODELLED, Row, check_rows, judged, names_of, never, options_of, ranged
+from simulator.logged import Log
 from simulator.models import needed, prefixes
-from simulator.problem import Modelled, Options, Problem
+from simulator.problem import Modelled, Options, Problem, Weigh, modelled
 from simulator.progress import Show, silent
 from simulator.sample_ratio import SampleRatio, Tally
 from simulator.table import CELLS
-from simulator.targets import MakeTarget, Target
-from simulator.verdict import Basis, Overlap, numbered, overlap_of, ratios, row_weights
+from simulator.targets import Learned, MakeTarget, Target
+from simulator.verdict import Basis, Overlap, numbered, overlap_of, playable, ratios, row_weights
 
 Pieces = Callable[[], Iterator[Log]]  # all rows again at each call, with the same arms and columns in each piece
 
@@ -46,6 +47,7 @@ def evaluate_stream(
     *,
     estimators: Sequence[str] | None = None,
     reward_range: tuple[float, float] | None = None,
+    cap: float | None = None,
     show: Show = silent,
     **how: Any,
 ) -> list[Row]:
@@ -55,7 +57,8 @@ def evaluate_stream(
         pieces: the log.
         target: makes the target, anew for each reading.
         estimators: names; None: all.
-        reward_range: as of `evaluate`; None: the log is read once more for it.
+        reward_range: as of `evaluate`; where neither it nor the log says, the log is read once more for it.
+        cap: as of `evaluate`.
         show: told how many rows have been read, over all readings.
         how: other options of `evaluate`; `q` is "ridge" or "mean".
 
@@ -64,18 +67,20 @@ def evaluate_stream(
     """
     if (q := how.get("q", "ridge")) not in MODELS:
         raise ValueError(f"q of a stream is one of {', '.join(MODELS)}; got {q!r}")
-    names, span = names_of(estimators), reward_range or _span(pieces)
-    first = next(pieces())
-    options = options_of(first, span, **how)
+    names, asked = names_of(estimators), _Asked(pieces, target, reward_range, cap)
+    first = next((piece for piece, _ in asked.rows()), None)
+    if first is None:
+        return [never(name) for name in names]
+    options = options_of(first, asked.span, stated=asked.stated, cap=cap, **how)
     read = _Columns(first)
     models = [_Model(first, options, mrdr=name == "mrdr") for name in ("dr", "mrdr") if _needs(name, names)]
-    for piece, pi in _with_target(pieces, target, span):
+    for piece, pi in asked.rows():
         read.add(piece, pi)
         for model in models:
             model.sum_up(piece, pi, read)
         show(read.n)
-    problem, rows = _Streamed(read, options), 0
-    for piece, pi in _with_target(pieces, target, span) if models else ():
+    problem, rows = _Streamed(read, options, asked.share), 0
+    for piece, pi in asked.rows() if models else ():
         for model in models:
             model.predict(piece, pi, rows, read)
         rows += len(piece)
@@ -84,23 +89,71 @@ def evaluate_stream(
     return judged(problem, names)
 
 
+def parted(pieces: Pieces, make: MakeTarget, cut: int, *, learning: bool) -> tuple[Pieces, MakeTarget]:
+    """The rows of a log after the first ones, and a target that has met those; `learning`: and goes on to learn.
+
+    Args:
+        pieces: the log.
+        make: makes the target.
+        cut: how many rows come first.
+        learning: whether it learns from the others too, each before it is valued.
+    """
+
+    def rest() -> Iterator[Log]:
+        before = 0
+        for piece in pieces():
+            if before + len(piece) > cut:
+                yield piece if before >= cut else piece.take(slice(cut - before, None))
+            before += len(piece)
+
+    def made(first: Log, span: tuple[float, float]) -> Target:
+        target, before = make(first, span), 0
+        for piece in pieces():
+            if before < cut:
+                target(piece.take(slice(cut - before)))
+            before += len(piece)
+        return target if learning or not isinstance(target, Learned) else target.frozen
+
+    return rest, made
+
+
 def _needs(name: str, names: Sequence[str]) -> bool:
     """Whether a model is needed: MRDR has its own, all others share one."""
     return "mrdr" in names if name == "mrdr" else bool(MODELLED & set(names) - {"mrdr"})
 
 
-def _span(pieces: Pieces) -> tuple[float, float]:
-    lows, highs = zip(*(span_of(piece.reward) for piece in pieces()), strict=True)
-    return min(lows), max(highs)
+class _Asked:
+    """The rows of a log that say something of a target, again at each reading.
 
+    Attributes:
+        span: lowest and highest possible reward.
+        stated: whether that is known, and not only what came.
+        share: of the rows of the last reading, by their weights, which ones these were.
+    """
 
-def _with_target(pieces: Pieces, make: MakeTarget, span: tuple[float, float]) -> Iterator[tuple[Log, Matrix]]:
-    target: Target | None = None
-    for piece in pieces():
-        target = target or make(piece, span)
-        pi = target(piece)
-        check_rows(piece, pi, span)
-        yield piece, pi
+    def __init__(
+        self, pieces: Pieces, make: MakeTarget, reward_range: tuple[float, float] | None, cap: float | None
+    ) -> None:
+        self.pieces, self.make, self.cap = pieces, make, cap
+        told = reward_range is not None or next(pieces()).reward_range is not None
+        found = [ranged(piece, reward_range, cap)[1:] for piece in islice(pieces(), 1 if told else None)]
+        spans, stated = zip(*found, strict=True)
+        self.span, self.stated = (min(low for low, _ in spans), max(high for _, high in spans)), all(stated)
+        self.share = 1.0
+
+    def rows(self) -> Iterator[tuple[Log, Matrix]]:
+        """Pieces of the log with the target's probabilities, without the rows that say nothing."""
+        target: Target | None = None
+        kept = total = 0.0
+        for piece in self.pieces():
+            target = target or self.make(piece, self.span)
+            pi, log = target(piece), ranged(piece, self.span, self.cap)[0]
+            check_rows(log, pi, self.span)
+            rows, s = playable(log, pi), row_weights(log)
+            kept, total = kept + float(rows @ s), total + float(s.sum())
+            self.share = kept / total
+            if rows.any():
+                yield (log, pi) if rows.all() else (log.take(rows), pi[rows])
 
 
 class _Columns:
@@ -108,29 +161,43 @@ class _Columns:
 
     def __init__(self, first: Log) -> None:
         self.arms, self.learning = first.arms, first.learning
-        self.n, self.largest, self.square, self.beyond = 0, 0.0, 0.0, 0.0
+        self.n, self.largest, self.constant = 0, 0.0, True
+        self.squares, self.cubes = np.zeros((2, first.K))  # as of `design.Totals`, with 1 for mu where it is not known
+        self.square = 0.0
         self.tally = Tally(GROUPS if first.user is not None or first.position is not None else 0)
         self.known = first.probability is not None
         self._parts: dict[str, list[Any]] = {}
 
     def add(self, log: Log, pi: Matrix) -> None:
         """Some rows, with the target's probabilities."""
-        mu = np.ones((1, 1)) if log.probability is None else log.probability
-        w, s = ratios(pi, np.broadcast_to(mu, pi.shape)), row_weights(log)
+        mu = np.broadcast_to(np.ones((1, 1)) if log.probability is None else log.probability, pi.shape)
+        w, s = ratios(pi, mu), row_weights(log)
         unit = self.unit(log, self.n)
         self.n, self.largest = self.n + len(log), max(self.largest, float(w.max(initial=0.0)))
-        self.square += float(s**2 @ np.einsum("ij,ij->i", pi, w))
-        self.beyond += float(s @ (pi * (mu == 0)).sum(axis=1))
+        squares, cubes = totals(mu, w, s)
+        self.squares, self.cubes, self.square = self.squares + squares, self.cubes + cubes, self.square + squares.sum()
+        self.constant = self.constant and bool(np.allclose(log.propensity, 1 / log.K, rtol=1e-6, atol=0))
         if self.known:
             self.tally.add(log, None if unit is None else unit % GROUPS)
         columns = {
             "reward": log.reward, "propensity": log.propensity, "pi": pi[np.arange(len(log)), log.arm],
-            "weight": log.weight, "unit": unit,
-            "arm": None if self.known else log.arm.astype(np.int32), "part": None if self.known else log.part,
+            "weight": log.weight, "unit": unit, "arm": log.arm.astype(np.int32),
+            "part": None if self.known else log.part,
         }  # fmt: skip
         for name, values in columns.items():
             if values is not None:
                 self._parts.setdefault(name, []).append(values)
+
+    @property
+    def basis(self) -> Basis:
+        """Where mu is from, once all rows have been read."""
+        return "full" if self.known else "uniform" if self.constant else "rows"
+
+    @property
+    def totals(self) -> Totals:
+        """Of the weights of every arm."""
+        K = 1 if self.known else len(self.arms)
+        return Totals(K * self.squares, K**2 * self.cubes)
 
     def unit(self, log: Log, before: int) -> Int | None:
         """A number at least 0 for each row, the same for rows of one user or, without users, of one decision's places.
@@ -155,40 +222,35 @@ class _Columns:
 class _Streamed(Problem):
     """A problem from what has been read."""
 
-    def __init__(self, read: _Columns, options: Options) -> None:
+    def __init__(self, read: _Columns, options: Options, share: float) -> None:
         column = read.column
-        arm: Any = np.zeros(read.n, np.int8) if read.known else column("arm")  # where mu is known, nobody asks again
         log = Log(
-            read.arms, arm, column("reward"), column("propensity"), weight=column("weight"), part=column("part"),
-            learning=read.learning,
+            read.arms, column("arm"), column("reward"), column("propensity"), weight=column("weight"),
+            part=column("part"), learning=read.learning,
         )  # fmt: skip
         self.keys: Int | None = column("unit")
-        super().__init__(log, column("pi"), None if self.keys is None else numbered(self.keys), options)
+        unit = None if self.keys is None else numbered(self.keys)
+        super().__init__(log, column("pi"), unit, options, share)
         self.models: dict[bool, Modelled] = {}
-        self._overlap = self._overlaps(read)
+        self.basis, self._totals = read.basis, read.totals
+        times = log.K if self.basis == "uniform" else 1  # pi stood for pi / mu
+        self._largest = math.inf if self.basis == "rows" else times * read.largest
+        square = None if self.basis == "rows" else times * read.square
+        self._overlap = overlap_of(row_weights(log), self.w, square, self.basis, unit)
         self._ratio = self._sample_ratio(read)
-
-    def _basis(self, read: _Columns) -> Basis:
-        if read.known:
-            return "full"
-        return "uniform" if np.allclose(self.log.propensity, 1 / self.log.K, rtol=1e-6, atol=0) else "rows"
-
-    def _overlaps(self, read: _Columns) -> Overlap:
-        basis = self._basis(read)
-        times = self.log.K if basis == "uniform" else 1  # pi stood for pi / mu
-        self._largest = math.inf if basis == "rows" else times * read.largest
-        square = None if basis == "rows" else times * read.square
-        w = of.importance(self.log.propensity, self.pi)
-        return overlap_of(row_weights(self.log), w, square, read.beyond, basis, self.unit)
 
     def _sample_ratio(self, read: _Columns) -> SampleRatio:
         if not read.known:
-            read.tally.constant = self._overlap.basis == "uniform"
+            read.tally.constant = self.basis == "uniform"
             size = max(1, CELLS // self.log.K)
             for start in range(0, len(self.log), size):
                 rows = slice(start, start + size)
                 read.tally.add(self.log.take(rows), None if self.keys is None else self.keys[rows] % GROUPS)
         return read.tally.result()
+
+    def totals(self, weigh: Weigh | None = None) -> Totals:
+        """See `Problem`; what an estimator makes of the weights is known of those drawn."""
+        return self._totals if weigh is None and self.basis != "rows" else super().totals(weigh)
 
     @property
     def support(self) -> Overlap:
@@ -230,8 +292,7 @@ class _Model:
         self.total = 0.0  # of MRDR's weights
         self.thetas: list[Matrix] = []
         self.edges: list[int] = []  # rows before which it is fitted anew
-        self.q: list[Vector] = []
-        self.v: list[Vector] = []
+        self.found: list[Modelled] = []
 
     def sum_up(self, log: Log, pi: Matrix, read: _Columns) -> None:
         """The first reading, after `read` has taken the piece."""
@@ -251,7 +312,7 @@ class _Model:
             fold, own, q = self._fold(log, before, read), needed(log), np.zeros(pi.shape)
             for k, theta in enumerate(self.thetas):
                 q[fold == k] = self.sums.predict(theta, own.take(fold == k))
-            self._keep(log, pi, q)
+            self._keep(log, pi, q, read)
             return
         inside = [edge - before for edge in self.edges if before < edge < before + len(log)]
         for start, end in pairwise([0, *inside, len(log)]):
@@ -259,7 +320,7 @@ class _Model:
                 self.thetas = [self.sums.fit()]
             rows = slice(start, end)
             part = log.take(rows)
-            self._keep(part, pi[rows], self.sums.predict(self.thetas[0], part))
+            self._keep(part, pi[rows], self.sums.predict(self.thetas[0], part), read)
             weights = row_weights(part) * self._weights(part, pi[rows])
             self.sums.add(part, weights, np.zeros(len(part), np.int64))
 
@@ -279,14 +340,16 @@ class _Model:
         keys = before + np.arange(len(log)) if unit is None else unit
         return _mixed(keys + self.options.seed) % FOLDS
 
-    def _keep(self, log: Log, pi: Matrix, q: Matrix) -> None:
-        q = np.clip(q, *self.options.span)
-        self.q.append(q[np.arange(len(log)), log.arm])
-        self.v.append(of.expected(pi, q))
+    def _keep(self, log: Log, pi: Matrix, q: Matrix, read: _Columns) -> None:
+        known = read.basis != "rows"
+        w = ratios(pi, np.broadcast_to(1 / log.K, pi.shape) if log.probability is None else log.probability)
+        span = self.options.span
+        self.found.append(modelled(np.clip(q, *span), log.arm, pi, w if known else None, span))
 
     def result(self) -> Modelled:
-        """q of the arm shown and v of every row."""
-        return np.concatenate(self.q), np.concatenate(self.v)
+        """What the model says of every row."""
+        q, v, least, most = zip(*self.found, strict=True)
+        return Modelled(np.concatenate(q), np.concatenate(v), min(least), max(most))
 
 
 def _mixed(keys: Int) -> Int:

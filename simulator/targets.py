@@ -5,6 +5,9 @@ fixed:ARM     always this arm
 FILE.csv      columns arm, probability and optionally position: a policy that sees no context
 FILE.json     an experiment's document: its policy, having learned from the log's rows before each row
 linucb:...    any other policy that `simulator.specs` knows, likewise
+
+A policy that goes on learning from the log profits from the exploration of the one that was logged: it is credited with
+what it would not have learned alone. So it is usually `frozen`: as learned from a first part, valued on the rest.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from bandit.linear import Matrix
 from simulator import specs
 from simulator.contexts import LogError
 from simulator.learners.logs import eligible_of, grid_of, task_of
+from simulator.learners.logs import frozen as frozen_on
 from simulator.learners.protocol import Outcomes
 from simulator.logged import Log
 from simulator.storage import opened
@@ -53,8 +57,26 @@ def of_pieces(text: str, *, refresh: int = REFRESH, seed: int = 0) -> MakeTarget
     return lambda first, span: lambda piece: target(piece, text)
 
 
+def frozen(log: Log, text: str, rows: int, *, refresh: int = REFRESH, seed: int = 0) -> Matrix:
+    """pi(a|x) of the rows after the first ones, shape (n - rows, K), of a policy that has learned from those alone.
+
+    Args:
+        log: n rows, in the order in which they were logged.
+        text: names the policy.
+        rows: how many it learns from.
+        refresh: rows between two refreshes while it learns.
+        seed: of whatever randomness is inside it.
+
+    Raises:
+        LogError: the name or the file is not what it should be.
+    """
+    learned = Learned(log, text, refresh=refresh, seed=seed)
+    learned(log.take(slice(rows)))
+    return learned.frozen(log.take(slice(rows, None)))
+
+
 def learns(text: str) -> bool:
-    """Whether the target that `text` names learns, so that its value moves (`drifts` of `evaluate`)."""
+    """Whether the target that `text` names learns."""
     kind = text.partition(":")[0]
     return kind != "uniform" and (kind in specs.KINDS or kind.endswith(".json"))
 
@@ -154,3 +176,8 @@ class Learned:
             if self.seen % self.refresh == 0:
                 self.learner.refresh()
         return P
+
+    def frozen(self, log: Log) -> Matrix:
+        """pi(a|x) of rows from which it does not learn, shape (n, K)."""
+        self.learner.refresh()
+        return frozen_on(self.learner, log)

@@ -8,13 +8,11 @@
 The usual effective n, (sum w)^2 / sum w^2 over the rows, is blind to large weights that were never drawn: it read 350
 of 500 where 95 % intervals covered 20 to 36 %. The verdict:
 
-    interval   n_eff* >= 400 and the estimate's skewness <= .3: normal and bootstrap intervals can be believed
-    sequence   50 <= n_eff*: only an interval that holds for any n and any shape (a confidence sequence)
-    refused    n_eff* < 50, or a diagnostic failed: the log or the draw is broken
+    interval   n_eff* >= 100 and the design skewness (simulator.design) <= .5: a normal interval can be believed
+    sequence   else: an interval that holds for any n and any shape (a confidence sequence)
+    refused    a check failed, so that the log or the draw is broken, or the target plays what could never be shown
 
-Skewness is |sum score^3| / (sum score^2)^1.5 of the rows' scores. n_eff* sees weights and not rewards: with 46 clicks
-in 10,000 rows and weights up to 20, n_eff* was 1,620 and normal intervals covered 82 %; the skewness was .3 to 1. At
-.3 the two-sided error of a normal interval is about 7 % for 5 (Hall 1992, section 2.3: 5 % + .23 skewness^2).
+Rows in which the target plays what could not be shown say nothing of it: it is valued on the others (`playable`).
 """
 
 from __future__ import annotations
@@ -26,6 +24,7 @@ from typing import Literal
 import numpy as np
 
 from bandit.linear import Matrix, Vector
+from bandit.scoring import Mask
 from bandit.sums import Int
 from simulator.estimators import importance
 from simulator.logged import Log
@@ -33,9 +32,8 @@ from simulator.logged import Log
 Verdict = Literal["interval", "sequence", "refused"]
 Basis = Literal["full", "uniform", "rows"]
 
-ENOUGH = 400.0  # n_eff* from which normal intervals are given
-FLOOR = 50.0  # n_eff* below which nothing is
-SKEWNESS = 0.3  # of an estimate, above which a normal interval misses 92 % coverage
+ENOUGH = 100.0  # n_eff* from which normal intervals are given
+SKEWNESS = 0.5  # of an estimate by design, above which a normal interval is not given (docs/decisions/0009)
 ROUNDED = 1e-4  # how far the mean weight may be from 1 because probabilities were rounded
 Z_EXACT, Z_ROWS = 4.0, 3.0  # the mean weight's distance from 1 that is still near; variance known, or from the rows
 
@@ -97,7 +95,6 @@ class Overlap:
         mean_weight: mean of the rows' weights, near 1 in a sound log.
         max_weight: the largest weight of a row.
         z: (mean weight - 1) / its standard error, exact or (basis "rows") from the rows.
-        missing: the share of the target's choices that the logging policy never makes.
     """
 
     n_eff: float
@@ -105,17 +102,13 @@ class Overlap:
     mean_weight: float
     max_weight: float
     z: float
-    missing: float
 
     def failures(self) -> list[str]:
         """What forbids any verdict, in words; empty if nothing does."""
         limit = Z_ROWS if self.basis == "rows" else Z_EXACT
-        found = []
-        if self.missing > 0:
-            found.append(f"{self.missing:.2%} of the target's choices were impossible in the log")
-        if not abs(self.z) <= limit:
-            found.append(f"mean weight {self.mean_weight:.4g} is not near 1 (z {self.z:.1f}, limit {limit:g})")
-        return found
+        if abs(self.z) <= limit:
+            return []
+        return [f"mean weight {self.mean_weight:.4g} is not near 1 (z {self.z:.1f}, limit {limit:g})"]
 
 
 def overlap(log: Log, target: Matrix, unit: Int | None = None) -> Overlap:
@@ -129,24 +122,22 @@ def overlap(log: Log, target: Matrix, unit: Int | None = None) -> Overlap:
     s, (mu, basis) = row_weights(log), logging_policy(log)
     w = importance(log.propensity, target[np.arange(len(log)), log.arm])
     if mu is None:
-        return overlap_of(s, w, None, 0.0, basis, unit)
-    beyond = float(s @ (target * (mu == 0)).sum(axis=1))
-    return overlap_of(s, w, float(s**2 @ squared_weights(target, mu)), beyond, basis, unit)
+        return overlap_of(s, w, None, basis, unit)
+    return overlap_of(s, w, float(s**2 @ squared_weights(target, mu)), basis, unit)
 
 
-def overlap_of(s: Vector, w: Vector, square: float | None, beyond: float, basis: Basis, unit: Int | None) -> Overlap:
+def overlap_of(s: Vector, w: Vector, square: float | None, basis: Basis, unit: Int | None) -> Overlap:
     """The same from what the rows come to.
 
     Args:
         s: row weights, shape (n,).
         w: pi / mu of the arms shown, shape (n,).
         square: sum s^2 rho; None where only the shown arm's propensity is known.
-        beyond: sum s times the target's probability of what was impossible.
         basis: where mu is from.
         unit: as in `overlap`.
     """
     total = max(float(s.sum()), 1e-300)
-    average, missing = float(s @ w) / total, beyond / total
+    average = float(s @ w) / total
     if square is None:
         square, variance = float(s**2 @ w**2), float(s**2 @ (w - average) ** 2)
     else:
@@ -156,7 +147,7 @@ def overlap_of(s: Vector, w: Vector, square: float | None, beyond: float, basis:
     z = (average - 1) / math.hypot(math.sqrt(max(variance, 0.0)) / total, ROUNDED)
     n_eff = total**2 / square if square > 0 else 0.0
     known = n_eff if unit is None else min(n_eff, kish(np.bincount(unit, s).astype(np.float64)))
-    return Overlap(known, basis, average, float(w.max(initial=0.0)), z, missing)
+    return Overlap(known, basis, average, float(w.max(initial=0.0)), z)
 
 
 def _clustered(values: Vector, unit: Int) -> float:
@@ -191,19 +182,30 @@ def numbered(keys: Int) -> Int | None:
     return np.asarray(place[unit])
 
 
-def skewness(scores: Vector) -> float:
-    """|sum score^3| / (sum score^2)^1.5: of the estimate, not of one row; infinite where all scores are 0."""
-    square = float(scores @ scores)
-    return abs(float(scores @ (scores * scores))) / square**1.5 if square > 0 else math.inf
+def playable(log: Log, target: Matrix) -> Mask:
+    """The rows in which all that the target plays could be shown, shape (n,): only these say what it would earn.
 
-
-def too_few(n_eff: float) -> list[str]:
-    """What forbids any verdict for want of rows, in words; empty if nothing does."""
-    return [f"effective n {n_eff:.0f} is below {FLOOR:.0f}"] if n_eff < FLOOR else []
+    Where just the shown arm's propensity is known, a propensity of 1 says that no other arm could be.
+    """
+    if log.probability is not None:
+        never: Mask = ((target > 0) & (log.probability == 0)).any(axis=1)
+        return ~never
+    certain: Mask = log.propensity == 1
+    own = target[np.arange(len(log)), log.arm]
+    playable: Mask = ~certain | (own >= 1 - ROUNDED)
+    return playable
 
 
 def verdict(n_eff: float, skew: float, failures: list[str]) -> Verdict:
     """What may be said, by the table at the head of this file."""
-    if failures or not n_eff >= FLOOR:
+    if failures:
         return "refused"
     return "interval" if n_eff >= ENOUGH and skew <= SKEWNESS else "sequence"
+
+
+def lacking(n_eff: float, skew: float) -> float:
+    """How many times as many rows, or as much exploration, a normal interval takes; at least 1.
+
+    Skewness falls with the root of either, n_eff* rises with both.
+    """
+    return max(1.0, (skew / SKEWNESS) ** 2, ENOUGH / n_eff if n_eff > 0 else math.inf)

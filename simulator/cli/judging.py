@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from simulator.logged import Log
 
 
+HALF = 0.5  # of a log: what policies learn from, where nothing else is said
+
+
 @dataclass(frozen=True)
 class Targets:
     """The target policies."""
@@ -27,6 +30,28 @@ class Targets:
         typer.Option(callback=within, help="The log's first share is only learned from, and the rest valued."),
     ] = None
     refresh: Annotated[int, typer.Option(min=1, help="Rows between two refreshes of a target that learns.")] = 100
+    learning: Annotated[
+        bool,
+        typer.Option(
+            "--learning",
+            help="Policies go on learning from the log, and profit from what its policy explored; else they stay as "
+            "learned from its first half (or --train), and all targets are valued on the rest.",
+        ),
+    ] = False
+
+    @property
+    def names(self) -> list[str]:
+        """The targets."""
+        return self.target or ["uniform"]
+
+    @property
+    def share(self) -> float:
+        """The first share of the log that is only learned from: half, where a policy is among the targets."""
+        from simulator.targets import learns
+
+        if self.train is not None:
+            return self.train
+        return HALF if not self.learning and any(map(learns, self.names)) else 0.0
 
     def of(self, log: Log, seed: int) -> tuple[Log, dict[str, Matrix]]:
         """(rows to value them on, pi(a|x) of each target there).
@@ -35,9 +60,19 @@ class Targets:
             typer.BadParameter: collaborative filtering has nothing to learn from.
             ValueError: a target is not what it should be.
         """
-        cut = int(len(log) * (self.train or 0))
+        cut = int(len(log) * self.share)
         rows = log.take(slice(cut, None))
-        return rows, {name: self._one(log, cut, name, seed) for name in self.target or ["uniform"]}
+        self.tell(cut, len(log))
+        return rows, {name: self._one(log, cut, name, seed) for name in self.names}
+
+    def tell(self, cut: int, n: int) -> None:
+        """Say what the rows before the others were for, and what a policy that goes on learning profits from."""
+        from simulator.targets import learns
+
+        if cut:
+            typer.echo(f"policies learned from the first {cut:,} of {n:,} rows; values are of the others", err=True)
+        for name in filter(learns, self.names if self.learning else ()):
+            typer.echo(f"{name} learns from what the log's policy explored: alone it may earn less", err=True)
 
     def of_pieces(self, seed: int) -> dict[str, Any]:
         """What makes each target for a log in pieces.
@@ -48,17 +83,18 @@ class Targets:
         from simulator.adapters.collaborative import MODELS
         from simulator.targets import of_pieces
 
-        names = self.target or ["uniform"]
-        if self.train is not None or any(name.partition(":")[0] in MODELS for name in names):
-            raise typer.BadParameter(f"--stream takes no --train and no {' or '.join(MODELS)}: they need the whole log")
-        return {name: of_pieces(name, refresh=self.refresh, seed=seed) for name in names}
+        if any(name.partition(":")[0] in MODELS for name in self.names):
+            raise typer.BadParameter(f"--stream takes no {' or '.join(MODELS)}: they need the whole log")
+        return {name: of_pieces(name, refresh=self.refresh, seed=seed) for name in self.names}
 
     def _one(self, log: Log, cut: int, name: str, seed: int) -> Matrix:
         from simulator.adapters.collaborative import MODELS
-        from simulator.targets import target
+        from simulator.targets import frozen, learns, target
 
         model, _, rest = name.partition(":")
         if model not in MODELS:
+            if learns(name) and not self.learning:
+                return frozen(log, name, cut, refresh=self.refresh, seed=seed)
             made: Matrix = target(log, name, refresh=self.refresh, seed=seed)[cut:]
             return made
         if not cut:
@@ -97,12 +133,25 @@ class Model:
         tuple[float, float] | None,
         typer.Option(callback=rising, metavar="LOW HIGH", help="Possible rewards; by default 0 1, or the log's own."),
     ] = None
+    cap: Annotated[
+        float | None, typer.Option(help="Rewards above it count as it: a narrower answer where few orders are large.")
+    ] = None
+    stationary: Annotated[
+        bool,
+        typer.Option("--stationary", help="Sequences take the value for the same in all rows, and are narrower."),
+    ] = False
 
     def how(self, seed: int) -> dict[str, Any]:
         """Arguments of `evaluate`."""
         return {
             "q": self.q, "q_fit": self.q_fit, "alpha": self.alpha, "reward_range": self.reward_range, "seed": seed,
+            "cap": self.cap, "drifts": not self.stationary,
         }  # fmt: skip
+
+
+LooksOption = Annotated[
+    str, typer.Option("--looks", help="any: right however often a growing log is looked at; one: narrower, once.")
+]
 
 
 @dataclass(frozen=True)
@@ -115,10 +164,11 @@ class Estimators:
     tau: Annotated[float | None, typer.Option(min=0, help="SWITCH-DR's; by default its authors' bound.")] = None
     lam: Annotated[float | None, typer.Option("--lambda", min=0, help="DRos's; by default its authors' bound.")] = None
     clip: Annotated[float, typer.Option(min=0, help="What `clipped` clips weights at.")] = 10.0
+    looks: LooksOption = "one"
 
     def how(self) -> dict[str, Any]:
         """Arguments of `evaluate`."""
         return {
             "estimators": self.estimator or None, "interval": self.interval, "acceptance": self.acceptance,
-            "tau": self.tau, "lam": self.lam, "clip": self.clip,
+            "tau": self.tau, "lam": self.lam, "clip": self.clip, "looks": self.looks,
         }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from simulator.cli.common import Alpha, AsJson, Seed, grouped, tell_cleaning
-from simulator.cli.judging import Estimators, Model, Targets
+from simulator.cli.judging import Estimators, LooksOption, Model, Targets
 from simulator.cli.source import Source
 
 
@@ -30,7 +30,6 @@ def evaluate(
 ) -> None:
     """The value of target policies by every estimator, with intervals where the log allows them."""
     from simulator import evaluation, output
-    from simulator.targets import learns
 
     how = {**estimators.how(), **model.how(seed)}
     cleaning: dict[str, int] = {}
@@ -46,7 +45,7 @@ def evaluate(
         if log.conditional is not None:
             typer.echo("the log has lists: values are a place's; --lists values whole lists", err=True)
         rows, pis = targets.of(log, seed)
-        valued = ((name, evaluation.evaluate(rows, pi, drifts=learns(name), **how)) for name, pi in pis.items())
+        valued = ((name, evaluation.evaluate(rows, pi, **how)) for name, pi in pis.items())
     for name, found in valued:
         plain = output.rows_of(found)
         if as_json:
@@ -65,7 +64,7 @@ def _of_lists(
     log = source.load()
     cleaning.update(log.cleaning)
     taken = {name: how[name] for name in ("estimators", "alpha", "reward_range")}
-    for name in targets.target or ["uniform"]:
+    for name in targets.names:
         yield name, evaluate_lists(log, name, **taken)
 
 
@@ -74,7 +73,7 @@ def _streamed(
 ) -> Iterator[tuple[str, list[Any]]]:
     """Each target with its values; what was cleaned is known after the first."""
     from simulator.progress import bar
-    from simulator.streaming import evaluate_stream
+    from simulator.streaming import evaluate_stream, parted
     from simulator.targets import learns
 
     def pieces() -> Iterator[Any]:
@@ -82,9 +81,16 @@ def _streamed(
             cleaning.update(piece.cleaning)
             yield piece
 
+    rest, cut = pieces, 0
+    if targets.share:
+        n = sum(map(len, pieces()))
+        cut = int(n * targets.share)
+        targets.tell(cut, n)
     for name, make in targets.of_pieces(seed).items():
+        if cut:
+            rest, make = parted(pieces, make, cut, learning=targets.learning or not learns(name))
         with bar("rows read", None) as show:
-            yield name, evaluate_stream(pieces, make, drifts=learns(name), show=show, **how)
+            yield name, evaluate_stream(rest, make, show=show, **how)
 
 
 @grouped
@@ -166,19 +172,18 @@ def compare(
     targets: Targets,
     model: Model,
     baseline: Annotated[str | None, typer.Option(help="One of the targets; by default the first.")] = None,
+    looks: LooksOption = "any",
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Targets against a baseline as paired differences on the same log."""
-    from simulator import output
-    from simulator.reporting import contrasts
-    from simulator.targets import learns
+    from simulator import differences, output
 
     names = targets.target or []
     first = _one_of(names, baseline, "compare")
     log = source.load()
     rows, pis = targets.of(log, seed)
-    done = contrasts.compare(rows, pis, baseline=first, drifts=any(map(learns, pis)), **model.how(seed))
+    done = differences.compare(rows, pis, baseline=first, **{**model.how(seed), "looks": looks})
     found = [{"target": name, "baseline": first, **each._asdict()} for name, each in done.items()]
     output.print_rows(found, as_json=as_json)
     tell_cleaning(log.cleaning)
@@ -242,13 +247,12 @@ def report(
     """One self-contained page: a verdict first, then values, weights, arms, segments, time and settings."""
     from simulator import output as out
     from simulator.reporting import report as written
-    from simulator.targets import learns
 
     drawn = _curves(curves)
     log = source.load()
     rows, pis = targets.of(log, seed)
     settings = {"log": str(source.log or f"experiment {source.experiment}"), "format": source.format_}
-    how = {**estimators.how(), **model.how(seed), "drifts": any(map(learns, pis))}
+    how = {**estimators.how(), **model.how(seed)}
     pis = {
         Path(name).name if name.removesuffix(".gz").endswith((".csv", ".json")) else name: pi
         for name, pi in pis.items()

@@ -18,7 +18,7 @@ PIECE = 4096  # rows that are asked for at once: what is computed for them stays
 def task_of(log: Log, seed: int = 0, span: tuple[float, float] | None = None) -> Task:
     """The decision problem of a log: its columns as numbers, its arms, and its range of rewards or the one given."""
     d = 1 if log.context is None else log.context.shape[1]
-    low, high = span or span_of(log.reward)
+    low, high = span or log.reward_range or span_of(log.reward)
     columns = [{"type": "number", "name": f"x{j}", "mean": 0, "scale": 1} for j in range(1, d)]
     document = {"features": columns, "arms": list(log.arms), "rewards": {"reward": {"range": [low, high]}}}
     return Task(document, d, seed)

@@ -9,9 +9,10 @@ import numpy as np
 
 import bandit
 from simulator.comparison import bands
+from simulator.differences import earned
 from simulator.evaluation import evaluate
 from simulator.learners.logs import eligible_of
-from simulator.reporting.contrasts import average, calibration, earned
+from simulator.reporting.contrasts import average, calibration
 from simulator.reporting.figures import draw_calibration, draw_learning
 from simulator.reporting.guide import INTRODUCTION, TERMS
 from simulator.reporting.subject import BELOW, Section, Subject, Table, mark_alone, widened
@@ -28,8 +29,8 @@ def model(of: Subject) -> Section:
     sides = [earned(of.data.take(rows), of.alpha / len(bins)) for rows in bins]
     means = [average(predicted[rows], of.log.take(rows)) for rows in bins]
     found = list(zip(means, bins, sides, strict=True))
-    lines = [(number(q), f"{len(rows):,}", *both(r.estimate.value, r.low, r.high)) for q, rows, r in found]
-    off = sum(len(rows) * abs(q - r.estimate.value) for q, rows, r in found) / len(of.log)
+    lines = [(number(q), f"{len(rows):,}", *both(r.value, r.low, r.high)) for q, rows, r in found]
+    off = sum(len(rows) * abs(q - r.value) for q, rows, r in found) / len(of.log)
     alt = f"Observed against predicted mean reward in {len(bins)} bins, with the diagonal of a right model. {BELOW}"
     return Section(
         "model",

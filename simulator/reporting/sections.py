@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from bandit.linear import Matrix, Vector
+from simulator.differences import Difference, Side, compared, earned, lift
 from simulator.evaluation import Row
 from simulator.logged import Log
-from simulator.reporting.contrasts import Difference, Side, arms_of, compared, earned, lift, windows
+from simulator.reporting.contrasts import arms_of, windows
 from simulator.reporting.figures import Arm, Mark, draw_arms, draw_over_time, draw_weights, forest
 from simulator.reporting.guide import INTRODUCTION
 from simulator.reporting.segments import chosen, segments
@@ -26,7 +27,7 @@ from simulator.reporting.words import (
     said_of,
     when,
 )
-from simulator.verdict import FLOOR, row_weights
+from simulator.verdict import row_weights
 
 ARMS_DRAWN, ARMS_LISTED = 20, 100
 
@@ -34,7 +35,7 @@ ARMS_DRAWN, ARMS_LISTED = 20, 100
 def facts(of: Subject) -> Iterator[str]:
     """What else is said at the top: of the log, what is in doubt about it, and of the other targets."""
     log = of.log
-    value, ends = both(of.earned.estimate.value, of.earned.low, of.earned.high)
+    value, ends = both(of.earned.value, of.earned.low, of.earned.high)
     time = "" if log.time_ms is None else f", {when(int(log.time_ms.min()))} to {when(int(log.time_ms.max()))} UTC"
     own = f"its own policy earned {value} a decision" + (f" ({ends})" if ends != DASH else "")
     yield f"The log: {len(log):,} decisions among {log.K:,} arms{time}; {own}."
@@ -47,7 +48,7 @@ def facts(of: Subject) -> Iterator[str]:
 def values(of: Subject) -> Section:
     """Every target by every estimator."""
     groups = {name: [_mark(row) for row in rows] for name, rows in of.rows.items()}
-    figure = forest(groups, "reward a decision", of.earned.estimate.value, f"earned, {of.earnings}")
+    figure = forest(groups, "reward a decision", of.earned.value, f"earned, {of.earnings}")
     names = ", ".join(groups)
     alt = f"Values of {names} by each estimator with {of.level} intervals, beside the {of.earnings} earned. {BELOW}"
     common = {name: _common(rows) for name, rows in of.rows.items()}
@@ -151,7 +152,7 @@ def per_arm(of: Subject) -> Section:
         "Arms",
         [INTRODUCTION["arms"]],
         of.drawn(draw_arms(drawn, of.main), "arms", f"Mean reward and share of {most}. {BELOW}"),
-        f"Drawn: {most}. Intervals only from {FLOOR:.0f} decisions on.",
+        f"Drawn: {most}.",
         Table("The arms shown most first", head, lines),
         [*widened(len(order)), *([f"{left_out:,} more arms are not listed."] if left_out else [])],
     )
@@ -176,7 +177,7 @@ def _arm(name: str, side: Side | None, shown: float, wanted: float) -> Arm:
 
 
 def _arm_line(log: Log, a: int, side: Side | None, shares: Sequence[float]) -> Sequence[str]:
-    means = (DASH, DASH) if side is None else both(side.estimate.value, side.low, side.high)
+    means = (DASH, DASH) if side is None else both(side.value, side.low, side.high)
     return log.arms[a], f"{int((log.arm == a).sum()):,}", *means, *(percent(share) for share in shares)
 
 

@@ -10,18 +10,19 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from bandit.linear import Matrix
+from simulator.differences import Data, Difference, Side, earned, lift
 from simulator.evaluation import Row, evaluate
 from simulator.logged import Log
-from simulator.reporting.contrasts import Data, Difference, Side, earned, lift
 from simulator.reporting.figures import Mark, Picture, finished
 from simulator.reporting.guide import Term
 from simulator.reporting.words import MEANING, confidence, ranged, sentence
 from simulator.runs import Curve
 from simulator.sample_ratio import SampleRatio, sample_ratio
-from simulator.verdict import overlap, too_few, units
 
 HEADLINE = "dr"  # the estimator of every statement but the table of all: chosen before any was seen
-KEY = f"Filled circles: {MEANING['interval']}. Open squares: {MEANING['sequence']} (confidence sequences)."
+KEY = (
+    f"For one look. Filled circles: {MEANING['interval']}. Open squares: {MEANING['sequence']} (confidence sequences)."
+)
 BELOW = "The numbers are in the table below."
 
 
@@ -77,7 +78,7 @@ class Subject:
 
     @cached_property
     def data(self) -> Data:
-        """The log with its model."""
+        """The log with its model; rewards capped where that is asked for."""
         return Data.of(self.log, self.how)
 
     @property
@@ -108,7 +109,7 @@ class Subject:
     @property
     def earnings(self) -> str:
         """The same for people."""
-        return ranged(self.earned.estimate.value, self.earned.low, self.earned.high)[0]
+        return ranged(self.earned.value, self.earned.low, self.earned.high)[0]
 
     @cached_property
     def ratio(self) -> SampleRatio:
@@ -121,13 +122,7 @@ class Subject:
 
     def said(self, name: str) -> str:
         """What the log says of a target, in one sentence."""
-        gain = lift(self.data, self.targets[name], self.alpha)
-        return sentence(name, self.headline(name), gain, self.earnings, self._reasons(name))
-
-    def _reasons(self, name: str) -> list[str]:
-        """Why there is no answer; empty if there is one."""
-        few = too_few(self.headline(name).n_eff)
-        return [*overlap(self.log, self.targets[name], units(self.log)).failures(), *self.ratio.failures(), *few]
+        return sentence(name, self.headline(name), lift(self.data, self.targets[name], self.alpha), self.earnings)
 
     def drawn(self, figure: Figure, name: str, alt: str) -> Picture:
         """The figure as files in memory."""
@@ -141,7 +136,7 @@ def mark_of(name: str, found: Difference) -> Mark:
 
 def mark_alone(name: str, side: Side) -> Mark:
     """A mean to be drawn."""
-    return Mark(name, side.estimate.value, side.low, side.high, side.verdict)
+    return Mark(name, side.value, side.low, side.high, side.verdict)
 
 
 def widened(m: int) -> list[str]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
+from simulator.differences import Difference
 from simulator.evaluation import BIASED, Row
-from simulator.reporting.contrasts import Difference
-from simulator.verdict import ENOUGH, Verdict
+from simulator.verdict import Verdict
 
 Said = Verdict | Literal["biased"]  # "biased": an interval around what the estimator says, not around the truth
 
 DASH = "–"
 MEANING: dict[Said, str] = {
-    "interval": "can be believed",
+    "interval": "can be believed (one look)",
     "sequence": "wide but safe",
     "biased": "bias not included",
     "refused": "no answer",
@@ -112,7 +111,7 @@ def plain(value: object) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", str(value)) if shape is None else f"a table of shape {tuple(shape)}"
 
 
-def sentence(name: str, row: Row, gain: Difference, earned: str, reasons: Sequence[str]) -> str:
+def sentence(name: str, row: Row, gain: Difference, earned: str) -> str:
     """What the log says of a target, in one sentence.
 
     Args:
@@ -120,24 +119,25 @@ def sentence(name: str, row: Row, gain: Difference, earned: str, reasons: Sequen
         row: its evaluation by DR.
         gain: the target less what was earned.
         earned: what was, in reward units per decision.
-        reasons: why there is no answer, if there is none.
     """
     if row.value is None or row.low is None or row.high is None:
-        return f"This log cannot say what “{name}” would have earned: {'; '.join(reasons)}."
+        return f"This log cannot say what “{name}” would have earned: {row.note}."
     value, low, high = ranged(row.value, row.low, row.high)
-    n_eff, than = fixed(row.n_eff, 0), _than(gain, earned)
+    part = "" if row.share == 1 else f" in the {percent(row.share)} of decisions in which it could be shown"
+    own = f"“{name}” would have earned about {value} a decision{part} ({low} to {high}), {_than(gain, earned)}"
     if row.verdict == "interval":
-        own = f"{value} a decision ({low} to {high})"
-        return f"“{name}” would have earned {own}, {than}; this can be believed: effective n {n_eff}."
-    few = f"effective n is only {n_eff}"
-    why = few if row.n_eff < ENOUGH else "rewards are too rare, or too uneven, for a narrow one"
-    own = f"between {low} and {high} a decision"
-    return f"“{name}” would have earned {own}, {than}; this range is wide but safe, because {why}."
+        return f"{own}; for one look this can be believed."
+    lacking = [note for note in row.note.split("; ") if note.startswith(("an interval takes", "state the possible"))]
+    return f"{own}; these limits are wide but safe{': ' if lacking else ''}{'; '.join(lacking[:1])}."
 
 
 def _than(gain: Difference, earned: str) -> str:
+    """How it compares; words come from the interval that is called clear."""
+    if gain.low is None or gain.high is None:
+        return f"where {earned} was earned"
+    _, low, high = ranged(gain.value, gain.low, gain.high)
     if not gain.clear:
-        return f"not clearly different from the {earned} that was earned"
-    more = "more" if gain.value > 0 else "less"
-    by = f"{percent(abs(gain.share))} " if math.isfinite(gain.share) and gain.verdict == "interval" else ""
-    return f"{by}{more} than the {earned} that was earned"
+        return f"not clearly different from the {earned} that was earned (difference {low} to {high})"
+    more, ends = ("more", (low, high)) if gain.low > 0 else ("less", (high, low))
+    least, most = (end.replace("−", "") for end in ends)
+    return f"{least} to {most} {more} than the {earned} that was earned"

@@ -1,0 +1,112 @@
+"""How uncertain an estimate is by the design of its log: over all draws there could have been, not those there were.
+
+    term of a row  v + g (r - q)      g  weight: w = pi / mu, or what an estimator makes of it; 0 if not accepted
+    e = r - q      residual           q, v  the model's prediction of the shown arm and of the target; 0 without one
+    k2_a, k3_a     second and third absolute moment of the residuals of arm a
+    S2_a, S3_a     sum_i s_i^2 mu g^2,   sum_i s_i^3 mu |g|^3     over all rows, whichever arm was drawn
+
+    SE        max(that of the rows, sqrt(sum_a S2_a k2_a + sum_i s_i^2 (v_i - V)^2) / sum s)
+    skewness  sum_a S3_a k3_a / (sum_a S2_a k2_a + sum_i s_i^2 (v_i - V)^2)^1.5
+
+Rows that were drawn cannot tell how heavy those are that were not: a log in which no heavy row was rewarded looks
+calm, and errs in one direction. So k2 and k3 are of an arm's rows whatever their weight, with one row more that has the
+largest residual there could be (which bounds an arm of few rows, and is what a range of money says of the order that
+has not come yet), and at least those of all arms. Absolute moments do not cancel: the skewness is the bound that the
+error of a normal interval has (Esseen 1942).
+
+Rows of one user are not independent: with f the users' variance over the rows' (at least 1), the variance is f times
+and the skewness sqrt(f) times as large.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from bandit.linear import Matrix, Vector
+from bandit.sums import Int
+from simulator.estimators import Estimate
+
+IMAGINED = 20.0  # rows that an arm is thought to have had, with the moments of all arms
+
+
+class Totals(NamedTuple):
+    """S2 and S3, both of shape (K,)."""
+
+    squares: Vector
+    cubes: Vector
+
+    @property
+    def effective(self) -> float:
+        """How many draws of equal weight are as uneven as these: (sum S2)^3 / (sum S3)^2."""
+        third = float(self.cubes.sum())
+        return float(self.squares.sum()) ** 3 / third**2 if third > 0 else 0.0
+
+
+class Spread(NamedTuple):
+    """The standard error of a value, in reward units, and its skewness, by design."""
+
+    error: float
+    skewness: float
+
+
+def totals(mu: Matrix, g: Matrix, s: Vector) -> Totals:
+    """S2 and S3 from the probabilities and weights of every arm, shape (n, K), and row weights, shape (n,)."""
+    squares = mu * g**2
+    return Totals(s**2 @ squares, s**3 @ (squares * np.abs(g)))
+
+
+def totals_drawn(arm: Int, g: Vector, s: Vector, K: int) -> Totals:
+    """The same from the arms shown, shape (n,): right on average, blind to what was not drawn."""
+    sg = np.abs(s * g)
+    squares, cubes = (np.bincount(arm, sg**power, K).astype(np.float64) for power in (2, 3))
+    return Totals(squares, cubes)
+
+
+def moments(arm: Int, residual: Vector, K: int, reach: float) -> tuple[Vector, Vector]:
+    """k2 and k3, both of shape (K,).
+
+    Args:
+        arm: shown in each row, shape (n,).
+        residual: shape (n,), in reward units.
+        K: how many arms there are.
+        reach: the largest residual there could be, in absolute value.
+    """
+    n, e = np.bincount(arm, minlength=K), np.abs(residual)
+    found = []
+    for power in (2, 3):
+        each = np.bincount(arm, e**power, K)
+        pooled = (each.sum() + reach**power) / (n.sum() + 1)
+        found.append(np.maximum((each + IMAGINED * pooled) / (n + IMAGINED), pooled))
+    return found[0], found[1]
+
+
+def spread(
+    estimate: Estimate, S: Totals, k: tuple[Vector, Vector], base: Vector | None, s: Vector, f: float = 1.0
+) -> Spread:
+    """The spread of an estimate.
+
+    Args:
+        estimate: its rows; sum s stands below the line, or what an estimator has in its place.
+        S: of the weights.
+        k: of the residuals.
+        base: v, shape (n,); None where there is no model.
+        s: row weights, shape (n,).
+        f: the users' variance over the rows'.
+    """
+    below = float(estimate.bottom.sum(axis=1).min())
+    variance, third = float(S.squares @ k[0]), float(S.cubes @ k[1])
+    if base is not None:
+        off = np.abs(s * (base - float(s @ base) / float(s.sum())))
+        variance, third = variance + float(off @ off), third + float((off**3).sum())
+    if not (variance > 0 and below > 0):
+        return Spread(0.0, math.inf)
+    return Spread(math.sqrt(f * variance) / below, math.sqrt(f) * third / variance**1.5)
+
+
+def clustering(rows: Estimate, grouped: Estimate) -> float:
+    """f: the variance of an estimate by its users over that by its rows, at least 1."""
+    alone, together = (float((each.scores() ** 2).sum()) for each in (rows, grouped))
+    return max(1.0, together / alone) if alone > 0 else 1.0

@@ -1,0 +1,242 @@
+"""Differences of what policies earn on the same rows, and what was earned itself.
+
+    A, B   targets, or what was earned: then pi_B = mu, w_B = 1       d = w_A - w_B,   v = sum_a (pi_A - pi_B) q
+    D      mean of v + d (r - q): both by DR, on the rows in which all that both play could be shown
+
+    interval   the design allows it (simulator.design, with d for g): for one look at it
+    sequence   else, or where it may be looked at again: of the same paired rows
+    refused    the log is broken, or the two can be compared in no row
+
+Where m differences stand together each has alpha / m: all of them hold at once (Bonferroni).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bandit.linear import Matrix, Vector
+from bandit.sums import Int
+from simulator import estimators as of
+from simulator.design import Spread, Totals, clustering, moments, spread, totals, totals_drawn
+from simulator.estimators import Estimate
+from simulator.evaluation import ranged
+from simulator.intervals import Interval, bounded, normal, standard_error
+from simulator.logged import Log
+from simulator.models import QFit, model_of, predictions
+from simulator.moving import sequence_of
+from simulator.problem import Looks
+from simulator.sample_ratio import sample_ratio
+from simulator.terms import difference_stakes
+from simulator.verdict import (
+    Verdict,
+    kish,
+    logging_policy,
+    overlap,
+    playable,
+    ratios,
+    row_weights,
+    units,
+    verdict,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A log with the reward model's predictions, shape (n, K), the lowest and highest possible reward and whether it is
+    known, and whether values move (see `evaluate`).
+    """
+
+    log: Log
+    q: Matrix
+    span: tuple[float, float]
+    stated: bool = True
+    drifts: bool = True
+    failures: tuple[str, ...] = ()  # of the sample-ratio check
+
+    @classmethod
+    def of(cls, log: Log, how: Mapping[str, Any]) -> Data:
+        """With the model that `evaluate` would fit, given the same options."""
+        log, span, stated = ranged(log, how.get("reward_range"), how.get("cap"))
+        q, rest = how.get("q", "ridge"), (stated, how.get("drifts", True), tuple(sample_ratio(log).failures()))
+        if isinstance(q, np.ndarray):
+            return cls(log, q, span, *rest)
+        fit: QFit = how.get("q_fit") or ("past" if log.learning else "cross")
+        predicted = predictions(model_of(q), log, fit, seed=how.get("seed", 0), unit=units(log))
+        return cls(log, np.clip(predicted, *span), span, *rest)
+
+    def take(self, rows: Int) -> Data:
+        """These rows only."""
+        return replace(self, log=self.log.take(rows), q=self.q[rows])
+
+    def unit(self, values: Any) -> Any:
+        """Rewards, or predictions of them, in [0, 1]."""
+        return (values - self.span[0]) / (self.span[1] - self.span[0])
+
+
+class Side(NamedTuple):
+    """A mean that stands alone."""
+
+    value: float
+    verdict: Verdict
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """A - B in reward units; the ends are None if refused. `share` is of B's value, `n` the rows compared on."""
+
+    value: float
+    low: float | None
+    high: float | None
+    verdict: Verdict
+    share: float
+    n: int
+    skewness: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+
+NONE = Difference(float("nan"), None, None, "refused", float("nan"), 0, float("nan"))
+
+
+def earned(data: Data, alpha: float, looks: Looks = "one") -> Side:
+    """What was earned: the mean reward, with an interval by the same rules as a target's."""
+    log, s = data.log, row_weights(data.log)
+    rows, unit = of.mean(log.reward, log.weight), units(log)
+    found = rows if unit is None else rows.grouped(unit)
+    S = totals_drawn(log.arm, np.ones(len(log)), s, log.K)
+    by_design = _spread(rows, S, log.reward - rows.value, None, data)
+    said = verdict(kish(found.bottom[0]), by_design.skewness, [])
+    if said == "interval" and data.stated and looks == "one":
+        return Side(rows.value, said, *normal(rows.value, max(standard_error(found), by_design.error), alpha))
+    stakes = bounded(np.clip(data.unit(log.reward), 0, 1), s, unit)
+    return Side(rows.value, "sequence", *_scaled(sequence_of(stakes, alpha, moves=data.drifts), data, data.span[0]))
+
+
+def _spread(rows: Estimate, S: Totals, residual: Vector, base: Vector | None, data: Data) -> Spread:
+    log, unit = data.log, units(data.log)
+    f = 1.0 if unit is None else clustering(rows, rows.grouped(unit))
+    reach = data.span[1] - data.span[0]
+    return spread(rows, S, moments(log.arm, residual, log.K, reach), base, row_weights(log), f)
+
+
+def _scaled(ends: Interval, data: Data, low: float = 0.0) -> Interval:
+    return Interval(*(low + (data.span[1] - data.span[0]) * end for end in ends))
+
+
+def lift(data: Data, target: Matrix, alpha: float, looks: Looks = "one") -> Difference:
+    """A target less what was earned."""
+    return compared(data, target, None, alpha, looks)
+
+
+def compared(data: Data, one: Matrix, other: Matrix | None, alpha: float, looks: Looks = "one") -> Difference:
+    """A target less another one; None: less what was earned."""
+    rows = playable(data.log, one)
+    if other is not None:
+        rows = rows & playable(data.log, other)
+    if not rows.any():
+        return NONE
+    if not rows.all():
+        at = np.flatnonzero(rows)
+        data, one, other = data.take(at), one[at], None if other is None else other[at]
+    paired, base = Paired.of(data, one, other), other
+    value = paired.rows.value
+    against = _value(data, base)
+    share = value / against if against > 0 else float("nan")
+    if [*data.failures, *(each for pi in (one, other) if pi is not None for each in overlap(data.log, pi).failures())]:
+        return NONE._replace(n=len(data.log))
+    if not (paired.d.any() or paired.v.any()):
+        return Difference(0.0, 0.0, 0.0, "interval", 0.0, len(data.log), 0.0)  # the same policy
+    said, low, high, skew = _ends(data, paired, alpha, looks)
+    return Difference(value, min(low, value), max(high, value), said, share, len(data.log), skew)
+
+
+def _value(data: Data, target: Matrix | None) -> float:
+    """DR of a target, or the mean reward."""
+    log = data.log
+    if target is None:
+        return of.mean(log.reward, log.weight).value
+    at = np.arange(len(log)), log.arm
+    return of.dr(log.reward, log.propensity, target[at], data.q[at], of.expected(target, data.q), log.weight).value
+
+
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """The rows of a difference: v and d of the arm shown, both of shape (n,); d of every arm, shape (n, K), where mu is
+    known; and their estimate.
+    """
+
+    v: Vector
+    d: Vector
+    every: Matrix | None
+    rows: Estimate
+
+    @classmethod
+    def of(cls, data: Data, one: Matrix, other: Matrix | None) -> Paired:
+        """Of two targets, or of one and what was earned."""
+        log, at = data.log, (np.arange(len(data.log)), data.log.arm)
+        mu, _ = logging_policy(log)
+        q = data.q[at]
+        if mu is not None:
+            less = one - (mu if other is None else other)
+            every = ratios(np.abs(less), mu) * np.sign(less)
+            v, d = of.expected(less, data.q), every[at]
+        else:
+            every = None
+            v = of.expected(one, data.q) - (q if other is None else of.expected(other, data.q))
+            d = one[at] / log.propensity - (1.0 if other is None else other[at] / log.propensity)
+        return cls(v, d, every, of.mean(v + d * (log.reward - q), log.weight))
+
+
+def _ends(data: Data, paired: Paired, alpha: float, looks: Looks) -> tuple[Verdict, float, float, float]:
+    """(verdict, low, high, skewness) of a difference."""
+    log, s, unit = data.log, row_weights(data.log), units(data.log)
+    mu, _ = logging_policy(log)
+    known = mu is not None and paired.every is not None
+    S = totals(mu, paired.every, s) if known else totals_drawn(log.arm, paired.d, s, log.K)  # type: ignore[arg-type]
+    residual = log.reward - data.q[np.arange(len(log)), log.arm]
+    by_design = _spread(paired.rows, S, residual, paired.v, data)
+    if looks == "one" and data.stated and verdict(S.effective, by_design.skewness, []) == "interval":
+        found = paired.rows if unit is None else paired.rows.grouped(unit)
+        ends = normal(paired.rows.value, max(standard_error(found), by_design.error), alpha)
+        return "interval", *ends, by_design.skewness
+    r, q, v = np.clip(data.unit(log.reward), 0, 1), data.unit(data.q), paired.v / (data.span[1] - data.span[0])
+    stakes = difference_stakes(r, paired.d, q, v, paired.every, log.arm, s, unit)
+    return "sequence", *_scaled(sequence_of(stakes, alpha, moves=data.drifts), data), by_design.skewness
+
+
+def compare(
+    log: Log,
+    targets: Mapping[str, Matrix],
+    *,
+    baseline: str | None = None,
+    alpha: float = 0.05,
+    looks: Looks = "any",
+    **how: Any,
+) -> dict[str, Difference]:
+    """Each target less the baseline, on the same rows.
+
+    Args:
+        log: n rows.
+        targets: pi(a|x) of every row and arm by name, shape (n, K) each.
+        baseline: one of the names; None: the first.
+        alpha: 1 - confidence.
+        looks: `any`: a sequence, right however often a log that grows is looked at; `one`: where the log allows it an
+            interval, which is narrower, and wrong in a quarter of the months in which it is looked at daily.
+        how: as of `evaluate`.
+
+    Raises:
+        ValueError: there is no such baseline.
+    """
+    first = next(iter(targets)) if baseline is None else baseline
+    if first not in targets:
+        raise ValueError(f"the baseline is one of {', '.join(targets)}; got {first!r}")
+    data = Data.of(log, how)
+    return {name: compared(data, pi, targets[first], alpha, looks) for name, pi in targets.items() if name != first}

@@ -1,0 +1,192 @@
+"""Each estimator on the rows of a problem: its value, its spread by design, and what its sequence bets on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from bandit.linear import Matrix, Vector
+from bandit.sums import Int
+from simulator import estimators as of
+from simulator.design import Spread, Totals, clustering, moments, spread, totals_drawn
+from simulator.estimators import Estimate
+from simulator.intervals import Bet, Stakes
+from simulator.problem import Modelled, Problem
+from simulator.verdict import row_weights
+
+PLAIN = ("ips", "snips")  # bet on without a model
+
+
+def estimate(name: str, problem: Problem) -> Estimate:
+    """One estimator on the rows of a problem."""
+    shared, s, options = problem.common(), problem.log.weight, problem.options
+    match name:
+        case "ips":
+            return of.ips(*shared, s)
+        case "clipped":
+            return of.clipped(*shared, options.clip, s)
+        case "snips":
+            return of.snips(*shared, s)
+        case "dm":
+            return of.dm(problem.model.v, s)
+        case "dr":
+            return of.dr(*shared, *problem.model[:2], s)
+        case "sndr":
+            return of.sndr(*shared, *problem.model[:2], s)
+        case "switch-dr":
+            return of.switch_dr(*shared, *problem.model[:2], problem.tau, s)
+        case "dros":
+            return of.dros(*shared, *problem.model[:2], problem.lam, s)
+        case "mrdr":
+            return of.dr(*shared, *problem.mrdr[:2], s)
+    return of.replay(*shared, s, acceptance=options.acceptance, seed=options.seed)
+
+
+def spread_of(name: str, problem: Problem, rows: Estimate) -> Spread:
+    """The spread of an estimate by design.
+
+    Args:
+        name: of the estimator.
+        problem: log and target.
+        rows: its value, with a score for each row.
+    """
+    log, model = problem.log, _model(name, problem)
+    baseline = _baseline(name, rows, model)
+    return spread(
+        rows,
+        _totals(name, problem, rows),
+        moments(log.arm, log.reward - baseline, log.K, _reach(problem, baseline)),
+        None if model is None else model.v,
+        row_weights(log),
+        1.0 if problem.unit is None else clustering(rows, rows.grouped(problem.unit)),
+    )
+
+
+def _model(name: str, problem: Problem) -> Modelled | None:
+    """The model that an estimator uses."""
+    if name in (*PLAIN, "clipped", "replay"):
+        return None
+    return problem.mrdr if name == "mrdr" else problem.model
+
+
+def _baseline(name: str, rows: Estimate, model: Modelled | None) -> Vector | float:
+    """What is taken off a reward before it is weighted."""
+    if model is not None:
+        return model.q + (float(rows.ratios[1]) if name == "sndr" and math.isfinite(rows.value) else 0.0)
+    known = name in ("snips", "replay") and math.isfinite(rows.value)
+    return rows.value if known else 0.0
+
+
+def _reach(problem: Problem, baseline: Vector | float) -> float:
+    """The largest residual there could be."""
+    low, high = problem.options.span
+    return float(max(high - np.min(baseline), np.max(baseline) - low))
+
+
+def _totals(name: str, problem: Problem, rows: Estimate) -> Totals:
+    """What the design says of the weights that an estimator gives residuals."""
+    match name:
+        case "dm":
+            return Totals(np.zeros(problem.log.K), np.zeros(problem.log.K))
+        case "replay":
+            return totals_drawn(problem.log.arm, rows.bottom[0], np.ones(len(problem.log)), problem.log.K)
+        case "clipped":
+            return problem.totals(partial(np.minimum, problem.options.clip))
+        case "switch-dr" if math.isfinite(problem.tau):
+            return problem.totals(lambda w: w * (w <= problem.tau))
+        case "dros" if math.isfinite(problem.lam):
+            return problem.totals(lambda w: of.shrunk(w, problem.lam))
+    return problem.totals()
+
+
+def stakes_of(name: str, problem: Problem, found: Estimate) -> Stakes:
+    """What an estimator's confidence sequence bets on, in units of the range of rewards.
+
+    Where its rows are bounded (replay, and the biased ones, whose own expectation it covers) they are bet on. IPS and
+    SNIPS bet on w r and w (1 - r), the others on the doubly robust terms too.
+    """
+    low, high = problem.options.span
+    if (bounds := _bounds(name, problem)) is not None:
+        least, most = bounds
+        t = found.bottom[0]
+        gain = np.clip((found.top[0] - least * t) / (most - least), 0, t)
+        return _in_span(Stakes([Bet(gain)], [Bet(t - gain)], t), least, most, (low, high))
+    r, w, s = (problem.log.reward - low) / (high - low), problem.w, row_weights(problem.log)
+    gains, losses = [(s * w * r, 0.0)], [(s * w * (1 - r), 0.0)]
+    model = None if name in PLAIN else _model(name, problem)
+    if model is not None and math.isfinite(model.most - model.least):
+        X = (model.v - low + w * (problem.log.reward - model.q)) / (high - low)
+        gains.append((s * X, max(0.0, (low - model.least) / (high - low))))
+        losses.append((s * (1 - X), max(0.0, (model.most - high) / (high - low))))
+    elif model is None and math.isfinite(problem.largest):
+        losses.append((s * (1 - w * r), max(0.0, problem.largest - 1)))
+    return Stakes(_bets(problem.unit, gains), _bets(problem.unit, losses), of.by_unit(s, problem.unit))
+
+
+def _bets(unit: Int | None, values: Sequence[tuple[Vector, float]]) -> list[Bet]:
+    """Bets on rows or, where users repeat, on users."""
+    return [Bet(of.by_unit(X, unit), floor) for X, floor in values]
+
+
+def _in_span(stakes: Stakes, least: float, most: float, span: tuple[float, float]) -> Stakes:
+    """Stakes on values from `least` to `most` as stakes in units of the range of rewards."""
+    low, high = span
+    if (least, most) == span:
+        return stakes
+    scale, shift = (most - least) / (high - low), (least - low) / (high - low)
+
+    def moved(bet: Bet, by: float) -> Bet:
+        return Bet(scale * bet.X + by * stakes.t, max(0.0, -by))
+
+    gains, losses = (
+        [moved(bet, shift) for bet in stakes.gains],
+        [moved(bet, 1 - scale - shift) for bet in stakes.losses],
+    )
+    return Stakes(gains, losses, stakes.t, 1.0, shift, shift + scale)
+
+
+def _bounds(name: str, problem: Problem) -> tuple[float, float] | None:
+    """Between which values an estimator's rows lie; None where there is no bound."""
+    low, high = problem.options.span
+    match name:
+        case "dm" | "replay":
+            return low, high
+        case "clipped":
+            return min(0.0, problem.options.clip * low), max(0.0, problem.options.clip * high)
+        case "switch-dr":
+            reach = problem.tau
+        case "dros":
+            reach = math.sqrt(problem.lam) / 2
+        case _:
+            return None
+    return (low - reach * (high - low), high + reach * (high - low)) if math.isfinite(reach) else None
+
+
+def difference_stakes(
+    r: Vector, d: Vector, q: Matrix, v: Vector, every: Matrix | None, arm: Int, s: Vector, unit: Int | None
+) -> Stakes:
+    """What the sequence of a paired difference bets on: v + d (r - q), d = w_A - w_B, v = sum_a (pi_A - pi_B) q.
+
+    Args:
+        r: rewards in [0, 1], shape (n,).
+        d: of the arms shown, shape (n,).
+        q: predictions in [0, 1] of every arm, shape (n, K).
+        v: shape (n,).
+        every: d of every arm, shape (n, K); None where it is not known: the largest seen then bounds it.
+        arm: shown, shape (n,).
+        s: row weights, shape (n,).
+        unit: number of each row's user, shape (n,), where users repeat.
+    """
+    drop = max(0.0, -float((d if every is None else every).min()))
+    gains, losses = [(s * d * r, drop)], [(s * d * (1 - r), drop)]
+    if every is not None:
+        X = v + d * (r - q[np.arange(len(d)), arm])
+        sides = every * -q, every * (1 - q)
+        worst = v + np.minimum(*sides).min(axis=1)
+        best = v + np.maximum(*sides).max(axis=1)
+        gains.append((s * X, max(0.0, -float(worst.min()))))
+        losses.append((s * -X, max(0.0, float(best.max()))))
+    return Stakes(_bets(unit, gains), _bets(unit, losses), of.by_unit(s, unit), 0.0, -1.0, 1.0)
