@@ -88,7 +88,7 @@ def learned(world: World, X: Matrix, rates: Matrix, rng: Rng, policy: str) -> Lo
     names = tuple(f"x{j}" for j in range(D))
     first = Log(arms, np.zeros(n, np.int64), np.zeros(n), np.ones(n), context=X, columns=names, learning=True)
     learner = specs.build(specs.parse(policy), task_of(first))
-    P, arm, reward, u = np.zeros((n, K)), np.zeros(n, np.int64), np.zeros(n), rng.random(n)
+    P, arm, reward, u = np.zeros((n, K)), np.zeros(n, np.int64), np.zeros(n), np.asarray(rng.random(n))
     everything = np.ones((1, K), bool)
     for start in range(0, n, REFRESH):
         rows = slice(start, min(n, start + REFRESH))
@@ -115,7 +115,8 @@ def disagreeing(n: int, rng: Rng) -> Iterator[Question]:
 
     def choice(X: Matrix, shift: bool) -> Int:
         usual = (X @ world.coefficients).argmax(axis=1)
-        return np.where(shift & (X[:, 1] > 1.645), (usual + 1) % K, usual)
+        found: Int = np.where(shift & (X[:, 1] > 1.645), (usual + 1) % K, usual)
+        return found
 
     mu = 0.95 * one_hot(choice(X, False), K) + 0.05 / K
     log = drawn(X, mu, lambda arm: (rng.random(n) < world.rates(X)[np.arange(n), arm]) * 1.0, rng)
@@ -123,10 +124,22 @@ def disagreeing(n: int, rng: Rng) -> Iterator[Question]:
     yield Question("disagreeing", log, one_hot(choice(X, True), K), truth)
 
 
+def hot(n: int, rng: Rng) -> Iterator[Question]:
+    """In one context of twenty the target's arm is clicked six times as often as that arm is anywhere else."""
+    K = 5
+    X, edge = rng.normal(size=(n, 2)), 1.6448536
+    X[:, 0], where = 1.0, X[:, 1] > edge
+    mu = np.tile(np.array([0.8, 0.0, 0.0, 0.0, 0.0]) + 0.2 / K, (n, 1))
+    rates = np.full((n, K), 0.05)
+    rates[where, 1] = 0.3
+    log = drawn(X, mu, lambda arm: (rng.random(n) < rates[np.arange(n), arm]) * 1.0, rng)
+    yield Question("hot", log, one_hot(where.astype(np.int64), K), 0.95 * 0.05 + 0.05 * 0.3)
+
+
 def drawn(X: Matrix | None, mu: Matrix, reward_of: Callable[[Int], Vector], rng: Rng) -> Log:
     """A log of a policy that does not learn."""
     n, K = mu.shape
-    arm = draw(mu, rng.random(n))
+    arm = draw(mu, np.asarray(rng.random(n)))
     names = () if X is None else tuple(f"x{j}" for j in range(X.shape[1]))
     return Log(tuple(map(str, range(K))), arm, reward_of(arm), mu[np.arange(n), arm], mu, X, names)
 
@@ -164,7 +177,7 @@ def tails(n: int, rng: Rng, size: Callable[[Rng, int], Vector], rate: float, hig
 
 def rare(rng: Rng, n: int) -> Vector:
     """Orders of 1, and one in a thousand of 100."""
-    return np.where(rng.random(n) < 0.001, 100.0, 1.0)
+    return np.where(rng.random(n) < 0.001, 100.0, 1.0).astype(np.float64)
 
 
 def pareto(rng: Rng, n: int) -> Vector:
@@ -223,6 +236,7 @@ CASES: dict[str, Callable[[Rng], Iterator[Question]]] = {
     "own_5": lambda rng: own(5, 30_000, rng),
     "own_20": lambda rng: own(20, 30_000, rng),
     "disagreeing": lambda rng: disagreeing(10_000, rng),
+    "hot": lambda rng: hot(20_000, rng),
     "shop": lambda rng: shop(10_000, rng),
     "shop_explore_20": lambda rng: shop(10_000, rng, 0.2),
     "rare_orders": lambda rng: tails(5_000, rng, rare, 0.2, 100.0),

@@ -66,6 +66,7 @@ def to_log(header: Header, batch: pa.RecordBatch, cleaning: Counter[str] | None 
         user=_users(batch),
         part=_integers(column(batch, "slice")),
         learning=header.learning,
+        reward_range=header.reward_range,
         cleaning={what: count for what, count in counts.items() if count},
     )
 
@@ -213,6 +214,7 @@ def from_log(log: Log) -> Table:
         features=features,
         probability="shown" if log.probability is None else "every",
         learning=log.learning,
+        reward_range=log.reward_range,
         unique=True,  # whoever made the log has seen to that
     )
     return Table(header, _pieces(header, log), Counter(log.cleaning))

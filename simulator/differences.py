@@ -24,7 +24,7 @@ from simulator import estimators as of
 from simulator.design import Spread, Totals, clustering, moments, spread, totals, totals_drawn
 from simulator.estimators import Estimate
 from simulator.evaluation import ranged
-from simulator.intervals import Interval, bounded, normal, standard_error
+from simulator.intervals import Interval, bounded, normal, upper_error
 from simulator.logged import Log
 from simulator.models import QFit, model_of, predictions
 from simulator.moving import sequence_of
@@ -115,7 +115,7 @@ def earned(data: Data, alpha: float, looks: Looks = "one") -> Side:
     by_design = _spread(rows, S, log.reward - rows.value, None, data)
     said = verdict(kish(found.bottom[0]), by_design.skewness, [])
     if said == "interval" and data.stated and looks == "one":
-        return Side(rows.value, said, *normal(rows.value, max(standard_error(found), by_design.error), alpha))
+        return Side(rows.value, said, *normal(rows.value, max(upper_error(found), by_design.error), alpha))
     stakes = bounded(np.clip(data.unit(log.reward), 0, 1), s, unit)
     return Side(rows.value, "sequence", *_scaled(sequence_of(stakes, alpha, moves=data.drifts), data, data.span[0]))
 
@@ -205,7 +205,7 @@ def _ends(data: Data, paired: Paired, alpha: float, looks: Looks) -> tuple[Verdi
     by_design = _spread(paired.rows, S, residual, paired.v, data)
     if looks == "one" and data.stated and verdict(S.effective, by_design.skewness, []) == "interval":
         found = paired.rows if unit is None else paired.rows.grouped(unit)
-        ends = normal(paired.rows.value, max(standard_error(found), by_design.error), alpha)
+        ends = normal(paired.rows.value, max(upper_error(found), by_design.error), alpha)
         return "interval", *ends, by_design.skewness
     r, q, v = np.clip(data.unit(log.reward), 0, 1), data.unit(data.q), paired.v / (data.span[1] - data.span[0])
     stakes = difference_stakes(r, paired.d, q, v, paired.every, log.arm, s, unit)

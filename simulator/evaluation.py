@@ -17,13 +17,13 @@ import numpy as np
 from bandit.linear import Matrix
 from simulator.design import Spread, clustering
 from simulator.estimators import Acceptance, Estimate
-from simulator.intervals import Interval, bootstrap, normal, standard_error, student
+from simulator.intervals import Interval, bootstrap, normal, standard_error, student, upper_error
 from simulator.logged import Log, span_of
 from simulator.models import GROUPS, QFit
 from simulator.moving import sequence_of
 from simulator.problem import Ends, InMemory, Looks, Options, Problem
-from simulator.terms import estimate, spread_of, stakes_of
-from simulator.verdict import Verdict, kish, lacking, playable, row_weights, verdict
+from simulator.terms import estimate, spread_of, stakes_of, sufficient_cap
+from simulator.verdict import ENOUGH, SKEWNESS, Verdict, kish, lacking, playable, row_weights, verdict
 
 ESTIMATORS = ("ips", "clipped", "snips", "dm", "dr", "sndr", "switch-dr", "dros", "mrdr", "replay")
 BIASED = {"clipped", "dm", "switch-dr", "dros", "mrdr"}
@@ -216,7 +216,7 @@ def _row(name: str, problem: Problem, failures: list[str]) -> Row:
     if said == "interval" and (problem.options.looks == "any" or not problem.options.stated):
         said = "sequence"
     error = _error(name, problem, found, by_design)
-    low, high = (None, None) if said == "refused" else _ends(name, problem, found, said, error)
+    low, high = (None, None) if said == "refused" else _ends(name, problem, found, said, by_design)
     return Row(
         estimator=name,
         value=found.value if known else None,
@@ -243,12 +243,12 @@ def _error(name: str, problem: Problem, found: Estimate, by_design: Spread) -> f
     return max(standard_error(found), by_design.error)
 
 
-def _ends(name: str, problem: Problem, found: Estimate, said: Verdict, error: float) -> tuple[float, float]:
+def _ends(name: str, problem: Problem, found: Estimate, said: Verdict, by_design: Spread) -> tuple[float, float]:
     """Ends of the interval that a verdict allows, the value between them."""
     if said == "sequence":
         low, high = sequence(name, problem, found)
     else:
-        low, high = _interval(name, problem, found, error)
+        low, high = _interval(name, problem, found, max(upper_error(found), by_design.error))
     if not math.isfinite(found.value):
         return low, high
     return min(low, found.value), max(high, found.value)
@@ -257,7 +257,7 @@ def _ends(name: str, problem: Problem, found: Estimate, said: Verdict, error: fl
 def _interval(name: str, problem: Problem, found: Estimate, error: float) -> Interval:
     alpha = problem.options.alpha
     if name == "dm" and problem.dm_error is not None:
-        half = student(1 - alpha / 2, GROUPS - 1) * error
+        half = student(1 - alpha / 2, GROUPS - 1) * problem.dm_error
         return Interval(found.value - half, found.value + half)
     if problem.options.interval == "normal":
         return normal(found.value, error, alpha)
@@ -287,7 +287,7 @@ def _notes(name: str, problem: Problem, said: Verdict, n_eff: float, skew: float
     if problem.share < 1:
         notes.append(f"of the {problem.share:.4%} of decisions in which all that it plays could be shown")
     if said == "sequence":
-        notes += too_little(len(problem.log), n_eff, skew)
+        notes += [*too_little(len(problem.log), n_eff, skew), *_caps(name, problem, n_eff, skew)]
     if not options.stated:
         notes.append(f"state the possible rewards for an interval: {options.span[1]:g} is the largest that came")
     if options.cap is not None:
@@ -297,6 +297,15 @@ def _notes(name: str, problem: Problem, said: Verdict, n_eff: float, skew: float
     if problem.support.basis == "rows":
         notes.append("effective n is optimistic: only the shown arm's propensity is known")
     return notes + _clustered(problem, rows)
+
+
+def _caps(name: str, problem: Problem, n_eff: float, skew: float) -> list[str]:
+    """Of money, whether a cap would do, in words."""
+    options = problem.options
+    if name != "dr" or options.span[1] <= 1 or n_eff < ENOUGH or skew <= SKEWNESS or options.cap is not None:
+        return []
+    cap = sufficient_cap(problem)
+    return [] if cap is None else [f"or a cap: an interval for rewards that count {cap:.3g} at most (cap={cap:.3g})"]
 
 
 def too_little(n: int, n_eff: float, skew: float) -> list[str]:

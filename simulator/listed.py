@@ -25,7 +25,7 @@ from simulator.contexts import LogError
 from simulator.design import Spread, moments, spread, totals_drawn
 from simulator.estimators import Estimate, importance
 from simulator.evaluation import Row, too_little
-from simulator.intervals import Bet, Stakes, normal, standard_error
+from simulator.intervals import Bet, Stakes, normal, standard_error, upper_error
 from simulator.learners.logs import eligible_of
 from simulator.logged import Log, span_of
 from simulator.moving import sequence_of
@@ -196,8 +196,8 @@ def _row(
     support = overlap_of(s, W[:, -1], None, "rows", None)
     failures, by_design = [*support.failures(), *broken], _spread(found, lists, W, span)
     said = verdict(n_eff, by_design.skewness, failures)
-    error = max(standard_error(found), by_design.error)
-    low, high = (None, None) if said == "refused" else normal(found.value, error, alpha)
+    error, wide = (max(each(found), by_design.error) for each in (standard_error, upper_error))
+    low, high = (None, None) if said == "refused" else normal(found.value, wide, alpha)
     notes = list(failures)
     if said == "sequence":
         low, high = _sequence(name, lists, W, alpha, span)

@@ -104,6 +104,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
         learning: whether the logging policy learned while it logged.
         unique: whether repeated decision ids have been dropped.
         sparse: whether a number missing from a JSON context is 0.
+        reward_range: lowest and highest possible reward, where the log says so.
         version: of the table's form.
     """
 
@@ -115,6 +116,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     learning: bool = False
     unique: bool = False
     sparse: bool = False
+    reward_range: tuple[float, float] | None = None
     version: int = VERSION
 
     @property

@@ -15,9 +15,10 @@ from simulator.design import Spread, Totals, clustering, moments, spread, totals
 from simulator.estimators import Estimate
 from simulator.intervals import Bet, Stakes
 from simulator.problem import Modelled, Problem
-from simulator.verdict import row_weights
+from simulator.verdict import SKEWNESS, row_weights
 
 PLAIN = ("ips", "snips")  # bet on without a model
+CAPS = (0.5, 0.75, 0.9, 0.95, 0.99)  # quantiles of the rewards that are not the lowest, tried as caps
 
 
 def estimate(name: str, problem: Problem) -> Estimate:
@@ -63,6 +64,19 @@ def spread_of(name: str, problem: Problem, rows: Estimate) -> Spread:
         row_weights(log),
         1.0 if problem.unit is None else clustering(rows, rows.grouped(problem.unit)),
     )
+
+
+def sufficient_cap(problem: Problem) -> float | None:
+    """A cap of rewards with which the design would allow an interval of DR; None: there is none that would help."""
+    log, model, low = problem.log, problem.model, problem.options.span[0]
+    rewarded = log.reward[log.reward > low]
+    for cap in np.unique(np.quantile(rewarded, CAPS))[::-1].tolist() if len(rewarded) else []:
+        residual = np.minimum(log.reward, cap) - np.minimum(model.q, cap)
+        k = moments(log.arm, residual, log.K, cap - low)
+        rows = of.mean(np.minimum(model.v, cap) + problem.w * residual, log.weight)
+        if spread(rows, problem.totals(), k, np.minimum(model.v, cap), row_weights(log)).skewness <= SKEWNESS:
+            return float(cap)
+    return None
 
 
 def _model(name: str, problem: Problem) -> Modelled | None:

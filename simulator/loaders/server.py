@@ -37,6 +37,7 @@ Key = tuple[str, str]  # decision id, arm
 class _Kind(msgspec.Struct):
     weight: float = 1.0
     default: float = 0.0
+    range: tuple[float, float] = (0.0, 1.0)
 
 
 class _Document(msgspec.Struct):
@@ -185,7 +186,15 @@ class _Joined:
             grid=True,
             probability="shown" if lists else "every",
             learning=True,
+            reward_range=self._range(),
         )
+
+    def _range(self) -> tuple[float, float] | None:
+        """The lowest and highest reward of a decision; a kind may be younger than the decision, and counts 0 then."""
+        kinds = self.document.rewards
+        ends = [sorted(weight * end for end in kinds[kind].range) for kind, weight in self.weights.items()]
+        low, high = sum(min(low, 0.0) for low, _ in ends), sum(max(high, 0.0) for _, high in ends)
+        return (low, high) if low < high else None
 
     def _weights(self, given: Mapping[str, float] | None) -> Mapping[str, float]:
         if given is None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bandit.linear import Matrix, Vector
 from simulator.differences import Difference, Side, compared, earned, lift
-from simulator.evaluation import Row
+from simulator.evaluation import BIASED, Row
 from simulator.logged import Log
 from simulator.reporting.contrasts import arms_of, windows
 from simulator.reporting.figures import Arm, Mark, draw_arms, draw_over_time, draw_weights, forest
@@ -47,9 +47,9 @@ def facts(of: Subject) -> Iterator[str]:
 
 def values(of: Subject) -> Section:
     """Every target by every estimator."""
-    groups = {name: [_mark(row) for row in rows] for name, rows in of.rows.items()}
+    groups = _apart(of)
     figure = forest(groups, "reward a decision", of.earned.value, f"earned, {of.earnings}")
-    names = ", ".join(groups)
+    names = ", ".join(of.rows)
     alt = f"Values of {names} by each estimator with {of.level} intervals, beside the {of.earnings} earned. {BELOW}"
     common = {name: _common(rows) for name, rows in of.rows.items()}
     titled = len(groups) > 1
@@ -64,6 +64,16 @@ def values(of: Subject) -> Section:
         Table("Reward a decision", head, lines, ("Verdict",), ("Notes",)),
         [f"{name}, all estimators: {'; '.join(notes)}." for name, notes in common.items() if notes],
     )
+
+
+def _apart(of: Subject) -> dict[str, list[Mark]]:
+    """The marks of each target, those of biased estimators below the others: their narrow bars are around something else."""
+    groups: dict[str, list[Mark]] = {}
+    for name, rows in of.rows.items():
+        for row in rows:
+            title = f"{name}, {MEANING['biased']}" if row.estimator in BIASED else name
+            groups.setdefault(title, []).append(_mark(row))
+    return groups
 
 
 def _mark(row: Row) -> Mark:

@@ -52,13 +52,19 @@ def fixed(x: float, decimals: int) -> str:
 
 
 def ranged(value: float | None, low: float | None, high: float | None) -> tuple[str, str, str]:
-    """A value and its interval with the decimals that its narrower side deserves; without an interval, by itself."""
+    """A value and its interval, each with three significant digits, or two of the interval's width if that is more."""
     if low is None or high is None or not math.isfinite(high - low):
         return number(value), DASH, DASH
     width = high - low
-    near = width if value is None else max(2 * min(value - low, high - value), width / 10)
-    decimals = 3 if width <= 0 else min(10, max(0, 1 - math.floor(math.log10(near))))
-    return ("" if value is None else fixed(value, decimals)), fixed(low, decimals), fixed(high, decimals)
+    least = 1 - math.floor(math.log10(width)) if width > 0 else 0
+
+    def text(x: float | None) -> str:
+        if x is None:
+            return ""
+        own = 2 - math.floor(math.log10(abs(x))) if x else 0
+        return fixed(x, min(10, max(0, own, least)))
+
+    return text(value), text(low), text(high)
 
 
 def both(value: float | None, low: float | None, high: float | None) -> tuple[str, str]:
@@ -127,8 +133,9 @@ def sentence(name: str, row: Row, gain: Difference, earned: str) -> str:
     own = f"“{name}” would have earned about {value} a decision{part} ({low} to {high}), {_than(gain, earned)}"
     if row.verdict == "interval":
         return f"{own}; for one look this can be believed."
-    lacking = [note for note in row.note.split("; ") if note.startswith(("an interval takes", "state the possible"))]
-    return f"{own}; these limits are wide but safe{': ' if lacking else ''}{'; '.join(lacking[:1])}."
+    starts = ("an interval takes", "or a cap", "state the possible")
+    lacking = [note for note in row.note.split("; ") if note.startswith(starts)]
+    return f"{own}; these limits are wide but safe{': ' if lacking else ''}{', '.join(lacking)}."
 
 
 def _than(gain: Difference, earned: str) -> str:
