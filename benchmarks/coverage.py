@@ -1,7 +1,8 @@
 """How often intervals hold what they promise: logs drawn from data in which the reward of every arm is known.
 
 Each resample draws contexts with replacement and one arm for each from a logging policy, evaluates a target, and asks
-whether the interval holds the target's value over the whole data. Run: python benchmarks/coverage.py [--json].
+whether the interval holds the target's value over the whole data; logs of other kinds are those of coverage_logs.py.
+Run: python benchmarks/coverage.py [--json] [--only own_5].
 """
 
 from __future__ import annotations
@@ -16,17 +17,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from coverage_logs import CASES as LOGS
+from coverage_logs import same
 
 from bandit.linear import Matrix, Vector
 from bandit.sums import Int
 from simulator.datasets import msweb
-from simulator.evaluation import evaluate
-from simulator.intervals import Band, betting_ips_running
+from simulator.differences import compare
+from simulator.evaluation import Row, evaluate, options_of
+from simulator.intervals import Band, Stakes, betting_running, weighted
 from simulator.logged import Log
-from simulator.moving import moving_value
-from simulator.problem import Ends
+from simulator.moving import moving
+from simulator.problem import Ends, InMemory
+from simulator.spread import processes
+from simulator.terms import estimate, stakes_of
 
-SEQUENCES = ("sequence", "sequence_bounded", "sequence_moving", "fixed")
+SEQUENCES = ("betting_ips", "betting_dr", "moving_ips", "moving_dr", "fixed")
+DAYS = 30
 ESTIMATORS = ("ips", "snips", "dr")
 MODEL_ROWS = 3000  # on which the logging policy's idea of the best arm was fitted
 REFIT = 200  # rows after which a learning policy thinks again
@@ -197,12 +204,75 @@ def violations(bench: Bench, case: Case, resamples: int, seed: int) -> Iterator[
     for _ in range(resamples):
         log, target = bench.draw(case, rng)
         w = target[np.arange(len(log)), log.arm] / log.propensity
-        bound = case.bound(bench.data.K)
-        bands = [betting_ips_running(w, log.reward, steps=128, bound=b) for b in (np.inf, bound)]
-        bands.append(moving_value(w, log.reward, bound=bound))
+        stakes = weighted(w, log.reward, case.bound(bench.data.K)), doubly_robust(log, target)
+        bands = [betting_running(each, steps=128) for each in stakes] + [moving(each) for each in stakes]
         missed += [ever_wrong(band, truth) for band in (*bands, always_normal(w * log.reward))]
-    for name, aim, count in zip(SEQUENCES, (0.05, 0.05, 0.05, None), missed, strict=True):
+    for name, aim, count in zip(SEQUENCES, (0.05,) * 4 + (None,), missed, strict=True):
         yield figure(f"violated_{name}_{case.name}", round(float(count) / resamples, 4), aim, case, resamples)
+
+
+def doubly_robust(log: Log, target: Matrix) -> Stakes:
+    """What the sequence of DR bets on."""
+    problem = InMemory(log, target, options_of(log, (0.0, 1.0), q="mean"))
+    return stakes_of("dr", problem, estimate("dr", problem))
+
+
+def of_logs(name: str, resamples: int, seed: int) -> Iterator[Figure]:
+    """Of a case of `coverage_logs`: how often an answer is an interval, how wide, and how often it holds."""
+    found: dict[tuple[str, str], list[tuple[Row, float]]] = {}
+    spread = processes()(rows_of, (name, seed), range(resamples), lambda done: None)
+    for _, rows in spread:
+        for target, row, truth in rows:
+            found.setdefault((target, row.estimator), []).append((row, truth))
+    for (target, estimator), rows in found.items():
+        for said, aim in (("interval", [0.92, 1.0]), ("sequence", [0.95, 1.0])):
+            held = [
+                (row.low <= truth <= row.high, row.high - row.low)
+                for row, truth in rows
+                if row.verdict == said and row.low is not None and row.high is not None
+            ]
+            share, width = len(held) / len(rows), float(np.median([each for _, each in held])) if held else None
+            yield {
+                "name": f"{said}_{estimator}_{name}_{target}",
+                "value": round(float(np.mean([each for each, _ in held])), 4) if held else None,
+                "unit": "share", "target": aim,
+                "settings": {"given": round(share, 3), "median_width": width, "logs": resamples,
+                             "n_eff": round(float(np.median([row.n_eff for row, _ in rows])))},
+            }  # fmt: skip
+
+
+def rows_of(common: tuple[str, int], k: int, show: object) -> list[tuple[str, Row, float]]:
+    """One log of a case: each target with its rows and its true value."""
+    name, seed = common
+    return [
+        (asked.name, row, asked.truth)
+        for asked in LOGS[name](np.random.default_rng([seed, k]))
+        for row in evaluate(asked.log, asked.target, estimators=["ips", "dr"], q="ridge", reward_range=asked.span)
+    ]
+
+
+def looks(resamples: int, seed: int) -> Iterator[Figure]:
+    """Two targets of equal value: how often `compare` calls one clearly better, at one look and over daily ones."""
+    clear = np.zeros(3)
+    for _, each in processes()(looked, seed, range(resamples), lambda done: None):
+        clear += each
+    for name, aim, count in zip(("once", "daily_interval", "daily_sequence"), (0.05, None, 0.05), clear, strict=True):
+        settings = {"series": resamples, "days": DAYS}
+        value = round(float(count) / resamples, 4)
+        yield {"name": f"clear_of_equals_{name}", "value": value, "unit": "share", "target": aim, "settings": settings}
+
+
+def looked(seed: int, k: int, show: object) -> list[bool]:
+    """Of one series: clear at the end by an interval, ever clear by intervals, ever clear by sequences."""
+    log, targets = same(12_000, np.random.default_rng([seed, k]))
+    once, daily = [], []
+    for day in range(1, DAYS + 1):
+        rows = slice(0, len(log) * day // DAYS)
+        part = {name: pi[rows] for name, pi in targets.items()}
+        one, every = (compare(log.take(rows), part, looks=each, q="mean")["b"] for each in ("one", "any"))
+        once.append(one.clear)
+        daily.append(every.clear)
+    return [once[-1], any(once), any(daily)]
 
 
 def always_normal(values: Vector) -> Band:
@@ -233,9 +303,19 @@ def figure(name: str, value: float | None, target: object, case: Case, resamples
     return {"name": name, "value": value, "unit": "share", "target": target, "settings": settings}
 
 
-def figures(data: Data, resamples: int, seed: int) -> Iterator[Figure]:
-    """All of them, as they are ready."""
-    bench = Bench(data, seed)
+def figures(data: Data, resamples: int, seed: int, only: Sequence[str]) -> Iterator[Figure]:
+    """Those of the parts named, as they are ready."""
+    if "msweb" in only:
+        yield from of_data(Bench(data, seed), resamples, seed)
+    for name in LOGS:
+        if name in only:
+            yield from of_logs(name, resamples, seed)
+    if "looks" in only:
+        yield from looks(resamples, seed)
+
+
+def of_data(bench: Bench, resamples: int, seed: int) -> Iterator[Figure]:
+    """Of logs drawn from the data."""
     for case in CASES:
         yield from coverage(bench, case, resamples, seed)
     for case in WATCHED:
@@ -249,11 +329,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a figure")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", action="append", choices=[*LOGS, "msweb", "looks"], help="these parts; default: all")
     parser.add_argument("--data", type=Path, help="CSV file with columns reward_0, reward_1, ...; default: msweb")
     given = parser.parse_args(arguments)
     shipped = msweb()
     data = Data(shipped.matrix(), shipped.reward) if given.data is None else read(given.data)
-    for each in figures(data, given.resamples, given.seed):
+    for each in figures(data, given.resamples, given.seed, given.only or [*LOGS, "msweb", "looks"]):
         aim = json.dumps(each["target"])
         print(json.dumps(each) if given.json else f"{each['name']:40} {each['value']}   aim {aim}", flush=True)
 

@@ -230,6 +230,15 @@ def slots(n: int, rng: Rng) -> Iterator[Question]:
     yield Question("uniform", log, np.full((n, K), 1 / K), 0.1)
 
 
+def same(n: int, rng: Rng) -> tuple[Log, dict[str, Matrix]]:
+    """A log explored by a third, and two targets of equal value that disagree in half of the contexts."""
+    K = 4
+    X = np.column_stack([np.ones(n), rng.normal(size=n)])
+    mu = 2 / 3 * one_hot(np.zeros(n, np.int64), K) + 1 / 3 / K
+    log = drawn(X, mu, lambda arm: (rng.random(n) < 0.1) * 1.0, rng)
+    return log, {"a": one_hot(np.where(X[:, 1] > 0, 1, 2), K), "b": one_hot(np.full(n, 2), K)}
+
+
 CASES: dict[str, Callable[[Rng], Iterator[Question]]] = {
     "own_2": lambda rng: own(2, 10_000, rng),
     "own_2_equal": lambda rng: own(2, 10_000, rng, spread=0.0),

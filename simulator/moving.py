@@ -31,6 +31,7 @@ import numpy as np
 from bandit.linear import Vector
 from simulator.intervals import HALVINGS, Band, Bet, Interval, Stakes
 
+EVERY, LAST = slice(None), slice(-1, None)
 SLOPES = 0.8 * 0.5 ** np.arange(16)  # times b: steep ones for the first rows, flat ones for millions of them
 SHARES = 1 / (np.arange(1, 17) * np.arange(2, 18))  # of `a`, more for the steep; all together less than 1
 
@@ -44,20 +45,19 @@ class _Line(NamedTuple):
     spent: Vector
 
 
-def moving_lower(bets: Sequence[Bet], t: Vector, a: float) -> Vector:
+def moving_lower(bets: Sequence[Bet], t: Vector, a: float, rows: slice = EVERY) -> Vector:
     """A lower bound of sum mu / sum t after each row, shape (n,); minus infinity where nothing counts yet.
 
     Args:
         bets: the X, the one of the smallest floor first, in the order in which rows came.
         t: at least 0, shape (n,).
         a: in (0, 1): how often one of the bounds may be false.
+        rows: after which rows it is asked for; all of them.
 
     Raises:
         ValueError: if a value is below its floor.
     """
-    if not len(t):
-        return np.zeros(0)
-    lines, n, goal = list(_lines(bets, t)), np.cumsum(t), np.log(1 / a)
+    lines, n, goal = list(_lines(bets, t, rows)), np.cumsum(t)[rows], np.log(1 / a)
     alone = [line.total - (goal - np.log(line.share) + line.spent) / line.slope for line in lines]
     low: Vector = np.max(alone, axis=0)
     high: Vector = np.max([line.total for line in lines], axis=0)
@@ -66,15 +66,15 @@ def moving_lower(bets: Sequence[Bet], t: Vector, a: float) -> Vector:
         powers = [np.log(line.share) + line.slope * (line.total - middle) - line.spent for line in lines]
         refuted = np.logaddexp.reduce(powers, axis=0) >= goal
         low, high = np.where(refuted, middle, low), np.where(refuted, high, middle)
-    bound: Vector = np.divide(low, n, out=np.full(len(t), -np.inf), where=n > 0)
+    bound: Vector = np.divide(low, n, out=np.full(len(n), -np.inf), where=n > 0)
     return bound
 
 
-def _lines(bets: Sequence[Bet], t: Vector) -> Iterator[_Line]:
+def _lines(bets: Sequence[Bet], t: Vector, rows: slice) -> Iterator[_Line]:
     """Every slope of every bet."""
     top = float(t.max(initial=0.0)) or 1.0
     for bet in bets:
-        total, V, b = np.cumsum(bet.X), _spread(bet, t), 2.0 ** math.ceil(math.log2((bet.floor + 1) * top))
+        total, V, b = np.cumsum(bet.X)[rows], _spread(bet, t)[rows], 2.0 ** math.ceil(math.log2((bet.floor + 1) * top))
         for slope, share in zip(SLOPES.tolist(), (SHARES / len(bets)).tolist(), strict=True):
             yield _Line(slope / b, share, total, (-math.log1p(-slope) - slope) / b**2 * V)
 
@@ -89,12 +89,12 @@ def _spread(bet: Bet, t: Vector) -> Vector:
     return V
 
 
-def moving(stakes: Stakes, alpha: float = 0.05) -> Band:
+def moving(stakes: Stakes, alpha: float = 0.05, rows: slice = EVERY) -> Band:
     """After each row an interval for the mean of the gains up to there, half of alpha for each side.
 
     The upper end is `both` less the lower bound of the losses.
     """
-    low, lost = (moving_lower(bets, stakes.t, alpha / 2) for bets in (stakes.gains, stakes.losses))
+    low, lost = (moving_lower(bets, stakes.t, alpha / 2, rows) for bets in (stakes.gains, stakes.losses))
     return Band(np.clip(low, stakes.least, stakes.most), np.clip(stakes.both - lost, stakes.least, stakes.most))
 
 
@@ -102,5 +102,5 @@ def sequence_of(stakes: Stakes, alpha: float, *, moves: bool = True) -> Interval
     """The interval after the last row: for a value that moves, or by betting on one that stays."""
     if not moves:
         return stakes.betting(alpha)
-    band = moving(stakes, alpha)
+    band = moving(stakes, alpha, LAST)
     return Interval(float(band.low[-1]), float(band.high[-1]))

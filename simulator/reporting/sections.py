@@ -67,7 +67,7 @@ def values(of: Subject) -> Section:
 
 
 def _apart(of: Subject) -> dict[str, list[Mark]]:
-    """The marks of each target, those of biased estimators below the others: their narrow bars are around something else."""
+    """The marks of each target, those of biased estimators below: their narrow bars are around something else."""
     groups: dict[str, list[Mark]] = {}
     for name, rows in of.rows.items():
         for row in rows:
