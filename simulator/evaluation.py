@@ -249,9 +249,9 @@ def _ends(name: str, problem: Problem, found: Estimate, said: Verdict, by_design
         low, high = sequence(name, problem, found)
     else:
         low, high = _interval(name, problem, found, max(upper_error(found), by_design.error))
-    if not math.isfinite(found.value):
-        return low, high
-    return min(low, found.value), max(high, found.value)
+    least, most = problem.options.span
+    low, high = max(low, least), min(high, most)
+    return (min(low, found.value), max(high, found.value)) if math.isfinite(found.value) else (low, high)
 
 
 def _interval(name: str, problem: Problem, found: Estimate, error: float) -> Interval:

@@ -61,7 +61,9 @@ def ranged(value: float | None, low: float | None, high: float | None) -> tuple[
     def text(x: float | None) -> str:
         if x is None:
             return ""
-        own = 2 - math.floor(math.log10(abs(x))) if x else 0
+        if not x:
+            return "0"
+        own = 2 - math.floor(math.log10(abs(x)))
         return fixed(x, min(10, max(0, own, least)))
 
     return text(value), text(low), text(high)
@@ -130,9 +132,11 @@ def sentence(name: str, row: Row, gain: Difference, earned: str) -> str:
         return f"This log cannot say what “{name}” would have earned: {row.note}."
     value, low, high = ranged(row.value, row.low, row.high)
     part = "" if row.share == 1 else f" in the {percent(row.share)} of decisions in which it could be shown"
-    own = f"“{name}” would have earned about {value} a decision{part} ({low} to {high}), {_than(gain, earned)}"
+    than = _than(gain, earned)
     if row.verdict == "interval":
-        return f"{own}; for one look this can be believed."
+        own = f"“{name}” would have earned {value} a decision{part} ({low} to {high})"
+        return f"{own}, {than}; for one look this can be believed."
+    own = f"“{name}” would have earned between {low} and {high} a decision{part} (best guess {value}), {than}"
     starts = ("an interval takes", "or a cap", "state the possible")
     lacking = [note for note in row.note.split("; ") if note.startswith(starts)]
     return f"{own}; these limits are wide but safe{': ' if lacking else ''}{', '.join(lacking)}."
