@@ -5,7 +5,9 @@ from typing import Annotated
 import typer
 
 from bandit import __version__
+from bandit.telling import run
 from simulator.cli import logs, runs
+from simulator.cli.common import PROGRAM
 
 app = typer.Typer(
     help="Offline replay and evaluation: what a policy would have earned on your traffic, and how sure that is.",
@@ -24,13 +26,13 @@ for command in (
 @app.callback(invoke_without_command=True)
 def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
     if version:
-        typer.echo(f"bandit-simulator {__version__}")
+        typer.echo(f"{PROGRAM} {__version__}")
         raise typer.Exit
 
 
 def main() -> None:
     """The console command `bandit-simulator`."""
-    app(prog_name="bandit-simulator")
+    run(app, PROGRAM)
 
 
 if __name__ == "__main__":

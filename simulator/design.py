@@ -2,17 +2,18 @@
 
     term of a row  v + g (r - q)      g  weight: w = pi / mu, or what an estimator makes of it; 0 if not accepted
     e = r - q      residual           q, v  the model's prediction of the shown arm and of the target; 0 without one
-    k2_a, k3_a     second and third absolute moment of the residuals of arm a
+    k2_a, k3_a ..  second, third and fourth absolute moment of the residuals of arm a, which has n_a rows
     S2_a, S3_a     sum_i s_i^2 mu g^2,   sum_i s_i^3 mu |g|^3     over all rows, whichever arm was drawn
+    U              sum_a S2_a k2_a + sum_i s_i^2 (v_i - V)^2
 
-    SE        max(that of the rows, sqrt(sum_a S2_a k2_a + sum_i s_i^2 (v_i - V)^2) / sum s)
-    skewness  sum_a S3_a k3_a / (sum_a S2_a k2_a + sum_i s_i^2 (v_i - V)^2)^1.5
+    SE        max(that of the rows, sqrt(U + sqrt(sum_a S2_a^2 k4_a / (n_a + 20))) / sum s)
+    skewness  (sum_a S3_a k3_a + sum_i |s_i (v_i - V)|^3) / U^1.5
 
 Rows that were drawn cannot tell how heavy those are that were not: a log in which no heavy row was rewarded looks
-calm, and errs in one direction. So k2 and k3 are of an arm's rows whatever their weight, with one row more that has the
-largest residual there could be (which bounds an arm of few rows, and is what a range of money says of the order that
-has not come yet), and at least those of all arms. Absolute moments do not cancel: the skewness is the bound that the
-error of a normal interval has (Esseen 1942).
+calm, and errs in one direction. So moments are of an arm's rows whatever their weight, with 20 rows more that are like
+those of all arms, to which one with the largest residual there could be is added: that is what a range of money says
+of the order that has not come yet. U itself is uncertain where arms have few rows: its standard error is added.
+Absolute moments do not cancel: the skewness is that of the bound on the error of a normal interval (Esseen 1942).
 
 Rows of one user are not independent: with f the users' variance over the rows' (at least 1), the variance is f times
 and the skewness sqrt(f) times as large.
@@ -30,6 +31,7 @@ from bandit.sums import Int
 from simulator.estimators import Estimate
 
 IMAGINED = 20.0  # rows that an arm is thought to have had, with the moments of all arms
+OFTEN = 100.0  # rows of an arm that count in these: the arm shown most is not all arms
 
 
 class Totals(NamedTuple):
@@ -65,8 +67,17 @@ def totals_drawn(arm: Int, g: Vector, s: Vector, K: int) -> Totals:
     return Totals(squares, cubes)
 
 
-def moments(arm: Int, residual: Vector, K: int, reach: float) -> tuple[Vector, Vector]:
-    """k2 and k3, both of shape (K,).
+class Moments(NamedTuple):
+    """k2, k3 and k4 of each arm, shape (K,), and the rows that they are of."""
+
+    second: Vector
+    third: Vector
+    fourth: Vector
+    rows: Vector
+
+
+def moments(arm: Int, residual: Vector, K: int, reach: float) -> Moments:
+    """The moments of each arm.
 
     Args:
         arm: shown in each row, shape (n,).
@@ -75,17 +86,18 @@ def moments(arm: Int, residual: Vector, K: int, reach: float) -> tuple[Vector, V
         reach: the largest residual there could be, in absolute value.
     """
     n, e = np.bincount(arm, minlength=K), np.abs(residual)
-    found = []
-    for power in (2, 3):
+    share = np.minimum(1.0, OFTEN / np.maximum(n, 1))  # what a row of each arm counts among all
+
+    def of(power: int) -> Vector:
         each = np.bincount(arm, e**power, K)
-        pooled = (each.sum() + reach**power) / (n.sum() + 1)
-        found.append(np.maximum((each + IMAGINED * pooled) / (n + IMAGINED), pooled))
-    return found[0], found[1]
+        pooled = float(share @ each) / float(share @ n) + reach**power / len(arm)
+        found: Vector = (each + IMAGINED * pooled) / (n + IMAGINED)
+        return found
+
+    return Moments(of(2), of(3), of(4), n + IMAGINED)
 
 
-def spread(
-    estimate: Estimate, S: Totals, k: tuple[Vector, Vector], base: Vector | None, s: Vector, f: float = 1.0
-) -> Spread:
+def spread(estimate: Estimate, S: Totals, k: Moments, base: Vector | None, s: Vector, f: float = 1.0) -> Spread:
     """The spread of an estimate.
 
     Args:
@@ -97,13 +109,14 @@ def spread(
         f: the users' variance over the rows'.
     """
     below = float(estimate.bottom.sum(axis=1).min())
-    variance, third = float(S.squares @ k[0]), float(S.cubes @ k[1])
+    U, third = float(S.squares @ k.second), float(S.cubes @ k.third)
     if base is not None:
         off = np.abs(s * (base - float(s @ base) / float(s.sum())))
-        variance, third = variance + float(off @ off), third + float((off**3).sum())
-    if not (variance > 0 and below > 0):
+        U, third = U + float(off @ off), third + float((off**3).sum())
+    if not (U > 0 and below > 0):
         return Spread(0.0, math.inf)
-    return Spread(math.sqrt(f * variance) / below, math.sqrt(f) * third / variance**1.5)
+    unsure = math.sqrt(float((S.squares**2) @ (k.fourth / k.rows)))
+    return Spread(math.sqrt(f * (U + unsure)) / below, math.sqrt(f) * third / U**1.5)
 
 
 def clustering(rows: Estimate, grouped: Estimate) -> float:

@@ -1,4 +1,7 @@
-"""What commands print: one JSON object a line, or a table for people. Nothing else goes to stdout."""
+"""What commands print: one JSON object a line, or a table for people. Nothing else goes to stdout.
+
+Names are shown as they are: what a terminal, or rich's markup, would take for an order is text like all else.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.table import Table
+
+from bandit.errors import printable
 
 WIDTH = 160  # of a table that goes to a file or a program, which folds no lines
 
@@ -28,16 +33,19 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, title: str =
         return
     if not rows:
         return
-    table = Table(title=title or None, title_justify="left")
+    table = Table(title=printable(title) or None, title_justify="left")
     for name in rows[0]:
-        table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right", overflow="fold")
+        table.add_column(
+            printable(name), justify="left" if isinstance(rows[0][name], str) else "right", overflow="fold"
+        )
     for row in rows:
         table.add_row(*(shown(value) for value in row.values()))
     _console().print(table)
 
 
 def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else WIDTH)
+    width = None if sys.stdout.isatty() else WIDTH
+    return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def print_evaluation(target: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -50,11 +58,11 @@ def print_evaluation(target: str, rows: Sequence[Mapping[str, Any]]) -> None:
         for note in filter(None, str(row["note"]).split("; ")):
             notes.setdefault(note, []).append(str(row["estimator"]))
     for note, names in notes.items():
-        _console().print(f"  {'all' if len(names) == len(rows) else ', '.join(names)}: {note}", highlight=False)
+        _console().print(printable(f"  {'all' if len(names) == len(rows) else ', '.join(names)}: {note}"))
 
 
 def shown(value: Any) -> str:
     """A value for people: five significant digits, a dash for nothing."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "-"
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+    return f"{value:.5g}" if isinstance(value, float) else printable(str(value))

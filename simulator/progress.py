@@ -24,7 +24,7 @@ def bar(what: str, total: float | None, *, wanted: bool = True) -> Iterator[Show
     if not (wanted and console.is_terminal):
         yield silent
         return
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda done: progress.update(task, completed=done)

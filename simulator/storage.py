@@ -211,7 +211,13 @@ def writing(path: Path) -> Iterator[Callable[[bytes], Any]]:
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
-    """A path beside this one that takes its place at the end, and is gone where there was an error."""
+    """A path beside this one that takes its place at the end, and is gone where there was an error.
+
+    A device or a pipe is no file to be replaced: it is written to itself.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        yield path
+        return
     part = path.with_name(path.name + ".part")
     try:
         yield part

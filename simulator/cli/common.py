@@ -12,6 +12,11 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from bandit import telling
+from bandit.errors import printable
+
+PROGRAM = "bandit-simulator"
+
 
 def within(value: float | None) -> float | None:
     """A share or a chance."""
@@ -83,27 +88,26 @@ def value_of(text: str) -> Any:
 def tell_cleaning(cleaning: Mapping[str, int]) -> None:
     """Say on stderr what was done to how many rows."""
     for what, count in cleaning.items():
-        typer.echo(f"{count:,} {what}", err=True)
+        note(f"{count:,} {what}")
+
+
+def note(line: str) -> None:
+    """Say something on stderr beside a command's answer."""
+    typer.echo(printable(line), err=True)
 
 
 @contextmanager
 def told() -> Iterator[None]:
     """What a command cannot do, in one line on stderr: exit 2 if its options do not go together, else 1."""
-    from bandit.embedded import EmbeddedError
-    from bandit.errors import CorruptLog, Problem, StoreUnavailable, StoreUnsuitable
-
-    try:
-        yield
-    except typer.BadParameter as error:
-        _tell(error.message)
-        raise typer.Exit(2) from error
-    except (
-        ValueError, OSError, ImportError, Problem, CorruptLog, StoreUnavailable, StoreUnsuitable, EmbeddedError,
-        RuntimeError,  # what Vowpal Wabbit says of an option; a worker process that was killed
-    ) as error:  # fmt: skip
-        _tell(str(error))
-        raise typer.Exit(1) from error
-
-
-def _tell(message: str) -> None:
-    typer.echo(f"bandit-simulator: {' '.join(message.split())}", err=True)
+    code = 0
+    # a RuntimeError is what Vowpal Wabbit says of an option, or a worker process that was killed
+    with telling.told(PROGRAM, (ValueError, ImportError, RuntimeError)):
+        try:
+            yield
+        except typer.Exit as end:  # a RuntimeError, but no fault
+            code = end.exit_code
+        except typer.BadParameter as error:
+            telling.tell(PROGRAM, error.message)
+            code = 2
+    if code:
+        raise typer.Exit(code)

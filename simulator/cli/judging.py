@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from simulator.cli.common import Alpha, rising, settings, within
+from simulator.cli.common import Alpha, note, rising, settings, within
 
 if TYPE_CHECKING:
     from bandit.linear import Matrix
@@ -30,10 +30,10 @@ class Targets:
         typer.Option(callback=within, help="The log's first share is only learned from, and the rest valued."),
     ] = None
     refresh: Annotated[int, typer.Option(min=1, help="Rows between two refreshes of a target that learns.")] = 100
-    learning: Annotated[
+    keep_learning: Annotated[
         bool,
         typer.Option(
-            "--learning",
+            "--keep-learning",
             help="Policies go on learning from the log, and profit from what its policy explored; else they stay as "
             "learned from its first half (or --train), and all targets are valued on the rest.",
         ),
@@ -51,7 +51,7 @@ class Targets:
 
         if self.train is not None:
             return self.train
-        return HALF if not self.learning and any(map(learns, self.names)) else 0.0
+        return HALF if not self.keep_learning and any(map(learns, self.names)) else 0.0
 
     def of(self, log: Log, seed: int) -> tuple[Log, dict[str, Matrix]]:
         """(rows to value them on, pi(a|x) of each target there).
@@ -71,8 +71,8 @@ class Targets:
 
         if cut:
             typer.echo(f"policies learned from the first {cut:,} of {n:,} rows; values are of the others", err=True)
-        for name in filter(learns, self.names if self.learning else ()):
-            typer.echo(f"{name} learns from what the log's policy explored: alone it may earn less", err=True)
+        for name in filter(learns, self.names if self.keep_learning else ()):
+            note(f"{name} learns from what the log's policy explored: alone it may earn less")
 
     def of_pieces(self, seed: int) -> dict[str, Any]:
         """What makes each target for a log in pieces.
@@ -93,7 +93,7 @@ class Targets:
 
         model, _, rest = name.partition(":")
         if model not in MODELS:
-            if learns(name) and not self.learning:
+            if learns(name) and not self.keep_learning:
                 return frozen(log, name, cut, refresh=self.refresh, seed=seed)
             made: Matrix = target(log, name, refresh=self.refresh, seed=seed)[cut:]
             return made

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from simulator.cli.common import Alpha, AsJson, Seed, grouped, tell_cleaning
+from simulator.cli.common import Alpha, AsJson, Seed, grouped, note, tell_cleaning
 from simulator.cli.judging import Estimators, LooksOption, Model, Targets
 from simulator.cli.source import Source
 
@@ -88,7 +88,7 @@ def _streamed(
         targets.tell(cut, n)
     for name, make in targets.of_pieces(seed).items():
         if cut:
-            rest, make = parted(pieces, make, cut, learning=targets.learning or not learns(name))
+            rest, make = parted(pieces, make, cut, learning=targets.keep_learning or not learns(name))
         with bar("rows read", None) as show:
             yield name, evaluate_stream(rest, make, show=show, **how)
 
@@ -226,7 +226,7 @@ def select(
     ]  # fmt: skip
     output.print_rows(found, as_json=as_json)
     if done.note:
-        typer.echo(f"{done.chosen.policy}: {done.note}", err=True)
+        note(f"{done.chosen.policy}: {done.note}")
     tell_cleaning(log.cleaning)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from simulator.cli.common import AsJson, Seed, grouped, tell_cleaning, value_of, within
+from simulator.cli.common import AsJson, Seed, grouped, note, tell_cleaning, value_of, within
 from simulator.cli.place import Hands, Place, interval
 from simulator.cli.source import Source
 
@@ -48,20 +48,20 @@ def run(
     environment = place.make()
     if not as_json:
         for line in shown(environment):
-            typer.echo(line, err=True)
+            note(line)
     with hands.spread() as spread:
         done = runs.run(
             environment, policies, rounds=rounds, seeds=range(seed, seed + seeds), refresh=interval(refresh),
             explore=explore, rate=rate, windows=windows, spread=spread, progress=True,
         )  # fmt: skip
-    if curves is not None:
-        _write(curves, done.curves)
     if not as_json or baseline is None:
         output.print_rows(_plain(done.rows), as_json=as_json)
     if not as_json and seeds > 1:
         output.print_rows(_plain(summaries(done.rows)), as_json=False, title="over the seeds")
     if baseline is not None and done.rows:
         output.print_rows(_plain(differences(done.rows, baseline, seed=seed)), as_json=as_json, title="differences")
+    if curves is not None:
+        _write(curves, done.curves)
     _tell_if_cut_short(done.complete)
 
 
@@ -116,7 +116,7 @@ def _sweep_environment(
         output.print_rows(_plain(summaries(done.rows)), as_json=False, title="over the seeds")
     if seeds > 1 and done.complete:
         best = chosen_by_seeds(done)
-        typer.echo(f"chosen by every other seed: {best.policy}, {best.held_out:.5g} on the others", err=True)
+        note(f"chosen by every other seed: {best.policy}, {best.held_out:.5g} on the others")
     _tell_if_cut_short(done.complete)
 
 
@@ -139,7 +139,7 @@ def _sweep_log(
     if complete:
         best = chosen(tried)
         told = f"{best.choosing:.5g} there, {best.held_out:.5g} on the other (standard error {best.held_out_error:.2g})"
-        typer.echo(f"chosen by one half: {best.policy}, {told}", err=True)
+        note(f"chosen by one half: {best.policy}, {told}")
     tell_cleaning(log.cleaning)
     _tell_if_cut_short(complete)
 

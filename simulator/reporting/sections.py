@@ -71,7 +71,7 @@ def _apart(of: Subject) -> dict[str, list[Mark]]:
     groups: dict[str, list[Mark]] = {}
     for name, rows in of.rows.items():
         for row in rows:
-            title = f"{name}, {MEANING['biased']}" if row.estimator in BIASED else name
+            title = f"biased, {name}" if row.estimator in BIASED else name
             groups.setdefault(title, []).append(_mark(row))
     return groups
 
