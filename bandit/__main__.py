@@ -1,10 +1,6 @@
 """The command line, `bandit-server`: each command imports what it needs, so that none loads what it does not."""
 
 import ipaddress
-import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +8,11 @@ import typer
 from pydantic import ValidationError
 
 from bandit import __version__
+from bandit.errors import printable
 from bandit.settings import Settings, overridden
+from bandit.telling import run, start_logging, told
 
+PROGRAM = "bandit-server"
 app = typer.Typer(
     help="A self-hosted online contextual-bandit decision server.",
     no_args_is_help=True,
@@ -35,6 +34,9 @@ Workers = Annotated[int | None, typer.Option(help="Worker processes.  [default: 
 Durability = Annotated[
     str | None, typer.Option(help="When the store syncs to the disk: everysec or always.  [default: everysec]")
 ]
+LogLevel = Annotated[
+    str | None, typer.Option(help="What is logged to stderr: debug, info, warning or error.  [default: info]")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -42,7 +44,7 @@ def _top(
     version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
 ) -> None:
     if version:
-        typer.echo(f"bandit-server {__version__}")
+        typer.echo(f"{PROGRAM} {__version__}")
         raise typer.Exit
 
 
@@ -55,6 +57,7 @@ def serve(
     port: Port = None,
     workers: Workers = None,
     durability: Durability = None,
+    log_level: LogLevel = None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
@@ -68,8 +71,9 @@ def serve(
         port=port,
         workers=workers,
         durability=durability,
+        log_level=log_level,
     )
-    start_logging(settings)
+    start_logging(settings.log_level)
     if not _is_loopback(settings.host):
         message = f"warning: listening on {settings.host}: whoever can reach it can use it, no key is asked for yet"
         typer.echo(message, err=True)
@@ -90,7 +94,7 @@ def export(
     """Write an experiment's log, an entry a row; beside a running server or on a stopped data directory."""
     if form != "jsonl":
         raise typer.BadParameter("expected jsonl", param_hint="--format")
-    with _told():
+    with told(PROGRAM):
         from bandit.commands import export_log
 
         export_log(settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary), experiment, output)
@@ -105,7 +109,7 @@ def verify(
     store_binary: StoreBinary = None,
 ) -> None:
     """Fold an experiment's log and compare with its checkpoints, bit for bit; exit 0 if equal, else 1."""
-    with _told():
+    with told(PROGRAM):
         from bandit.commands import verify_log
 
         settings = settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary)
@@ -120,46 +124,37 @@ def doctor(
     store_binary: StoreBinary = None,
 ) -> None:
     """Say whether this installation and its store can be relied on; with --rate, what a rate needs."""
-    with _told():
+    with told(PROGRAM):
         from bandit import doctor as doctoring
 
         settings = settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary)
         found = list(doctoring.findings(settings))
         for finding in found:
-            typer.echo(f"{finding.verdict:>4}  {finding.text}")
-        for line in doctoring.sizing(settings, rate) if rate is not None else ():
+            typer.echo(f"{finding.verdict:>4}  {printable(finding.text)}")
+        failed = any(finding.verdict == "FAIL" for finding in found)
+        for line in doctoring.sizing(settings, rate) if rate is not None and not failed else ():
             typer.echo(line)
-        raise typer.Exit(int(any(finding.verdict == "FAIL" for finding in found)))
+        raise typer.Exit(int(failed))
 
 
 @app.command()
 def demo(
     visitors: Annotated[int | None, typer.Option(min=1, help="How many visitors to send.  [default: all]")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Worker processes.")] = 1,
     keep_serving: Annotated[bool, typer.Option("--keep-serving", help="Serve on at the end, until Ctrl-C.")] = False,
     data_dir: Annotated[Path | None, typer.Option(help="Keep the data here.  [default: a temporary directory]")] = None,
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the visitors' order.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the visitors' order.")] = 0,
 ) -> None:
     """Watch the server learn from 32,711 real visitors over real HTTP, in under a minute."""
-    from bandit.demo import run
+    with told(PROGRAM):
+        from bandit.demo import run as shown
 
-    raise typer.Exit(
-        run(visitors=visitors, workers=workers, keep_serving=keep_serving, data_dir=data_dir, port=port, seed=seed)
-    )
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """What a command cannot do, in one line on stderr, and exit 1."""
-    from bandit.embedded import EmbeddedError
-    from bandit.errors import CorruptLog, Problem, StoreUnavailable, StoreUnsuitable
-
-    try:
-        yield
-    except (Problem, StoreUnavailable, StoreUnsuitable, EmbeddedError, CorruptLog) as error:
-        typer.echo(f"bandit-server: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(
+            shown(
+                visitors=visitors, workers=workers, keep_serving=keep_serving, data_dir=data_dir, port=port, seed=seed
+            )
+        )
 
 
 def settings_from(**options: Any) -> Settings:
@@ -181,13 +176,6 @@ def _fault(error: Any) -> str:
     return f"{name} (BANDIT_{name.upper()}): {message}" if name else message
 
 
-def start_logging(settings: Settings) -> None:
-    """Logs to stderr from now on."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-
-
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
@@ -199,7 +187,7 @@ def _is_loopback(host: str) -> bool:
 
 def main() -> None:
     """The console command `bandit-server`."""
-    app(prog_name="bandit-server")
+    run(app, PROGRAM)
 
 
 if __name__ == "__main__":

@@ -46,8 +46,24 @@ def export_log(settings: Settings, experiment: str, output: Path | None) -> int:
     with opened_store(settings) as store:
         if output is None:
             return _write(store, experiment, sys.stdout.buffer)
-        with output.open("wb") as file:
+        with _replaced(output) as file:
             return _write(store, experiment, file)
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the path's place once it is whole; a device or a pipe is written to as it is."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _write(store: RedisStore, experiment: str, file: BinaryIO) -> int:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from bandit import __version__
 from bandit.commands import opened_store
-from bandit.embedded import EmbeddedError, OccupiedError, find_binary
+from bandit.embedded import EmbeddedError, find_binary
 from bandit.errors import StoreUnavailable, StoreUnsuitable
 from bandit.experiment import compile_config, seconds
 from bandit.redis_store import RedisStore
 from bandit.settings import Settings
 from bandit.sizing import Need, need
+from bandit.telling import reason
 
 Verdict = Literal["ok", "note", "FAIL"]
 
@@ -36,13 +39,13 @@ def findings(settings: Settings) -> Iterator[Finding]:
     if settings.redis_url is None:
         yield _binary(settings)
         if not settings.data_dir.is_dir():
-            yield Finding("note", f"data directory {settings.data_dir} is not there yet; `serve` makes it")
+            yield _place(settings.data_dir)
             return
     try:
         with opened_store(settings) as store:
             yield from _of_store(store)
-    except (StoreUnavailable, StoreUnsuitable, EmbeddedError, OccupiedError) as error:
-        yield Finding("FAIL", str(error))
+    except (StoreUnavailable, StoreUnsuitable, EmbeddedError, OSError) as error:
+        yield Finding("FAIL", reason(error))
 
 
 def _name_clash() -> Finding:
@@ -59,6 +62,18 @@ def _binary(settings: Settings) -> Finding:
         return Finding("ok", f"store binary: {find_binary(settings.store_binary)}")
     except EmbeddedError as error:
         return Finding("FAIL", str(error))
+
+
+def _place(data_dir: Path) -> Finding:
+    """Of a data directory that is not there: whether it can be made."""
+    nearest = next((each for each in (data_dir, *data_dir.absolute().parents) if each.exists()), Path("/"))
+    if not nearest.is_dir():
+        return Finding(
+            "FAIL", f"data directory {data_dir} cannot be made: {nearest} is a file; name another --data-dir"
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return Finding("FAIL", f"data directory {data_dir} cannot be made: this user may not write to {nearest}")
+    return Finding("note", f"data directory {data_dir} is not there yet; `serve` makes it")
 
 
 def _of_store(store: RedisStore) -> Iterator[Finding]:

@@ -237,7 +237,9 @@ class EmbeddedStore:
             time.sleep(STEP)
 
     def _not_ready(self, what: str) -> EmbeddedError:
-        return EmbeddedError(f"the store on {self._data_dir} {what}; its log ends with:\n{self.last_words()}")
+        words = self.last_words()
+        last = f"its log ends with:\n{words}" if words else f"it said nothing; is {self._record.binary} a Valkey?"
+        return EmbeddedError(f"the store on {self._data_dir} {what}; {last}")
 
     def last_words(self, lines: int = 12) -> str:
         """The end of the store's own log."""
@@ -330,7 +332,8 @@ def opened(
         OccupiedError: if another command, which will end the store at its own end, holds the directory.
     """
     if not data_dir.is_dir():
-        raise EmbeddedError(f"data directory {data_dir} does not exist")
+        what = "is a file" if data_dir.exists() else "does not exist"
+        raise EmbeddedError(f"data directory {data_dir} {what}; name another --data-dir")
     with ExitStack() as stack:
         try:
             stack.enter_context(lock(data_dir, purpose))

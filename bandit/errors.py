@@ -104,3 +104,11 @@ def json_type(value: object) -> str:
 def pointer(*parts: str | int) -> str:
     """The JSON pointer (RFC 6901) of a path."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def printable(text: str) -> str:
+    """The text as a terminal or a log may show it: what is no letter, sign or plain space becomes its escape.
+
+    So a name can neither colour a terminal, nor begin a line of its own, nor turn the direction of writing.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -45,7 +45,8 @@ class Follower(threading.Thread):
         self.checkpointers: dict[str, Checkpointer] = {}
         self.ready, self.stopping, self.woken = threading.Event(), threading.Event(), threading.Event()
         self.failed: BaseException | None = None
-        self.store_down = False
+        self.store_down = self._told = False
+        self._failed_at = 0.0
         self.suspicious = False  # somebody has seen acknowledged data vanish: check every position
         self._due = dict.fromkeys(("housekeeping", "check", "trim"), 0.0)
         self._checked = 0
@@ -57,8 +58,7 @@ class Follower(threading.Thread):
             while not self.stopping.is_set():
                 self._guarded(self._round)
             self._guarded(self._last)
-        except BaseException as error:
-            log.exception("the follower has failed")
+        except BaseException as error:  # told by the worker, which ends
             self.failed = error
 
     def want(self, name: str) -> None:
@@ -75,13 +75,16 @@ class Follower(threading.Thread):
         """Run one piece of work; a store that is away is waited for, not an error."""
         try:
             work()
-            if self.store_down:
-                log.warning("the store answers again")
             self.store_down = False
+            # One that takes no writes answers every read: for as long as a heartbeat may stand, nothing has failed.
+            if self._told and time.monotonic() - self._failed_at > self.lease_seconds:
+                log.warning("the store answers again")
+                self._told = False
         except StoreUnavailable as error:
-            if not self.store_down:
-                log.error("%s; decisions wait, and are refused after a while", error)
-            self.store_down = True
+            if not self._told:
+                log.error("decisions wait, and are refused after a while: %s", error)
+            self.store_down = self._told = True
+            self._failed_at = time.monotonic()
             self.stopping.wait(0.1)
 
     def _round(self) -> None:

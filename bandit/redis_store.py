@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import redis
@@ -41,6 +43,7 @@ from bandit.store import (
 TIMEOUT = 2.0  # seconds for one command: longer than the longest script, a checkpoint of 1 MB, by far
 DELETED_MS = 3_600_000  # a deleted experiment's log stays for an hour, so that every server hears of it
 STORE_FORMAT = b"1"
+ADDRESSES = "redis://[USER:PASSWORD@]HOST:PORT[/DATABASE], rediss://... or unix:///PATH (signs in a password as %XX)"
 FLOOR = {"redis": (7, 0), "valkey": (7, 2)}
 SCRIPTS = "append", "configure", "lease", "beat", "checkpoint", "trim"
 REFUSALS = "LOADING", "BUSY", "OOM", "MISCONF", "READONLY", "NOREPLICAS"
@@ -69,15 +72,17 @@ class RedisStore:
         # The client's own retries turn one write into two when a reply is lost, so it has none: the scripts know what
         # they have done, and callers repeat the same bytes.
         options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            url, max_connections=32, timeout=timeout, retry=AsyncRetry(NoBackoff(), 0), **options
-        )
         self._fresh = True
-        # The client's types call every reply `bytes | str`; ours are never decoded, so these are Any.
-        self._async: Any = redis.asyncio.Redis(connection_pool=pool)
-        self._sync: Any = redis.Redis.from_url(
-            url, retry=Retry(NoBackoff(), 0), redis_connect_func=self._connected, **options
-        )
+        with _understood(url):
+            pool = redis.asyncio.BlockingConnectionPool.from_url(
+                url, max_connections=32, timeout=timeout, retry=AsyncRetry(NoBackoff(), 0), **options
+            )
+            # The client's types call every reply `bytes | str`; ours are never decoded, so these are Any.
+            self._async: Any = redis.asyncio.Redis(connection_pool=pool)
+            self._sync: Any = redis.Redis.from_url(
+                url, retry=Retry(NoBackoff(), 0), redis_connect_func=self._connected, **options
+            )
+            self._sync.connection_pool.make_connection()  # sends nothing, but finds options that there are not
         self._scripts = {name: Script(name) for name in SCRIPTS}
 
     def _connected(self, connection: Any) -> None:
@@ -276,16 +281,41 @@ class RedisStore:
 
 
 @contextmanager
+def _understood(url: str) -> Iterator[None]:
+    """What the client library, or nobody, says of an address: refused, without the address, which may hold a password.
+
+    Raises:
+        StoreUnsuitable: it is no address of a store.
+    """
+    try:
+        parts = urlsplit(url)
+        there = parts.scheme == "unix" or (parts.hostname and re.fullmatch(r"(/\d*)?", parts.path))
+        if parts.fragment or not there:
+            raise ValueError  # the library would take localhost, or database 0
+        yield
+    except (TypeError, ValueError) as error:
+        option = f": {error}" if isinstance(error, TypeError) else ""
+        raise StoreUnsuitable(f"expected a store's address, {ADDRESSES}, got another{option}") from None
+
+
+@contextmanager
 def _mapped() -> Iterator[None]:
     """The client library's errors as ours: what may pass is `StoreUnavailable`."""
     try:
         yield
+    except redis.exceptions.AuthenticationError as error:
+        raise StoreUnavailable("the store refuses the user or password in its address, or asks for one.") from error
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
-        raise StoreUnavailable(f"the store does not answer: {error}") from error
+        why = str(error).rstrip(".")
+        raise StoreUnavailable(f"the store does not answer ({why}): is it running, is its address right?") from error
     except redis.exceptions.ResponseError as error:
         if str(error).startswith(REFUSALS) or isinstance(error, CANNOT_WRITE):
-            raise StoreUnavailable(f"the store cannot write now: {error}") from error
+            raise StoreUnavailable(f"the store cannot write now: {str(error).rstrip('.')}.") from error
+        if isinstance(error, redis.exceptions.NoPermissionError):
+            raise StoreUnsuitable(f"the store's user may not do what is needed here: {error}") from error
         raise
+    except redis.exceptions.InvalidResponse as error:
+        raise StoreUnsuitable(f"what answers at the store's address is no Redis and no Valkey: {error}") from error
 
 
 def _entries(found: list[Any]) -> list[Entry]:

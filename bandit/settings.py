@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Durability = Literal["everysec", "always"]
@@ -43,6 +43,12 @@ class Settings(BaseSettings):
         3, gt=0, description="a standing heartbeat for so long, in seconds, elects another worker"
     )
 
+    @field_validator("durability", "log_level", mode="before")
+    @classmethod
+    def _in_any_case(cls, given: Any) -> Any:
+        """A word, however it is written: INFO is info."""
+        return given.strip().lower() if isinstance(given, str) else given
+
     @model_validator(mode="before")
     @classmethod
     def _one_place_for_the_data(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +77,7 @@ class Handoff(BaseModel):
 
     listener  the listening socket, bound once for all workers
     life      read end of a pipe that only the parent can write to: at its end the worker stops
-    status    write end of a pipe: `ready`, or `failed WHY`, one line each
+    status    write end of a pipe: `ready`, `failed WHY`, or `refused WHY` by a store, one line each
     flag      a file of one byte, 1 once all workers of this start are ready
     replaced  the worker takes a dead one's place: it accepts connections only once it is ready
     """

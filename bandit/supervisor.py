@@ -24,6 +24,7 @@ from typing import Any
 from bandit import embedded
 from bandit.datadir import write_atomically
 from bandit.settings import Settings
+from bandit.telling import reason, tell
 from bandit.workers import STEP, STOP_SIGNALS, Backoff, StartError, Workers
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class Supervisor:
             with self._signals, ExitStack() as stack, suppress(_Stopping):
                 self._serve(stack)
         except (embedded.EmbeddedError, StartError, OSError) as error:
-            print(f"bandit-server: {error}", file=sys.stderr, flush=True)
+            tell("bandit-server", reason(error))
             return 1
         return 0 if self._clean else 1
 
@@ -137,7 +138,8 @@ class Supervisor:
         print(f"ready on http://{shown}:{port} ({many} {noun})", file=sys.stderr, flush=True)
 
     def _stop_workers(self, workers: Workers, listener: socket.socket) -> None:
-        log.info("stopping")
+        if self._signals.asked:
+            log.info("stopping")
         listener.close()
         self._clean = workers.stop(self._settings.stop_timeout * 2 / 3)
 
@@ -151,7 +153,8 @@ class Supervisor:
             except OSError as error:
                 if time.monotonic() >= deadline:
                     where = f"{self._settings.host}:{self._settings.port}"
-                    raise StartError(f"cannot listen on {where}: {error.strerror or error}") from error
+                    why = error.strerror or error
+                    raise StartError(f"cannot listen on {where}: {why}; choose --host and --port (0: free)") from error
             self._signals.check()
             time.sleep(STEP)
 

@@ -24,8 +24,10 @@ from fastapi import FastAPI
 
 from bandit.api.app import build_app
 from bandit.api.deadline import deadline_protocol
+from bandit.errors import StoreUnsuitable
 from bandit.service import Service
 from bandit.settings import Handoff, Settings
+from bandit.telling import start_logging
 from bandit.workers import HANDOFF, STOP_SIGNALS
 
 log = logging.getLogger("bandit.worker")  # __name__ is __main__ here
@@ -74,6 +76,10 @@ class Status:
         """The worker ends because of this."""
         self._write(f"failed {' '.join(f'{type(error).__name__}: {error}'.split())}")
 
+    def refused(self, error: BaseException) -> None:
+        """The worker ends because of this, and so would every other one."""
+        self._write(f"refused {' '.join(str(error).split())}")
+
     def _write(self, line: str) -> None:
         with suppress(OSError):  # the parent is gone: the life pipe says so too
             os.write(self._descriptor, f"{line[:4000]}\n".encode())
@@ -87,9 +93,7 @@ def main() -> int:
     handoff = Handoff.model_validate_json(os.environ.pop(HANDOFF))
     settings = handoff.settings
     life = Life(handoff.life, settings.stop_timeout)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format=f"%(asctime)s %(levelname)s [{os.getpid()}] %(name)s: %(message)s"
-    )
+    start_logging(settings.log_level, f"[{os.getpid()}] ")
     sys.setswitchinterval(0.001)  # the loop waits for the replica's thread no longer than this
     status = Status(handoff.status)
     try:
@@ -99,8 +103,11 @@ def main() -> int:
         failure = error
     if failure is None:
         return 0
-    log.critical("the worker failed", exc_info=failure)
-    status.failed(failure)
+    if isinstance(failure, StoreUnsuitable):
+        status.refused(failure)
+    else:
+        log.critical("the worker failed", exc_info=failure)
+        status.failed(failure)
     return 1
 
 

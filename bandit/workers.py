@@ -70,7 +70,7 @@ class Worker:
         self.status: int | None = None
         self.ready = False
         self.failed_starts = 0  # in a row, without having been ready
-        self.said = ""
+        self.said, self.refused = "", ""
         self.backoff = Backoff()
         self._born = 0.0
 
@@ -99,7 +99,8 @@ class Worker:
         if code is not None:
             self.failed_starts = 0 if self.ready else self.failed_starts + 1
             delay = self.backoff.died(self._born)
-            log.warning("worker %d ended (%s); again in %.1f s", self.number, _told(code), delay)
+            if not self.refused:
+                log.warning("worker %d ended (%s); again in %.1f s", self.number, _told(code), delay)
             self.process, self.ready = None, False
             self._deafen()
 
@@ -115,9 +116,11 @@ class Worker:
     def _hear(self, line: str) -> None:
         word, _, rest = line.partition(" ")
         if word == "ready":
-            self.ready = True
+            self.ready, self.refused = True, ""
         elif word == "failed":
             self.said = rest
+        elif word == "refused":
+            self.refused = rest
 
     def _deafen(self) -> None:
         if self.status is not None:
@@ -136,7 +139,7 @@ class Worker:
         if not self.ended():
             log.warning("worker %d did not end in time: killed", self.number)
             self.process.kill()
-        if code := self.process.wait():
+        if (code := self.process.wait()) and not self.refused:
             log.warning("worker %d ended with %s", self.number, _told(code))
         return code == 0
 
@@ -167,6 +170,7 @@ class Workers:
         )
         self._places = [Worker(number) for number in range(settings.workers)]
         self.all_ready = False
+        self._refusal = ""
 
     def descriptors(self) -> list[int]:
         """What becomes readable when a worker says something."""
@@ -176,7 +180,7 @@ class Workers:
         """Restarts who is dead and due, and raises the flag once all are ready.
 
         Raises:
-            StartError: if a worker ends again and again before all were ready for the first time.
+            StartError: if a worker refuses the store, or ends again and again before all were ready once.
         """
         for worker in self._places:
             worker.tend()
@@ -185,10 +189,19 @@ class Workers:
                 raise StartError(f"a worker ended {FAILED_STARTS} times before it was ready: {why}")
             if worker.process is None and worker.backoff.over:
                 worker.start(self._command, self._handoff)
+        self._tell_refusal(next((worker.refused for worker in self._places if worker.refused), ""))
         if not self.all_ready and all(worker.ready for worker in self._places):
             self.all_ready = True
             os.pwrite(self._flag.fileno(), b"\1", 0)
             self._handoff = self._handoff.model_copy(update={"replaced": True})
+
+    def _tell_refusal(self, why: str) -> None:
+        """Say once that the store must not be used and once that it can be again; a start ends with the first."""
+        if why and not self.all_ready:
+            raise StartError(why)
+        if why != self._refusal:
+            log.error("%s", f"{why}; it is tried until it can be used" if why else "the store can be used again")
+        self._refusal = why
 
     def stop(self, seconds: float) -> bool:
         """Whether all workers ended well and in time, once their life pipe did; the others are killed."""

@@ -268,12 +268,32 @@ def test_a_store_that_comes_back_is_followed_on(place: Path, name: str, caplog: 
             until(lambda: not follower.store_down, "the recovery")
             some(trial)
             assert sums(caught_up(follower, trial)) == trial.slow()
+            until(lambda: "the store answers again" in caplog.text, "the word of it")
             follower.stop()
             follower.join(10)
     client.close()
-    assert caplog.text.count("decisions wait") == 1
-    assert "the store answers again" in caplog.text
+    assert caplog.text.count("decisions wait") == caplog.text.count("the store answers again") == 1
     assert "lost its end" not in caplog.text
+
+
+def test_a_store_that_takes_no_writes_is_told_of_once(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It answers every read between two heartbeats that it refuses: that is no recovery."""
+    store = Watched(MemoryStore())
+    trial = Trial(store.store, name)
+    some(trial)
+    refused: list[str] = []
+
+    def refuse(method: str, _args: object) -> None:
+        if method == "beat" and len(refused) < 3:
+            refused.append(method)
+            raise StoreUnavailable("it takes no writes")
+
+    store.before = refuse
+    with followed(store) as follower:
+        until(lambda: len(refused) == 3 and not follower.store_down, "the third heartbeat refused")
+        assert "answers again" not in caplog.text
+        until(lambda: "the store answers again" in caplog.text, "the recovery")
+    assert caplog.text.count("decisions wait") == caplog.text.count("the store answers again") == 1
 
 
 def test_a_truncated_file_under_a_live_follower_is_noticed(

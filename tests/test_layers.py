@@ -37,7 +37,7 @@ FLOORS = (
         "bandit.datadir",
         "bandit.client",
     },
-    {"bandit.service", "bandit.embedded"},
+    {"bandit.service", "bandit.embedded", "bandit.telling"},
     {"bandit.api", "bandit.api.problems", "bandit.api.body", "bandit.api.deadline", "bandit.commands"},
     {"bandit.api.answers", "bandit.doctor", "bandit.workers"},
     {"bandit.api.docs", "bandit.supervisor", "bandit.demo.child", "bandit.demo.results"},
