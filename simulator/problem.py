@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -26,7 +25,6 @@ from simulator.verdict import Overlap, logging_policy, overlap, ratios, row_weig
 
 Ends = Literal["normal", "bootstrap"]
 Looks = Literal["one", "any"]  # an interval for one look, where the log allows it; or a sequence for any number
-Weigh = Callable[[Matrix], Matrix]  # what an estimator makes of w
 
 
 class Modelled(NamedTuple):
@@ -128,10 +126,9 @@ class Problem(ABC):
         """pi / mu of the arm shown, shape (n,)."""
         return of.importance(self.log.propensity, self.pi)
 
-    def totals(self, weigh: Weigh | None = None) -> Totals:
-        """What the design says of the weights, or of what an estimator makes of them."""
-        w = self.w if weigh is None else weigh(self.w)
-        return totals_drawn(self.log.arm, w, row_weights(self.log), self.log.K)
+    def totals(self) -> Totals:
+        """What the design says of the weights; of those drawn, where it is not known."""
+        return totals_drawn(self.log.arm, self.w, row_weights(self.log), self.log.K)
 
     def weights(self) -> tuple[Matrix, Matrix]:
         """Weights and the target's probabilities of what was drawn or, where it is known, of what could have been."""
@@ -190,12 +187,12 @@ class InMemory(Problem):
             q = np.clip(predictions(model_of(how.q), log, how.q_fit, seed=how.seed, unit=self.unit), *how.span)
         return modelled(q, log.arm, self.target, self._ratios, how.span)
 
-    def totals(self, weigh: Weigh | None = None) -> Totals:
-        """See `Problem`; from every arm's weights, where they are known."""
+    def totals(self) -> Totals:
+        """See `Problem`."""
         mu, _ = logging_policy(self.log)
         if mu is None or self._ratios is None:
-            return super().totals(weigh)
-        return totals(mu, self._ratios if weigh is None else weigh(self._ratios), row_weights(self.log))
+            return super().totals()
+        return totals(mu, self._ratios, row_weights(self.log))
 
     @cached_property
     def dm_error(self) -> float | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from simulator.design import Totals, totals
 from simulator.evaluation import MODELLED, Row, check_rows, judged, names_of, never, options_of, ranged
 from simulator.logged import Log
 from simulator.models import needed, prefixes
-from simulator.problem import Modelled, Options, Problem, Weigh, modelled
+from simulator.problem import Modelled, Options, Problem, modelled
 from simulator.progress import Show, silent
 from simulator.sample_ratio import SampleRatio, Tally
 from simulator.table import CELLS
@@ -68,17 +68,16 @@ def evaluate_stream(
     if (q := how.get("q", "ridge")) not in MODELS:
         raise ValueError(f"q of a stream is one of {', '.join(MODELS)}; got {q!r}")
     names, asked = names_of(estimators), _Asked(pieces, target, reward_range, cap)
-    first = next((piece for piece, _ in asked.rows()), None)
-    if first is None:
-        return [never(name) for name in names]
-    options = options_of(first, asked.span, stated=asked.stated, cap=cap, **how)
-    read = _Columns(first)
-    models = [_Model(first, options, mrdr=name == "mrdr") for name in ("dr", "mrdr") if _needs(name, names)]
+    options = options_of(asked.first, asked.span, stated=asked.stated, cap=cap, **how)
+    read = _Columns(asked.first)
+    models = [_Model(asked.first, options, mrdr=name == "mrdr") for name in ("dr", "mrdr") if _needs(name, names)]
     for piece, pi in asked.rows():
         read.add(piece, pi)
         for model in models:
             model.sum_up(piece, pi, read)
         show(read.n)
+    if not read.n:
+        return [never(name) for name in names]
     problem, rows = _Streamed(read, options, asked.share), 0
     for piece, pi in asked.rows() if models else ():
         for model in models:
@@ -126,6 +125,7 @@ class _Asked:
     """The rows of a log that say something of a target, again at each reading.
 
     Attributes:
+        first: piece of the log.
         span: lowest and highest possible reward.
         stated: whether that is known, and not only what came.
         share: of the rows of the last reading, by their weights, which ones these were.
@@ -135,8 +135,9 @@ class _Asked:
         self, pieces: Pieces, make: MakeTarget, reward_range: tuple[float, float] | None, cap: float | None
     ) -> None:
         self.pieces, self.make, self.cap = pieces, make, cap
-        told = reward_range is not None or next(pieces()).reward_range is not None
-        found = [ranged(piece, reward_range, cap)[1:] for piece in islice(pieces(), 1 if told else None)]
+        self.first = next(pieces())
+        told = reward_range is not None or self.first.reward_range is not None
+        found = [ranged(piece, reward_range, cap)[1:] for piece in ([self.first] if told else pieces())]
         spans, stated = zip(*found, strict=True)
         self.span, self.stated = (min(low for low, _ in spans), max(high for _, high in spans)), all(stated)
         self.share = 1.0
@@ -248,9 +249,9 @@ class _Streamed(Problem):
                 read.tally.add(self.log.take(rows), None if self.keys is None else self.keys[rows] % GROUPS)
         return read.tally.result()
 
-    def totals(self, weigh: Weigh | None = None) -> Totals:
-        """See `Problem`; what an estimator makes of the weights is known of those drawn."""
-        return self._totals if weigh is None and self.basis != "rows" else super().totals(weigh)
+    def totals(self) -> Totals:
+        """See `Problem`."""
+        return super().totals() if self.basis == "rows" else self._totals
 
     @property
     def support(self) -> Overlap:

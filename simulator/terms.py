@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
@@ -101,19 +100,39 @@ def _reach(problem: Problem, baseline: Vector | float) -> float:
 
 
 def _totals(name: str, problem: Problem, rows: Estimate) -> Totals:
-    """What the design says of the weights that an estimator gives residuals."""
+    """What the design says of the weights that an estimator gives residuals.
+
+    Where it bounds them so that those drawn tell of all (an error of a fifth at most), by those drawn; else by w
+    itself, which is no smaller.
+    """
+    log, bound = problem.log, _largest_weight(name, problem)
+    if name == "dm":
+        return Totals(np.zeros(log.K), np.zeros(log.K))
+    if name == "replay":
+        return totals_drawn(log.arm, rows.bottom[0], np.ones(len(log)), log.K)
+    if 5 * bound > math.sqrt(len(log)):
+        return problem.totals()
+    w = problem.w
     match name:
-        case "dm":
-            return Totals(np.zeros(problem.log.K), np.zeros(problem.log.K))
-        case "replay":
-            return totals_drawn(problem.log.arm, rows.bottom[0], np.ones(len(problem.log)), problem.log.K)
         case "clipped":
-            return problem.totals(partial(np.minimum, problem.options.clip))
-        case "switch-dr" if math.isfinite(problem.tau):
-            return problem.totals(lambda w: w * (w <= problem.tau))
-        case "dros" if math.isfinite(problem.lam):
-            return problem.totals(lambda w: of.shrunk(w, problem.lam))
-    return problem.totals()
+            g = np.minimum(w, bound)
+        case "switch-dr":
+            g = w * (w <= bound)
+        case _:
+            g = of.shrunk(w, problem.lam)
+    return totals_drawn(log.arm, g, row_weights(log), log.K)
+
+
+def _largest_weight(name: str, problem: Problem) -> float:
+    """The largest weight that an estimator gives; infinite where it has no limit of its own."""
+    match name:
+        case "clipped":
+            return problem.options.clip
+        case "switch-dr":
+            return problem.tau
+        case "dros":
+            return math.sqrt(problem.lam) / 2
+    return math.inf
 
 
 def stakes_of(name: str, problem: Problem, found: Estimate) -> Stakes:
@@ -165,17 +184,11 @@ def _in_span(stakes: Stakes, least: float, most: float, span: tuple[float, float
 def _bounds(name: str, problem: Problem) -> tuple[float, float] | None:
     """Between which values an estimator's rows lie; None where there is no bound."""
     low, high = problem.options.span
-    match name:
-        case "dm" | "replay":
-            return low, high
-        case "clipped":
-            return min(0.0, problem.options.clip * low), max(0.0, problem.options.clip * high)
-        case "switch-dr":
-            reach = problem.tau
-        case "dros":
-            reach = math.sqrt(problem.lam) / 2
-        case _:
-            return None
+    reach = _largest_weight(name, problem)
+    if name in ("dm", "replay"):
+        return low, high
+    if name == "clipped":
+        return min(0.0, reach * low), max(0.0, reach * high)
     return (low - reach * (high - low), high + reach * (high - low)) if math.isfinite(reach) else None
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from bandit.errors import printable
 from bandit.linear import Matrix
 from simulator.logged import Log
 from simulator.reporting.basis import cleaning, guide, learning, model, ratio
@@ -78,7 +80,14 @@ def _sections(of: Subject) -> list[Section]:
     return [make(of) for make in (*answers, *rest)]
 
 
+def _shown(value: Any) -> Any:
+    """What the page is given, names with letters that nobody sees, or that turn the line, as escapes."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _template() -> Any:
     loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_shown
+    )
     return environment.get_template(TEMPLATE)

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bandit.errors import printable
 from bandit.linear import Vector
 from simulator.comparison import Band
 from simulator.reporting.words import MEANING, Said, number
@@ -74,11 +75,15 @@ class Picture:
         """The drawing as part of a page: no prologue, no addresses, no id that another drawing has too."""
         svg = self.svg[self.svg.index("<svg") :]
         svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
-        svg = re.sub(r' xmlns(:\w+)?="[^"]*"| (?:width|height)="[\d.]+pt"', "", svg)
-        svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{self.name}-", svg)
-        svg = svg.replace("'DejaVu Sans', sans-serif", "'DejaVu Sans', Verdana, sans-serif")
+        svg = re.sub(r"<[^>]*>", lambda tag: self._inner(tag[0]), svg)  # what is between tags is text: names
         label = Markup('<svg role="img" aria-label="{}"').format(self.alt)
         return label + Markup(svg.removeprefix("<svg"))  # noqa: S704 - matplotlib escapes every name in it
+
+    def _inner(self, tag: str) -> str:
+        """A tag as it is inside of a page."""
+        tag = re.sub(r' xmlns(:\w+)?="[^"]*"| (?:width|height)="[\d.]+pt"', "", tag)
+        tag = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{self.name}-", tag)
+        return tag.replace("'DejaVu Sans', sans-serif", "'DejaVu Sans', Verdana, sans-serif")
 
     def write(self, folder: Path) -> None:
         """Write both files."""
@@ -106,8 +111,8 @@ def finished(figure: Figure, name: str, alt: str, *, png: bool) -> Picture:
 
 
 def label(text: str, most: int = LABEL) -> str:
-    """A name short enough to stand beside an axis, its middle left out, without letters that cannot be drawn."""
-    text = "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+    """A name short enough to stand beside an axis, its middle left out, letters that cannot be drawn as escapes."""
+    text = printable(text)
     half = (most - 1) // 2
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
@@ -283,5 +288,7 @@ def draw_learning(bands: Sequence[Band], levels: Mapping[str, float]) -> Figure:
         names.append(name)
     axes.set_xlabel("rounds")
     axes.set_ylabel("expected reward a round")
-    figure.legend(lines, names, loc="outside lower center", ncols=2, fontsize=8)
+    drawn = figure.legend(lines, ["-"] * len(names), loc="outside lower center", ncols=2, fontsize=8)
+    for text, name in zip(drawn.get_texts(), names, strict=True):
+        text.set_text(name)  # given at once, one that begins with _ would be left out
     return figure
