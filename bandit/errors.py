@@ -5,6 +5,7 @@ A problem knows no HTTP status; one table in `bandit.api.problems` maps codes to
 
 import difflib
 import math
+import unicodedata
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
@@ -107,8 +108,12 @@ def pointer(*parts: str | int) -> str:
 
 
 def printable(text: str) -> str:
-    """The text as a terminal or a log may show it: what is no letter, sign or plain space becomes its escape.
+    """The text as a terminal or a log may show it: what is no letter, sign or space becomes its escape.
 
     So a name can neither colour a terminal, nor begin a line of its own, nor turn the direction of writing.
     """
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if text.isprintable() else "".join(map(_plain, text))
+
+
+def _plain(letter: str) -> str:
+    return letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else repr(letter)[1:-1]

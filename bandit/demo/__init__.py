@@ -5,6 +5,7 @@ at random and against the best single area. Needs the extra `simulator`; imports
 a server without that extra must start.
 """
 
+import shlex
 import signal
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bandit.demo.child import ChildError, Server, command_line, serving
+from bandit.errors import printable
 
 NEEDED = ("aiohttp", "matplotlib", "plotext")
 PICTURE = "msweb-learning-curve.png"
@@ -54,7 +56,7 @@ def run(
             if keep_serving:
                 _keep(server)
     except ChildError as error:
-        print(error, file=sys.stderr)
+        print("\n".join(map(printable, str(error).splitlines())), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -78,10 +80,10 @@ def _demonstrate(server: Server, visitors: int | None, seed: int, picture: Path)
     from simulator.datasets import msweb
 
     start = time.monotonic()
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     data = msweb()
     order = data.order(seed)[:visitors]
-    console.print(f"bandit-server at {server.url}, its data in {server.data_dir}", soft_wrap=True)
+    console.print(printable(f"bandit-server at {server.url}, its data in {server.data_dir}"), soft_wrap=True)
     tally = drive.send_all(server, data, order, console)
 
     log = results.read_log(server.export(data.name), data, tally.run)
@@ -96,7 +98,8 @@ def _demonstrate(server: Server, visitors: int | None, seed: int, picture: Path)
 
 def _next(server: Server, kept: bool, serving: bool) -> str:
     """Where to look next: `kept` if the data directory outlives the demo, `serving` if the server does."""
-    export = command_line("export", "msweb", "--data-dir", str(server.data_dir) if kept or serving else "DIR")
+    place = shlex.quote(str(server.data_dir)) if kept or serving else "DIR"
+    export = command_line("export", "msweb", "--data-dir", printable(place))
     return "\n".join(
         [
             f"Next: every decision with its propensity: {export}"

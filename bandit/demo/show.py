@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import plotext
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from bandit.demo.child import Verified
 from bandit.demo.results import LATE, WINDOW, Baselines, Check, Log, Tally, Vector, Visitors, moving_mean, recent
+from bandit.errors import printable
 
 LINES = 10  # plain progress lines of a whole run
 POINTS = 400  # of a curve in the terminal, which is no wider than that
@@ -31,7 +34,7 @@ def progress(console: Console, tally: Tally, known: Baselines) -> AbstractContex
 
 def rules(reward: Vector, visitors: Visitors, known: Baselines) -> list[Row]:
     """Ours and the two baselines, each with its rewards in the order of the visitors."""
-    fixed = f"best fixed area, {known.area}"
+    fixed = f"best fixed area, {printable(known.area)}"
     return [("bandit-server", reward), (fixed, known.fixed[visitors]), ("uniform", known.uniform[visitors])]
 
 
@@ -41,7 +44,7 @@ def table(rows: Sequence[Row], last: int, whole: str = "so far") -> Table:
     drawn.add_column(whole, justify="right")
     drawn.add_column(f"last {last:,}", justify="right")
     for name, values in rows:
-        drawn.add_row(name, f"{recent(values, len(values)):.4f}", f"{recent(values, last):.4f}")
+        drawn.add_row(Text(name), f"{recent(values, len(values)):.4f}", f"{recent(values, last):.4f}")
     return drawn
 
 
@@ -105,20 +108,28 @@ def curves(console: Console, log: Log, known: Baselines, path: Path) -> None:
     title = f"Mean reward over the last {WINDOW:,} rounds"
     _picture(drawn, title, path)
     print(_text(drawn, title, min(console.width, 100)), file=console.file)
-    console.print(f"The same curve as a picture: {path.resolve()}", soft_wrap=True)
+    console.print(Text(printable(f"The same curve as a picture: {path.resolve()}")), soft_wrap=True)
 
 
 def checks(console: Console, found: Sequence[Check], verified: Verified) -> None:
     """Print each check with its numbers, then the line of `verify`."""
     for check in found:
-        mark = "[green]ok[/]" if check.holds else "[bold red]FAILED[/]"
-        console.print(f"{mark} {check.claim}: {check.expected:,.10g} expected, {check.got:,.10g} found")
-    mark = "[green]ok[/]" if verified.ok else "[bold red]FAILED[/]"
-    console.print(f"{mark} the state is the fold of the log; verify says:")
-    print(verified.line, file=console.file)
+        numbers = f"{check.expected:,.10g} expected, {check.got:,.10g} found"
+        console.print(_mark(check.holds), Text(f"{check.claim}: {numbers}"))
+    console.print(_mark(verified.ok), Text("the state is the fold of the log; verify says:"))
+    print("\n".join(map(printable, verified.line.splitlines())), file=console.file)
+
+
+def _mark(holds: bool) -> Text:
+    return Text("ok", "green") if holds else Text("FAILED", "bold red")
 
 
 def _picture(drawn: Sequence[Curve], title: str, path: Path) -> None:
+    with rc_context({"text.parse_math": False}):  # an area's name may have dollar signs
+        _drawn(drawn, title).savefig(path, dpi=150)
+
+
+def _drawn(drawn: Sequence[Curve], title: str) -> Figure:
     figure = Figure(figsize=(8, 4.5), layout="constrained")  # without pyplot: no window, no state of its own
     axes = figure.add_subplot(title=title, xlabel="round", ylabel="clicks per visitor")
     for name, rounds, mean in drawn:
@@ -126,7 +137,7 @@ def _picture(drawn: Sequence[Curve], title: str, path: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 def _text(drawn: Sequence[Curve], title: str, width: int) -> str:

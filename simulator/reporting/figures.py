@@ -76,7 +76,7 @@ class Picture:
         svg = self.svg[self.svg.index("<svg") :]
         svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
         svg = re.sub(r"<[^>]*>", lambda tag: self._inner(tag[0]), svg)  # what is between tags is text: names
-        label = Markup('<svg role="img" aria-label="{}"').format(self.alt)
+        label = Markup('<svg role="img" aria-label="{}"').format(printable(self.alt))
         return label + Markup(svg.removeprefix("<svg"))  # noqa: S704 - matplotlib escapes every name in it
 
     def _inner(self, tag: str) -> str:
