@@ -10,18 +10,22 @@ Needs the extra `client` (aiohttp).
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiohttp
 import msgspec
 from yarl import URL
 
 T = TypeVar("T")
+Id = str | int | date | UUID  # and what is like them; sent as text
+EXACT: Final = 2.0**53  # from here on not every whole number is a float
 
 # What passes by itself. The two gateway codes are a proxy's while the server behind it restarts.
 RETRIED: Final = frozenset(
@@ -35,9 +39,7 @@ RETRIED: Final = frozenset(
 UNREACHABLE: Final = 0  # the status of a ClientError when no answer came at all
 FIRST_PAUSE: Final = 0.05  # seconds before the second attempt; doubled for each further one
 LONGEST_PAUSE: Final = 2.0
-IDLE: Final = (
-    60.0  # seconds a connection is kept; below the server's 75, so that we close first and no call meets a closed one
-)
+IDLE: Final = 60.0  # seconds a connection is kept: the server's are 75, so no call meets one that was closed there
 
 
 class ClientError(Exception):
@@ -105,23 +107,71 @@ class Receipt(msgspec.Struct, frozen=True):
     decisions: list["Receipt"] = []
 
 
+def _plain(value: Any) -> Any:
+    """A scalar of NumPy or pandas, or of a subclass of a type of Python's, as what JSON has; NaT and NA are null.
+
+    Neither library is imported: a value of theirs tells by itself what it is.
+
+    Raises:
+        TypeError: it is something else, such as an array or a row of a table.
+    """
+    if isinstance(value, Mapping):
+        return dict(value)
+    if type(value).__name__ in ("NaTType", "NAType"):
+        return None
+    if isinstance(value, datetime):  # of a subclass: as its plain self, written like every other
+        return datetime.combine(value.date(), value.timetz())
+    kind = value.dtype.kind if getattr(value, "ndim", 1) == 0 else ""
+    if kind == "M":  # counted in nanoseconds, it is a bare number to Python
+        found = value.item()
+        return found if found is None or isinstance(found, date) else value.astype("datetime64[us]").item()
+    for letters, plain in (("U", str), ("b", bool), ("iu", int), ("f", float)):
+        if (kind and kind in letters) or (not kind and isinstance(value, plain)):
+            return plain(value)
+    raise TypeError(f"expected text, a number, a truth value, a date or None; got {type(value).__name__}")
+
+
+def _name(value: Any) -> str | None:
+    """An id or a name as text; None stays None.
+
+    Raises:
+        TypeError: it is neither text nor a date, a UUID or a whole number.
+    """
+    found = msgspec.to_builtins(value, enc_hook=_plain, builtin_types=(bytes,))  # bytes are not made text
+    if isinstance(found, float) and found.is_integer() and abs(found) < EXACT:
+        found = int(found)  # whole numbers of which some are missing are floats to pandas
+    if (found is None and value is not None) or not isinstance(found, str | int | None) or isinstance(found, bool):
+        raise TypeError(f"expected an id as text, a whole number, a date or a UUID; got {value!r}")
+    return None if found is None else str(found)
+
+
+def _names(values: Iterable[Any] | None) -> list[str | None] | None:
+    """A list of names, also from an array."""
+    if isinstance(values, str):
+        raise TypeError(f"expected a list of arms, got the text {values!r}")
+    return None if values is None else [_name(each) for each in values]
+
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=_plain, decimal_format="number")
+
+
 class _Question(msgspec.Struct, omit_defaults=True):
     """Body of a recommendation request."""
 
     context: Any
-    decision_id: str
+    decision_id: str | None
     user_id: str | None = None
     k: int = 1
-    candidates: Sequence[str] | None = None
-    exclude: Sequence[str] | None = None
+    candidates: list[str | None] | None = None
+    exclude: list[str | None] | None = None
     defer: bool = False
 
 
 class _Event(msgspec.Struct, omit_defaults=True):
     """Body of a feedback request."""
 
-    event: str
-    value: float = 1
+    event: str | None
+    value: Any = 1
     decision_id: str | None = None
     user_id: str | None = None
     event_id: str | None = None
@@ -203,11 +253,11 @@ class Client:
         experiment: str,
         context: Mapping[str, Any],
         *,
-        decision_id: str | None = None,
-        user_id: str | None = None,
+        decision_id: Id | None = None,
+        user_id: Id | None = None,
         k: int = 1,
-        candidates: Sequence[str] | None = None,
-        exclude: Sequence[str] | None = None,
+        candidates: Iterable[str] | None = None,
+        exclude: Iterable[str] | None = None,
         defer: bool = False,
     ) -> Recommendation:
         """The arms to show for this context, drawn, logged and learned from by the server.
@@ -215,22 +265,25 @@ class Client:
         A decision_id is always sent, a random one if none is given: a repeated request then gets the same decision
         again (`replayed`) in place of a second impression.
 
+        A context may have scalars of NumPy and pandas, dates (sent as ISO 8601) and Decimals.
+
         Raises:
+            TypeError: if there is no way to send a value, such as an array.
             ClientError: if the server refused (such as 422 `invalid_context`) or the deadline passed.
         """
-        chosen_id = uuid4().hex if decision_id is None else decision_id
-        question = _Question(context, chosen_id, user_id, k, candidates, exclude, defer)
+        chosen_id = uuid4().hex if decision_id is None else _name(decision_id)
+        question = _Question(context, chosen_id, _name(user_id), k, _names(candidates), _names(exclude), defer)
         return await self._call("POST", self._path(experiment, "/recommendations"), question, Recommendation)
 
     async def feedback(
         self,
         experiment: str,
         *,
-        decision_id: str | None = None,
-        user_id: str | None = None,
+        decision_id: Id | None = None,
+        user_id: Id | None = None,
         event: str,
-        value: float = 1,
-        event_id: str | None = None,
+        value: float | Decimal = 1,
+        event_id: Id | None = None,
         arm: str | None = None,
     ) -> Receipt:
         """What became of the event: accepted, duplicate or late, and the reward it credited to its decision.
@@ -243,12 +296,13 @@ class Client:
         """
         if event_id is None:
             event_id = await self._event_id(experiment, event)
-        body = _Event(event, value, decision_id, user_id, event_id, arm)
+        body = _Event(_name(event), value, _name(decision_id), _name(user_id), _name(event_id), _name(arm))
         return await self._call("POST", self._path(experiment, "/feedback"), body, Receipt)
 
-    async def activate(self, experiment: str, decision_id: str) -> Receipt:
+    async def activate(self, experiment: str, decision_id: Id) -> Receipt:
         """Whether the deferred decision, now seen, was activated; a repeat is `duplicate` and changes nothing."""
-        return await self._call("POST", self._path(experiment, "/activations"), {"decision_id": decision_id}, Receipt)
+        body = {"decision_id": _name(decision_id)}
+        return await self._call("POST", self._path(experiment, "/activations"), body, Receipt)
 
     async def ready(self) -> bool:
         """Whether the server can decide now. Asks once, without repeating, so that a caller may poll."""
@@ -289,7 +343,7 @@ class Client:
 
     async def _call(self, method: str, url: str, body: object, answer: type[T]) -> T:
         """The decoded answer, after as many attempts as the deadline allows."""
-        data = None if body is None else msgspec.json.encode(body)
+        data = None if body is None else _ENCODER.encode(body)
         clock = asyncio.get_running_loop().time
         end, pause = clock() + self._deadline, FIRST_PAUSE
         while True:

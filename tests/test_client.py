@@ -5,9 +5,14 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
+import numpy as np
 import pytest
 
 from bandit.client import Client, ClientError
@@ -145,6 +150,108 @@ def test_only_what_was_given_is_sent() -> None:
     full = {"user_id": "u", "k": 2, "candidates": ["a", "b"], "exclude": [], "defer": True}
     assert requests[1].body == {"context": {}, "decision_id": "d", **full}
     assert {(r.method, r.path) for r in requests} == {("POST", "/v1/experiments/home/recommendations")}
+
+
+class Timestamp(datetime):
+    """A subclass, as pandas' is."""
+
+
+class NaTType(datetime):
+    """pandas' word for no time: of this name, and equal to nothing."""
+
+
+class NAType:
+    """pandas' word for nothing: it is neither true nor false."""
+
+    def __bool__(self) -> bool:
+        raise TypeError
+
+
+DAY = datetime(2024, 5, 17, 8, 30, tzinfo=UTC)
+SCALARS = [
+    (np.float32(1.5), 1.5),
+    (np.float64(0.1), 0.1),
+    (np.float64("nan"), None),
+    (np.int8(-3), -3),
+    (np.uint64(2**63), 2**63),
+    (np.bool_(True), True),
+    (np.str_("us"), "us"),
+    (np.array(2.5), 2.5),
+    (np.datetime64("2024-05-17"), "2024-05-17"),
+    (np.datetime64("2024-05-17T08:30:00.000000000"), "2024-05-17T08:30:00"),
+    (np.datetime64("NaT"), None),
+    (Timestamp(2024, 5, 17, 8, 30, tzinfo=UTC), "2024-05-17T08:30:00Z"),
+    (NaTType(1, 1, 1), None),
+    (NAType(), None),
+    (DAY, "2024-05-17T08:30:00Z"),
+    (DAY.date(), "2024-05-17"),
+    (Decimal("12.50"), 12.5),
+    (MappingProxyType({"a": np.int64(1)}), {"a": 1}),
+]
+
+
+@pytest.mark.parametrize(("value", "sent"), SCALARS, ids=repr)
+def test_scalars_of_numpy_and_pandas_dates_and_decimals_are_sent_as_they_are(value: Any, sent: Any) -> None:
+    """In a context, alone and in a list, and as a value; what each is in JSON, by hand."""
+
+    async def both(client: Client) -> None:
+        await client.recommend("home", MappingProxyType({"x": value, "y": [value]}))
+        await client.feedback("home", decision_id="d", event="click", value=value, event_id="e")
+
+    _, requests = talk([Answer(CHOICE), Answer(CREDITED)], both)
+    assert [r.body.get("context") or r.body["value"] for r in requests] == [{"x": sent, "y": [sent]}, sent]
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (np.str_("u1"), "u1"),
+        (np.int64(1001), "1001"),
+        (1001, "1001"),
+        (np.float64(1001), "1001"),  # pandas keeps whole numbers so where some are missing
+        (UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (DAY.date(), "2024-05-17"),
+        (Decimal(7), "7"),
+    ],
+    ids=repr,
+)
+def test_ids_are_sent_as_text(given: Any, sent: str) -> None:
+    """Ids of decisions, users and events, and names of arms, from whatever a table keeps them in."""
+
+    async def each(client: Client) -> None:
+        await client.recommend("home", {}, decision_id=given, user_id=given, candidates=np.array(["a", "b"]))
+        await client.feedback("home", decision_id=given, user_id=given, event=np.str_("click"), event_id=given)
+        await client.activate("home", given)
+
+    _, requests = talk([Answer(CHOICE), Answer(CREDITED)], each)
+    ids = {"decision_id": sent, "user_id": sent}
+    assert requests[0].body == {"context": {}, **ids, "candidates": ["a", "b"]}
+    assert requests[1].body == {"event": "click", **ids, "event_id": sent}
+    assert requests[2].body == {"decision_id": sent}
+
+
+@pytest.mark.parametrize("wrong", [True, 1.5, float("nan"), 2.0**60, b"u", NAType(), [1]], ids=repr)
+def test_what_is_no_id_is_refused_before_it_is_sent(wrong: Any) -> None:
+    """Written somehow, two users would become one, or one two."""
+
+    async def ask(client: Client) -> None:
+        with pytest.raises(TypeError, match="expected an id"):
+            await client.recommend("home", {}, user_id=wrong)
+
+    assert talk([Answer(CHOICE)], ask) == (None, [])
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.array([1, 2]), np.timedelta64(1, "s"), object()], ids=lambda each: str(type(each))
+)
+def test_what_cannot_be_sent_is_named(wrong: Any) -> None:
+    """The type that came, and what there may be."""
+
+    async def ask(client: Client) -> None:
+        with pytest.raises(TypeError, match=f"a date or None; got {type(wrong).__name__}"):
+            await client.recommend("home", {"x": wrong})
+
+    assert talk([Answer(CHOICE)], ask) == (None, [])
 
 
 def test_a_refusal_is_raised_at_once_with_all_it_says() -> None:

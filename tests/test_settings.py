@@ -76,6 +76,19 @@ def test_a_value_out_of_its_range_is_refused(name: str, value: object) -> None:
         overridden({name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "written", "meant"),
+    [("log_level", "INFO", "info"), ("log_level", " Debug ", "debug"), ("durability", "ALWAYS", "always")],
+)
+def test_a_word_may_be_written_in_any_case(
+    name: str, written: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an option and in the environment: other programs want their log level in capitals."""
+    assert getattr(overridden({name: written}), name) == meant
+    monkeypatch.setenv(f"BANDIT_{name.upper()}", written)
+    assert getattr(Settings(), name) == meant
+
+
 def test_a_password_in_the_address_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the settings as text nor a message about them carries it."""
     monkeypatch.setenv("BANDIT_REDIS_URL", "redis://:hunter2@there")
