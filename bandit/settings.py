@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     workers: int = Field(1, ge=1, le=256, description="worker processes, each with a replica of everything learned")
     durability: Durability = Field("everysec", description="how often our own store syncs its file to the disk")
-    log_level: LogLevel = Field("info", description="what is logged to stderr")
+    log_level: LogLevel = Field("info", description="what is logged to stderr: debug, info, warning or error")
     request_timeout: float = Field(
         30, gt=0, description="seconds within which a request's headers and body must arrive"
     )
