@@ -4,10 +4,10 @@
     e = r - q      residual           q, v  the model's prediction of the shown arm and of the target; 0 without one
     k2_a, k3_a ..  second, third and fourth absolute moment of the residuals of arm a, which has n_a rows
     S2_a, S3_a     sum_i s_i^2 mu g^2,   sum_i s_i^3 mu |g|^3     over all rows, whichever arm was drawn
-    U              sum_a S2_a k2_a + sum_i s_i^2 (v_i - V)^2
+    U              sum_a S2_a k2_a + sum_i s_i^2 ((v_i - mean v)^2 - c^2),   c the mean of g (r - q)
 
     SE        max(that of the rows, sqrt(U + sqrt(sum_a S2_a^2 k4_a / (n_a + 20))) / sum s)
-    skewness  (sum_a S3_a k3_a + sum_i |s_i (v_i - V)|^3) / U^1.5
+    skewness  (sum_a S3_a k3_a + sum_i |s_i (v_i - mean v)|^3) / U^1.5
 
 Rows that were drawn cannot tell how heavy those are that were not: a log in which no heavy row was rewarded looks
 calm, and errs in one direction. So moments are of an arm's rows whatever their weight, with 20 rows more that are like
@@ -97,7 +97,9 @@ def moments(arm: Int, residual: Vector, K: int, reach: float) -> Moments:
     return Moments(of(2), of(3), of(4), n + IMAGINED)
 
 
-def spread(estimate: Estimate, S: Totals, k: Moments, base: Vector | None, s: Vector, f: float = 1.0) -> Spread:
+def spread(
+    estimate: Estimate, S: Totals, k: Moments, base: Vector | None, s: Vector, centre: float = 0.0, f: float = 1.0
+) -> Spread:
     """The spread of an estimate.
 
     Args:
@@ -106,10 +108,12 @@ def spread(estimate: Estimate, S: Totals, k: Moments, base: Vector | None, s: Ve
         k: of the residuals.
         base: v, shape (n,); None where there is no model.
         s: row weights, shape (n,).
+        centre: c.
         f: the users' variance over the rows'.
     """
     below = float(estimate.bottom.sum(axis=1).min())
     U, third = float(S.squares @ k.second), float(S.cubes @ k.third)
+    U = max(U - centre**2 * float(s @ s), U / 10)
     if base is not None:
         off = np.abs(s * (base - float(s @ base) / float(s.sum())))
         U, third = U + float(off @ off), third + float((off**3).sum())

@@ -124,7 +124,7 @@ def _spread(rows: Estimate, S: Totals, residual: Vector, base: Vector | None, da
     log, unit = data.log, units(data.log)
     f = 1.0 if unit is None else clustering(rows, rows.grouped(unit))
     reach = data.span[1] - data.span[0]
-    return spread(rows, S, moments(log.arm, residual, log.K, reach), base, row_weights(log), f)
+    return spread(rows, S, moments(log.arm, residual, log.K, reach), base, row_weights(log), f=f)
 
 
 def _scaled(ends: Interval, data: Data, low: float = 0.0) -> Interval:

@@ -22,7 +22,7 @@ from simulator.logged import Log, span_of
 from simulator.models import GROUPS, QFit
 from simulator.moving import sequence_of
 from simulator.problem import Ends, InMemory, Looks, Options, Problem
-from simulator.terms import estimate, spread_of, stakes_of, sufficient_cap
+from simulator.terms import bounds, estimate, spread_of, stakes_of, sufficient_cap
 from simulator.verdict import ENOUGH, SKEWNESS, Verdict, kish, lacking, playable, row_weights, verdict
 
 ESTIMATORS = ("ips", "clipped", "snips", "dm", "dr", "sndr", "switch-dr", "dros", "mrdr", "replay")
@@ -268,7 +268,7 @@ def _interval(name: str, problem: Problem, found: Estimate, error: float) -> Int
 
 def sequence(name: str, problem: Problem, found: Estimate) -> Interval:
     """The confidence sequence that goes with an estimator, in reward units."""
-    low, high = problem.options.span
+    low, high = bounds(name, problem)
     ends = sequence_of(stakes_of(name, problem, found), problem.options.alpha, moves=problem.options.drifts)
     return Interval(*(low + (high - low) * end for end in ends))
 

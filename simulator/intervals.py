@@ -170,7 +170,7 @@ class Bet(NamedTuple):
         """
         least = float((self.X + self.floor * t).min(initial=0.0))
         if least < -1e-9 * (1 + self.floor) * float(t.max(initial=1.0)):
-            raise ValueError(f"values of a sequence must be at least {-self.floor:g}; got {least - self.floor:g}")
+            raise ValueError(f"values of a sequence must be at least {0.0 - self.floor:g}; got {least - self.floor:g}")
 
 
 @dataclass(frozen=True, eq=False)

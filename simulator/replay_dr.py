@@ -4,12 +4,17 @@
     row t joins the history that the policy learns from if u_t < c_t pi_t / mu_t
     c_t = min(c_max, `quantile` of mu / pi in the rows so far), renewed at each refresh
 
-Symbols as in replay.py; q predicts rewards. Where c_t pi_t / mu_t is above 1 it is cut to 1, and arms that the policy
-likes are then too rare in what it learns from: a bias, so such rows are counted. With c_max = min mu, the default,
-there are none. Dudik, Erhan, Langford, Li (2012), Algorithm DR-ns, https://arxiv.org/abs/1210.4862.
+Symbols as in replaying.py; q predicts rewards. Where c_t pi_t / mu_t is above 1 it is cut to 1, and arms that the policy
+likes are then too rare in what it learns from: it becomes another policy, so such rows are counted, and the share of
+its history that they lack. With c_max = min mu, the default, there are none. R_t itself is never cut.
+
+Dudik, Erhan, Langford, Li (2012), Algorithm DR-ns, https://arxiv.org/abs/1210.4862.
 """
 
 from __future__ import annotations
+
+import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,7 +25,7 @@ from simulator.intervals import standard_error
 from simulator.learners.protocol import Learner
 from simulator.logged import Log
 from simulator.progress import Show, silent
-from simulator.replaying import Piece, Replay, Walk, coins, least, made
+from simulator.replaying import Cut, Piece, Replay, Walk, coins, learns, least, made
 from simulator.specs import Spec
 
 
@@ -61,17 +66,21 @@ def replay_dr(
         show(walk.at / len(log))
     estimate = ratio(sums.R, np.ones(len(log)), sums.weight)
     matched = np.concatenate([*sums.matched, np.zeros(0, np.int64)])
-    return Replay(estimate.value, standard_error(estimate), matched, len(log), sums.cut, walk.c)
+    cut = Cut.of(np.concatenate([*sums.chances, np.zeros(0)]))
+    error = standard_error(estimate) if len(log) else math.inf
+    evidence = replace(log, weight=sums.weight)
+    return Replay(estimate.value, error, matched, len(log), *cut, walk.c, learns(policy), evidence, sums.P, sums.q)
 
 
 class _Sums:
     """What is gathered on the way."""
 
     def __init__(self, log: Log, q: Matrix | None) -> None:
-        self.log, self.q = log, q
+        self.log, self.given = log, q
+        self.q, self.P = np.zeros((len(log), log.K)) if q is None else q, np.zeros((len(log), log.K))
         self.R, self.weight = np.zeros(len(log)), np.zeros(len(log))
         self.matched: list[Int] = []
-        self.cut = 0
+        self.chances: list[Vector] = []
         self.inverse: list[Vector] = []  # mu / pi
         self.earned, self.seen = np.zeros(log.K), np.zeros(log.K)
 
@@ -79,18 +88,21 @@ class _Sums:
         """R_t of the rows of a piece, by the model that they were looked at with."""
         rows, each = piece.rows, np.arange(len(piece.x))
         arm, mu = self.log.arm[rows], self.log.propensity[rows]
-        q = self._means(len(each)) if self.q is None else self.q[rows]
-        pi = piece.P[each, arm]
+        if self.given is None:
+            self.q[rows] = self._means()
+        q, pi = self.q[rows], piece.P[each, arm]
+        self.P[rows] = piece.P
         self.R[rows] = np.einsum("ij,ij->i", piece.P, q) + pi / mu * (self.log.reward[rows] - q[each, arm])
         self.weight[rows] = c if self.log.weight is None else c * self.log.weight[rows]
         self.inverse.append(np.divide(mu, pi, out=np.full(len(pi), np.inf), where=pi > 0))
-        self.cut += int((c * pi > mu * (1 + 1e-9)).sum())
+        self.chances.append(piece.chance)
         self.matched.append(piece.matched)
 
-    def _means(self, n: int) -> Matrix:
-        """Each arm's mean reward so far, with one more row of the mean of all."""
+    def _means(self) -> Vector:
+        """Each arm's mean reward so far, with one more row of the mean of all, shape (K,)."""
         pooled = self.earned.sum() / (self.seen.sum() + 1)
-        return np.broadcast_to((self.earned + pooled) / (self.seen + 1), (n, self.log.K))
+        means: Vector = (self.earned + pooled) / (self.seen + 1)
+        return means
 
     def passed(self, pieces: list[Piece]) -> None:
         """These rows are the past now."""

@@ -3,8 +3,9 @@
     mu_t  probability with which row t's arm was drawn      pi_t  the policy's probability of that arm, as it is by then
     c     min mu_t (or more: see `floor`)                   u_t   uniform, one for each row
     m_t = 1[u_t < pi_t c / mu_t]                            a match: what is left is as if the policy itself had drawn
+    s_t = max(1, pi_t c / mu_t)                             what a match counts for: more than 1 where c was too large
 
-    value = mean r_t over the matches, and the policy learns from the matches only
+    value = sum s_t r_t / sum s_t over the matches, and the policy learns from the matches only
 
 On a uniform log that is Li, Chu, Langford, Wang (2011), Algorithm 2, https://arxiv.org/abs/1003.5956: draw an arm, keep
 the row if it is the one shown. On others, arms that were shown often would match too often; c / mu evens that out. A
@@ -17,8 +18,9 @@ whatever the pieces.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -45,11 +47,16 @@ class Replay:
 
     Attributes:
         value: in reward units per decision; NaN where nothing matched.
-        standard_error: of the value, taking rows as independent given what the policy was by then.
+        standard_error: of the value, by its rows, taken as independent given what the policy was by then.
         matched: numbers of the rows that the policy learned from, in order.
         rows: how many rows were read.
-        cut: rows whose chance to match would have been above 1: a bias, where there are many.
+        cut: rows whose chance to match would have been above 1: the policy learned from too few of them.
+        lacking: the share of what it should have learned from that was cut.
         c: the least propensity that was allowed for; of the doubly robust replay the last c_t.
+        learns: whether the policy does: its value then depends on how long it lived.
+        evidence: the log that the value is of: the matches, as drawn by the policy itself; doubly robust: all rows.
+        target: the policy's probabilities of every arm in these rows, as it was by then, shape (n, K).
+        q: of the doubly robust replay, predictions of the same shape.
     """
 
     value: float
@@ -57,7 +64,12 @@ class Replay:
     matched: Int
     rows: int
     cut: int
+    lacking: float
     c: float
+    learns: bool
+    evidence: Log
+    target: Matrix
+    q: Matrix | None = None
 
     @property
     def matches(self) -> int:
@@ -72,10 +84,47 @@ class Replay:
 
 def replay_fixed(log: Log, target: Matrix, *, seed: int = 0) -> Replay:
     """Replay of a policy that does not learn, by its probabilities, shape (n, K)."""
-    pi, c = target[np.arange(len(log)), log.arm], least(log)
-    matched = np.flatnonzero(coins(log, seed) < pi * c / log.propensity)
-    estimate = mean(log.reward[matched], None if log.weight is None else log.weight[matched])
-    return Replay(estimate.value, standard_error(estimate), matched, len(log), 0, c)
+    c = least(log)
+    chance = target[np.arange(len(log)), log.arm] * c / log.propensity
+    matched = np.flatnonzero(coins(log, seed) < chance)
+    return _of_matches(log, matched, target[matched], log.weight, Cut.of(chance), c, learns=False)
+
+
+class Cut(NamedTuple):
+    """How many rows had a chance to match above 1, and how much of all chances that was."""
+
+    rows: int
+    lacking: float
+
+    @classmethod
+    def of(cls, chance: Vector) -> Cut:
+        """From each row's chance to match, uncut."""
+        beyond, total = np.maximum(chance - 1, 0), float(chance.sum())
+        return cls(int((chance > 1 + 1e-9).sum()), float(beyond.sum()) / total if total > 0 else 0.0)
+
+
+def _of_matches(
+    log: Log, matched: Int, P: Matrix, counts: Vector | None, cut: Cut, c: float, *, learns: bool
+) -> Replay:
+    """The matches as a log of the policy itself.
+
+    Args:
+        log: all rows.
+        matched: numbers of those that matched.
+        P: the policy's probabilities in them, shape (m, K).
+        counts: what each row of the log counts for if it matches, shape (n,); None: 1.
+        cut: see there.
+        c: the least propensity that was allowed for.
+        learns: whether the policy does.
+    """
+    s = None if counts is None else counts[matched]
+    own = P[np.arange(len(matched)), log.arm[matched]]
+    evidence = replace(
+        log.take(matched), propensity=own, probability=P, eligible=None, conditional=None, weight=s, learning=learns
+    )
+    found = mean(evidence.reward, s)
+    error = standard_error(found) if len(matched) else math.inf
+    return Replay(found.value, error, matched, len(log), *cut, c, learns, evidence, P)
 
 
 def coins(log: Log, seed: int) -> Vector:
@@ -116,15 +165,24 @@ def replay(
     """
     c = least(log, floor)
     walk = Walk(log, *made(log, policy, refresh, seed), kept(log) / log.propensity, coins(log, seed), c)
-    matched = []
+    matched, own, chances = [np.zeros(0, np.int64)], [np.zeros((0, log.K))], [np.zeros(0)]
     while walk.at < len(log):
         pieces = list(walk.pieces())
         walk.learn(pieces)
-        matched += [piece.matched for piece in pieces]
+        for piece in pieces:
+            matched.append(piece.matched)
+            own.append(piece.P[piece.hits])
+            chances.append(piece.chance)
         show(walk.at / len(log))
-    rows = np.concatenate([*matched, np.zeros(0, np.int64)])
-    estimate = mean(log.reward[rows])
-    return Replay(estimate.value, standard_error(estimate), rows, len(log), int((c > log.propensity).sum()), c)
+    rows, P, chance = np.concatenate(matched), np.concatenate(own), np.concatenate(chances)
+    cut = Cut.of(chance)
+    return _of_matches(log, rows, P, np.maximum(1.0, chance) if cut.rows else None, cut, c, learns=learns(policy))
+
+
+def learns(policy: str | Spec | Learner) -> bool:
+    """Whether a policy learns; of a learner that was made elsewhere it is thought to."""
+    spec = parse(policy) if isinstance(policy, str) else policy
+    return not (isinstance(spec, Spec) and spec.kind == "uniform")
 
 
 def kept(log: Log) -> Vector:
@@ -149,6 +207,7 @@ class Piece(NamedTuple):
     rows: slice
     x: Grid
     P: Matrix  # (n, K)
+    chance: Vector  # (n,) to match, uncut
     hits: Int  # places of the matches within the piece
 
     @property
@@ -182,9 +241,10 @@ class Walk:
         x = grid_of(self.log, rows)
         P = self.learner.probabilities(x, eligible_of(self.log, rows))
         pi = P[np.arange(len(x)), self.log.arm[rows]]
-        hits = np.flatnonzero(self.u[rows] < self.c * self.odds[rows] * pi)[:needed]
+        chance = self.c * self.odds[rows] * pi
+        hits = np.flatnonzero(self.u[rows] < chance)[:needed]
         n = int(hits[-1]) + 1 if len(hits) == needed else len(x)
-        return Piece(slice(rows.start, rows.start + n), x[:n], P[:n], hits)
+        return Piece(slice(rows.start, rows.start + n), x[:n], P[:n], chance[:n], hits)
 
     def learn(self, pieces: list[Piece]) -> None:
         """Tell the learner of the matches, each drawn with the learner's own probability, and refresh it."""

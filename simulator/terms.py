@@ -61,8 +61,17 @@ def spread_of(name: str, problem: Problem, rows: Estimate) -> Spread:
         moments(log.arm, log.reward - baseline, log.K, _reach(problem, baseline)),
         None if model is None else model.v,
         row_weights(log),
+        _centre(name, rows, model),
         1.0 if problem.unit is None else clustering(rows, rows.grouped(problem.unit)),
     )
+
+
+def _centre(name: str, rows: Estimate, model: Modelled | None) -> float:
+    """The mean of the weighted residuals."""
+    if name in ("snips", "sndr", "replay", "dm"):
+        return 0.0
+    s = rows.bottom[0]
+    return rows.value - (0.0 if model is None else float(s @ model.v) / float(s.sum()))
 
 
 def sufficient_cap(problem: Problem) -> float | None:
@@ -136,17 +145,16 @@ def _largest_weight(name: str, problem: Problem) -> float:
 
 
 def stakes_of(name: str, problem: Problem, found: Estimate) -> Stakes:
-    """What an estimator's confidence sequence bets on, in units of the range of rewards.
+    """What an estimator's confidence sequence bets on: its value between its `bounds`, as from 0 to 1.
 
     Where its rows are bounded (replay, and the biased ones, whose own expectation it covers) they are bet on. IPS and
     SNIPS bet on w r and w (1 - r), the others on the doubly robust terms too.
     """
-    low, high = problem.options.span
-    if (bounds := _bounds(name, problem)) is not None:
-        least, most = bounds
+    low, high = bounds(name, problem)
+    if name in ("dm", "replay") or math.isfinite(_largest_weight(name, problem)):
         t = found.bottom[0]
-        gain = np.clip((found.top[0] - least * t) / (most - least), 0, t)
-        return _in_span(Stakes([Bet(gain)], [Bet(t - gain)], t), least, most, (low, high))
+        gain = np.clip((found.top[0] - low * t) / (high - low), 0, t)
+        return Stakes([Bet(gain)], [Bet(t - gain)], t)
     r, w, s = (problem.log.reward - low) / (high - low), problem.w, row_weights(problem.log)
     gains, losses = [(s * w * r, 0.0)], [(s * w * (1 - r), 0.0)]
     model = None if name in PLAIN else _model(name, problem)
@@ -164,32 +172,13 @@ def _bets(unit: Int | None, values: Sequence[tuple[Vector, float]]) -> list[Bet]
     return [Bet(of.by_unit(X, unit), floor) for X, floor in values]
 
 
-def _in_span(stakes: Stakes, least: float, most: float, span: tuple[float, float]) -> Stakes:
-    """Stakes on values from `least` to `most` as stakes in units of the range of rewards."""
-    low, high = span
-    if (least, most) == span:
-        return stakes
-    scale, shift = (most - least) / (high - low), (least - low) / (high - low)
-
-    def moved(bet: Bet, by: float) -> Bet:
-        return Bet(scale * bet.X + by * stakes.t, max(0.0, -by))
-
-    gains, losses = (
-        [moved(bet, shift) for bet in stakes.gains],
-        [moved(bet, 1 - scale - shift) for bet in stakes.losses],
-    )
-    return Stakes(gains, losses, stakes.t, 1.0, shift, shift + scale)
-
-
-def _bounds(name: str, problem: Problem) -> tuple[float, float] | None:
-    """Between which values an estimator's rows lie; None where there is no bound."""
+def bounds(name: str, problem: Problem) -> tuple[float, float]:
+    """Between which values an estimator's rows lie; of those whose rows have no bound, its value."""
     low, high = problem.options.span
     reach = _largest_weight(name, problem)
-    if name in ("dm", "replay"):
-        return low, high
     if name == "clipped":
         return min(0.0, reach * low), max(0.0, reach * high)
-    return (low - reach * (high - low), high + reach * (high - low)) if math.isfinite(reach) else None
+    return (low - reach * (high - low), high + reach * (high - low)) if math.isfinite(reach) else (low, high)
 
 
 def difference_stakes(

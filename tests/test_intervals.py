@@ -11,19 +11,27 @@ from simulator import estimators as of
 from simulator.estimators import Estimate, mean
 from simulator.intervals import (
     Band,
-    betting,
-    betting_ips,
-    betting_ips_running,
-    betting_pair,
+    Bet,
+    Interval,
+    Stakes,
     betting_running,
     bootstrap,
+    bounded,
     empirical_bernstein,
     empirical_bernstein_sequence,
     lower,
     normal,
     standard_error,
+    upper_error,
+    weighted,
 )
+from simulator.moving import moving
 from tests.logs import Array
+
+
+def plain_normal(estimate: Estimate, alpha: float = 0.05) -> Interval:
+    """Around an estimate, with the standard error of its rows."""
+    return normal(estimate.value, standard_error(estimate), alpha)
 
 
 def weighted_rows(n: int, seed: int = 0) -> tuple[Array, Array]:
@@ -54,8 +62,10 @@ def test_the_normal_interval_of_a_mean_is_the_textbooks() -> None:
     """mean -+ 1.96 s / sqrt(n), s with n - 1."""
     values = np.random.default_rng(0).gamma(2, 1, 50)
     half = 1.959963984540054 * values.std(ddof=1) / math.sqrt(50)
-    assert normal(mean(values)) == pytest.approx((values.mean() - half, values.mean() + half), rel=1e-12)
-    assert normal(mean(values), 0.2).low == pytest.approx(values.mean() - half * 1.2815515655446004 / 1.959963984540054)
+    assert plain_normal(mean(values)) == pytest.approx((values.mean() - half, values.mean() + half), rel=1e-12)
+    assert plain_normal(mean(values), 0.2).low == pytest.approx(
+        values.mean() - half * 1.2815515655446004 / 1.959963984540054
+    )
 
 
 def test_the_standard_error_of_ratios_agrees_with_leaving_out_each_row() -> None:
@@ -76,8 +86,16 @@ def test_rows_copied_within_a_user_add_no_certainty() -> None:
     values = np.random.default_rng(0).random(40)
     thrice = mean(np.repeat(values, 3))
     users = thrice.grouped(np.repeat(np.arange(40), 3))
-    assert normal(users) == pytest.approx(normal(mean(values)), rel=1e-12)
+    assert plain_normal(users) == pytest.approx(plain_normal(mean(values)), rel=1e-12)
     assert standard_error(mean(values)) / standard_error(thrice) == pytest.approx(math.sqrt(3 * 119 / 117), rel=1e-12)
+
+
+def test_the_upper_standard_error_adds_that_of_the_variance() -> None:
+    """k clicks of weight 1 among very many rows: variance k / n^2 and its own standard error sqrt(k) / n^2."""
+    values = np.append(np.ones(9), np.zeros(10**6 - 9))
+    assert upper_error(mean(values)) == pytest.approx(math.sqrt(9 + 3) / 10**6, rel=1e-4)
+    many = np.repeat([0.0, 1.0], 50_000)
+    assert upper_error(mean(many)) == pytest.approx(standard_error(mean(many)), rel=2e-3)
 
 
 def test_one_row_has_no_standard_error() -> None:
@@ -98,7 +116,7 @@ def test_the_bootstrap_agrees_with_the_normal_interval_on_many_rows() -> None:
     w, r = weighted_rows(3000)
     p, t = np.where(w > 1, 0.01, 0.91), np.full(3000, 0.1)
     for each in (of.ips(r, p, t), of.snips(r, p, t), of.sndr(r, p, t, np.full(3000, 0.3), np.full(3000, 0.3))):
-        drawn, plain = bootstrap(each, seed=2), normal(each)
+        drawn, plain = bootstrap(each, seed=2), plain_normal(each)
         assert drawn.high - drawn.low == pytest.approx(plain.high - plain.low, rel=0.12)
         assert drawn.low < each.value < drawn.high
 
@@ -133,7 +151,9 @@ def miss(band: Band, truth: float) -> bool:
     return bool((band.low > truth + 1e-12).any() or (band.high < truth - 1e-12).any())
 
 
-@pytest.mark.parametrize("make", [lambda values, a: betting_running(values, a, 64), empirical_bernstein_sequence])
+@pytest.mark.parametrize(
+    "make", [lambda values, a: betting_running(bounded(values), a, 64), empirical_bernstein_sequence]
+)
 def test_sequences_of_bounded_values_miss_at_any_time_less_than_they_may(make: Callable[..., Band]) -> None:
     """The exact probability, over all 256 logs of eight rows, that any of the eight intervals excludes the truth."""
     missed = dict.fromkeys((0.15, 0.5, 0.8), 0.0)
@@ -154,7 +174,7 @@ def test_sequences_of_weighted_values_miss_at_any_time_less_than_they_may(bound:
     missed = 0.0
     for log in product(kinds, repeat=5):
         w, r, p = (np.array(each) for each in zip(*log, strict=True))
-        missed += float(p.prod()) * miss(betting_ips_running(w, r, 0.6, 16, bound), truth)
+        missed += float(p.prod()) * miss(betting_running(weighted(w, r, bound), 0.6, 16), truth)
     assert 0.001 < missed <= 0.6
 
 
@@ -165,15 +185,15 @@ def test_the_lower_bound_is_that_of_a_plain_loop() -> None:
     users = rng.integers(1, 4, 80).astype(float)
     for X, t in (((rng.random(60) < 0.7) * 1.0, np.ones(60)), (w * r, np.ones(120)), (users * rng.random(80), users)):
         T = t.max()
-        assert lower(X, t, 0.025) == pytest.approx(slow_lower(X / T, t / T, 0.025), abs=0.0021)
-        assert lower(X, t, 0.025) > 0.05
+        assert lower([Bet(X)], t, 0.025) == pytest.approx(slow_lower(X / T, t / T, 0.025), abs=0.0021)
+        assert lower([Bet(X)], t, 0.025) > 0.05
 
 
 def test_the_running_bounds_end_where_the_final_ones_are() -> None:
     """Rounded outwards by a part in 256 of each bound, never inwards; they only ever shrink."""
     w, r = weighted_rows(1500)
     for bound in (math.inf, 10.0):
-        band, last = betting_ips_running(w, r, bound=bound), betting_ips(w, r, bound=bound)
+        band, last = betting_running(weighted(w, r, bound)), weighted(w, r, bound).betting(0.05)
         assert last.low * (1 - 1 / 256) <= band.low[-1] <= last.low + 1e-12
         assert last.high - 1e-12 <= band.high[-1] <= last.high + max(1, bound if bound < 99 else 1) / 256
         assert (np.diff(band.low) >= 0).all()
@@ -185,9 +205,9 @@ def test_the_running_bounds_end_where_the_final_ones_are() -> None:
 def test_the_running_bound_after_some_rows_is_the_final_one_of_these_rows() -> None:
     """No row is used before it came."""
     w, r = weighted_rows(600)
-    band = betting_ips_running(w, r, steps=2048)
+    band = betting_running(weighted(w, r), steps=2048)
     for k in (50, 300):
-        now = betting_ips(w[:k], r[:k])
+        now = weighted(w[:k], r[:k]).betting(0.05)
         assert band.low[k - 1] == pytest.approx(now.low, abs=1e-3)
         assert band.high[k - 1] == pytest.approx(now.high, abs=1e-3)
 
@@ -195,7 +215,7 @@ def test_the_running_bound_after_some_rows_is_the_final_one_of_these_rows() -> N
 def test_betting_is_symmetric() -> None:
     """The interval of 1 - X is 1 - the interval of X."""
     values = np.random.default_rng(0).beta(2, 5, 200)
-    there, back = betting(values), betting(1 - values)
+    there, back = (bounded(each).betting(0.05) for each in (values, 1 - values))
     assert (1 - back.high, 1 - back.low) == pytest.approx(there, abs=1e-12)
 
 
@@ -204,29 +224,58 @@ def test_a_bound_of_the_weights_helps_where_rewards_are_rare() -> None:
     rng = np.random.default_rng(0)
     w, _ = weighted_rows(20_000)
     r = (rng.random(20_000) < 0.005).astype(float)
-    free, bounded = betting_ips(w, r), betting_ips(w, r, bound=10.0)
-    assert free.low == bounded.low
-    assert bounded.high < 0.015 < 0.03 < free.high
+    free, narrow = weighted(w, r).betting(0.05), weighted(w, r, 10.0).betting(0.05)
+    assert free.low == narrow.low
+    assert narrow.high < 0.015 < 0.03 < free.high
 
 
 def test_weighted_units_count_for_what_they_hold() -> None:
     """A user of three rows is three rows at once: with the same ratio everywhere the bound approaches it."""
     t = np.random.default_rng(0).integers(1, 4, 3000).astype(float)
-    pair = Estimate((0.3 * t)[None], t[None]), Estimate((0.7 * t)[None], t[None])
-    low, high = betting_pair(*pair, 0.05)
+    low, high = Stakes([Bet(0.3 * t)], [Bet(0.7 * t)], t).betting(0.05)
     assert 0.25 < low < 0.3 < high < 0.35
 
 
 def test_sequences_refuse_values_outside_their_range() -> None:
     """They would promise what they cannot keep."""
-    for make in (betting, betting_running, empirical_bernstein_sequence):
+    for make in (bounded, empirical_bernstein_sequence):
         with pytest.raises(ValueError, match=r"must be in \[0, 1\]; got 0.5 to 1.5"):
             make(np.array([0.5, 1.5]))
     with pytest.raises(ValueError, match="at least 0; got -1"):
-        lower(np.array([-1.0]), np.ones(1), 0.05)
+        lower([Bet(np.array([-1.0]))], np.ones(1), 0.05)
 
 
 def test_nothing_seen_says_nothing() -> None:
     """No rows: from 0 to 1."""
-    assert betting(np.zeros(0)) == (0.0, 1.0)
-    assert len(betting_running(np.zeros(0)).low) == 0
+    assert bounded(np.zeros(0)).betting(0.05) == (0.0, 1.0)
+    assert len(betting_running(bounded(np.zeros(0))).low) == 0
+
+
+def test_two_bets_on_one_mean_keep_what_either_wins() -> None:
+    """About as good as the better at half of alpha (bets are a little larger then): w r, and w r + .5 (1 - w)."""
+    w, r = weighted_rows(3000)
+    bets = Bet(w * r), Bet(w * r + 0.5 * (1 - w), 4.5)
+    halved = [lower([bet], np.ones(3000), 0.0125) for bet in bets]
+    assert halved[0] != pytest.approx(halved[1], abs=1e-3)
+    assert lower(bets, np.ones(3000), 0.025) >= max(halved) - 1e-3
+
+
+def test_values_below_their_floor_are_refused() -> None:
+    """A bet could lose more than it has."""
+    with pytest.raises(ValueError, match=r"at least -0\.5; got -0\.7"):
+        lower([Bet(np.array([0.2, -0.7]), 0.5)], np.ones(2), 0.05)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_stakes_with_a_floor_miss_at_any_time_less_than_they_may(moves: bool) -> None:
+    """All 3^6 logs of weighted rewards, bet on as w r and as .5 + w (r - .5): the truth is left out in half at most."""
+    kinds = ((4.0, 1.0, 0.1), (4.0, 0.0, 0.1), (0.25, 1.0, 0.8))
+    truth = sum(w * r * p for w, r, p in kinds)
+    missed = 0.0
+    for log in product(kinds, repeat=6):
+        w, r, p = (np.array(each) for each in zip(*log, strict=True))
+        X = 0.5 + w * (r - 0.5)
+        stakes = Stakes([Bet(w * r), Bet(X, 1.5)], [Bet(w * (1 - r)), Bet(1 - X, 1.5)], np.ones(6))
+        band = moving(stakes, 0.5) if moves else betting_running(stakes, 0.5, 16)
+        missed += float(p.prod()) * miss(band, truth)
+    assert missed <= 0.5

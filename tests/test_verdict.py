@@ -11,9 +11,10 @@ from simulator.sample_ratio import sample_ratio
 from simulator.verdict import (
     effective_n,
     kish,
+    lacking,
     logging_policy,
     overlap,
-    skewness,
+    playable,
     squared_weights,
     units,
     verdict,
@@ -64,7 +65,7 @@ def test_effective_n_sees_the_weights_that_were_never_drawn() -> None:
     w = target[np.arange(n), log.arm] / log.propensity
     assert kish(w) > 400
     assert overlap(log, target).n_eff < 25
-    assert {row.verdict for row in evaluate(log, target)} == {"refused"}
+    assert "interval" not in {row.verdict for row in evaluate(log, target)}
 
 
 def test_a_log_of_propensities_alone_is_judged_by_its_rows_and_called_optimistic() -> None:
@@ -77,15 +78,45 @@ def test_a_log_of_propensities_alone_is_judged_by_its_rows_and_called_optimistic
     assert all("optimistic" in row.note for row in evaluate(log, target, estimators=["ips", "dm"], q="mean"))
 
 
-def test_a_target_that_needs_what_was_never_possible_is_refused() -> None:
-    """One row in a hundred whose arm had probability 0: n_eff* is 0 and the note says which share."""
+def test_a_target_is_valued_where_it_could_be_played() -> None:
+    """An arm that was not eligible in one row of a hundred: the value of the others, with their share."""
     rng, n = np.random.default_rng(0), 2000
     logging = np.full((n, 3), 1 / 3)
     logging[::100] = [0.5, 0.5, 0.0]
-    log = log_of(logging, draw(rng, logging), rng.random(n))
-    (row,) = evaluate(log, greedy_with(0.0, np.full(n, 2), 3), estimators=["ips"])
-    assert (row.verdict, row.low, row.high, row.n_eff) == ("refused", None, None, 0)
-    assert "1.00% of the target's choices were impossible" in row.note
+    log, target = log_of(logging, draw(rng, logging), rng.random(n)), greedy_with(0.0, np.full(n, 2), 3)
+    assert playable(log, target).tolist() == [i % 100 != 0 for i in range(n)]
+    rest = np.arange(n) % 100 != 0
+    (row,), (same,) = (
+        evaluate(log, target, estimators=["ips"]),
+        evaluate(log.take(rest), target[rest], estimators=["ips"]),
+    )
+    assert (row.n, row.share, same.share) == (1980, 0.99, 1.0)
+    assert (row.value, row.low, row.high, row.verdict) == (same.value, same.low, same.high, "interval")
+    assert "99.0000% of decisions in which all that it plays could be shown" in row.note
+
+
+def test_a_target_that_could_never_be_played_is_refused() -> None:
+    """The question cannot be put: no value, no interval."""
+    logging = np.tile([1.0, 0.0], (50, 1))
+    log = log_of(logging, np.zeros(50, int), np.ones(50))
+    (row,) = evaluate(log, logging[:, ::-1].copy(), estimators=["dr"])
+    assert (row.value, row.low, row.n, row.share, row.verdict) == (None, None, 0, 0.0, "refused")
+    assert row.note == "the target plays what could never be shown"
+
+
+def test_a_propensity_of_one_says_that_no_other_arm_could_be_shown() -> None:
+    """With the shown arm's number alone: those rows count for a target that plays the same, and not for others."""
+    rng, n = np.random.default_rng(0), 3000
+    certain = np.arange(n) % 10 == 0
+    logging = np.where(certain[:, None], [1.0, 0.0], [0.5, 0.5])
+    arm = draw(rng, logging)
+    log = log_of(logging, arm, (rng.random(n) < np.where(certain, 0.9, 0.1)).astype(float), full=False)
+    other, own = greedy_with(0.0, np.ones(n, int), 2), greedy_with(0.0, np.zeros(n, int), 2)
+    assert playable(log, own).all()
+    (row,) = evaluate(log, other, estimators=["ips"])
+    assert (row.share, row.n) == (0.9, 2700)
+    assert row.low <= 0.1 <= row.high
+    assert row.mean_weight == pytest.approx(1, abs=0.06)
 
 
 @pytest.mark.parametrize("full", [True, False])
@@ -121,26 +152,26 @@ def test_the_mean_weight_of_sound_logs_is_near_one() -> None:
 @pytest.mark.parametrize(
     ("n_eff", "skew", "failures", "said"),
     [
-        (400, 0.3, [], "interval"),
-        (399.9, 0.1, [], "sequence"),
-        (5000, 0.31, [], "sequence"),
+        (100, 0.5, [], "interval"),
+        (99.9, 0.1, [], "sequence"),
+        (5000, 0.51, [], "sequence"),
         (5000, math.inf, [], "sequence"),
-        (50, 0.1, [], "sequence"),
-        (49.9, 0.1, [], "refused"),
+        (0.5, 0.1, [], "sequence"),
         (5000, 0.1, ["broken"], "refused"),
-        (math.nan, 0.1, [], "refused"),
+        (math.nan, 0.1, [], "sequence"),
     ],
 )
 def test_the_verdict_is_its_table(n_eff: float, skew: float, failures: list[str], said: str) -> None:
-    """400 and 50 belong to the better side; a failed diagnostic overrules everything."""
+    """100 and .5 belong to the better side; a failed diagnostic overrules everything; nothing else refuses."""
     assert verdict(n_eff, skew, failures) == said
 
 
-def test_skewness_of_few_clicks_is_one_over_their_root() -> None:
-    """k ones among very many zeros: k (1)^3 / k^1.5; no spread at all: infinite, for nothing is known of it."""
-    scores = np.append(np.ones(16), np.zeros(10**6))
-    assert skewness(scores - scores.mean()) == pytest.approx(0.25, rel=1e-3)
-    assert skewness(np.zeros(5)) == math.inf
+def test_what_an_interval_lacks_is_the_larger_of_two() -> None:
+    """Half the skewness takes four times the rows; ten times the effective n ten times."""
+    assert lacking(5000, 1.0) == pytest.approx(4)
+    assert lacking(10, 1.0) == pytest.approx(10)
+    assert lacking(5000, 0.2) == 1
+    assert lacking(0.0, 0.2) == math.inf
 
 
 def test_a_log_without_a_click_gets_no_normal_interval() -> None:
