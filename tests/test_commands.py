@@ -50,6 +50,13 @@ def test_export_writes_an_entry_a_row(served: Server, tmp_path: Path) -> None:
     assert file.read_text() == done.stdout
 
 
+def test_an_export_that_fails_leaves_the_file_as_it_was(served: Server, tmp_path: Path) -> None:
+    """Whole, or not there at all: what it would have replaced stays, and nothing half-written is left."""
+    (file := tmp_path / "log.jsonl").write_text("before")
+    assert run("export", "hoem", "--data-dir", str(served.data_dir), "-o", str(file)).returncode == 1
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("log.jsonl", "before")]
+
+
 def test_verify_prints_one_line_of_json(served: Server) -> None:
     """Beside a running server: equal, with the counts, and exit 0."""
     done = run("verify", "home", "--data-dir", str(served.data_dir))

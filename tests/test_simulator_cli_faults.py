@@ -1,10 +1,14 @@
 """What cannot be done is told in one line: exit 2 where options do not go together, else 1, and nothing on stdout."""
 
 import gzip
+import json
+import os
 from pathlib import Path
 
 import pytest
 from simulator_cli import CSV, MEN, run, write_log
+
+from simulator.runs import Results
 
 SMALL = ("run", "--environment", "linear:arms=3", "--rounds", "20", "--workers", "1")
 LOGS = [
@@ -71,6 +75,13 @@ LOGS = [
     (("select", "log.csv", *CSV, "--target", "uniform", "--target", "fixed:a", "--estimator", "foo"), 1, "['foo']"),
     (("report", "log.csv", *CSV, "--segment", "foo"), 1, "got 'foo'"),
     (("report", "log.csv", *CSV, "--curves", "x.jsonl"), 1, "x.jsonl, line 1"),
+    # where nothing can be written
+    (("report", "log.csv", *CSV, "-o", "."), 1, "name a file, not a folder"),
+    (("report", "log.csv", *CSV, "-o", "log.csv/a.html"), 1, "name another, or take it away"),
+    (("report", "log.csv", *CSV, "--figures", "log.csv"), 1, "name another, or take it away"),
+    (("convert", "log.csv", *CSV, "-o", "nowhere/a"), 1, "is the path right, and its folder there?"),
+    (("convert", "log.csv", *CSV, "-o", "nowhere/a", "--to", "jsonl"), 1, "is the path right, and its folder there?"),
+    (("evaluate", "log.csv", *CSV, "--target", "nowhere/a.csv"), 1, "is the path right, and its folder there?"),
     # what does not go together
     (("replay", "log.csv", *CSV, "--doubly-robust", "--floor", "0.1"), 2, "--floor goes without --doubly-robust"),
     (("replay", "log.csv", *CSV, "--c-max", "0.1"), 2, "--c-max goes with --doubly-robust"),
@@ -174,3 +185,27 @@ def test_a_value_out_of_range_is_refused_with_the_options_name(arguments: tuple[
     done, out, err = run(*arguments)
     assert (done, out) == (2, "")
     assert arguments[1] in err.splitlines()[-1]
+
+
+def test_results_are_shown_before_curves_that_cannot_be_written() -> None:
+    """What took long to play is not lost with them."""
+    code, out, err = run(*SMALL, "--curves", "nowhere/curves.jsonl", "--json")
+    assert code == 1
+    assert [json.loads(line)["policy"] for line in out.splitlines()] == ["linucb", "uniform"]
+    assert err.startswith("bandit-simulator: nowhere/curves.jsonl: No such file or directory; ")
+
+
+def test_a_run_that_was_interrupted_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a shell reports it, after what was done; it is no fault to tell."""
+    monkeypatch.setattr("simulator.runs.run", lambda *_, **__: Results([], [], complete=False))
+    assert run(*SMALL, "--json") == (130, "", "interrupted: what was done is shown\n")
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    """A device or a pipe as the file to write: what reads it gets the rows, and it is still there."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    end = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)  # so that nobody waits for the other end
+    assert run("convert", "log.csv", *CSV, "--to", "jsonl", "-o", pipe, "--json")[0] == 0
+    assert pipe.is_fifo()
+    assert len(os.read(end, 1 << 16).splitlines()) == 62  # the header, 60 rows and the counts
+    os.close(end)
