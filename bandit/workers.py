@@ -199,8 +199,10 @@ class Workers:
         """Say once that the store must not be used and once that it can be again; a start ends with the first."""
         if why and not self.all_ready:
             raise StartError(why)
-        if why != self._refusal:
-            log.error("%s", f"{why}; it is tried until it can be used" if why else "the store can be used again")
+        if why and why != self._refusal:
+            log.error("%s; it is tried until it can be used", why)
+        elif self._refusal and not why:
+            log.warning("the store can be used again")
         self._refusal = why
 
     def stop(self, seconds: float) -> bool:

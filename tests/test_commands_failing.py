@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 from conftest import running
+from harness import until
 
 from bandit.embedded import find_binary
 from bandit.errors import StoreUnsuitable, printable
@@ -97,6 +98,25 @@ def test_an_address_that_is_none_ends_a_start_with_one_line() -> None:
 def test_a_store_that_must_not_be_used_ends_a_start_with_one_line(evicting: str) -> None:
     """What it must be is said once, not by ten tracebacks."""
     assert "it must be noeviction" in one_line(ran("serve", "--port", "0", "--redis-url", evicting))
+
+
+def test_a_store_that_must_not_be_used_any_more_is_told_of_once(tmp_path: Path) -> None:
+    """A server that has been ready tries on, says so in one line, and that it can be used again in another."""
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(tempfile.TemporaryDirectory(prefix="b"))
+        raw = stack.enter_context(redis.Redis.from_url(url := stack.enter_context(running(find_binary(), Path(place)))))
+        said = tmp_path / "said"
+        command = [sys.executable, "-m", "bandit", "serve", "--port", "0", "--redis-url", url]
+        server = stack.enter_context(subprocess.Popen(command, stderr=stack.enter_context(said.open("wb"))))
+        stack.callback(server.terminate)
+        until(lambda: "ready on" in said.read_text(), 30, "a ready server")
+        raw.config_set("maxmemory-policy", "allkeys-lru")
+        raw.client_kill_filter(_type="normal", skipme=True)
+        until(lambda: "tried until it can be used" in said.read_text(), 30, "the word of it")
+        raw.config_set("maxmemory-policy", "noeviction")
+        until(lambda: "the store can be used again" in said.read_text(), 30, "the recovery")
+    lines = [line for line in said.read_text().splitlines() if " ERROR " in line or " WARNING " in line]
+    assert len(lines) == 2
 
 
 def test_what_is_no_store_is_named_so() -> None:
