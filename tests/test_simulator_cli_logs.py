@@ -12,13 +12,13 @@ import pytest
 from simulator_cli import CSV, MEN, OPEN_BANDIT, ROLES, rows, run, write_log
 
 from simulator.adapters.collaborative import probabilities
+from simulator.differences import Data, compared
 from simulator.evaluation import evaluate
 from simulator.loaders import load
 from simulator.logged import Log
 from simulator.models import model_of, predictions
 from simulator.replay_dr import replay_dr
 from simulator.replaying import replay
-from simulator.reporting.contrasts import Data, compared
 from simulator.runs import Curve
 from simulator.selection import select
 from simulator.spread import serial
