@@ -11,10 +11,13 @@ from typing import BinaryIO
 import msgspec
 
 from bandit import embedded
+from bandit.errors import Code, Problem, nearest
 from bandit.export import export
 from bandit.redis_store import RedisStore
 from bandit.settings import Settings
 from bandit.verify import verify
+
+SHOWN = 10  # names of experiments, where none is like the one that was asked for
 
 
 @contextmanager
@@ -44,10 +47,19 @@ def _checked(url: str) -> Iterator[RedisStore]:
 def export_log(settings: Settings, experiment: str, output: Path | None) -> int:
     """Write every entry of an experiment's log as JSON lines; returns how many."""
     with opened_store(settings) as store:
+        _known(store, experiment)
         if output is None:
             return _write(store, experiment, sys.stdout.buffer)
         with _replaced(output) as file:
             return _write(store, experiment, file)
+
+
+def _known(store: RedisStore, experiment: str) -> None:
+    """Refuse an experiment that the store has never had, with the one that may be meant."""
+    if experiment not in (names := store.names()):
+        there = f"; there are {', '.join(names[:SHOWN])}" if names else ""
+        message = f"there is no experiment {experiment!r}{nearest(experiment, names) or there}"
+        raise Problem(Code.EXPERIMENT_NOT_FOUND, message)
 
 
 @contextmanager
@@ -77,6 +89,7 @@ def _write(store: RedisStore, experiment: str, file: BinaryIO) -> int:
 def verify_log(settings: Settings, experiment: str, batch: int) -> bool:
     """Print the verification of an experiment as one line of JSON; whether checkpoints and log are equal."""
     with opened_store(settings) as store:
+        _known(store, experiment)
         result = verify(store, experiment, batch)
     sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
     return bool(result["equal"])

@@ -78,7 +78,9 @@ def test_an_unknown_experiment_is_one_line_and_exit_1(served: Server) -> None:
     for command in ("export", "verify"):
         done = run(command, "hoem", "--data-dir", str(served.data_dir))
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr == "bandit-server: there is no experiment 'hoem'\n"
+        assert done.stderr == "bandit-server: there is no experiment 'hoem'; did you mean 'home'?\n"
+    done = run("verify", "x", "--data-dir", str(served.data_dir))
+    assert done.stderr == "bandit-server: there is no experiment 'x'; there are home\n"
 
 
 def test_doctor_finds_a_sound_store_and_sizes_it(served: Server) -> None:
