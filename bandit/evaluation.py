@@ -17,9 +17,10 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from bandit.errors import Code, Fault, Problem, StoreUnavailable
-from bandit.experiment import DURATION, WINDOW_MAX, seconds
+from bandit.experiment import DURATION, WINDOW_MAX, Experiment, seconds
 from bandit.export import time_of
-from bandit.recent import Window, recent
+from bandit.log import Position
+from bandit.recent import Recent, Window, delays_of, recent
 from bandit.redis_store import RedisStore
 from bandit.replica import Replica
 from bandit.store import Store
@@ -38,7 +39,8 @@ class Asked(NamedTuple):
         experiment: its name.
         targets: what to evaluate; see `simulator.live`.
         since: where the window begins: a time (RFC 3339), or a duration before now; empty: where the log does.
-        min_age: decisions younger than this duration are left out: their feedback may still come.
+        min_age: decisions younger than this duration, at the log's end, are left out: their feedback may still come;
+            empty: the age by which 99 % of rewards came, as decisions older than the reward window tell.
         rows: how many decisions at most.
     """
 
@@ -104,6 +106,8 @@ class Evaluation(msgspec.Struct, frozen=True):
         first, last: when the first and the last of them were made; null where there are none.
         cut: whether the window has older decisions, beyond `rows`.
         waiting: decisions left out because they were deferred and have not been activated.
+        matured: seconds that decisions have to be old at the log's end to be in it; null where nothing tells how long
+            rewards take, so that all count and rewards on their way count as none.
         slices: what was earned.
         targets: what would have been earned, in the order asked for.
     """
@@ -113,6 +117,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     last: str | None
     cut: bool
     waiting: int
+    matured: float | None
     slices: list[Slice]
     targets: list[Candidate]
 
@@ -144,7 +149,7 @@ class Evaluator:
             Problem: `invalid_request` or `unknown_arm` for what cannot be asked; `overloaded` while another one runs,
                 or where it takes longer than `SECONDS`; `store_unavailable`.
         """
-        _window(asked, 0)
+        _window(asked, 0, 0)
         if self._free.locked():
             raise Problem(Code.OVERLOADED, "another evaluation is running here; try again in a second")
         async with self._free:
@@ -197,13 +202,16 @@ def evaluated(store: Store, asked: Asked) -> Evaluation:
     """
     from simulator import live
 
-    window, replica = _window(asked, store.now_ms()), Replica(asked.experiment, store)
+    now, replica = store.now_ms(), Replica(asked.experiment, store)
     replica.load()
     replica.fold_to_end()
     if (model := replica.model) is None:
         raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {asked.experiment!r}")
     room = max(1, CELLS // max(1, model.experiment.shape[0]))
-    found = recent(store, model.experiment, replica.position, window._replace(rows=min(window.rows, room)))
+    window = _window(asked, now, min(now, replica.position.ms))
+    found, matured = _matured(
+        store, model.experiment, replica.position, window._replace(rows=min(window.rows, room)), asked
+    )
     source, n = live.Source(model.experiment, model.sums, found), len(found)
     return Evaluation(
         decisions=n,
@@ -211,16 +219,30 @@ def evaluated(store: Store, asked: Asked) -> Evaluation:
         last=time_of(int(found.ms[-1])) if n else None,
         cut=found.cut,
         waiting=found.waiting,
+        matured=matured,
         slices=live.slices(source) if n else [],
         targets=live.candidates(source, asked.targets),
     )
 
 
-def _window(asked: Asked, now_ms: int) -> Window:
+def _matured(
+    store: Store, experiment: Experiment, end: Position, window: Window, asked: Asked
+) -> tuple[Recent, float | None]:
+    """The window's decisions that are old enough, and how old that is, in seconds."""
+    found = recent(store, experiment, end, window)
+    if asked.min_age:
+        return found, _duration_ms("min_age", asked.min_age) / 1000
+    age = delays_of(found, experiment, end.ms).matured_ms()
+    if age is None:
+        return found, None
+    return recent(store, experiment, end, window._replace(until_ms=window.until_ms - age)), age / 1000
+
+
+def _window(asked: Asked, now_ms: int, end_ms: int) -> Window:
     if len(asked.targets) > TARGETS_MAX:
         raise wrong("target", f"at most {TARGETS_MAX} of them", str(len(asked.targets)))
-    until = now_ms + 1 - _duration_ms("min_age", asked.min_age)
-    return Window(_since_ms(asked.since, now_ms), until, asked.rows)
+    age = _duration_ms("min_age", asked.min_age) if asked.min_age else 0
+    return Window(_since_ms(asked.since, now_ms), end_ms + 1 - age, asked.rows)
 
 
 def _since_ms(text: str, now_ms: int) -> int:

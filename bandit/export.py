@@ -127,6 +127,7 @@ class _Rows:
         return {
             "type": "feedback",
             "decision_id": f.caller or decision_id(SHARD, f.decision, f.nonce),
+            "decided": time_of(f.decision.ms),
             "arm": experiment.config.index[f.arm],
             "event": experiment.config.kinds[f.kind],
             "event_id": f.event or None,

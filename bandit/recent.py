@@ -7,7 +7,7 @@ feedback, or of the activation with which what had waited was credited.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ from bandit.store import Store
 from bandit.sums import Int
 
 READ = 2000  # entries a read
+MOST = 0.99  # of a kind's rewards
 Credits = tuple[int, ...]
 
 
@@ -78,6 +79,43 @@ class Recent:
 
     def __len__(self) -> int:
         return len(self.arm)
+
+
+class Delays:
+    """How long rewards take: learned from decisions older than the reward window, whose feedback is complete.
+
+    Args:
+        end_ms: the log's end, from which ages count.
+        window_ms: the reward window.
+    """
+
+    def __init__(self, end_ms: int, window_ms: int) -> None:
+        self.until = end_ms - window_ms
+        self._last: dict[Hashable, tuple[Hashable, int]] = {}
+
+    def take(self, credit: Hashable, kind: Hashable, decided_ms: int, came_ms: int) -> None:
+        """A change of what a decision was credited; the last one of each `credit` counts."""
+        if decided_ms <= self.until:
+            self._last[credit] = kind, came_ms - decided_ms
+
+    def matured_ms(self) -> int | None:
+        """The age by which 99 % of each kind's rewards had come; None where no decision is old enough to tell."""
+        kinds: dict[Hashable, list[int]] = {}
+        for kind, delay in self._last.values():
+            kinds.setdefault(kind, []).append(delay)
+        return max((int(np.quantile(each, MOST, method="higher")) for each in kinds.values()), default=None)
+
+
+def delays_of(found: Recent, experiment: Experiment, end_ms: int) -> Delays:
+    """What the entries of a window say of rewards that count."""
+    delays = Delays(end_ms, experiment.window_ms)
+    for entry in found.entries:
+        if entry.tag == b"f":
+            feedback = unpack_feedback(entry.record)
+            if feedback.new != feedback.old and experiment.kinds[feedback.kind].weight:
+                credit = feedback.decision, feedback.arm, feedback.kind
+                delays.take(credit, feedback.kind, feedback.decision.ms, entry.position.ms)
+    return delays
 
 
 def recent(store: Store, experiment: Experiment, upto: Position, window: Window) -> Recent:

@@ -21,6 +21,7 @@ from bandit.fold import read_events
 from bandit.memory_store import MemoryStore
 from bandit.recent import Window, recent
 from simulator import live as on
+from simulator.differences import Data, lift
 from simulator.evaluation import evaluate
 from simulator.loaders import load
 from simulator.targets import target
@@ -98,26 +99,31 @@ def test_targets_are_worth_what_the_simulator_says_of_the_export(traffic: Traffi
     assert [each["target"] for each in found] == names
     for each in found:
         pi = target(log, each["target"])
-        (row,) = evaluate(log, pi, estimators=["ips"], reward_range=(-5, 6))
-        assert each["value"] == pytest.approx(row.value, rel=1e-9)
-        assert each["lift"] == pytest.approx(row.value - traffic.reward.mean(), rel=1e-9)
+        (row,) = evaluate(log, pi, estimators=["dr"], looks="any")
+        assert [each[end] for end in ("value", "low", "high")] == pytest.approx(
+            [row.value, row.low, row.high], rel=1e-9
+        )
+        more = lift(Data.of(log, {}), pi, 0.05, looks="any")
+        found_lift = [each[end] for end in ("lift", "lift_low", "lift_high")]
+        assert found_lift == pytest.approx([more.value, more.low, more.high], rel=1e-9)
+        assert each["lift"] == pytest.approx(row.value - traffic.reward.mean(), abs=0.02)  # less what mu by DR is
         assert each["n_eff"] == pytest.approx(row.n_eff, rel=1e-9)
         assert (each["max_weight"], each["mean_weight"]) == pytest.approx((row.max_weight, row.mean_weight), rel=1e-9)
-        assert (each["verdict"], each["note"], each["n"]) == ("sequence", "", VISITORS)
+        assert (each["verdict"], each["n"]) == ("sequence", VISITORS)
         assert each["low"] < each["value"] < each["high"]
         assert each["lift_low"] < each["lift"] < each["lift_high"]
     assert found[0]["low"] < traffic.uniform.mean() < found[0]["high"]
 
 
-def test_what_is_evaluated_is_what_is_served(traffic: Traffic) -> None:
-    """The experiment's own policy, refreshed when the server was, would have done what was done; another would not."""
-    own, even = evaluation(traffic.one, target=["linucb:explore=0.3,refresh=100", "linucb:explore=1"])["targets"]
+def test_a_policy_is_valued_as_learned_by_the_middle_on_what_came_after(traffic: Traffic) -> None:
+    """The experiment's own policy, frozen, mostly does what went on to be done; one that only explores is uniform."""
+    own, even = evaluation(traffic.one, target=["linucb:explore=0.3", "linucb:explore=1"])["targets"]
     assert own["verdict"] == even["verdict"] == "sequence"
-    assert own["n_eff"] > 0.95 * VISITORS
-    assert abs(own["lift"]) < 0.02
+    assert own["n"] == even["n"] == VISITORS // 2
+    assert own["n_eff"] > 0.7 * VISITORS / 2
     assert own["lift_low"] <= 0 <= own["lift_high"]
-    uniform = evaluation(traffic.one, target="uniform")["targets"][0]
-    assert {**uniform, "target": "linucb:explore=1"} == even
+    half = traffic.uniform[VISITORS // 2 :].mean()
+    assert even["low"] < half < even["high"]
 
 
 def test_the_window_can_be_pinned_and_cut(traffic: Traffic) -> None:
@@ -130,8 +136,9 @@ def test_the_window_can_be_pinned_and_cut(traffic: Traffic) -> None:
     assert (newest["decisions"], newest["cut"], newest["last"]) == (100, True, whole["last"])
     assert newest["slices"][0]["value"] == pytest.approx(traffic.reward[-100:].mean(), rel=1e-12)
     empty = {"decisions": 0, "first": None, "last": None, "cut": False, "waiting": 0, "slices": [], "targets": []}
-    assert evaluation(one, target="uniform", min_age="1h") == empty
-    assert evaluation(one, since="2100-01-01T00:00:00Z") == empty
+    assert evaluation(one, target="uniform", min_age="1h") == {**empty, "matured": 3600.0}
+    assert evaluation(one, since="2100-01-01T00:00:00Z") == {**empty, "matured": None}
+    assert whole["matured"] is None  # nothing is older than the reward window
     assert evaluation(one, since="1970-01-01T00:00:00+00:00", min_age="0.001s")["decisions"] == VISITORS
 
 
@@ -179,17 +186,19 @@ def test_an_experiment_that_is_not_there_is_not_found(server: tuple[str, Live]) 
 
 
 def test_a_log_without_exploration_evaluates_nothing_else(server: tuple[str, Live]) -> None:
-    """Arms with probability 0 could be shown: the even choice needs them, so it is refused, not taken for the log's."""
+    """Arms with probability 0 could be shown, and the even choice needs them: it is not taken for the log's."""
     one = server[1].experiment(policy={"type": "linucb", "explore": 0}, rewards={"click": {"default": 0.5}})
     first = [one.decided() for _ in range(3)]
     one.feedback(decision_id=first[0]["decision_id"], event="click", value=1)
     one.until_seen(lambda seen: sum(row["rewards"]["click"]["sum"] for row in seen.values()) > 1.5)
     requests = [{"context": {"age": 31, "country": "us"}}] * 200
     ok(one.post("recommendations/batch", {"requests": requests}))
-    for found in evaluation(one, target=["uniform", "linucb:explore=0.5"])["targets"]:
-        assert found["verdict"] == "refused"
-        assert "impossible in the log" in found["note"]
-        assert (found["low"], found["high"], found["lift_low"], found["lift_high"]) == (None, None, None, None)
+    even, own = evaluation(one, target=["uniform", "linucb:explore=0.5"])["targets"]
+    assert even["n"] < 10  # the first ones, when arms were tied
+    assert "of decisions in which all that it plays could be shown" in even["note"]
+    assert (own["verdict"], own["n"], own["value"]) == ("refused", 0, None)
+    assert "could never be shown" in own["note"]
+    assert (own["low"], own["high"], own["lift_low"], own["lift_high"]) == (None, None, None, None)
 
 
 def test_a_log_that_was_not_drawn_as_it_says_is_refused() -> None:
@@ -204,8 +213,8 @@ def test_a_log_that_was_not_drawn_as_it_says_is_refused() -> None:
 # what a candidate knows
 
 
-def test_a_candidate_begins_with_what_was_known_when_the_window_began() -> None:
-    """The sums of now less the window's entries are the sums of before, bit for bit; then it learns as the log says."""
+def test_a_candidate_is_what_was_known_in_the_middle_of_the_window() -> None:
+    """The sums of now less the later entries are the sums of then, bit for bit."""
     rng = np.random.default_rng(0)
     trial = Trial(MemoryStore(), "known")
     refs = []
@@ -222,33 +231,27 @@ def test_a_candidate_begins_with_what_was_known_when_the_window_began() -> None:
     now = Model(experiment)
     learned(log, now)
     rows = recent(trial.store, experiment, trial.store.end("known"), Window(0, 2**60, 25))
-    (candidate,) = on.candidates(on.Source(experiment, now.sums, rows), ["linucb:alpha=2,explore=0.1,refresh=10"])
+    (candidate,) = on.candidates(on.Source(experiment, now.sums, rows), ["linucb:alpha=2,explore=0.1"])
     changed = Trial(MemoryStore(), "other", policy={"type": "linucb", "alpha": 2.0, "explore": 0.1}).experiment
-    model, P = Model(changed), np.zeros((25, 4))
-    at = [next(i for i, entry in enumerate(log) if entry.position == position) for position in rows.at]
-    learned(log[: at[0]], model)
-    for start in range(0, 25, 10):
-        while model.refresh():
-            pass
-        piece = slice(start, start + 10)
-        P[piece] = changed.document.policy.probabilities(model.scorer.estimate(rows.x[piece], rows.eligible[piece]))
-        end = at[start + 10] if start + 10 < 25 else len(log)
-        learned(log[at[start] : end], model)
-    w = P[np.arange(25), rows.arm] / rows.propensity
-    assert model.sums.digest() == now.sums.digest()
+    model, half = Model(changed), slice(12, None)
+    learned(log[: next(i for i, entry in enumerate(log) if entry.position == rows.at[12])], model)
+    while model.refresh():
+        pass
+    P = changed.document.policy.probabilities(model.scorer.estimate(rows.x[half], rows.eligible[half]))
+    w = P[np.arange(13), rows.arm[half]] / rows.propensity[half]
+    assert candidate.n == 13
     assert candidate.mean_weight == pytest.approx(w.mean(), rel=1e-12)
-    assert candidate.n_eff == pytest.approx(25**2 / (P**2 / rows.probability).sum(), rel=1e-12)
-    assert (candidate.verdict, candidate.note) == ("refused", f"effective n {candidate.n_eff:.0f} is below 50")
+    assert candidate.n_eff == pytest.approx(13**2 / (P**2 / rows.probability[half]).sum(), rel=1e-12)
+    assert candidate.verdict == "sequence"
 
 
 def test_lambda_and_noise_are_the_experiments_unless_they_are_given() -> None:
     """A candidate differs in what it names, and in nothing else."""
     experiment = Trial(MemoryStore(), "own", **{"lambda": 3.0, "noise": 0.5}).experiment
-    same, _ = on._policy(experiment, "linucb:alpha=2")
-    other, refresh = on._policy(experiment, "linucb:lambda=7,noise=0.25,refresh=3")
+    same, other = (on._policy(experiment, f"linucb:{text}") for text in ("alpha=2", "lambda=7,noise=0.25"))
     assert (same.document.lam, same.document.noise, same.document.policy.alpha) == (3.0, 0.5, 2.0)
     assert (other.document.lam, other.document.noise, other.document.policy.alpha) == (7.0, 0.25, 1.0)
-    assert (same.config.index, same.kinds, refresh) == (experiment.config.index, experiment.kinds, 3)
+    assert (same.config.index, same.kinds) == (experiment.config.index, experiment.kinds)
 
 
 def test_the_number_of_arms_bounds_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,23 +1,29 @@
 """The server's own log: decisions joined with their feedback, from an export and from the store itself."""
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from trial import CLICK, FULL, SALE, Trial
 
 from bandit.commands import opened_store
-from bandit.export import export
+from bandit.export import export, time_of
 from bandit.memory_store import MemoryStore
 from bandit.redis_store import RedisStore
 from bandit.settings import Settings
 from bandit.store import Store
 from bandit.sums import ONE
 from simulator.contexts import LogError
+from simulator.evaluation import evaluate
 from simulator.loaders import load, open_table
+from simulator.loaders.server import UNSURE, YOUNG
+from simulator.logged import Log
 from simulator.table import rows_of
+from simulator.targets import target
 
 REWARDS: dict[str, Any] = {"click": {"weight": 2}, "sale": {"range": [-50, 50], "unit": 1, "default": 3, "weight": 0.1}}
 
@@ -43,6 +49,11 @@ def exported(tmp_path: Path) -> Callable[[Trial], Path]:
 Exported = Callable[[Trial], Path]
 
 
+def done(log: Log) -> dict[str, int]:
+    """What was done to a log, but that it is too young to tell how long rewards take."""
+    return {what: count for what, count in log.cleaning.items() if what != UNSURE}
+
+
 def test_a_reward_is_the_weighted_sum_of_what_was_credited(trial: Trial, exported: Exported) -> None:
     """By hand: nothing 0.3; a click 2.3; two sales 0.1 x (10 + 5); a click and a sale of -20 make 0."""
     refs = [trial.decide(arm, x=(ONE, 100 * arm)) for arm in (0, 1, 2, 3)]
@@ -55,7 +66,7 @@ def test_a_reward_is_the_weighted_sum_of_what_was_credited(trial: Trial, exporte
     assert log.reward.tolist() == pytest.approx([0.3, 2.3, 1.5, 0.0])
     assert [log.arms[arm] for arm in log.arm] == ["a", "b", "c", "d"]
     assert log.learning
-    assert log.cleaning == {}
+    assert done(log) == {}
 
 
 def test_propensities_probabilities_and_contexts_are_those_of_the_log(trial: Trial, exported: Exported) -> None:
@@ -83,7 +94,7 @@ def test_a_deferred_decision_counts_once_it_is_activated(name: str, exported: Ex
     assert log.decision_id is not None
     assert log.decision_id.tolist() == ["at-once", "later"]
     assert log.reward.tolist() == pytest.approx([0.3, 2.3])
-    assert log.cleaning == {"deferred and never activated": 1}
+    assert done(log) == {"deferred and never activated": 1}
 
 
 def test_feedback_activates_a_deferred_decision(trial: Trial, exported: Exported) -> None:
@@ -93,7 +104,7 @@ def test_feedback_activates_a_deferred_decision(trial: Trial, exported: Exported
     trial.feed(ref, FULL, CLICK)
     log = load(exported(trial), "server")
     assert (log.arm.tolist(), log.reward.tolist()) == ([1], pytest.approx([2.3]))
-    assert log.cleaning == {"deferred and never activated": 1}
+    assert done(log) == {"deferred and never activated": 1}
 
 
 def test_a_list_is_a_row_a_place_with_the_reward_of_its_arm(trial: Trial, exported: Exported) -> None:
@@ -113,7 +124,7 @@ def test_a_list_is_a_row_a_place_with_the_reward_of_its_arm(trial: Trial, export
     first = load(path, "server", places="first")
     assert first.reward.tolist() == pytest.approx([0.3])
     assert first.probability is not None
-    assert first.cleaning == {"rows left out: lower places of lists": 2}
+    assert done(first) == {"rows left out: lower places of lists": 2}
     (batch,) = open_table(path, "server").batches
     assert [[each.arm for each in row.shown] for row in rows_of(batch)] == [["c"], ["c", "a"], ["c", "a", "d"]]
 
@@ -144,7 +155,7 @@ def test_what_was_decided_before_a_reset_is_left_out(trial: Trial, exported: Exp
     trial.decide(1)
     log = load(exported(trial), "server")
     assert (len(log), log.columns) == (1, ("1", "height"))
-    assert log.cleaning == {"rows left out: decided before the experiment was reset": 1}
+    assert done(log) == {"rows left out: decided before the experiment was reset": 1}
 
 
 def test_feedback_without_its_decision_is_counted(trial: Trial, exported: Exported) -> None:
@@ -157,7 +168,7 @@ def test_feedback_without_its_decision_is_counted(trial: Trial, exported: Export
     path.write_bytes(b"".join(lines[:1] + lines[2:]))
     log = load(path, "server")
     assert log.reward.tolist() == pytest.approx([0.3])
-    assert log.cleaning == {"feedback left out: of decisions that are not in the log": 1}
+    assert done(log) == {"feedback left out: of decisions that are not in the log": 1}
 
 
 def test_a_log_whose_document_was_trimmed_needs_weights(trial: Trial, exported: Exported) -> None:
@@ -245,3 +256,72 @@ def test_a_log_is_read_from_a_stopped_servers_directory(tmp_path: Path) -> None:
         stored(store, "home")
     log = load(None, "server", data_dir=directory, experiment="home")
     assert (log.reward.tolist(), log.arm.tolist()) == ([1.0, 0.0], [1, 2])
+
+
+DAY = 86_400_000
+
+
+def late_rewards(days: int, seed: int, window: str = "4d") -> list[dict[str, Any]]:
+    """Rows of an export: 200 decisions a day, clicked with .5 after an exponential delay of two days on average."""
+    rng, begin = np.random.default_rng(seed), 1_790_000_000_000
+    document = {"arms": ["a", "b"], "rewards": {"click": {}}, "features": [], "reward_window": window}
+    rows: list[tuple[int, dict[str, Any]]] = [
+        (begin, {"type": "experiment", "version": 1, "generation": 1, "document": document, "deleted": False})
+    ]
+    for i, ms in enumerate(np.sort(rng.integers(begin, begin + days * DAY, 200 * days)).tolist()):
+        arm = "ab"[int(rng.integers(2))]
+        half = [{"arm": name, "probability": 0.5} for name in "ab"]
+        rows.append((ms, {
+            "type": "decision", "decision_id": f"d{i}", "arms": [{"arm": arm, "propensity": 0.5, "marginal": 0.5}],
+            "eligible": half, "user": None, "slice": None, "deferred": False, "experiment_version": 1, "context": {},
+            "model_position": "0-0",
+        }))  # fmt: skip
+        came = ms + round(rng.exponential(2 * DAY))
+        if rng.random() < 0.5 and came < min(begin + days * DAY, ms + 4 * DAY):
+            row = {"type": "feedback", "decision_id": f"d{i}", "arm": arm, "event": "click", "credited": 1.0}
+            rows.append((came, {**row, "decided": time_of(ms)}))
+    ordered = sorted(enumerate(rows), key=lambda each: (each[1][0], each[0]))
+    return [{**row, "time": time_of(ms), "position": f"{ms}-{k}"} for k, (_, (ms, row)) in enumerate(ordered)]
+
+
+def test_rewards_that_may_still_come_do_not_count_as_none(tmp_path: Path) -> None:
+    """Of 14 days with delays of two days on average: the mean of what had four days to come, not a tenth less."""
+    truth, found, all_ = 0.5 * (1 - math.exp(-2)), [], []
+    path = tmp_path / "late.jsonl"
+    for seed in range(5):
+        path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in late_rewards(14, seed)))
+        mature, whole = load(path, "server"), load(path, "server", min_age="0s")
+        (young,) = [what for what in mature.cleaning if what.startswith(YOUNG)]
+        assert mature.cleaning[young] == len(whole) - len(mature)
+        assert 3.5 < float(young.split()[-2]) / 86_400 <= 4
+        found.append(mature.reward.mean())
+        all_.append(whole.reward.mean())
+    error = math.sqrt(truth * (1 - truth) / (5 * 2000))
+    assert np.mean(found) == pytest.approx(truth, abs=4 * error)
+    assert np.mean(all_) < truth - 4 * error
+
+
+def test_a_log_younger_than_its_reward_window_counts_all_and_says_so(tmp_path: Path) -> None:
+    """Nothing tells how long rewards take."""
+    path = tmp_path / "young.jsonl"
+    path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in late_rewards(3, 0)))
+    log = load(path, "server")
+    assert len(log) == 600
+    assert log.cleaning[UNSURE] == 600
+    with pytest.raises(LogError, match='min_age: expected a duration such as "12h" or "2d", got \'soon\''):
+        load(path, "server", min_age="soon")
+
+
+def test_retired_arms_are_there_once(trial: Trial, exported: Exported) -> None:
+    """Offers that change with each version of the document: every arm once, and values of a retired one."""
+    for version in range(4):
+        trial.change(arms=["always", f"offer-{version}"])
+        for arm in ("always", f"offer-{version}"):
+            index = trial.config.index.index(arm)
+            trial.feed(trial.decide(index), FULL, CLICK)
+    log = load(exported(trial), "server")
+    assert log.arms[:2] == ("always", "offer-3")
+    assert len(set(log.arms)) == len(log.arms) == log.probability.shape[1]
+    assert {log.arms[arm] for arm in log.arm} == {"always", "offer-0", "offer-1", "offer-2", "offer-3"}
+    (row,) = evaluate(log, target(log, "fixed:offer-1"), estimators=["ips"], looks="any")
+    assert row.low <= row.value <= row.high

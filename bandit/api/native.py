@@ -157,7 +157,7 @@ async def get_evaluation(
     e: str,
     target: Targets = None,
     since: Since = "",
-    min_age: MinAge = "0s",
+    min_age: MinAge = "",
     rows: Annotated[int, Query(ge=1, le=ROWS_MAX)] = 20_000,
 ) -> Response:
     """What each slice earned and what candidates would have earned, on the newest decisions of the log."""

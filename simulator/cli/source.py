@@ -21,7 +21,7 @@ CSV = {
 }  # fmt: skip
 TAKES = {
     "csv": CSV,
-    "server": {"experiment", "redis_url", "data_dir", "weights", "places"},
+    "server": {"experiment", "redis_url", "data_dir", "weights", "places", "min_age"},
     "criteo": {"kept", "inverse"},
     "open-bandit": {"learning"},
     "dsjson": {"learning"},
@@ -61,6 +61,12 @@ class Source:
     places: Annotated[str | None, typer.Option(help="server: of lists, each place a row, or the first one only.")] = (
         None
     )
+    min_age: Annotated[
+        str | None,
+        typer.Option(
+            help="server: how old decisions must be at the log's end, 0s or 2d; by default as old as rewards take."
+        ),
+    ] = None
     kept: Annotated[float | None, typer.Option(help="criteo: the share of rows without a click kept, if not 0.1.")] = (
         None
     )

@@ -98,9 +98,9 @@ class _Found:
 
 
 def ordered(first: Sequence[str], found: Iterable[str]) -> tuple[str, ...]:
-    """The arms: those given, then the others, numbers by their size and before names."""
+    """The arms, each once: those given, then the others, numbers by their size and before names."""
     given = dict.fromkeys(first)
-    return (*given, *sorted((arm for arm in found if arm not in given), key=_natural))
+    return (*given, *sorted(dict.fromkeys(arm for arm in found if arm not in given), key=_natural))
 
 
 def _natural(arm: str) -> tuple[bool, int, str]:

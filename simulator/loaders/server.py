@@ -20,7 +20,9 @@ from typing import Any, Literal
 import msgspec
 
 from bandit.errors import nearest
+from bandit.experiment import DURATION, seconds
 from bandit.features import Boolean, Category, Number
+from bandit.recent import Delays
 from simulator.contexts import Feature, LogError
 from simulator.loaders.rows import batches, ordered, surveyed
 from simulator.storage import json_of, lines
@@ -29,6 +31,8 @@ from simulator.table import Eligible, Header, Reward, Row, Shown, Table
 OTHER_GENERATION = "rows left out: decided before the experiment was reset"
 ORPHANS = "feedback left out: of decisions that are not in the log"
 LOWER = "rows left out: lower places of lists"
+YOUNG = "rows left out: their rewards may still come, being younger at the log's end than"
+UNSURE = "rows whose rewards may still come, and count as none: nothing tells how long rewards take (matured: null)"
 TYPES = ("decision", "feedback", "activation", "experiment")
 Entry = dict[str, Any]  # a row of the export
 Key = tuple[str, str]  # decision id, arm
@@ -45,6 +49,7 @@ class _Document(msgspec.Struct):
 
     rewards: dict[str, _Kind]
     features: tuple[Number | Boolean | Category, ...] = ()
+    reward_window: str | float = "7d"
     arms: tuple[str | dict[str, Any], ...] = ()
 
 
@@ -85,8 +90,11 @@ def read(
     data_dir: Path | None = None,
     weights: Mapping[str, float] | None = None,
     places: Literal["each", "first"] = "each",
+    min_age: str | None = None,
 ) -> Table:
     """A server's log as a table.
+
+    Decisions so young at the log's end that rewards may still come are left out, and counted.
 
     Args:
         path: a file of `bandit-server export`; None to read the store.
@@ -95,12 +103,17 @@ def read(
         data_dir: the store's directory, where the server started it.
         weights: kind to weight, others count nothing; by default those of the experiment's last document.
         places: `each`: a row for each place of a list, with its marginal propensity; `first`: of the first only.
+        min_age: how old a decision has to be at the log's end, such as "2d"; None: the age by which 99 % of each kind's
+            rewards came, as decisions older than the reward window tell; where none is, all count.
 
     Raises:
         LogError: the file is no such export, or nothing says what a reward is.
     """
     entries = partial(_from_file, path) if path else partial(_from_store, experiment, redis_url, data_dir)
+    if min_age is not None and not DURATION.fullmatch(min_age):
+        raise LogError(f'min_age: expected a duration such as "12h" or "2d", got {min_age!r}')
     joined = _Joined(entries(), weights)
+    joined.min_age_ms = None if min_age is None else round(seconds(min_age) * 1000)
     if joined.last is None:  # nothing says what the contexts consist of
         return surveyed(lambda counts: joined.rows(entries(), places, counts), learning=True, grid=True)
     header, counts = joined.header(lists=places == "each"), Counter[str]()
@@ -145,6 +158,8 @@ class _Joined:
         self.activated: set[str] = set()
         self.made: dict[int, _Made] = {}
         self.end = (0, 0)
+        self.min_age_ms: int | None = None
+        self.changed: dict[tuple[str, str, str], tuple[int, int]] = {}  # when decided, and when last credited
         for entry in entries:
             self._take(entry)
             self.end = _position(entry)
@@ -166,6 +181,9 @@ class _Joined:
             case "feedback":
                 credits_ = self.credited.setdefault((entry["decision_id"], entry["arm"]), Counter())
                 credits_[entry["event"]] += entry["credited"]
+                if entry["credited"] and "decided" in entry:
+                    at = round(datetime.fromisoformat(entry["decided"]).timestamp() * 1000), _position(entry)[0]
+                    self.changed[entry["decision_id"], entry["arm"], entry["event"]] = at
             case "activation":
                 self.activated.add(entry["decision_id"])
 
@@ -205,14 +223,35 @@ class _Joined:
                 raise LogError(f"weights: expected kinds of {known}, got {kind!r}{nearest(kind, known)}")
         return given
 
+    def matured_ms(self) -> int | None:
+        """How old a decision has to be at the log's end; None: nothing tells."""
+        if self.min_age_ms is not None:
+            return self.min_age_ms
+        delays = Delays(self.end[0], self._window_ms)
+        for credit, (decided, came) in self.changed.items():
+            if self.weights.get(credit[2]):
+                delays.take(credit, credit[2], decided, came)
+        return delays.matured_ms()
+
+    @property
+    def _window_ms(self) -> int:
+        return round(seconds(self.document.reward_window) * 1000)
+
     def rows(self, entries: Iterable[Entry], places: str, counts: Counter[str]) -> Iterator[Row]:
         """The rows of a second reading, up to where the first one ended."""
-        matched = 0
+        matched, age = 0, self.matured_ms()
+        young = f"{YOUNG} {(age or 0) / 1000:g} seconds"
         for entry in entries:
             if _position(entry) > self.end:
                 break
             if entry["type"] != "decision":
                 continue
+            left = self.end[0] - _position(entry)[0]
+            if age is not None and left < age:
+                counts[young] += 1
+                matched += sum((entry["decision_id"], each["arm"]) in self.credited for each in entry["arms"])
+                continue
+            counts[UNSURE] += age is None and bool(self.credited) and left < self._window_ms
             if (document := self._document(entry["experiment_version"], entry["context"])) is None:
                 counts[OTHER_GENERATION] += 1
                 continue
