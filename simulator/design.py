@@ -11,8 +11,8 @@
 
 Rows that were drawn cannot tell how heavy those are that were not: a log in which no heavy row was rewarded looks
 calm, and errs in one direction. So moments are of an arm's rows whatever their weight, with 20 rows more that are like
-those of all arms, to which one with the largest residual there could be is added: that is what a range of money says
-of the order that has not come yet. U itself is uncertain where arms have few rows: its standard error is added.
+those of all arms, and with one row in the whole log that has the largest residual there could be: that is what a range
+of money says of the order that has not come yet. U itself is uncertain where arms have few rows: its standard error is added.
 Absolute moments do not cancel: the skewness is that of the bound on the error of a normal interval (Esseen 1942).
 
 Rows of one user are not independent: with f the users' variance over the rows' (at least 1), the variance is f times
@@ -90,8 +90,8 @@ def moments(arm: Int, residual: Vector, K: int, reach: float) -> Moments:
 
     def of(power: int) -> Vector:
         each = np.bincount(arm, e**power, K)
-        pooled = float(share @ each) / float(share @ n) + reach**power / len(arm)
-        found: Vector = (each + IMAGINED * pooled) / (n + IMAGINED)
+        pooled = float(share @ each) / float(share @ n)
+        found: Vector = (each + IMAGINED * pooled) / (n + IMAGINED) + reach**power / len(arm)
         return found
 
     return Moments(of(2), of(3), of(4), n + IMAGINED)
