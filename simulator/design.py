@@ -12,8 +12,9 @@
 Rows that were drawn cannot tell how heavy those are that were not: a log in which no heavy row was rewarded looks
 calm, and errs in one direction. So moments are of an arm's rows whatever their weight, with 20 rows more that are like
 those of all arms, and with one row in the whole log that has the largest residual there could be: that is what a range
-of money says of the order that has not come yet. U itself is uncertain where arms have few rows: its standard error is added.
-Absolute moments do not cancel: the skewness is that of the bound on the error of a normal interval (Esseen 1942).
+of money says of the order that has not come yet. U itself is uncertain where arms have few rows: its standard error is
+added. Absolute moments do not cancel: the skewness is that of the bound on the error of a normal interval (Esseen
+1942).
 
 Rows of one user are not independent: with f the users' variance over the rows' (at least 1), the variance is f times
 and the skewness sqrt(f) times as large.
