@@ -70,12 +70,12 @@ def test_a_log_is_evaluated_truthfully() -> None:
 
 
 def test_an_example_reads_a_log_of_ones_own(tmp_path: Path) -> None:
-    """Two decisions of a fair coin that earned 1 and 0: the mean is 0.5, and there is no interval."""
+    """Two decisions of a fair coin that earned 1 and 0: the mean is 0.5, and every value from 0 to 1 is possible."""
     path = tmp_path / "own.csv"
     path.write_text("banner,clicked,propensity,returning\nbundle,1,0.5,1\nnews,0,0.5,0\n")
     output = printed("evaluate_log", path)
     assert output.startswith("2 decisions between bundle, news earned 0.5000 each")
-    assert "no interval" in starting(output, "uniform")[0]
+    assert "0.0000 to 1.0000  sequence" in starting(output, "uniform")[0]
 
 
 def test_policies_are_compared_over_the_same_seeds() -> None:

@@ -64,11 +64,11 @@ def test_evaluate_prints_a_row_an_estimator_and_agrees_with_obp() -> None:
     assert found[1]["value"] == pytest.approx(0.004604232164349611, abs=1e-9)
 
 
-def test_a_refused_row_is_printed_without_an_interval() -> None:
-    """Low and high are null, and the exit code is 0: it is an answer."""
+def test_a_log_that_says_little_gets_all_that_is_possible() -> None:
+    """An arm that was shown too seldom for more: an answer with its limits, and the exit code is 0."""
     log = OPEN_BANDIT / "bts" / "all"
     (found,) = rows("evaluate", log, "--format", "open-bandit", "--target", "fixed:73", "--estimator", "ips")
-    assert (found["verdict"], found["low"], found["high"]) == ("refused", None, None)
+    assert (found["verdict"], found["low"], found["high"]) == ("sequence", 0.0, 1.0)
 
 
 def test_run_prints_a_row_a_policy_and_seed() -> None:
