@@ -76,7 +76,8 @@ class _Cleaner:
             if len(kept):
                 yield kept
         if not self.kept:
-            raise LogError(f"expected at least one row that can be used, got none of {self.rows}{self._why()}")
+            before = "".join(f"; {what}: {n:,}" for what, n in self.counts.items() if n and "left out" in what)
+            raise LogError(f"expected at least one row that can be used, got none of {self.rows}{self._why()}{before}")
 
     def _why(self) -> str:
         return "".join(f"; {what}: {where}" for what, where in self.examples.items())

@@ -26,6 +26,7 @@ T = TypeVar("T")
 KEY, CLEANING = b"bandit-log", b"bandit-log-cleaning"
 LAST = b'{"cleaning":'
 GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
+BOM = b"\xef\xbb\xbf"  # that some programs write before UTF-8
 CUT_SHORT = "files without their last line: perhaps cut short"
 
 
@@ -77,7 +78,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """(number from 1, line without its end) of each line that is not blank."""
     with opened(path) as file:
         for number, line in enumerate(file, 1):
-            if line := line.rstrip(b"\r\n"):
+            if line := (line.removeprefix(BOM) if number == 1 else line).strip(b" \t\r\n"):
                 yield number, line
 
 

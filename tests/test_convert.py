@@ -22,6 +22,7 @@ from simulator.clean import Rules
 from simulator.contexts import LogError
 from simulator.conversion import Converted, convert
 from simulator.loaders import FORMATS, load, open_table
+from simulator.loaders.server import UNSURE
 
 DATA = Path(__file__).parent / "data" / "open-bandit"
 
@@ -59,9 +60,9 @@ def values(path: Path, format_: str, **options: Any) -> dict[str, Any]:
 def test_a_converted_log_is_the_log(server_log: Path, tmp_path: Path, to: str) -> None:
     """Every field, of the server's and of the Open Bandit Dataset's; rows never shown are kept in the table."""
     output = tmp_path / "table"
-    assert convert(server_log, "server", to, output) == Converted(60, {})
+    assert convert(server_log, "server", to, output) == Converted(60, {UNSURE: 60})
     assert values(output, "table") == values(server_log, "server")
-    assert load(output, "table").cleaning == {"deferred and never activated": 6}
+    assert load(output, "table").cleaning == {UNSURE: 60, "deferred and never activated": 6}
     for policy in ("random", "bts"):
         folder = first_rows(DATA / policy / "men", tmp_path / policy)
         assert convert(folder, "open-bandit", to, output).rows == 1500

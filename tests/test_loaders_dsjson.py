@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import vowpalwabbit
@@ -119,6 +120,60 @@ def test_an_action_goes_by_its_tag_or_id_or_features() -> None:
         == action_name({"j": [{"a": "x"}, {"b": 1}]})
         == '{"j.a":"x","j.b":1.0}'
     )
+
+
+def test_probabilities_of_actions_with_one_name_add_up(written: Written) -> None:
+    """Equal and empty actions are one arm: a uniform choice among three of which two are equal is not lost."""
+    for twin in ({"_tag": "B"}, {}):
+        actions = [{"_tag": "A"}, twin, twin]
+        each = line(c={"_multi": actions}, a=[2, 1, 3], p=[0.25, 0.5, 0.25], _label_Action=2, _labelIndex=1,
+                    _label_probability=0.25)  # fmt: skip
+        log = load(written(each), "dsjson")
+        assert len(log) == 1
+        assert sorted(log.arms) == sorted({"A", "B" if twin else "{}"})
+        assert log.propensity.tolist() == [0.5]
+        assert log.probability is not None
+        assert sorted(log.probability[0].tolist()) == [0.5, 0.5]
+
+
+def test_actions_may_count_from_0(written: Written) -> None:
+    """A 0 in `a` says so."""
+    there = line()
+    shifted = line(a=[number - 1 for number in there["a"]])
+    one, other = load(written(there), "dsjson"), load(written(shifted), "dsjson")
+    assert one.probability is not None
+    assert other.probability is not None
+    assert (one.arm.tolist(), one.probability.tolist()) == (other.arm.tolist(), other.probability.tolist())
+
+
+def test_a_label_that_contradicts_itself_is_counted_and_left_out(written: Written) -> None:
+    """_labelIndex says the first action, `a` the second."""
+    log = load(written(line(), line(EventId="e2", _labelIndex=0)), "dsjson")
+    assert len(log) == 1
+    assert log.cleaning["lines left out: _labelIndex, _label_Action and a name different actions"] == 1
+
+
+def test_broken_lines_are_counted_up_to_one_in_twenty(tmp_path: Path) -> None:
+    """A cut last line, outcomes without a decision, blank lines; more than that is no dsjson file."""
+    good = [msgspec.json.encode(line(EventId=f"e{k}")) for k in range(30)]
+    path, dangling = tmp_path / "log.dsjson", b'{"EventId": "zz", "o": [{"v": 1.0, "EventId": "zz"}]}'
+    path.write_bytes(b"\xef\xbb\xbf" + b"\n \n".join([*good[:3], dangling, good[3][:40]]))
+    log = load(path, "dsjson")
+    assert len(log) == 3
+    assert log.cleaning["lines left out: not JSON"] == 1
+    assert log.cleaning["lines left out: outcomes without their decision"] == 1
+    path.write_bytes(b"\n".join([*good[:15], good[15].replace(b"0.5", b"NaN", 1), *good[16:]]))
+    assert load(path, "dsjson").cleaning["lines left out: not JSON"] == 1
+    path.write_bytes(b"\n".join([*good[:15], b"{", b"{", *good[17:]]))
+    with pytest.raises(LogError, match=r"line 16: .*; 2 of 30 lines are not JSON, expected one in 20 at most"):
+        load(path, "dsjson")
+
+
+def test_a_file_without_a_label_says_why_nothing_is_left(written: Written) -> None:
+    """Not only that there are none of 0."""
+    unlabelled = {name: value for name, value in line().items() if not name.startswith("_label")}
+    with pytest.raises(LogError, match="got none of 0; lines left out: without a label: 1"):
+        load(written(unlabelled), "dsjson")
 
 
 FAULTS = {

@@ -83,6 +83,63 @@ def test_vowpal_wabbit_reads_the_same_costs(path: Path) -> None:
     assert set(log.arms) == {"act.id=0", "act.id=1", "act.id=2"}
 
 
+def test_numeric_features_keep_every_digit_in_an_actions_name(path: Path) -> None:
+    """Ids of seven digits that differ in the last are two arms."""
+    block = "shared | u\n0:0:0.5 | id:{}\n| id:{}\n\n"
+    path.write_text(block.format(1000001, 1000002) + block.format(1000002, 1000001) + block.format("0.1", "1e-7"))
+    log = load(path, "vw")
+    assert set(log.arms) == {"id:1000001", "id:1000002", "id:0.1", "id:1e-07"}
+
+
+def test_a_tag_is_no_id(path: Path) -> None:
+    """Eight lines with one tag are eight decisions; one tag for all actions of a block names none of them."""
+    path.write_text("".join(f"{k % 2 + 1}:0:0.5 'exp1| f{k}\n" for k in range(8)))
+    log = load(path, "vw")
+    assert (len(log), log.decision_id) == (8, None)
+    path.write_text("shared | u\n0:-1:0.5 'exp1| a\n'exp1| b\n\n" * 2)
+    assert load(path, "vw").arms == ("a", "b")
+
+
+def test_features_that_are_there_twice_add_up_as_in_vowpal_wabbit(path: Path) -> None:
+    """The prediction of a line with `a a:2` is that of one with `a:3`."""
+    path.write_text("1:1:0.5 | a a:2\n1:1:0.5 | a:3 b\n")
+    log = load(path, "vw")
+    assert log.context is not None
+    assert log.context[0, log.columns.index("a")] == log.context[1, log.columns.index("a")]
+    vw = vowpalwabbit.Workspace("--quiet --noconstant")
+    vw.learn("2 | a b")
+    assert vw.predict("| a a:2") == pytest.approx(vw.predict("| a:3"))
+    vw.finish()
+
+
+def test_lines_that_ask_for_a_model_and_blank_ones_are_passed_over(path: Path) -> None:
+    """`save_...` is no example, and a line of blanks ends a block."""
+    path.write_text("shared | u\n0:-1:0.5 | a\n| b\n \t \nsave_/tmp/model\n'save_x|\n\nshared | u\n| a\n0:0:0.5 | b\n")
+    log = load(path, "vw")
+    assert [log.arms[arm] for arm in log.arm] == ["a", "b"]
+
+
+def test_a_no_break_space_is_no_separator(path: Path) -> None:
+    """It is part of the name, as for Vowpal Wabbit; a mark of byte order before the file is not."""
+    path.write_bytes("\ufeff1:-1:0.5 |u city=San\u00a0Jose\n2:0:0.5 |u city=Rome\n1:0:0.5 |u city=Rome\n".encode())
+    assert load(path, "vw").columns == ("1", "u.city=San\u00a0Jose", "u.city=Rome")
+
+
+@pytest.mark.parametrize("kind", ["ccb", "slates"])
+def test_examples_of_several_slots_are_refused(path: Path, kind: str) -> None:
+    """They are not read as two arms."""
+    path.write_text(f"{kind} shared | u\n{kind} action | a\n{kind} slot 0:-1:0.6,1:0.4 0,1 | s\n")
+    with pytest.raises(LogError, match=f"line 1: expected examples of one slot, got those of '{kind}'"):
+        load(path, "vw")
+
+
+def test_text_that_is_not_utf_8_is_told_with_its_line(path: Path) -> None:
+    """Two names in another encoding must not become one."""
+    path.write_bytes("1:1:0.5 | a\n1:1:0.5 | caf\xe9\n".encode("latin-1"))
+    with pytest.raises(LogError, match="line 2: expected UTF-8"):
+        load(path, "vw")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -6,6 +6,10 @@
     pdrop   the share of such lines that was thrown away: weight = 1 / (1 - pdrop)
     _skipLearn   deferred and never activated: not an impression
 
+Action numbers may count from 0, where `a` has one. Actions of one name are one: their probabilities add up. Passed over
+and counted are lines without a label, outcomes without their decision, lines that are no JSON (at most one in 20, or
+the last one, cut short), and labels that contradict each other.
+
 A shared feature goes by NAMESPACE.NAME, and by NAME alone in the namespace `context`. An action is called by its
 `_tag`, else by a feature `id`, else by its features.
 """
@@ -23,11 +27,15 @@ import msgspec
 
 from simulator.contexts import LogError, Value
 from simulator.loaders.rows import surveyed
-from simulator.storage import json_of, lines
+from simulator.storage import lines
 from simulator.table import Eligible, Header, Row, Shown, Table, rows_of
 
 OURS = "context"  # the namespace that we write
 UNLABELLED = "lines left out: without a label"
+DANGLING = "lines left out: outcomes without their decision"
+BROKEN = "lines left out: not JSON"
+TORN = "lines left out: _labelIndex, _label_Action and a name different actions"
+TOLERATED = 0.05  # share of lines that are not JSON
 MODEL = "N/A"
 
 
@@ -48,7 +56,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     pdrop: float = 0.0
 
 
-_LINE = msgspec.json.Decoder(Line)
+_JSON = msgspec.json.Decoder()
 
 
 def read(path: Path, *, learning: bool = True) -> Table:
@@ -61,31 +69,57 @@ def read(path: Path, *, learning: bool = True) -> Table:
 
 
 def _rows(path: Path, counts: Counter[str]) -> Iterator[Row]:
+    fault, broken, number, seen = None, 0, 0, 0
     for number, text in lines(path):
-        line = json_of(path, number, text, _LINE)
-        if line.cost is None or line.probability is None:
-            counts[UNLABELLED] += 1
-            continue
+        seen += 1
         try:
-            yield _row(line)
-        except (ValueError, TypeError) as error:
-            raise LogError(f"{path.name}, line {number}: {error}") from None
+            given = _JSON.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            fault, broken = fault or (number, error), broken + 1
+            continue
+        row = _of_line(path, number, given, counts)
+        if row is not None:
+            yield row
+    cut = fault is not None and broken == 1 and fault[0] == number and seen > 1
+    if fault is not None and not cut and broken > TOLERATED * seen:
+        at = f"{path.name}, line {fault[0]}"
+        raise LogError(f"{at}: {fault[1]}; {broken} of {seen} lines are not JSON, expected one in 20 at most")
+    counts[BROKEN] += broken
 
 
-def _row(line: Line) -> Row:
+def _of_line(path: Path, number: int, given: Any, counts: Counter[str]) -> Row | None:
+    """The row of a line; None where it teaches nothing, which is counted."""
+    labelled = isinstance(given, dict) and given.get("_label_cost") is not None and "_label_probability" in given
+    if isinstance(given, dict) and not labelled:
+        counts[DANGLING if "c" not in given and "o" in given else UNLABELLED] += 1
+        return None
+    try:
+        row = _row(msgspec.convert(given, Line))
+    except (ValueError, TypeError) as error:
+        raise LogError(f"{path.name}, line {number}: {error}") from None
+    counts[TORN] += row is None
+    return row
+
+
+def _row(line: Line) -> Row | None:
+    """None where the label contradicts itself."""
     actions = line.c.get("_multi")
     if not isinstance(actions, list) or not all(isinstance(each, dict) for each in actions):
         raise LogError("c: expected _multi with an object for each action, got none")
     names = [action_name(each) for each in actions]
-    chosen = _chosen(line, len(names))
+    eligible = _eligible(line, names)
+    if (chosen := _chosen(line, len(names))) is None:
+        return None
+    own = next(each for each in eligible if each.arm == names[chosen])
+    alone = names.count(names[chosen]) == 1 or own.probability is None
     reward = -line.cost if line.cost else 0.0
     model = line.state.get("m")
     return Row(
         decision_id=line.event_id,
         time=None if line.timestamp is None else _time(line.timestamp),
         context=dict(_features(line.c)),
-        shown=[Shown(names[chosen], line.probability)],
-        eligible=_eligible(line, names),
+        shown=[Shown(names[chosen], line.probability if alone else own.probability)],
+        eligible=eligible,
         reward=reward,
         weight=_weight(line.pdrop),
         model=model if isinstance(model, str) and model != MODEL else None,
@@ -93,27 +127,35 @@ def _row(line: Line) -> Row:
     )
 
 
-def _chosen(line: Line, K: int) -> int:
-    """The index of the action shown: as said, else the first of `a`."""
-    if line.index is not None:
-        index = line.index
-    elif line.action is not None or line.a:
-        index = (line.action or (line.a or [0])[0]) - 1
-    else:
+def _order(line: Line) -> list[int]:
+    """`a` from 0, whether it counts from 0 or from 1."""
+    order = line.a or []
+    return order if 0 in order else [number - 1 for number in order]
+
+
+def _chosen(line: Line, K: int) -> int | None:
+    """The index of the action shown; None where the line names different ones."""
+    named = [] if line.index is None else [line.index]
+    named += [] if line.action is None else [line.action - 1]
+    named += _order(line)[:1]
+    if not named:
         raise LogError("expected _labelIndex, _label_Action or a, got none of them")
-    if not 0 <= index < K:
-        raise LogError(f"expected one of {K} actions, got number {index + 1}")
-    return index
+    if not 0 <= named[0] < K:
+        raise LogError(f"expected one of {K} actions, got number {named[0] + 1}")
+    return named[0] if len(set(named)) == 1 else None
 
 
 def _eligible(line: Line, names: list[str]) -> list[Eligible]:
-    """The actions, with their probabilities where the line has them."""
+    """The actions, each name once, with their probabilities where the line has them: those of one name add up."""
     if line.p is None:
-        return [Eligible(name, None) for name in names]
-    order = line.a or list(range(1, len(names) + 1))
-    if len(order) != len(line.p) or sorted(order) != list(range(1, len(names) + 1)):
+        return [Eligible(name, None) for name in dict.fromkeys(names)]
+    order = _order(line) if line.a else list(range(len(names)))
+    if len(order) != len(line.p) or sorted(order) != list(range(len(names))):
         raise LogError(f"expected a and p for each of {len(names)} actions, got {len(order)} and {len(line.p)}")
-    return [Eligible(names[number - 1], p) for number, p in zip(order, line.p, strict=True)]
+    found: dict[str, float] = {}
+    for index, p in zip(order, line.p, strict=True):
+        found[names[index]] = found.get(names[index], 0.0) + p
+    return [Eligible(name, p) for name, p in found.items()]
 
 
 def _weight(pdrop: float) -> float | None:

@@ -5,8 +5,10 @@
               0:cost:probability | features of the action shown
               | features of another action
 
-The reward is -cost. A feature that a line does not have is 0; it goes by NAMESPACE.NAME, or NAME without a namespace.
-Actions of cb_adf are called by their tag, else by their features.
+The reward is -cost. A feature that a line does not have is 0, one that it has twice is the sum; it goes by
+NAMESPACE.NAME, or NAME without a namespace. Actions of cb_adf are called by their tags where these differ within the
+block, else by their features. A tag is no id: many lines may have the same. Only blank and tab are separators, as for
+Vowpal Wabbit; lines that only ask it to save its model are passed over.
 """
 
 from __future__ import annotations
@@ -21,10 +23,13 @@ from typing import NamedTuple
 
 from simulator.contexts import LogError, Value
 from simulator.loaders.rows import surveyed
-from simulator.storage import opened
+from simulator.storage import BOM, opened
 from simulator.table import Eligible, Row, Shown, Table
 
 UNLABELLED = "examples left out: without cost and probability"
+OTHERS = ("ccb", "slates")  # formats with several slots
+SAVE = re.compile(r"'?save(_[^ \t|]*)?[ \t]*\|?")
+BLANK = " \t"
 LABEL = re.compile(r"(\d+):([^:\s]+):([^:\s]+)$")
 Lines = list[tuple[int, str]]
 
@@ -48,19 +53,36 @@ def read(path: Path, *, learning: bool = False) -> Table:
 
 
 def _is_adf(path: Path) -> bool:
-    """Whether examples are blocks: a shared line, or a blank line between others."""
+    """Whether examples are blocks: a shared line, or a blank line between others.
+
+    Raises:
+        LogError: they are of another kind.
+    """
     blank = False
-    for _, line in _lines(path):
-        if line.startswith("shared") or (blank and line):
+    for number, line in _lines(path):
+        kind = line.partition(" ")[0]
+        if kind in OTHERS:
+            raise LogError(f"{path.name}, line {number}: expected examples of one slot, got those of {kind!r}")
+        if kind.partition("|")[0] == "shared" or (blank and line):
             return True
         blank = not line
     return False
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(number from 1, line); blank ones are empty.
+
+    Raises:
+        LogError: it is not UTF-8.
+    """
     with opened(path) as file:
         for number, line in enumerate(file, 1):
-            yield number, line.decode(errors="replace").strip()
+            try:
+                text = (line.removeprefix(BOM) if number == 1 else line).decode().strip(" \t\r\n")
+            except UnicodeDecodeError as error:
+                raise LogError(f"{path.name}, line {number}: expected UTF-8, got {error.reason}") from None
+            if not SAVE.fullmatch(text):
+                yield number, text
 
 
 def _rows(path: Path, examples: Callable[[Path], Iterator[Row | None]], counts: Counter[str]) -> Iterator[Row]:
@@ -75,8 +97,8 @@ def _simple(path: Path) -> Iterator[Row | None]:
     """An example a line; the arm is the action's number."""
     for number, line in _lines(path):
         if line:
-            label, tag, features = _split(path, number, line)
-            yield label and _row(label, label.action, dict(_features(path, number, features)), tag)
+            label, _, features = _split(path, number, line)
+            yield label and _row(label, label.action, _summed(path, number, features))
 
 
 def _adf(path: Path) -> Iterator[Row | None]:
@@ -89,22 +111,27 @@ def _adf(path: Path) -> Iterator[Row | None]:
 def _block(path: Path, block: Lines) -> Row | None:
     number, line = block[0]
     shared = line.startswith("shared")
-    context = dict(_features(path, number, line.partition("|")[2])) if shared else {}
-    row, names = None, []
+    context = _summed(path, number, line.partition("|")[2]) if shared else {}
+    shown: tuple[Label, int] | None = None
+    tags, names = list[str | None](), list[str]()
     for number, line in block[shared:]:
         label, tag, features = _split(path, number, line)
-        if label and row:
+        if label and shown:
             raise LogError(f"{path.name}, line {number}: expected one action with a cost, got a second one")
-        names.append(tag or _text(dict(_features(path, number, features))))
-        if label:
-            row = _row(label, names[-1], context, None)
-    if row:
-        row.eligible = [Eligible(name, None) for name in names]
+        shown = (label, len(names)) if label else shown
+        tags.append(tag)
+        names.append(_text(_summed(path, number, features)))
+    named = [tag or name for tag, name in zip(tags, names, strict=True)]
+    names = named if len(set(named)) == len(named) else names
+    if shown is None:
+        return None
+    row = _row(shown[0], names[shown[1]], context)
+    row.eligible = [Eligible(name, None) for name in dict.fromkeys(names)]
     return row
 
 
-def _row(label: Label, arm: str, context: dict[str, Value], tag: str | None) -> Row:
-    return Row(decision_id=tag, context=context, shown=[Shown(arm, label.probability)], reward=0.0 - label.cost)
+def _row(label: Label, arm: str, context: Mapping[str, Value]) -> Row:
+    return Row(context=context, shown=[Shown(arm, label.probability)], reward=0.0 - label.cost)
 
 
 def _split(path: Path, number: int, line: str) -> tuple[Label | None, str | None, str]:
@@ -112,9 +139,9 @@ def _split(path: Path, number: int, line: str) -> tuple[Label | None, str | None
     head, bar, features = line.partition("|")
     if not bar:
         raise LogError(f"{path.name}, line {number}: expected 'label | features', got no bar")
-    tokens = head.split()
+    tokens = _tokens(head)
     tag = None
-    if tokens and (tokens[-1].startswith("'") or not head[-1].isspace()):  # what touches the bar is a tag
+    if tokens and (tokens[-1].startswith("'") or head[-1] not in BLANK):  # what touches the bar is a tag
         tag = tokens.pop().lstrip("'")
     found = [match for token in tokens if (match := LABEL.match(token))]
     if len(found) > 1:
@@ -124,13 +151,25 @@ def _split(path: Path, number: int, line: str) -> tuple[Label | None, str | None
     return label, tag, features
 
 
-def _features(path: Path, number: int, text: str) -> Iterator[tuple[str, Value]]:
+def _tokens(text: str) -> list[str]:
+    return [token for token in re.split(r"[ \t]+", text) if token]
+
+
+def _summed(path: Path, number: int, text: str) -> dict[str, float]:
+    """Features with their values; what is there several times adds up."""
+    found: dict[str, float] = {}
+    for name, value in _features(path, number, text):
+        found[name] = found.get(name, 0.0) + value
+    return found
+
+
+def _features(path: Path, number: int, text: str) -> Iterator[tuple[str, float]]:
     """(name, value) of each feature after the first bar."""
     at = f"{path.name}, line {number}, feature"
     for part in text.split("|"):
-        tokens = part.split()
+        tokens = _tokens(part)
         space, scale = "", 1.0
-        if tokens and not part[0].isspace():
+        if tokens and part[0] not in BLANK:
             name, _, weight = tokens.pop(0).partition(":")
             space, scale = f"{name}.", _number(at, weight) if weight else 1.0
         for token in tokens:
@@ -145,6 +184,10 @@ def _number(at: str, text: str) -> float:
         raise LogError(f"{at}: expected a number, got {text!r}") from None
 
 
-def _text(features: Mapping[str, Value]) -> str:
-    """An action's features, in one order whatever theirs."""
-    return " ".join(name if features[name] == 1 else f"{name}:{features[name]:g}" for name in sorted(features))
+def _text(features: Mapping[str, float]) -> str:
+    """An action's features, in one order whatever theirs, with every digit of their values."""
+    return " ".join(name if features[name] == 1 else f"{name}:{_digits(features[name])}" for name in sorted(features))
+
+
+def _digits(value: float) -> str:
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
