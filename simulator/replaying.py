@@ -165,7 +165,9 @@ def replay(
     """
     c = least(log, floor)
     walk = Walk(log, *made(log, policy, refresh, seed), kept(log) / log.propensity, coins(log, seed), c)
-    matched, own, chances = [np.zeros(0, np.int64)], [np.zeros((0, log.K))], [np.zeros(0)]
+    matched: list[Int] = [np.zeros(0, np.int64)]
+    own: list[Matrix] = [np.zeros((0, log.K))]
+    chances: list[Vector] = [np.zeros(0)]
     while walk.at < len(log):
         pieces = list(walk.pieces())
         walk.learn(pieces)

@@ -1,4 +1,4 @@
-"""One policy with many settings: played in an environment, or replayed on a log; and what choosing the best costs.
+"""One policy with many settings: played in an environment, or valued on a log; and what choosing the best costs.
 
 The best of many settings looks better than it is: it was chosen for its luck, too. So one half (of seeds, or of a log)
 chooses and the other half says what the choice is worth; the gap between the two is shown, not hidden.
@@ -9,58 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import product
-from typing import Any
+from typing import Any, Literal, get_args
 
-import msgspec
 import numpy as np
 
-from bandit.sums import Int
+from bandit.linear import Matrix
 from simulator.comparison import summaries
-from simulator.environments.episode import Environment, stream
+from simulator.environments.episode import Environment
+from simulator.lived import judge
 from simulator.logged import Log
 from simulator.progress import Show, bar, silent
 from simulator.replaying import made, replay
 from simulator.runs import Results, run
+from simulator.selection import Chosen, Selection, Tried, decided, halves, of_rows, select
 from simulator.specs import Spec, changed, parse
 from simulator.spread import Spread, processes
-from simulator.verdict import units
+from simulator.targets import frozen
 
 Grid = Mapping[str, Sequence[Any]]
-HALVES = 2000  # stream of randomness under a seed
-
-
-class Tried(msgspec.Struct, frozen=True):
-    """One setting on both halves of a log.
-
-    Attributes:
-        policy: with what was set.
-        choosing: value on the half that chooses.
-        choosing_error: its standard error.
-        held_out: value on the other half.
-        held_out_error: its standard error.
-        matches: decisions that the policy lived on the other half.
-    """
-
-    policy: str
-    choosing: float
-    choosing_error: float
-    held_out: float
-    held_out_error: float
-    matches: int = 0
-
-
-class Chosen(msgspec.Struct, frozen=True):
-    """The setting that was best on one half, and what the other half says of it."""
-
-    policy: str
-    choosing: float
-    held_out: float
-    held_out_error: float
-
-    @property
-    def optimism(self) -> float:
-        """By how much the half that chose it flattered it: the winner's curse, with the luck of both halves in it."""
-        return self.choosing - self.held_out
+By = Literal["dr", "replay"]
 
 
 def variants(policy: str | Spec, grid: Grid) -> list[Spec]:
@@ -96,66 +63,77 @@ def chosen_by_seeds(results: Results) -> Chosen:
     return Chosen(best, first[best].mean, second[best].mean, error)
 
 
-def halves(log: Log, seed: int = 0) -> tuple[Int, Int]:
-    """Rows of two halves, in order; all rows of one user (or of one decision) are in the same one."""
-    unit = units(log)
-    unit = np.arange(len(log)) if unit is None else unit
-    side = stream(seed, HALVES).permutation(int(unit.max(initial=-1)) + 1) % 2
-    return np.flatnonzero(side[unit] == 0), np.flatnonzero(side[unit] == 1)
-
-
 def sweep_log(
     log: Log,
     policy: str | Spec,
     grid: Grid,
     *,
+    by: By = "dr",
+    train: float = 0.5,
     refresh: int = 100,
     seed: int = 0,
+    alpha: float = 0.05,
     floor: float = 0.0,
     spread: Spread | None = None,
     progress: bool = False,
-) -> list[Tried]:
-    """Every setting replayed on both halves of a log; see `chosen` for the best. Ctrl-C keeps what is done.
+    **how: Any,
+) -> Selection:
+    """Every setting on a log; the best is chosen by one half of the rows and valued on the other. Ctrl-C keeps what is
+    done.
 
     Args:
         log: in the order in which it was logged.
         policy: see `specs.parse`.
         grid: see `variants`.
-        refresh: matches between two refreshes.
-        seed: of the halves and of replay's coins.
-        floor: see `replay.replay`.
+        by: `dr`: each setting learns from the log's first part, and is valued on the rows after it, as it was then;
+            `replay`: each lives through the matches of both halves, few where there are many arms.
+        train: dr: the share of the rows that is that first part.
+        refresh: rows (of a replay, matches) between two refreshes.
+        seed: of the halves, of replay's coins, and of what is random inside a policy.
+        alpha: 1 - confidence.
+        floor: see `replaying.replay`.
         spread: how to spread the work; None: over all cores.
         progress: show it on stderr.
+        how: as of `evaluation.evaluate`.
 
     Raises:
-        ValueError: a policy or an option is not known.
+        ValueError: a policy or an option is not known, or no setting has a value.
         MissingLibraryError: a policy needs a library that is not installed.
         bandit.errors.Problem: an option has not the value that it should have.
     """
-    parts = tuple(log.take(rows) for rows in halves(log, seed))
+    if by not in get_args(By):
+        raise ValueError(f"by is one of {', '.join(get_args(By))}; got {by!r}")
     specs = variants(policy, grid)
     for spec in specs:  # an option that is wrong is refused now, not in another process
-        made(parts[0], spec, refresh, seed)
-    found: dict[int, Tried] = {}
+        made(log, spec, refresh, seed)
+    found: dict[int, Any] = {}
+    cut, parts = int(len(log) * train), tuple(log.take(rows) for rows in halves(log, seed))
+    work, common = (
+        (_frozen, (log, cut, refresh, seed))
+        if by == "dr"
+        else (_replayed, (parts, refresh, seed, floor, {"alpha": alpha, **how}))
+    )
     with bar("settings", len(specs), wanted=progress) as show, suppress(KeyboardInterrupt):
-        found.update((spread or processes())(_tried, (parts, refresh, seed, floor), specs, show))
-    return [found[i] for i in sorted(found)]
+        found.update((spread or processes())(work, common, specs, show))
+    if not found:
+        raise ValueError("interrupted before any setting was done")
+    if by == "replay":
+        return decided([found[i] for i in sorted(found)])
+    targets = {specs[i].name: found[i] for i in sorted(found)}
+    return select(log.take(slice(cut, None)), targets, alpha=alpha, seed=seed, **how)
 
 
-def _tried(common: tuple[tuple[Log, Log], int, int, float], spec: Spec, show: Show = silent) -> Tried:
-    parts, refresh, seed, floor = common
-    one, other = (replay(part, spec, refresh=refresh, seed=seed, floor=floor) for part in parts)
-    return Tried(spec.name, one.value, one.standard_error, other.value, other.standard_error, other.matches)
+def _frozen(common: tuple[Log, int, int, int], spec: Spec, show: Show = silent) -> Matrix:
+    """The setting's probabilities in the rows after the first part, as learned from that."""
+    log, cut, refresh, seed = common
+    return frozen(log, spec, cut, refresh=refresh, seed=seed)
 
 
-def chosen(tried: Sequence[Tried]) -> Chosen:
-    """The setting with the largest value on the half that chooses.
-
-    Raises:
-        ValueError: none has a value there.
-    """
-    known = [each for each in tried if np.isfinite(each.choosing)]
-    if not known:
-        raise ValueError("no setting has a value: nothing matched")
-    best = max(known, key=lambda each: each.choosing)
-    return Chosen(best.policy, best.choosing, best.held_out, best.held_out_error)
+def _replayed(
+    common: tuple[tuple[Log, Log], int, int, float, dict[str, Any]], spec: Spec, show: Show = silent
+) -> Tried:
+    """The setting replayed on both halves."""
+    parts, refresh, seed, floor, how = common
+    lives = [replay(part, spec, refresh=refresh, seed=seed, floor=floor) for part in parts]
+    one, other = (judge(part, life, **how) for part, life in zip(parts, lives, strict=True))
+    return of_rows(spec.name, one, other, lives[1].matches)

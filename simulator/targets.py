@@ -57,14 +57,14 @@ def of_pieces(text: str, *, refresh: int = REFRESH, seed: int = 0) -> MakeTarget
     return lambda first, span: lambda piece: target(piece, text)
 
 
-def frozen(log: Log, text: str, rows: int, *, refresh: int = REFRESH, seed: int = 0) -> Matrix:
+def frozen(log: Log, text: str | specs.Spec, rows: int, *, refresh: int = REFRESH, seed: int = 0) -> Matrix:
     """pi(a|x) of the rows after the first ones, shape (n - rows, K), of a policy that has learned from those alone.
 
     Args:
         log: n rows, in the order in which they were logged.
         text: names the policy.
         rows: how many it learns from.
-        refresh: rows between two refreshes while it learns.
+        refresh: rows between two refreshes while it learns, where the policy has no interval of its own.
         seed: of whatever randomness is inside it.
 
     Raises:
@@ -149,19 +149,25 @@ class Learned:
     Args:
         log: the log, or its first piece.
         text: names the policy.
-        refresh: rows between two refreshes.
+        refresh: rows between two refreshes, where the policy has no interval of its own.
         seed: of whatever randomness is inside it.
         span: the range of rewards; None: that of `log`.
     """
 
     def __init__(
-        self, log: Log, text: str, *, refresh: int = REFRESH, seed: int = 0, span: tuple[float, float] | None = None
+        self,
+        log: Log,
+        text: str | specs.Spec,
+        *,
+        refresh: int = REFRESH,
+        seed: int = 0,
+        span: tuple[float, float] | None = None,
     ) -> None:
-        spec = specs.parse(text)
+        spec = specs.parse(text) if isinstance(text, str) else text
         if spec.kind == "document":  # its policy and settings count; features are the log's columns
             spec = msgspec.structs.replace(spec, options={**spec.options, "features": []})
         self.learner = specs.build(spec, task_of(log, seed, span))
-        self.refresh, self.seen = refresh, 0
+        self.refresh, self.seen = spec.refresh or refresh, 0
 
     def __call__(self, log: Log) -> Matrix:
         """pi(a|x) of the next rows, shape (n, K)."""

@@ -11,11 +11,13 @@ import pytest
 from bandit.features import Feature, compile_encoder
 from bandit.sums import ONE
 from simulator.datasets import msweb
-from simulator.environments.episode import Episode, shown
+from simulator.environments.episode import Episode, on_grid, shown
+from simulator.environments.fitted import fitted, moved
 from simulator.environments.full import from_data
 from simulator.environments.named import NAMES, SYNTHETIC, named
 from simulator.environments.synthetic import OFFSET, Synthetic
 from simulator.environments.tables import ratings, read
+from simulator.logged import Log
 
 CLASSES = "age,city,member,kind\n30,bern,1,good\n50,oslo,0,bad\n40,bern,0,good\n20,,1,bad\n"
 
@@ -310,3 +312,67 @@ def test_options_change_a_made_up_problem() -> None:
     assert episode.x.shape == (50, 3)
     assert episode.delay is not None
     assert set(SYNTHETIC) < set(NAMES)
+
+
+def shop(n: int = 4000, money: bool = True) -> tuple[Log, np.ndarray]:
+    """(a log of three arms, of which the last is rarely eligible; predictions): orders up to 100, or clicks."""
+    rng = np.random.default_rng(1)
+    eligible = np.column_stack([np.ones((n, 2), bool), rng.random(n) < 0.2])
+    P = eligible / eligible.sum(axis=1, keepdims=True)
+    arm = (rng.random((n, 1)) > P.cumsum(axis=1)).sum(axis=1)
+    bought = rng.random(n) < 0.2
+    reward = bought * (rng.uniform(10, 100, n) if money else 1.0)
+    context = np.column_stack([np.ones(n), rng.normal(size=n)])
+    log = Log(
+        ("a", "b", "c"), arm, reward, P[np.arange(n), arm], P, context,
+        reward_range=(0.0, 100.0) if money else (0.0, 1.0),
+    )  # fmt: skip
+    return log, rng.uniform(-0.1, 0.6, (n, 3)) * (100 if money else 1)
+
+
+def test_an_environment_fitted_to_a_log_has_its_rows_in_their_order() -> None:
+    """Contexts, arms and eligibility are the log's; further rounds begin anew; a seed repeats it, another does not."""
+    log, q = shop(500)
+    environment = fitted(log, q, (0.0, 100.0))
+    episode = environment.episode(3, 700)
+    assert environment.document["arms"] == ["a", "b", "c"]
+    assert (episode.x[:500] == on_grid(np.asarray(log.context))).all()
+    assert (episode.x[500:] == episode.x[:200]).all()
+    assert log.probability is not None
+    assert (episode.eligible[:500] == (log.probability > 0)).all()
+    assert same(episode, environment.episode(3, 700))
+    assert not same(episode, environment.episode(4, 700))
+
+
+@pytest.mark.parametrize("money", [False, True])
+def test_rewards_of_a_fitted_environment_are_possible_and_have_the_models_mean(money: bool) -> None:
+    """In each tenth of the predictions of each arm the mean reward is that of q, within 4 standard errors."""
+    log, q = shop(20_000, money)
+    span = (0.0, 100.0) if money else (0.0, 1.0)
+    episode = fitted(log, q, span).episode(0)
+    assert (episode.mean == np.clip(q, *span)).all()
+    assert episode.reward.min() >= span[0]
+    assert episode.reward.max() <= span[1]
+    assert money or set(np.unique(episode.reward)) == {0.0, 1.0}
+    for mean, reward in zip(episode.mean.T, episode.reward.T, strict=True):
+        for rows in np.array_split(np.argsort(mean), 10):
+            gap = (reward - mean)[rows]
+            assert abs(gap.mean()) <= 4 * gap.std() / np.sqrt(len(rows)) + 1e-9
+
+
+def test_rewards_of_a_fitted_environment_vary_as_those_of_their_arm() -> None:
+    """By hand: of 0 and 30 seen evenly, mean 15: at q 5 they are 0 and 10; at q 50, in 0 to 100, 100 - 50 / 85 * r."""
+    seen, span = np.array([0.0, 30.0]), (0.0, 100.0)
+    low, high = (set(moved(seen, np.full(50, q), span, np.random.default_rng(0)).tolist()) for q in (5.0, 50.0))
+    assert sorted(low) == pytest.approx([0, 10])
+    assert sorted(high) == pytest.approx([100 - 100 * 50 / 85, 100 - 70 * 50 / 85])
+    assert moved(np.zeros(0), np.array([7.0]), span, np.random.default_rng(0)).tolist() == [7.0]
+    assert moved(np.zeros(3), np.array([7.0]), span, np.random.default_rng(0)).tolist() == [7.0]
+    assert moved(np.full(3, 100.0), np.array([7.0]), span, np.random.default_rng(0)).tolist() == [7.0]
+
+
+def test_a_log_without_rows_makes_no_environment() -> None:
+    """Nothing is fitted to nothing."""
+    log, q = shop(10)
+    with pytest.raises(ValueError, match="no rows"):
+        fitted(log.take(slice(0)), q[:0], (0.0, 1.0))

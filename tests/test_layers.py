@@ -95,7 +95,7 @@ SIMULATOR = (
         "simulator.sample_ratio",
         "simulator.storage",
     },
-    {"simulator.additive", "simulator.problem"},
+    {"simulator.additive", "simulator.environments.fitted", "simulator.problem"},
     {
         "simulator.__main__",
         "simulator.adapters.collaborative",
@@ -123,14 +123,17 @@ SIMULATOR = (
         "simulator.targets",
     },
     {
+        "simulator.alone",
         "simulator.comparison",
         "simulator.listed",
+        "simulator.lived",
         "simulator.loaders",
         "simulator.sample_size",
+        "simulator.selection",
         "simulator.replay_dr",
     },
     {"simulator.conversion", "simulator.reporting.figures", "simulator.sweeps"},
-    {"simulator.reporting.subject", "simulator.selection", "simulator.streaming"},
+    {"simulator.reporting.subject", "simulator.streaming"},
     {"simulator.reporting.basis", "simulator.reporting.sections"},
     {"simulator.reporting"},
 )

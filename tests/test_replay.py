@@ -14,6 +14,7 @@ from simulator import estimators, replaying
 from simulator.environments.named import named
 from simulator.learners.logs import eligible_of, grid_of, task_of
 from simulator.learners.protocol import Learner, Outcomes
+from simulator.lived import SHARE, judge
 from simulator.loaders import load
 from simulator.logged import Log
 from simulator.replay_dr import replay_dr
@@ -184,12 +185,32 @@ def test_a_learning_policy_earns_in_replay_what_it_earns_live() -> None:
 
 
 def test_a_floor_leaves_more_matches_and_counts_what_it_cuts() -> None:
-    """c is the floor; rows whose propensity is below it are those of the last arms."""
+    """By hand: uniform's chance is pi c / mu = .1 * .1 / mu, with c .1: above 1 where mu is below .01, here of no arm.
+
+    With c .9 it is above 1 where mu is below .09: arms 5 to 9. They lack .09 / mu - 1 of what they should have.
+    """
     log, _ = logged(3000, policy=skewed())
-    plain, floored = replay(log, "ucb1"), replay(log, "ucb1", floor=0.1)
+    plain, floored, high = (replay(log, "uniform", floor=floor) for floor in (0.0, 0.1, 0.9))
     assert (plain.cut, plain.c) == (0, log.propensity.min())
-    assert (floored.cut, floored.c) == ((log.propensity < 0.1).sum(), 0.1)
-    assert floored.matches > plain.matches
+    assert (floored.cut, floored.c) == (0, 0.1)
+    beyond = log.propensity < 0.09
+    chance = 0.09 / log.propensity
+    assert (high.cut, high.c) == (beyond.sum(), 0.9)
+    assert high.lacking == pytest.approx((chance[beyond] - 1).sum() / chance.sum())
+    assert plain.matches < floored.matches < high.matches
+
+
+def test_what_a_floor_cuts_does_not_bias_the_value_of_a_policy_that_does_not_learn() -> None:
+    """Rows cut to a chance of 1 count for what was cut. Arm 9 earns 1 and is shown rarely: uniform earns .1."""
+    found, uncounted = [], []
+    for seed in range(40):
+        log, _ = logged(2000, seed, skewed())
+        log = replace(log, reward=(log.arm == 9).astype(float))
+        done = replay(log, "uniform", seed=seed, floor=0.9)
+        found.append(done.value)
+        uncounted.append(log.reward[done.matched].mean())
+    assert abs(np.mean(found) - 0.1) < 4 * np.std(found, ddof=1) / np.sqrt(40)
+    assert np.mean(uncounted) < 0.08
 
 
 def test_rows_that_stand_for_several_match_more_often() -> None:
@@ -280,3 +301,78 @@ def test_a_policy_file_is_replayed_with_the_logs_columns(tmp_path: Path) -> None
     (path := tmp_path / "home.json").write_text(json.dumps(document))
     log, _ = logged(800)
     assert replay(log, str(path)).matched.tolist() == replay(log, "linucb:alpha=0,explore=0").matched.tolist()
+
+
+def test_a_short_life_on_a_learners_log_is_refused_and_what_was_lived_is_told() -> None:
+    """A log at explore .02 leaves some hundred matches of thousands: neither replay says what the policy would earn."""
+    explored = np.full((1, 10), 0.002)
+    explored[0, 0] = 0.982
+    log, _ = logged(6000, policy=explored)
+    for done in (replay(log, "linucb"), replay_dr(log, "linucb")):
+        row = judge(log, done)
+        assert done.matches < 300
+        assert (row.verdict, row.low, row.high) == ("refused", None, None)
+        assert row.value == pytest.approx(done.value)
+        assert f"of a life of {done.matches:,} decisions; the log has 6,000" in row.note
+        assert "a longer life would earn something else" in row.note
+
+
+@pytest.mark.parametrize("robust", [False, True])
+def test_a_life_that_is_long_enough_has_a_sequence_that_holds_it_and_one_as_long_as_the_log(robust: bool) -> None:
+    """Of 12 uniform logs of two arms half the rows match: all intervals hold what such lives earn, short and long."""
+    environment = named("logistic", arms=2)
+    lives = run(environment, ["linucb"], rounds=3000, seeds=12, spread=serial, windows=2).curves
+    for seed, curve in enumerate(lives):
+        episode = environment.episode(seed, 3000)
+        arm = np.random.default_rng(seed + 100).integers(0, 2, 3000)
+        log = Log(("a", "b"), arm, episode.reward[np.arange(3000), arm], np.full(3000, 0.5), context=episode.x / 4096)
+        row = judge(log, (replay_dr if robust else replay)(log, "linucb", seed=seed))
+        assert row.verdict == "sequence"
+        assert row.low is not None
+        assert row.high is not None
+        for truth in (curve.mean_reward[0], float(np.mean(curve.mean_reward))):
+            assert row.low < truth < row.high
+
+
+def test_a_policy_that_does_not_learn_is_judged_by_its_matches_alone() -> None:
+    """All weigh the same: n_eff is their number; the error is that of a mean of as many rewards, or a little more."""
+    log, mean = logged(8000, policy=skewed())
+    row = judge(log, done := replay(log, "uniform"))
+    assert done.share < SHARE
+    assert row.verdict == "interval"
+    assert row.n_eff == pytest.approx(done.matches)
+    assert row.standard_error is not None
+    rewards = log.reward[done.matched]
+    assert 1 <= row.standard_error / (rewards.std(ddof=1) / np.sqrt(done.matches)) < 1.1
+    assert row.low is not None
+    assert row.high is not None
+    assert row.low < mean.mean() < row.high
+
+
+def test_a_replay_of_a_broken_log_or_without_a_match_is_refused() -> None:
+    """Arm a was drawn in nine rows of ten, and its propensity logged as a half; or arm b was never shown."""
+    arm = (np.arange(3000) % 10 == 0).astype(np.int64)
+    broken = Log(("a", "b"), arm, np.ones(3000), np.full(3000, 0.5))
+    row = judge(broken, replay(broken, "uniform"))
+    assert row.verdict == "refused"
+    assert "arm 'a' drawn 2700 times for 1500 expected" in row.note
+    none = Log(("a", "b"), np.zeros(5, np.int64), np.ones(5), np.full(5, 0.5))
+    row = judge(none, replay_fixed(none, np.tile([0.0, 1.0], (5, 1))))
+    assert (row.verdict, row.value) == ("refused", None)
+    assert "nothing matched" in row.note
+
+
+def test_a_row_says_what_part_of_its_lessons_was_cut() -> None:
+    """Of both replays: how many rows, and the share of what the policy would have learned from."""
+    log, _ = logged(2000, policy=skewed())
+    for done in (replay(log, "uniform", floor=0.9), replay_dr(log, "uniform", c_max=0.9, quantile=0.5)):
+        assert done.cut > 0
+        assert 0 < done.lacking < 1
+        assert f"{done.cut:,} rows were cut: it lacks {done.lacking:.2%}" in judge(log, done).note
+
+
+def test_the_robust_value_of_a_row_is_that_of_the_replay_whatever_is_cut() -> None:
+    """Weights c_t that change are row weights of `evaluate`'s DR."""
+    log, _ = logged(2000, policy=skewed())
+    done = replay_dr(log, "linucb", c_max=0.5, quantile=0.2)
+    assert judge(log, done).value == pytest.approx(done.value)

@@ -283,7 +283,7 @@ def test_compare_takes_confidence_baseline_and_model(path: Path) -> None:
 
 
 def test_one_half_of_a_log_selects_and_the_other_values(tmp_path: Path) -> None:
-    """The rows are those of `selection.select`; only what was chosen has a verdict."""
+    """The rows are those of `selection.select`: values and verdicts of the half that did not choose."""
     path = write_log(tmp_path / "log.csv", n=4000, users=6)  # two users in six like a, two b, one c, one d
     names = ("fixed:d", "uniform", "fixed:a")
     targets = [each for name in names for each in ("--target", name)]
@@ -296,27 +296,35 @@ def test_one_half_of_a_log_selects_and_the_other_values(tmp_path: Path) -> None:
     (chosen,) = [row for row in found if row["chosen"]]
     assert chosen["target"] == expected.chosen.policy == "fixed:a"
     assert (chosen["low"], chosen["high"], chosen["verdict"]) == (expected.low, expected.high, "interval")
-    assert all(row["verdict"] is None for row in found if row is not chosen)
+    assert [row["behind_low"] for row in found] == [each.behind_low for each in expected.tried]
 
 
-def test_a_sweep_on_a_log_replays_every_setting_on_both_halves(path: Path) -> None:
-    """The rows are those of `sweep_log`; what one half chose is told on stderr with what the other says of it."""
-    options = ("--policy", "linucb", "--grid", "explore=0,1", "--grid", "alpha=0.5", "--refresh", "50")
-    arguments = ("sweep", path, *CSV, *options, "--floor", "0.1", "--seed", "2", "--workers", "1")
+SWEPT = [(["--by", "replay", "--floor", "0.1"], {"by": "replay", "floor": 0.1}), (["--train", "0.4"], {"train": 0.4})]
+
+
+@pytest.mark.parametrize(("options", "how"), SWEPT)
+def test_a_sweep_on_a_log_values_every_setting_on_both_halves(
+    path: Path, options: list[str], how: dict[str, Any]
+) -> None:
+    """The rows are those of `sweep_log`; what one half found best is told on stderr with what the other says of it."""
+    grids = ("--policy", "linucb", "--grid", "explore=0,1", "--grid", "alpha=0.5", "--refresh", "50")
+    arguments = ("sweep", path, *CSV, *grids, *options, "--seed", "2", "--workers", "1")
     log, grid = read(path), {"explore": [0, 1], "alpha": [0.5]}
-    expected = sweep_log(log, "linucb", grid, refresh=50, floor=0.1, seed=2, spread=serial)
-    assert rows(*arguments) == plain(expected)
+    expected = sweep_log(log, "linucb", grid, refresh=50, seed=2, spread=serial, **how)
+    assert rows(*arguments) == plain(expected.table())
     _, out, err = run(*arguments)
-    best = max(expected, key=lambda each: each.choosing)
-    assert err.startswith(f"chosen by one half: {best.policy}, {best.choosing:.5g} there, {best.held_out:.5g} on the ")
-    assert "choosing_error" in out
+    best = expected.chosen
+    what = "chosen" if expected.decided else "best"
+    assert err.startswith(f"{what} by one half: {best.policy}, {best.choosing:.5g} there, {best.held_out:.5g} on the ")
+    assert expected.note in err
+    assert "behind_low" in out
 
 
 def test_a_floor_lets_more_rows_match_in_a_sweep(tmp_path: Path) -> None:
     """Where arm b has a propensity of 0.01, a floor of 0.5 makes ten times as many matches or more."""
     path = tmp_path / "skewed.csv"
     path.write_text("arm,click,p\n" + "a,1,0.99\n" * 990 + "b,1,0.01\n" * 10)
-    arguments = ("sweep", path, *CSV, "--policy", "uniform", "--grid", "explore=0", "--workers", "1")
+    arguments = ("sweep", path, *CSV, "--by", "replay", "--policy", "uniform", "--grid", "explore=0", "--workers", "1")
     few, many = rows(*arguments)[0]["matches"], rows(*arguments, "--floor", "0.5")[0]["matches"]
     assert many > 10 * few
 

@@ -120,6 +120,15 @@ def _collaborative(train: Log, rows: Log, model: str, given: dict[str, Any], see
 _NUMBER = {int: "a whole number", float: "a number"}
 
 
+RangeOption = Annotated[
+    tuple[float, float] | None,
+    typer.Option(callback=rising, metavar="LOW HIGH", help="Possible rewards; by default 0 1, or the log's own."),
+]
+CapOption = Annotated[
+    float | None, typer.Option(help="Rewards above it count as it: a narrower answer where few orders are large.")
+]
+
+
 @dataclass(frozen=True)
 class Model:
     """The reward model, and how sure an interval is."""
@@ -129,13 +138,8 @@ class Model:
         str | None, typer.Option(help="cross, past or in_sample; by default what is honest for the log.")
     ] = None
     alpha: Alpha = 0.05
-    reward_range: Annotated[
-        tuple[float, float] | None,
-        typer.Option(callback=rising, metavar="LOW HIGH", help="Possible rewards; by default 0 1, or the log's own."),
-    ] = None
-    cap: Annotated[
-        float | None, typer.Option(help="Rewards above it count as it: a narrower answer where few orders are large.")
-    ] = None
+    reward_range: RangeOption = None
+    cap: CapOption = None
     stationary: Annotated[
         bool,
         typer.Option("--stationary", help="Sequences take the value for the same in all rows, and are narrower."),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from simulator.cli.common import Alpha, AsJson, Seed, grouped, note, tell_cleaning
-from simulator.cli.judging import Estimators, LooksOption, Model, Targets
+from simulator.cli.judging import CapOption, Estimators, LooksOption, Model, RangeOption, Targets
 from simulator.cli.source import Source
 
 
@@ -45,7 +45,10 @@ def evaluate(
         if log.conditional is not None:
             typer.echo("the log has lists: values are a place's; --lists values whole lists", err=True)
         rows, pis = targets.of(log, seed)
-        valued = ((name, evaluation.evaluate(rows, pi, **how)) for name, pi in pis.items())
+        valued = (
+            (name, [*evaluation.evaluate(rows, pi, **how), *_alone(log, name, targets, how)])
+            for name, pi in pis.items()
+        )
     for name, found in valued:
         plain = output.rows_of(found)
         if as_json:
@@ -53,6 +56,17 @@ def evaluate(
         else:
             output.print_evaluation(name, plain)
     tell_cleaning(cleaning)
+
+
+def _alone(log: Any, name: str, targets: Targets, how: dict[str, Any]) -> list[Any]:
+    """What a target that goes on learning earns without the log's exploration."""
+    from simulator.alone import alone
+    from simulator.targets import learns
+
+    if not (targets.keep_learning and learns(name)):
+        return []
+    ranges = {each: how[each] for each in ("reward_range", "cap", "seed")}
+    return [alone(log, name, refresh=targets.refresh, **ranges)]
 
 
 def _of_lists(
@@ -127,11 +141,15 @@ def replay(
     q: Annotated[
         str | None, typer.Option(help="doubly robust: ridge, mean or mean-position; by default each arm's mean so far.")
     ] = None,
+    alpha: Alpha = 0.05,
+    reward_range: RangeOption = None,
+    cap: CapOption = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """What a policy that learns would have earned, learning only from the rows that match its choices."""
     from simulator import output
+    from simulator.lived import judge
 
     how = {"floor": floor} if not doubly_robust else {"c_max": c_max, "quantile": quantile, "q": q}
     others = {"c_max": c_max, "quantile": quantile, "q": q} if not doubly_robust else {"floor": floor}
@@ -139,15 +157,18 @@ def replay(
         raise typer.BadParameter(f"--{wrong[0]} goes with{'out' if doubly_robust else ''} --doubly-robust")
     log = source.load()
     replayed = _replayed(log, doubly_robust, {name: value for name, value in how.items() if value is not None})
-    rows = []
+    rows, notes = [], []
     for name in policy or ["linucb"]:
         done = replayed(name, refresh=refresh, seed=seed)
-        counts = {"matches": done.matches, "rows": done.rows, "share": done.share, "cut": done.cut}
-        value, error = (done.value, done.standard_error) if done.matches else (None, None)
-        rows.append({"policy": name, "value": value, "standard_error": error, **counts})
+        row = judge(log, done, alpha=alpha, reward_range=reward_range, cap=cap)
+        ends = {each: getattr(row, each) for each in ("value", "low", "high", "verdict", "standard_error")}
+        lived = {"matches": done.matches, "rows": done.rows, "share": done.share, "cut": done.cut}
+        judged = {"n_eff": row.n_eff, "skewness": row.skewness}
+        rows.append({"policy": name, **ends, **lived, **judged, **({"note": row.note} if as_json else {})})
+        notes.append(f"{name}: {row.note}")
     output.print_rows(rows, as_json=as_json)
-    if any(row["cut"] for row in rows):
-        typer.echo("rows were cut: they match more often than is fair, and values are biased towards them", err=True)
+    for each in [] if as_json else notes:
+        note(each)
     tell_cleaning(log.cleaning)
 
 
@@ -202,31 +223,23 @@ def _one_of(names: list[str], baseline: str | None, what: str) -> str:
 def select(
     source: Source,
     targets: Targets,
-    estimator: Annotated[str, typer.Option(help="Chooses and values; one of those of `evaluate`.")] = "snips",
-    alpha: Alpha = 0.05,
+    model: Model,
+    estimator: Annotated[str, typer.Option(help="Chooses and values; one of those of `evaluate`.")] = "dr",
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """The best of several targets: one half of the log chooses, the other, which had no part in it, values."""
     from simulator import output, selection
+    from simulator.targets import learns
 
     _one_of(targets.target or [], None, "select")
     log = source.load()
     rows, pis = targets.of(log, seed)
-    done = selection.select(rows, pis, estimator=estimator, alpha=alpha, seed=seed)
-    judged = {"low": done.low, "high": done.high, "verdict": done.verdict}
-    found = [
-        {
-            "target": each.policy, "choosing": each.choosing, "choosing_error": each.choosing_error,
-            "held_out": each.held_out, "held_out_error": each.held_out_error,
-            "chosen": each.policy == done.chosen.policy,
-            **(judged if each.policy == done.chosen.policy else dict.fromkeys(judged)),
-        }
-        for each in done.tried
-    ]  # fmt: skip
-    output.print_rows(found, as_json=as_json)
+    in_time = True if targets.keep_learning and any(map(learns, targets.names)) else None
+    done = selection.select(rows, pis, estimator=estimator, in_time=in_time, **model.how(seed))
+    output.print_rows(done.table("target", brief=not as_json), as_json=as_json)
     if done.note:
-        note(f"{done.chosen.policy}: {done.note}")
+        note(f"{done.chosen.policy}, the best by one half: {done.note}")
     tell_cleaning(log.cleaning)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from simulator.cli.common import AsJson, Seed, grouped, note, tell_cleaning, value_of, within
+from simulator.cli.judging import CapOption, RangeOption
 from simulator.cli.place import Hands, Place, interval
 from simulator.cli.source import Source
 
@@ -79,21 +80,33 @@ def sweep(
         int | None, typer.Option(min=1, help="In an environment: how many, counted from --seed, if not 2.")
     ] = None,
     refresh: Refresh = "100",
-    floor: Annotated[float | None, typer.Option(min=0, help="On a log: see `replay`.")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="On a log: dr, of settings as learned from its first part; or replay.")
+    ] = None,
+    train: Annotated[
+        float | None, typer.Option(callback=within, help="On a log, by dr: that first part, if not half.")
+    ] = None,
+    floor: Annotated[float | None, typer.Option(min=0, help="On a log, by replay: see there.")] = None,
+    alpha: Annotated[float | None, typer.Option(callback=within, help="On a log: 1 - confidence, if not 0.05.")] = None,
+    reward_range: RangeOption = None,
+    cap: CapOption = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Every combination of settings, on all cores, played in an environment or, with a LOG, replayed on it.
+    """Every combination of settings, on all cores, played in an environment or, with a LOG, valued on it.
 
     Every other seed, or one half of the log, chooses the best; the rest, which had no part in it, judges the choice.
     """
+    on_log = {"by": by, "train": train, "floor": floor, "alpha": alpha, "reward_range": reward_range, "cap": cap}
     if source.named:
         wrong = {"--environment": place.named or None, "--rounds": rounds, "--seeds": seeds}
         _refuse(wrong, "a sweep on a log")
-        _sweep_log(source, policy, _grid(grid), refresh, floor, hands, seed, as_json)
+        _refuse({"--train": train} if by == "replay" else {"--floor": floor}, f"a sweep by {by or 'dr'}")
+        how = {name: value for name, value in on_log.items() if value is not None}
+        _sweep_log(source, policy, _grid(grid), refresh, how, hands, seed, as_json)
         return
-    _refuse({"--floor": floor, **{f"--{name}": each for name, each in source.given().items() if name != "user"}},
-            "a sweep in an environment")  # fmt: skip
+    others = {name: each for name, each in source.given().items() if name != "user"}
+    _refuse({f"--{name}": each for name, each in {**on_log, **others}.items()}, "a sweep in an environment")
     _sweep_environment(place, policy, _grid(grid), rounds, seeds or 2, refresh, hands, seed, as_json)
 
 
@@ -121,27 +134,25 @@ def _sweep_environment(
 
 
 def _sweep_log(
-    source: Source, policy: str, grid: dict[str, list[Any]], refresh: str, floor: float | None, hands: Hands,
+    source: Source, policy: str, grid: dict[str, list[Any]], refresh: str, how: dict[str, Any], hands: Hands,
     seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     from simulator import output
-    from simulator.sweeps import chosen, sweep_log, variants
+    from simulator.sweeps import sweep_log, variants
 
     if not refresh.isdecimal() or int(refresh) < 1:
-        raise typer.BadParameter(f"on a log --refresh is a number of matches; got {refresh!r}")
+        raise typer.BadParameter(f"on a log --refresh is a number of rows or, by replay, a number of matches; got {refresh!r}")
     log = source.load()
     with hands.spread() as spread:
-        tried = sweep_log(
-            log, policy, grid, refresh=int(refresh), seed=seed, floor=floor or 0.0, spread=spread, progress=True
-        )
-    output.print_rows(_plain(tried), as_json=as_json)
-    complete = len(tried) == len(variants(policy, grid))
-    if complete:
-        best = chosen(tried)
-        told = f"{best.choosing:.5g} there, {best.held_out:.5g} on the other (standard error {best.held_out_error:.2g})"
-        note(f"chosen by one half: {best.policy}, {told}")
+        done = sweep_log(log, policy, grid, refresh=int(refresh), seed=seed, spread=spread, progress=True, **how)
+    output.print_rows(done.table(brief=not as_json), as_json=as_json)
+    best = done.chosen
+    held_out = f"{best.held_out:.5g} on the other (standard error {best.held_out_error:.2g})"
+    note(f"{'chosen' if done.decided else 'best'} by one half: {best.policy}, {best.choosing:.5g} there, {held_out}")
+    if done.note:
+        note(f"{best.policy}: {done.note}")
     tell_cleaning(log.cleaning)
-    _tell_if_cut_short(complete)
+    _tell_if_cut_short(len(done.tried) == len(variants(policy, grid)))
 
 
 @grouped
