@@ -313,8 +313,8 @@ def too_little(n: int, n_eff: float, skew: float) -> list[str]:
     times = lacking(n_eff, skew)
     if times <= 1 or not math.isfinite(times):
         return []
-    more = float(f"{n * (times - 1):.1e}")
-    return [f"an interval takes some {more:,.0f} more decisions like these, or {times:.2g} times their exploration"]
+    more, fold = float(f"{n * (times - 1):.1e}"), f"{times:.2g}" if times < 10 else f"{times:,.0f}"
+    return [f"an interval takes some {more:,.0f} more decisions like these, or {fold} times their exploration"]
 
 
 def _own_notes(name: str, problem: Problem, said: Verdict) -> list[str]:

@@ -18,6 +18,7 @@ from simulator.models import (
     model_of,
     past_only,
     predictions,
+    prefixes,
     regressor_model,
     ridge_model,
 )
@@ -148,11 +149,21 @@ def test_the_past_only_fit_never_sees_the_present_or_the_future(name: str) -> No
 
 
 def test_the_past_only_fit_grows_with_the_log() -> None:
-    """Refits at 50, 75, 112, ...: rows up to 50 get the prior, the last block a fit on most of the log."""
+    """Refits after 1, 2, 3, 5, 8, 12, ...: the first row gets the prior, the last block a fit on most of the log."""
     log = small(120)
     q = past_only(mean_model(1, 4), log)
-    assert (q[:50] == 0.25).all()
-    assert (q[112:] == mean_model(1, 4)(log.take(slice(0, 112)))(log.take(slice(112, 120)))).all()
+    assert (q[0] == 0.25).all()
+    assert prefixes(120) == [1, 2, 3, 5, 8, 12, 18, 27, 41, 62, 93]
+    for start, end in ((5, 8), (93, 120)):
+        assert (q[start:end] == mean_model(1, 4)(log.take(slice(0, start)))(log.take(slice(start, end)))).all()
+
+
+def test_a_model_of_the_past_starts_from_what_was_earned_so_far() -> None:
+    """DM on the log of a policy that learned is not pulled towards 0 by its first rows."""
+    log = replace(small(300), reward=np.full(300, 0.8))
+    q = past_only(MODELS["ridge"], log)
+    assert q[20:].min() > 0.7
+    assert q.mean() > 0.77
 
 
 def test_models_have_names_and_others_are_refused() -> None:
