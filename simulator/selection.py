@@ -28,7 +28,7 @@ from simulator.verdict import units
 
 HALVES = 2000  # stream of randomness under a seed
 BESIDE = "choosing_error", "held_out_error", "matches", "note"  # not in a table for people
-NOTHING = "no policy can be told from another on this log"
+NOTHING = "refused to choose: no policy can be told from another on this log"
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -88,7 +88,7 @@ class Selection(msgspec.Struct, frozen=True):
         worse: names of those that are clearly worse than it on the second; empty: nothing has been chosen.
         low: lower end of the interval that the second half allows of its value; None: refused.
         high: upper end.
-        verdict: of the second half: `interval`, `sequence` or `refused`; refused too where nothing has been chosen.
+        verdict: of the second half: `interval`, `sequence` or `refused`.
         note: what a reader must know beside the number.
     """
 
@@ -110,9 +110,7 @@ class Selection(msgspec.Struct, frozen=True):
         rows = []
         for each in self.tried:
             row = msgspec.to_builtins(each)
-            row = {name: row.pop("policy"), "chosen": False, **row}
-            if each.policy == self.chosen.policy:
-                row |= {"chosen": self.decided, "low": self.low, "high": self.high, "verdict": self.verdict}
+            row = {name: row.pop("policy"), "chosen": self.decided and each.policy == self.chosen.policy, **row}
             rows.append({key: value for key, value in row.items() if not (brief and key in BESIDE)})
         return rows
 
@@ -225,8 +223,7 @@ def decided(tried: list[Tried]) -> Selection:
     notes = [row.note]
     if len(tried) > 1 and (equal := [each.policy for each in tried if each.policy not in (*worse, best.policy)]):
         notes = [f"not clearly better than {', '.join(equal)}" if worse else NOTHING, *notes]
-    said = (row.low, row.high, row.verdict) if worse or len(tried) == 1 else (None, None, "refused")
-    return Selection(tried, best, worse, *said, "; ".join(filter(None, notes)))
+    return Selection(tried, best, worse, row.low, row.high, row.verdict, "; ".join(filter(None, notes)))
 
 
 def _worse(one: Tried, best: Tried) -> bool:

@@ -374,5 +374,6 @@ def test_a_row_says_what_part_of_its_lessons_was_cut() -> None:
 def test_the_robust_value_of_a_row_is_that_of_the_replay_whatever_is_cut() -> None:
     """Weights c_t that change are row weights of `evaluate`'s DR."""
     log, _ = logged(2000, policy=skewed())
-    done = replay_dr(log, "linucb", c_max=0.5, quantile=0.2)
+    done = replay_dr(log, "linucb", c_max=0.9, quantile=0.05, refresh=20)
+    assert len(np.unique(done.evidence.weight)) > 1
     assert judge(log, done).value == pytest.approx(done.value)
