@@ -13,28 +13,32 @@ import numpy as np
 
 from bandit.sums import ONE
 from simulator.environments.named import named
+from simulator.lived import judge
 from simulator.logged import Log
 from simulator.replaying import replay
 from simulator.reporting import report
-from simulator.targets import target
+from simulator.targets import frozen
 
 
 def uniform_log(rounds: int = 8000, seed: int = 3) -> Log:
     """What was seen of an environment by a policy that drew evenly."""
-    episode = named("logistic", arms=4, features=4).episode(seed, rounds)
-    arm = np.random.default_rng(seed).integers(0, 4, rounds)
-    reward, each = episode.reward[np.arange(rounds), arm], np.full((rounds, 4), 1 / 4)
-    return Log(("a", "b", "c", "d"), arm, reward, each[:, 0], each, context=episode.x / ONE)
+    episode = named("logistic", arms=3, features=4).episode(seed, rounds)
+    arm = np.random.default_rng(seed).integers(0, 3, rounds)
+    reward, each = episode.reward[np.arange(rounds), arm], np.full((rounds, 3), 1 / 3)
+    return Log(("a", "b", "c"), arm, reward, each[:, 0], each, context=episode.x / ONE)
 
 
 def main(path: Path) -> None:
-    """Replay LinUCB; then a page about it as a target, with what it would have earned beside what was earned."""
+    """Replay LinUCB, and say how far that can be believed; then a page about it as a target."""
     log = uniform_log()
     lived = replay(log, "linucb:alpha=0.5")
     print(f"the log earned {log.reward.mean():.4f} a decision")
-    print(f"replay: {lived.value:.4f} (standard error {lived.standard_error:.4f}) over {lived.matches} matches")
-    names = ("linucb:alpha=0.5", "uniform")
-    print(f"wrote {report(log, {name: target(log, name) for name in names}, path)}")
+    row = judge(log, lived)
+    limits = "no limits" if row.low is None or row.high is None else f"{row.low:.4f} to {row.high:.4f}"
+    print(f"replay: {row.value:.4f}, {limits} ({row.verdict}) over {lived.matches} matches: {row.note}")
+    half, names = len(log) // 2, ("linucb:alpha=0.5", "uniform")
+    rest, pis = log.take(slice(half, None)), {name: frozen(log, name, half) for name in names}
+    print(f"wrote {report(rest, pis, path)}, of policies as learned from the first half")
 
 
 if __name__ == "__main__":

@@ -89,14 +89,15 @@ def test_policies_are_compared_over_the_same_seeds() -> None:
 
 
 def test_a_replay_ends_in_a_page(tmp_path: Path) -> None:
-    """Of 8,000 rows of an even choice of four arms about 2,000 match; the page tells of the policy."""
+    """Of 8,000 rows of an even choice of three arms about a third match: a life with limits, and a page."""
     output = printed("replay_report", tmp_path / "page.html")
     found = re.search(rf"replay: ({NUMBER}) .* over (\d+) matches", output)
     assert found
     earned = re.search(rf"the log earned ({NUMBER})", output)
     assert earned
     assert float(found[1]) > float(earned[1]) + 0.05
-    assert abs(int(found[2]) - 2000) < 4 * (8000 * 3 / 16) ** 0.5
+    assert abs(int(found[2]) - 8000 / 3) < 4 * (8000 * 2 / 9) ** 0.5
+    assert "(sequence)" in found[0]
     page = (tmp_path / "page.html").read_text()
     assert page.lower().startswith("<!doctype html>")
     assert "linucb:alpha=0.5" in page

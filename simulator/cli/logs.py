@@ -90,6 +90,11 @@ def _streamed(
     from simulator.streaming import evaluate_stream, parted
     from simulator.targets import learns
 
+    if targets.keep_learning and any(map(learns, targets.names)):
+        note(
+            "--stream plays no policy alone: without it what it earns in an environment fitted to the log is shown too"
+        )
+
     def pieces() -> Iterator[Any]:
         for piece in source.pieces():
             cleaning.update(piece.cleaning)
