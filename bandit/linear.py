@@ -8,9 +8,11 @@
     v      = max(1, mean squared norm of x without the intercept), rounded to a power of sqrt 2
     G = (A + Lambda)^-1     c = b - mu s     theta = mu e + G c     width = sqrt(x' G x)
     Q = max(0, q - 2 mu b[e] + mu^2 n - c' G c)
-    sigma_pool^2 = (n0 s0^2 + sum_a Q_a) / (n0 + sum_a n_a)
-    sigma_a^2    = max(sigma_pool^2, (n0 s0^2 + Q_a) / (n0 + n_a))
+    s = min(s0, sum_a q_a / |sum_a b_a[e]|)                    the mean size of the rewards that came, by size
+    sigma_pool^2 = (n0 s^2 + sum_a Q_a) / (n0 + sum_a n_a)
+    sigma_a^2    = max(sigma_pool^2, (n0 s^2 + Q_a) / (n0 + n_a))
 
+s is never more than the largest reward that came: a range far wider than that (docs/decisions/0008) does not drown it.
 Q is the sum of squared one-step prediction errors, each over 1 + width^2: it needs no degrees of freedom, so it is safe
 where n < d. The upper confidence bound is x'theta + alpha sigma_a width. Li et al. (2010), Algorithm 1,
 https://arxiv.org/abs/1003.0146, is the case mu = 0, v = 1, sigma = 1.
@@ -120,15 +122,28 @@ def estimates(arms: Sequence[Real], ridge: Ridge, *, mu: float | None = None, v:
         Q.append(max(0.0, float(w @ R @ w - 2 * mu * b[0] + mu**2 * n - c @ G @ c)))
         thetas.append(theta)
         Gs.append(G)
-    sigmas = noise_scales(np.array(Q), np.array([arm.n for arm in arms]), ridge)
+    sigmas = noise_scales(np.array(Q), np.array([arm.n for arm in arms]), ridge, mean_size(arms, w))
     return [Estimate(theta, G, sigma) for theta, G, sigma in zip(thetas, Gs, sigmas.tolist(), strict=True)]
 
 
-def noise_scales(Q: Vector, n: Vector, ridge: Ridge) -> Vector:
-    """sigma of each arm, shape (K,): no arm's below the pooled one, so that no arm is starved by a lucky start."""
+def mean_size(arms: Sequence[Real], w: Vector) -> float:
+    """sum q / |sum b[e]|: infinite where no reward came, or where they cancel."""
+    q, b = (sum(each) for each in zip(*((float(w @ arm.R @ w), float(w @ arm.B[:, 0])) for arm in arms), strict=True))
+    return q / abs(b) if b else math.inf
+
+
+def noise_scales(Q: Vector, n: Vector, ridge: Ridge, size: float = math.inf) -> Vector:
+    """sigma of each arm, shape (K,): no arm's below the pooled one, so that no arm is starved by a lucky start.
+
+    Args:
+        Q: of each arm, shape (K,).
+        n: impressions of each arm, shape (K,).
+        ridge: how sums are read.
+        size: mean size of the rewards that came.
+    """
     if ridge.noise is not None:
         return np.full(len(n), ridge.noise)
-    prior = N0 * ridge.s0**2
+    prior = N0 * min(ridge.s0, size) ** 2
     pooled = (prior + Q.sum()) / (N0 + n.sum())
     result: Vector = np.sqrt(np.maximum(pooled, (prior + Q) / (N0 + n)))
     return result

@@ -16,6 +16,7 @@ theta = G b + mu h, and b'G b, b'G s and s'G s are bilinear in the rows of B, so
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ Mask = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Arms = slice | Int  # all of them, or indices
 
-TIE = 1e-5  # of s0 + |largest score|: closer scores are a tie
+TIE = 1e-5  # of sigma_pool + |largest score|: closer scores are a tie
 # The error bound is not loose: 350 of its 2,082 u were seen (d 64, G near rank one, OpenBLAS), and 1,400 times the
 # plausible 16 u max diag G |x|^2. 5 % more for the denominator (3 % at D_MAX) and for keeping it in float32.
 ROUNDING = 1.05 * 2.0**-24
@@ -64,7 +65,7 @@ class Derived(NamedTuple):
     mu_kinds: Vector  # (m,) pooled mean reward of each kind
     sigma: Vector  # (K,)
     theta: Matrix  # (K, d)
-    s0: float
+    pool: float  # sigma_pool, which no arm's sigma is below
 
 
 class Scorer:
@@ -138,7 +139,9 @@ class Scorer:
         Q = np.maximum(0.0, q - 2 * mu * (rows.B0 @ w) + mu**2 * n - cGc)
         theta = np.einsum("kmd,m->kd", rows.GB, w) - mu * rows.Gs
         theta[:, 0] += mu
-        return Derived(mu, mu_kinds, noise_scales(Q, n, ridge), theta, ridge.s0)
+        b = float(rows.B0.sum(axis=0) @ w)
+        sigma = noise_scales(Q, n, ridge, float(q.sum()) / abs(b) if b else math.inf)
+        return Derived(mu, mu_kinds, sigma, theta, float(sigma.min(initial=ridge.s0)))
 
     def estimate(self, x: NDArray[np.int16], eligible: Mask) -> Estimates:
         """Estimates of every arm for N contexts: x (N, d) on the grid, eligible (N, K) or (1, K)."""
@@ -195,7 +198,7 @@ class Estimates:
 
     def threshold(self, best: Vector) -> Vector:
         """The least score that ties with the largest score `best`."""
-        return best - TIE * (self.derived.s0 + np.abs(best))
+        return best - TIE * (self.derived.pool + np.abs(best))
 
     def bounds(self, alpha: float, arms: Arms = EVERY) -> tuple[Matrix, Matrix]:
         """(least, largest) that mean + alpha spread of these arms can be, given the error of float32."""

@@ -99,7 +99,7 @@ def brute_force(sums: Sums, how: Ridge, X: np.ndarray, alpha: float) -> tuple[np
     arms = plain(sums, how)
     scores = np.array([[x @ e.theta + alpha * e.sigma * width(x, e.G) for e in arms] for x in X / ONE])
     best = scores.max(axis=1)
-    return scores, best - TIE * (how.s0 + np.abs(best))
+    return scores, best - TIE * (min([how.s0, *(e.sigma for e in arms)]) + np.abs(best))
 
 
 @given(
@@ -128,7 +128,8 @@ def test_among_many_arms_the_best_are_found_without_reading_all(n: int, one_hot:
     assert scorer.rows.P.size > WORTHWHILE
     scores, _ = brute_force(sums, how, x, alpha)
     scores[:, ~eligible[0]] = -np.inf
-    limit = scores.max(axis=1) - TIE * (how.s0 + np.abs(scores.max(axis=1)))
+    pool = min(how.s0, *(e.sigma for e in plain(sums, how)))
+    limit = scores.max(axis=1) - TIE * (pool + np.abs(scores.max(axis=1)))
     for i, context in enumerate(x):
         best = scorer.estimate(context[None], eligible).best(alpha)[0]
         clear = np.abs(scores[i] - limit[i]) > 1e-9
@@ -314,19 +315,30 @@ def test_a_tie_is_the_same_in_any_unit_of_reward(top: float) -> None:
 
 
 def test_ties_by_hand() -> None:
-    """Context-free, no noise: scores mu + (b - mu n) / (n + 1). s0 1/2: 7e-6 apart is a tie, 2e-5 apart is none.
+    """Context-free, no noise: scores mu + (b - mu n) / (n + 1). At .5, 4e-6 apart is a tie and 3e-5 apart is none.
 
-    Three arms of 10^6 impressions with means .5, .5 + 7e-6 and .5 + 3e-5 and a fourth that is not eligible.
+    Three arms of 10^6 impressions with means .5, .5 + 4e-6 and .5 + 3e-5 and a fourth that is not eligible.
     """
     sums = Sums.zeros(4, 1, 1)
     sums.A[:] = 10**6 * ONE**2
     sums.n[:] = 10**6
-    sums.B[:, 0, 0] = np.array([500_000, 500_007, 500_030, 900_000]) * 10**6 * ONE
+    sums.B[:, 0, 0] = np.array([500_000, 500_004, 500_030, 900_000]) * 10**6 * ONE
     scorer, x = scorer_of(sums, ridge(noise=0.0)), np.array([[ONE]], np.int16)
     found = scorer.estimate(x, np.array([[True, True, True, False]]))
     assert found.best().tolist() == [[False, False, True, False]]
     two = np.array([[True, True, False, False]])
     assert scorer.estimate(x, two).best().tolist() == two.tolist()
+
+
+def test_a_loose_range_makes_no_tie_of_what_rewards_can_tell_apart() -> None:
+    """Rewards of 100 and 105, give or take 9, declared up to a million: the better one is best and not tied."""
+    rng, n = np.random.default_rng(0), 4000
+    arm = rng.integers(0, 2, n)
+    new = np.rint((100 + 5 * arm + 9 * rng.normal(size=n)) / 1.0).astype(np.int64)[:, None]
+    x = np.full((n, 1), ONE, np.int16)
+    sums = learned(Events(arm, x, np.ones(n, np.int64), np.zeros((n, 1), np.int64), new), 2)
+    found = scorer_of(sums, Ridge(np.ones(1), np.array([1.0]), s0=5e5)).estimate(x[:1], everyone(2))
+    assert found.best(0.0).tolist() == [[False, True]]
 
 
 def test_an_arm_that_is_not_eligible_is_never_best() -> None:
