@@ -35,7 +35,7 @@ def main(path: Path) -> None:
     print(f"the log earned {log.reward.mean():.4f} a decision")
     row = judge(log, lived)
     limits = "no limits" if row.low is None or row.high is None else f"{row.low:.4f} to {row.high:.4f}"
-    print(f"replay: {row.value:.4f}, {limits} ({row.verdict}) over {lived.matches} matches: {row.note}")
+    print(f"replay: {row.value:.4f} ({limits}, {row.verdict}) over {lived.matches} matches: {row.note}")
     half, names = len(log) // 2, ("linucb:alpha=0.5", "uniform")
     rest, pis = log.take(slice(half, None)), {name: frozen(log, name, half) for name in names}
     print(f"wrote {report(rest, pis, path)}, of policies as learned from the first half")

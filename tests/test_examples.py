@@ -97,7 +97,7 @@ def test_a_replay_ends_in_a_page(tmp_path: Path) -> None:
     assert earned
     assert float(found[1]) > float(earned[1]) + 0.05
     assert abs(int(found[2]) - 8000 / 3) < 4 * (8000 * 2 / 9) ** 0.5
-    assert "(sequence)" in found[0]
+    assert "sequence)" in found[0]
     page = (tmp_path / "page.html").read_text()
     assert page.lower().startswith("<!doctype html>")
     assert "linucb:alpha=0.5" in page
