@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from bandit.draw import Choice, draw, draw_list
 from bandit.experiment import Experiment
-from bandit.linear import Matrix, Vector, rounded_scale
+from bandit.linear import Matrix, Vector, rounded_scale, unlimbed
 from bandit.scoring import Estimates, Mask, Scorer
 from bandit.sums import ONE, Events, Int, Sums, increments
 
+LOOSE = 100.0  # times the mean size of rewards: a range beyond it is told of
 CHUNK = 64  # arms refreshed at a time: short enough not to hold up a decision
 
 
@@ -70,6 +71,19 @@ class Model:
             self.scorer.derived = self.scorer.derive()
         if refactor:
             self._mark(np.arange(K), factor=True)
+
+    def loose_ranges(self) -> list[str]:
+        """Kinds of reward whose range is more than a hundred times the mean size of the rewards that came, in words."""
+        with self.learning:
+            experiment, sums = self.experiment, self.sums
+            squares, totals = unlimbed(sums.R).sum(axis=0).diagonal(), sums.B[:, :, 0].sum(axis=0) / float(ONE)
+        said = []
+        for name, kind, square, total in zip(experiment.config.kinds, experiment.kinds, squares, totals, strict=True):
+            size = kind.step * float(square) / abs(float(total)) if total else 0.0
+            if 0 < size < (kind.range[1] - kind.range[0]) / LOOSE:
+                told = f"rewards of {name!r} have a mean size of {size:.3g} in a range of {kind.range[0]:g} to"
+                said.append(f"{told} {kind.range[1]:g}: a narrower range is surer of what a log can say")
+        return said
 
     def learn(self, events: Events) -> Int:
         """Add events to the sums; what they changed waits for `refresh`. Returns the arms that changed."""

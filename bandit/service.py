@@ -107,9 +107,12 @@ class Service:
         return described(await self._stored(name))
 
     async def get(self, name: str) -> dict[str, Any]:
-        """An experiment's document with name, version, generation and times."""
+        """An experiment's document with name, version, generation and times, and what is doubtful about it."""
         stored = await self._stored(name)
-        return described(stored)
+        replica = self.follower.replicas.get(name)
+        model = None if replica is None else replica.model
+        doubts = [] if model is None else await asyncio.to_thread(model.loose_ranges)
+        return described(stored) | ({"warnings": doubts} if doubts else {})
 
     async def delete(self, name: str, if_match: int | None) -> None:
         """End an experiment: nothing of it is served any more."""

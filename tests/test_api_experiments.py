@@ -340,3 +340,14 @@ def test_a_change_is_served_at_once_by_the_server_that_made_it(server: Live) -> 
     for i in range(20):
         ok(server.client.put(f"{one.at}/arms", json=[f"only-{i}"]))
         assert ok(one.post("recommendations", {}))["arms"][0]["arm"] == f"only-{i}"
+
+
+def test_a_range_far_beyond_the_rewards_that_came_is_told(server: Live) -> None:
+    """Sales of some 20 in a range of 10,000; clicks in theirs are no news, nor is an experiment without any."""
+    one = server.experiment(rewards={"click": {}, "sale": {"range": [0, 10000]}})
+    assert "warnings" not in ok(server.client.get(one.at))
+    for kind, value in (("click", 1), ("sale", 20.0)):
+        one.feedback(decision_id=one.decided()["decision_id"], event=kind, value=value)
+    one.until_seen(lambda seen: sum(row["rewards"]["sale"]["sum"] for row in seen.values()) == 20)
+    (told,) = ok(server.client.get(one.at))["warnings"]
+    assert "rewards of 'sale' have a mean size of 20 in a range of 0 to 10000" in told

@@ -36,6 +36,7 @@ class ExperimentAnswer(Document, kw_only=True, frozen=True):
     created_at: str
     updated_at: str
     evaluable: bool
+    warnings: list[str] | UnsetType = UNSET
 
 
 class ExperimentsAnswer(msgspec.Struct):
