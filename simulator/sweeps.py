@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from bandit.linear import Matrix
-from simulator.comparison import summaries
+from simulator.comparison import differences, summaries
 from simulator.environments.episode import Environment
 from simulator.lived import judge
 from simulator.logged import Log
@@ -61,6 +61,15 @@ def chosen_by_seeds(results: Results) -> Chosen:
     values = np.array([row.mean_reward for row in results.rows if row.policy == best and row.seed in seeds[1::2]])
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("inf")
     return Chosen(best, first[best].mean, second[best].mean, error)
+
+
+def not_worse(results: Results, best: Chosen, alpha: float = 0.05) -> list[str]:
+    """The settings that the seeds which judge do not show to be worse than the chosen one, by paired differences."""
+    judging = sorted({row.seed for row in results.rows})[1::2]
+    rows = [row for row in results.rows if row.seed in judging]
+    others = len({row.policy for row in rows}) - 1
+    found = differences(rows, best.policy, alpha=alpha / max(1, others))  # all of them hold at once
+    return [each.policy for each in found if not each.high < 0]
 
 
 def sweep_log(

@@ -116,7 +116,7 @@ def _sweep_environment(
 ) -> None:  # fmt: skip
     from simulator import output
     from simulator.comparison import summaries
-    from simulator.sweeps import chosen_by_seeds
+    from simulator.sweeps import chosen_by_seeds, not_worse
     from simulator.sweeps import sweep as swept
 
     with hands.spread() as spread:
@@ -130,6 +130,8 @@ def _sweep_environment(
     if seeds > 1 and done.complete:
         best = chosen_by_seeds(done)
         note(f"chosen by every other seed: {best.policy}, {best.held_out:.5g} on the others")
+        if equal := not_worse(done, best):
+            note(f"on the others it is not clearly better than {', '.join(equal)}: more --seeds may tell")
     _tell_if_cut_short(done.complete)
 
 
@@ -141,7 +143,9 @@ def _sweep_log(
     from simulator.sweeps import sweep_log, variants
 
     if not refresh.isdecimal() or int(refresh) < 1:
-        raise typer.BadParameter(f"on a log --refresh is a number of rows or, by replay, a number of matches; got {refresh!r}")
+        raise typer.BadParameter(
+            f"on a log --refresh is a number of rows or, by replay, a number of matches; got {refresh!r}"
+        )
     log = source.load()
     with hands.spread() as spread:
         done = sweep_log(log, policy, grid, refresh=int(refresh), seed=seed, spread=spread, progress=True, **how)
