@@ -2,7 +2,7 @@
 
 A row is dropped for the first of these that holds; rows of decisions that were never shown are passed on as they are.
 
-    no arm, no reward or no propensity       reward outside the range given
+    no arm, no reward or no propensity       reward outside the range given, or beyond 1e100
     propensity not in (0, 1]                 weight not above 0
     probabilities that do not sum to 1, or give the arm shown another probability than its propensity
     a decision (and place of its list) that came before
@@ -26,6 +26,8 @@ from simulator.contexts import LogError
 from simulator.table import ROUNDING, Header, Mask, Table, column, floats, own, propensities
 
 SUM_TOLERANCE = 0.01  # logs keep probabilities in float32, or round them for people
+LEAST = 1e-9  # propensity: no log is so long that it would show a smaller one
+MOST = 1e100  # size of a reward: squares of larger ones are infinite
 SAME = 1e-3  # relative: propensity and probability of one arm, each rounded in its own way
 
 
@@ -128,13 +130,14 @@ def faults(header: Header, batch: pa.RecordBatch, rules: Rules) -> Iterator[Faul
     """Each reason to drop rows of a batch, but repetition."""
     reward, p = floats(batch.column("reward")), propensities(batch)
     yield Fault("no arm", "an arm", own(batch).field("arm").is_null().to_numpy(zero_copy_only=False))
-    yield Fault("no reward", "a number as reward", ~np.isfinite(reward), reward)
+    yield Fault("no reward", "a number as reward", ~(np.abs(reward) <= MOST), reward)
     if rules.reward_range is not None:
         low, high = rules.reward_range
         what = f"reward outside [{low:g}, {high:g}]"
         yield Fault(what, f"a reward in [{low:g}, {high:g}]", (reward < low) | (reward > high), reward)
     yield Fault("no propensity", "a propensity in (0, 1]", np.isnan(p), p)
     yield Fault("propensity not above 0", "a propensity in (0, 1]", p <= 0, p)
+    yield Fault(f"propensity below {LEAST:g}", "one with which a row could have come", (p > 0) & (p < LEAST), p)
     yield Fault("propensity above 1", "a propensity in (0, 1]", p > 1 + ROUNDING, p)
     if (weights := column(batch, "weight")) is not None:
         weight = floats(weights.fill_null(1.0))

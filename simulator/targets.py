@@ -70,8 +70,9 @@ def frozen(log: Log, text: str | specs.Spec, rows: int, *, refresh: int = REFRES
     Raises:
         LogError: the name or the file is not what it should be.
     """
-    learned = Learned(log, text, refresh=refresh, seed=seed)
-    learned(log.take(slice(rows)))
+    first = log.take(slice(rows))
+    learned = Learned(first, text, refresh=refresh, seed=seed)  # in the range of rewards that it has met
+    learned(first)
     return learned.frozen(log.take(slice(rows, None)))
 
 
@@ -108,7 +109,7 @@ def index_of(log: Log, arm: str, where: str = "") -> int:
 
 def from_file(log: Log, path: Path) -> Matrix:
     """The probabilities that a CSV gives each arm, or each arm at each position (counted from the file's lowest)."""
-    with opened(path) as file, io.TextIOWrapper(file, "utf-8") as text:
+    with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig") as text:
         rows = list(csv.DictReader(text))
     wanted = {"arm", "probability"}
     if not rows or not wanted <= set(rows[0]):

@@ -1,13 +1,16 @@
 """Any CSV with named columns: roles by name, the rest is context, and faults are told with row and column."""
 
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from simulator.clean import Rules
 from simulator.contexts import LogError
-from simulator.loaders import load
+from simulator.loaders import load, stream
+from simulator.logged import Log
 
 TEXT = """,shown,paid,p,age,plan,member,visitor
 0,blue,1.5,0.25,20,free,true,ann
@@ -116,7 +119,7 @@ def test_times_are_iso_8601_or_milliseconds(tmp_path: Path) -> None:
         assert found is not None
         assert found.tolist() == [1714521600000]
     path.write_text("a,r,t\nx,1,yesterday\n")
-    with pytest.raises(LogError, match="column 't': expected times in ISO 8601 or milliseconds"):
+    with pytest.raises(LogError, match="column 't': expected ISO 8601 or a number since 1970, got 'yesterday'"):
         load(path, "csv", arm="a", reward="r", propensity=1.0, time="t")
 
 
@@ -136,3 +139,138 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     path.write_text("a,r\n")
     with pytest.raises(LogError, match="got none of 0"):
         load(path, "csv", arm="a", reward="r", propensity=0.3)
+
+
+COLUMNS = {"arm": "arm", "reward": "reward", "propensity": "p"}
+
+
+def read(folder: Path, text: str | bytes, **options: Any) -> Log:
+    """A log of this text."""
+    path = folder / "log.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load(path, "csv", **{**COLUMNS, **options})
+
+
+NAMES = ("NA", "null", "NaN", "nan", "N/A", "#N/A", "None")
+
+
+def test_only_an_empty_cell_is_no_name(tmp_path: Path) -> None:
+    """Arms, users, ids and levels that are called NA and the like are there; as numbers they are missing."""
+    lines = [f"{name},1,0.5,{name},u{name},id{k},{k}" for k, name in enumerate(NAMES)]
+    text = "arm,reward,p,level,user,id,age\n" + "\n".join([*lines, "a,0,0.5,x,,id8,NA", ",0,0.5,x,u,id9,1"]) + "\n"
+    log = read(tmp_path, text, user="user", decision_id="id")
+    assert {log.arms[arm] for arm in log.arm} == {*NAMES, "a"}
+    assert {f"level={name}" for name in NAMES} <= set(log.columns)
+    assert log.user is not None
+    assert log.user.tolist() == [*(f"u{name}" for name in NAMES), "id8"]  # nobody's: its decision's own
+    assert log.cleaning["rows dropped: no arm"] == 1
+    assert "age" in log.columns
+    assert log.cleaning["rows with missing features, filled in"] == 1
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|", ","])
+def test_separators_and_decimal_commas_are_found_out(tmp_path: Path, separator: str) -> None:
+    """As spreadsheets write them in German and French; with a mark of byte order, quotes and line breaks in them."""
+    mark = "." if separator == "," else ","
+    rows = [
+        f'a{separator}1{separator}0{mark}25{separator}"x\ny{separator}"',
+        f"b{separator}0{separator}0{mark}75{separator}z",
+    ]
+    log = read(tmp_path, "\ufeff" + separator.join(["arm", "reward", "p", "kind"]) + "\n" + "\n".join(rows * 3) + "\n")
+    assert log.propensity.tolist() == [0.25, 0.75] * 3
+    assert log.columns == ("1", f"kind=x\ny{separator}", "kind=z")
+    with pytest.raises(LogError, match="expected a column 'arm'"):
+        read(tmp_path, "arm;reward;p\na;1;0.5\n", delimiter=",")
+
+
+def test_a_quoted_line_break_may_stand_where_blocks_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of 200 bytes, each row with two lines."""
+    monkeypatch.setattr("simulator.loaders.csv.BLOCK", 200)
+    log = read(tmp_path, "arm,reward,p,text\n" + '"a\nb",1,0.5,"two\nlines"\nc,0,0.5,one\n' * 50)
+    assert (len(log), set(log.arms)) == (100, {"a\nb", "c"})
+
+
+def test_a_name_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    """Which of them is meant, nobody knows; nor is there a log without names."""
+    with pytest.raises(LogError, match=r"log.csv: expected columns with different names, got 'age' twice"):
+        read(tmp_path, "arm,reward,p,age,age\na,1,0.5,20,9\n")
+
+
+def test_text_of_another_encoding_is_told(tmp_path: Path) -> None:
+    """Not read as something else."""
+    with pytest.raises(LogError, match=r"log\.csv"):
+        read(tmp_path, "arm,reward,p\ncaf\xe9,1,0.5\n".encode("latin-1"))
+
+
+@pytest.mark.parametrize("unit", [1, 1000, 10**6, 10**9])
+def test_times_since_1970_are_recognised_by_their_size(tmp_path: Path, unit: int) -> None:
+    """Seconds to nanoseconds; a mixture is refused."""
+    log = read(tmp_path, f"arm,reward,p,t\na,1,0.5,{1767225600 * unit}\nb,0,0.5,{1767225601 * unit}\n", time="t")
+    assert log.time_ms is not None
+    assert log.time_ms.tolist() == [1767225600000, 1767225601000]
+    other = 10**9 if unit == 1 else 1
+    with pytest.raises(LogError, match="as before, got"):
+        read(tmp_path, f"arm,reward,p,t\na,1,0.5,{1767225600 * unit}\nb,0,0.5,{1767225601 * other}\n", time="t")
+
+
+def test_dates_are_read_as_they_are_said_to_be(tmp_path: Path) -> None:
+    """Without a time, with a zone, with the day first where that is said; else refused with what to say."""
+    text = "arm,reward,p,t\na,1,0.5,2026-01-02\nb,0,0.5,2026-01-02T03:00:00+02:00\n"
+    log = read(tmp_path, text, time="t")
+    assert log.time_ms is not None
+    assert np.diff(log.time_ms).tolist() == [3_600_000]
+    german = "arm;reward;p;t\na;1;0,5;3.4.2026 12:00\nb;0;0,5;4.4.2026\n"
+    with pytest.raises(LogError, match="--day-first or --month-first"):
+        read(tmp_path, german, time="t")
+    (april, march) = (read(tmp_path, german, time="t", day_first=first).time_ms for first in (True, False))
+    assert april is not None
+    assert march is not None
+    assert datetime.fromtimestamp(april[0] / 1000, UTC).month == 4
+    assert datetime.fromtimestamp(march[0] / 1000, UTC).month == 3
+
+
+def test_several_rewards_add_up_by_their_weights(tmp_path: Path) -> None:
+    """1 click + 10 purchases; without weights 1 each."""
+    text = "arm,click,purchase,p\na,1,0,0.5\nb,1,2,0.5\n"
+    how = {"reward": ["click", "purchase"], "context": []}
+    assert read(tmp_path, text, **how, weights={"purchase": 10.0}).reward.tolist() == [1, 21]
+    assert read(tmp_path, text, **how).reward.tolist() == [1, 3]
+
+
+def test_columns_of_what_came_after_are_refused_unless_named(tmp_path: Path) -> None:
+    """A model that knows who clicked predicts nothing."""
+    text = "arm,reward,p,age,clicked,netRevenue\n" + "a,1,0.5,20,1,3\nb,0,0.5,30,0,0\n" * 5
+    with pytest.raises(LogError, match=r"\['clicked', 'netRevenue'\] may be known only after .*: --context age$"):
+        read(tmp_path, text)
+    assert read(tmp_path, text, context=["age"]).columns == ("1", "age")
+    assert read(tmp_path, text, context=["age", "clicked"]).columns == ("1", "age", "clicked")
+
+
+def test_a_log_that_begins_with_its_newest_rows_is_put_in_order(tmp_path: Path) -> None:
+    """Stably, and counted; in pieces, where that cannot be, it is refused."""
+    text = "arm,reward,p,t\n" + "".join(f"a,{k % 2},1,{1767225600 - 100 * k}\n" for k in range(50))
+    log = read(tmp_path, text, time="t")
+    assert log.time_ms is not None
+    assert (np.diff(log.time_ms) > 0).all()
+    assert log.reward.tolist() == [k % 2 for k in range(49, -1, -1)]
+    assert log.cleaning["rows put in the order of their times: steps back"] == 49
+    with pytest.raises(LogError, match="has to be in the order of its times"):
+        list(stream(tmp_path / "log.csv", "csv", **COLUMNS, time="t"))
+
+
+def test_a_propensity_that_no_log_could_show_is_counted(tmp_path: Path) -> None:
+    """1e-300 would have a weight beyond all numbers."""
+    log = read(tmp_path, "arm,reward,p\n" + "a,1,0.5\n" * 9 + "b,1,1e-300\nb,1e300,0.5\n")
+    assert len(log) == 9
+    assert log.cleaning["rows dropped: propensity below 1e-09"] == 1
+    assert log.cleaning["rows dropped: no reward"] == 1
+
+
+def test_a_log_with_every_row_twice_is_told_of(tmp_path: Path) -> None:
+    """Where nothing tells the copies apart; rows that are alike by chance are not."""
+    rng = np.random.default_rng(0)
+    rows = [f"a{rng.integers(3)},{rng.integers(2)},0.5,{rng.integers(40)}" for _ in range(400)]
+    head = "arm,reward,p,age\n"
+    (told,) = [what for what in read(tmp_path, head + "\n".join(rows * 2) + "\n").cleaning if "each of them" in what]
+    assert "each of them 2 times" in told
+    assert not [what for what in read(tmp_path, head + "\n".join(rows) + "\n").cleaning if "each of them" in what]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simulator.cli.common import User, rising, settings
+from simulator.cli.common import User, note, rising, settings
 
 if TYPE_CHECKING:
     from simulator.clean import Rules
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CSV = {
     "arm", "reward", "propensity", "position", "time", "user", "decision_id", "weight", "context", "first_position",
-    "arms", "learning",
+    "arms", "learning", "weights", "delimiter", "decimal", "day_first",
 }  # fmt: skip
 TAKES = {
     "csv": CSV,
@@ -39,11 +39,11 @@ class Source:
         "server"
     )
     arm: Annotated[str | None, typer.Option(help="csv: the column of the arm shown.")] = None
-    reward: Annotated[str | None, typer.Option(help="csv: the column of the reward.")] = None
+    reward: Annotated[list[str] | None, typer.Option(help="csv: the column of the reward, or several.")] = None
     propensity: Annotated[str | None, typer.Option(help="csv: the column of its propensity, or one number.")] = None
     position: Annotated[str | None, typer.Option(help="csv: the column of the place in a list.")] = None
     first_position: Annotated[int | None, typer.Option(help="csv: what the first place is called, if not 0.")] = None
-    time: Annotated[str | None, typer.Option(help="csv: the column of the time, ISO 8601 or milliseconds.")] = None
+    time: Annotated[str | None, typer.Option(help="csv: the column of the time, ISO 8601 or a number.")] = None
     user: User = None
     decision_id: Annotated[str | None, typer.Option(help="csv: the column of the decision's id.")] = None
     weight: Annotated[str | None, typer.Option(help="csv: the column of 1 / the share of such rows kept.")] = None
@@ -57,7 +57,14 @@ class Source:
     experiment: Annotated[str | None, typer.Option(help="server: the experiment, where a store is read.")] = None
     redis_url: Annotated[str | None, typer.Option(help="server: the store to read.")] = None
     data_dir: Annotated[Path | None, typer.Option(help="server: the data directory to read.")] = None
-    weights: Annotated[str | None, typer.Option(help="server: KIND=WEIGHT,...; by default the experiment's.")] = None
+    delimiter: Annotated[str | None, typer.Option(help="csv: what separates columns; by default found out.")] = None
+    decimal: Annotated[str | None, typer.Option(help="csv: the decimal mark, . or , ; by default found out.")] = None
+    day_first: Annotated[
+        bool | None, typer.Option("--day-first/--month-first", help="csv: of dates such as 3.4.2026.")
+    ] = None
+    weights: Annotated[
+        str | None, typer.Option(help="server, csv: KIND=WEIGHT,...; by default the experiment's, or 1 each.")
+    ] = None
     places: Annotated[str | None, typer.Option(help="server: of lists, each place a row, or the first one only.")] = (
         None
     )
@@ -97,7 +104,10 @@ class Source:
         """
         from simulator.loaders import load
 
-        return load(self.log, self.format_, rules=self.rules(), **self.options())
+        log = load(self.log, self.format_, rules=self.rules(), **self.options())
+        if self.format_ == "csv":
+            note(f"context: {', '.join(log.columns[1:]) or 'none'}")
+        return log
 
     def pieces(self) -> Iterator[Log]:
         """The log in pieces; raises as `load` does."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bandit.errors import nearest
 from simulator.bridge import to_log
@@ -28,6 +31,9 @@ def _table(path: Path) -> Table:
         return read_table(path)
     return surveyed(lambda counts: plain_rows(path))
 
+
+REORDERED = "rows put in the order of their times: steps back"
+SKEW_MS = 60_000  # that times may step back in a log in pieces: clocks of several machines
 
 FORMATS: dict[str, Callable[..., Table]] = {
     "table": _table,
@@ -69,7 +75,15 @@ def load(path: Path | str | None, format: str, *, rules: Rules | None = None, **
     """A whole log; the arguments are those of `open_table`."""
     table = open_table(path, format, rules=rules, **options)
     rows = whole(table.batches, table.header)
-    return to_log(table.header, rows, table.cleaning)
+    return in_order(to_log(table.header, rows, table.cleaning))
+
+
+def in_order(log: Log) -> Log:
+    """The log in the order of its times, places of a list and rows of one time as they came; what moved is counted."""
+    if log.time_ms is None or not (back := np.diff(log.time_ms) < 0).any():
+        return log
+    kept = log.take(np.argsort(log.time_ms, kind="stable"))
+    return replace(kept, cleaning={**log.cleaning, REORDERED: int(back.sum())})
 
 
 def stream(
@@ -91,8 +105,16 @@ def stream(
         rules: of cleaning.
         options: of the format.
     """
-    table = open_table(path, format, rules=rules, **options)
+    table, last = open_table(path, format, rules=rules, **options), None
     size = rows or max(1, min(ROWS, CELLS // max(1, len(table.header.arms))))
     for batch in table.batches:
         for start in range(0, len(batch), size):
-            yield to_log(table.header, batch.slice(start, size), table.cleaning)
+            log = to_log(table.header, batch.slice(start, size), table.cleaning)
+            if log.time_ms is not None and len(log):
+                times = log.time_ms if last is None else np.append(last, log.time_ms)
+                if (np.diff(times) < -SKEW_MS).any():
+                    raise LogError(
+                        "a log in pieces has to be in the order of its times: expected no earlier one after a later"
+                    )
+                last = int(times.max())
+            yield log
