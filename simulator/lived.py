@@ -5,8 +5,8 @@
 Its matches are a log of the policy itself, in which every decision weighs the same; of a doubly robust replay all rows
 count, with the probabilities that the policy had by then. The value of a policy that learns moves, and no two lives are
 alike: it takes the sequence for values that move. And it is that of a life of m decisions. A longer one earns more, by
-how much no log tells: with m < SHARE n it is refused. Measured on clicks of 2 to 10 arms (docs/decisions/0010), the
-sequence held what a life of n decisions earns in 97 to 100 of 100 lives with m / n from .4, and in few with .1.
+how much no log tells: with m < SHARE n it is refused. The sequence held what a life of n decisions earns in .97 or more
+of cases with m / n from .33, and in half of them with .1 (docs/decisions/0011).
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ def replay(
         lived = {"matches": done.matches, "rows": done.rows, "share": done.share, "cut": done.cut}
         judged = {"n_eff": row.n_eff, "skewness": row.skewness}
         rows.append({"policy": name, **ends, **lived, **judged, **({"note": row.note} if as_json else {})})
-        notes.append(f"{name}: {row.note}")
+        notes += [f"{name}: {row.note}"] * bool(row.note)
     output.print_rows(rows, as_json=as_json)
     for each in [] if as_json else notes:
         note(each)
