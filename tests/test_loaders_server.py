@@ -325,3 +325,15 @@ def test_retired_arms_are_there_once(trial: Trial, exported: Exported) -> None:
     assert {log.arms[arm] for arm in log.arm} == {"always", "offer-0", "offer-1", "offer-2", "offer-3"}
     (row,) = evaluate(log, target(log, "fixed:offer-1"), estimators=["ips"], looks="any")
     assert row.low <= row.value <= row.high
+
+
+def test_a_list_among_single_decisions_leaves_the_others_their_probabilities(trial: Trial, exported: Exported) -> None:
+    """Few lists count by their first place, which is counted; a log of lists has a row for each place."""
+    for _ in range(4):
+        trial.decide(0)
+    trial.send(trial.decision(0, 1))
+    log = load(exported(trial), "server")
+    assert len(log) == 5
+    assert log.probability is not None
+    assert done(log)["rows left out: lower places of lists"] == 1
+    assert len(load(exported(trial), "server", places="each")) == 6

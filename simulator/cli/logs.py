@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,7 +76,7 @@ def _of_lists(
     """Each target with the values of its lists."""
     from simulator.listed import evaluate_lists
 
-    log = source.load()
+    log = (replace(source, places="each") if source.format_ == "server" else source).load()
     cleaning.update(log.cleaning)
     taken = {name: how[name] for name in ("estimators", "alpha", "reward_range")}
     for name in targets.names:
@@ -100,11 +101,10 @@ def _streamed(
             cleaning.update(piece.cleaning)
             yield piece
 
-    rest, cut = pieces, 0
-    if targets.share:
-        n = sum(map(len, pieces()))
-        cut = int(n * targets.share)
-        targets.tell(cut, n)
+    rest = pieces
+    n = sum(map(len, pieces())) if targets.share else 0
+    cut = int(n * targets.share)
+    targets.tell(cut, n)
     for name, make in targets.of_pieces(seed).items():
         if cut:
             rest, make = parted(pieces, make, cut, learning=targets.keep_learning or not learns(name))

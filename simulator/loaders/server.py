@@ -67,14 +67,16 @@ class _Made:
     deferred: set[str] = field(default_factory=set)
     slices: bool = False
     users: bool = False
-    lists: bool = False
+    lists: int = 0
+    decisions: int = 0
 
     def take(self, entry: Entry) -> None:
         self.arms.update((each["arm"], None) for each in entry["eligible"])
         self.arms.update((each["arm"], None) for each in entry["arms"])
         self.slices = self.slices or entry["slice"] is not None
         self.users = self.users or entry["user"] is not None
-        self.lists = self.lists or len(entry["arms"]) > 1
+        self.lists += len(entry["arms"]) > 1
+        self.decisions += 1
         if entry["deferred"]:
             self.deferred.add(entry["decision_id"])
 
@@ -89,7 +91,7 @@ def read(
     redis_url: str | None = None,
     data_dir: Path | None = None,
     weights: Mapping[str, float] | None = None,
-    places: Literal["each", "first"] = "each",
+    places: Literal["each", "first"] | None = None,
     min_age: str | None = None,
 ) -> Table:
     """A server's log as a table.
@@ -102,7 +104,8 @@ def read(
         redis_url: the store, where it is one of your own.
         data_dir: the store's directory, where the server started it.
         weights: kind to weight, others count nothing; by default those of the experiment's last document.
-        places: `each`: a row for each place of a list, with its marginal propensity; `first`: of the first only.
+        places: `each`: a row for each place of a list, with its marginal propensity; `first`: of the first only, which
+            keeps the probability of every arm; None: `first` where lists are fewer than half of the decisions.
         min_age: how old a decision has to be at the log's end, such as "2d"; None: the age by which 99 % of each kind's
             rewards came, as decisions older than the reward window tell; where none is, all count.
 
@@ -115,7 +118,8 @@ def read(
     joined = _Joined(entries(), weights)
     joined.min_age_ms = None if min_age is None else round(seconds(min_age) * 1000)
     if joined.last is None:  # nothing says what the contexts consist of
-        return surveyed(lambda counts: joined.rows(entries(), places, counts), learning=True, grid=True)
+        return surveyed(lambda counts: joined.rows(entries(), places or "each", counts), learning=True, grid=True)
+    places = places or ("each" if joined.mostly_lists else "first")
     header, counts = joined.header(lists=places == "each"), Counter[str]()
     return Table(header, batches(header, joined.rows(entries(), places, counts)), counts)
 
@@ -222,6 +226,12 @@ class _Joined:
                 known = list(self.document.rewards)
                 raise LogError(f"weights: expected kinds of {known}, got {kind!r}{nearest(kind, known)}")
         return given
+
+    @property
+    def mostly_lists(self) -> bool:
+        """Whether at least half of the decisions are lists."""
+        lists, all_ = (sum(getattr(made, name) for made in self.made.values()) for name in ("lists", "decisions"))
+        return bool(2 * lists >= all_)
 
     def matured_ms(self) -> int | None:
         """How old a decision has to be at the log's end; None: nothing tells."""
