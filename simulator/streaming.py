@@ -25,7 +25,7 @@ from simulator import estimators as of
 from simulator.additive import Additive
 from simulator.design import Totals, totals
 from simulator.evaluation import MODELLED, Row, check_rows, judged, names_of, never, options_of, ranged
-from simulator.logged import Log
+from simulator.logged import Log, span_of
 from simulator.models import needed, prefixes
 from simulator.problem import Modelled, Options, Problem, modelled
 from simulator.progress import Show, silent
@@ -105,12 +105,18 @@ def parted(pieces: Pieces, make: MakeTarget, cut: int, *, learning: bool) -> tup
                 yield piece if before >= cut else piece.take(slice(cut - before, None))
             before += len(piece)
 
-    def made(first: Log, span: tuple[float, float]) -> Target:
-        target, before = make(first, span), 0
+    def early() -> Iterator[Log]:
+        before = 0
         for piece in pieces():
             if before < cut:
-                target(piece.take(slice(cut - before)))
+                yield piece.take(slice(cut - before))
             before += len(piece)
+
+    def made(first: Log, span: tuple[float, float]) -> Target:
+        spans = [first.reward_range or span_of(piece.reward) for piece in early()] + [span] * learning
+        target = make(first, (min(low for low, _ in spans), max(high for _, high in spans)))
+        for piece in early():
+            target(piece)
         return target if learning or not isinstance(target, Learned) else target.frozen
 
     return rest, made
@@ -176,7 +182,8 @@ class _Columns:
         unit = self.unit(log, self.n)
         self.n, self.largest = self.n + len(log), max(self.largest, float(w.max(initial=0.0)))
         squares, cubes = totals(mu, w, s)
-        self.squares, self.cubes, self.square = self.squares + squares, self.cubes + cubes, self.square + squares.sum()
+        self.squares, self.cubes = self.squares + squares, self.cubes + cubes
+        self.square += float(squares.sum())
         self.constant = self.constant and bool(np.allclose(log.propensity, 1 / log.K, rtol=1e-6, atol=0))
         if self.known:
             self.tally.add(log, None if unit is None else unit % GROUPS)
