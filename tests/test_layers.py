@@ -103,6 +103,7 @@ SIMULATOR = (
         "simulator.adapters.peers",
         "simulator.adapters.vw",
         "simulator.environments.named",
+        "simulator.loaders.csv_text",
         "simulator.loaders.rows",
         "simulator.terms",
     },

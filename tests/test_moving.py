@@ -9,7 +9,7 @@ from simulator.intervals import Band, Bet, Stakes, betting_running, bounded, wei
 from simulator.moving import moving, moving_lower, sequence_of
 from tests.logs import Array
 
-N = 1500
+N, LONG = 300, 1500
 
 
 def slow_lower(bets: list[Bet], t: Array, a: float) -> list[float]:
@@ -78,29 +78,31 @@ def test_a_mean_that_rises_or_falls_is_held_at_every_look(rate: Array) -> None:
     bands = [moving(bounded((rng.random(N) < rate).astype(float))) for _ in range(200)]
     assert sum(missed(band, running(rate)) for band in bands) <= 200 * 0.05 + 4 * math.sqrt(200 * 0.05 * 0.95)
     widths = [float(band.high[-1] - band.low[-1]) for band in bands]
-    assert max(widths) < 0.15  # and it says something
+    assert max(widths) < 0.35  # and it says something
 
 
 def test_betting_leaves_a_mean_that_moves_out() -> None:
     """Why there is another sequence: the same rising rate, and every one of 20 logs is missed."""
-    rng, rate = np.random.default_rng(1), np.linspace(0.1, 0.5, N)
-    assert all(missed(betting_running(bounded((rng.random(N) < rate).astype(float))), running(rate)) for _ in range(20))
+    rng, rate = np.random.default_rng(1), np.linspace(0.1, 0.5, LONG)
+    assert all(
+        missed(betting_running(bounded((rng.random(LONG) < rate).astype(float))), running(rate)) for _ in range(20)
+    )
 
 
-def logged(rng: np.random.Generator, explore: float) -> tuple[Array, Array, Array, Array]:
+def logged(rng: np.random.Generator, explore: float, n: int = N) -> tuple[Array, Array, Array, Array]:
     """A log of ten arms: the greedy one changes half way. w of the even choice, rewards, its values, those shown."""
-    K, best = 10, np.where(np.arange(N) < N // 2, 0, 1)
+    K, best = 10, np.where(np.arange(n) < n // 2, 0, 1)
     rate = np.where(np.arange(K) == 0, 0.6, np.where(np.arange(K) == 1, 0.3, 0.1))
-    arm = np.where(rng.random(N) < explore, rng.integers(K, size=N), best)
+    arm = np.where(rng.random(n) < explore, rng.integers(K, size=n), best)
     mu = np.where(arm == best, 1 - explore + explore / K, explore / K)
-    reward = (rng.random(N) < rate[arm]).astype(float)
-    even = np.full(N, rate.mean())
+    reward = (rng.random(n) < rate[arm]).astype(float)
+    even = np.full(n, rate.mean())
     return 1 / K / mu, reward, even, (1 - explore) * rate[best] + explore * rate.mean()
 
 
 def of_lift(w: Array, reward: Array) -> Stakes:
     """What bets on the mean of (w - 1) r."""
-    return Stakes([Bet((w - 1) * reward, 1.0)], [Bet((w - 1) * (1 - reward), 1.0)], np.ones(N), 0.0, -1.0)
+    return Stakes([Bet((w - 1) * reward, 1.0)], [Bet((w - 1) * (1 - reward), 1.0)], np.ones(len(w)), 0.0, -1.0)
 
 
 @pytest.mark.parametrize("bound", [5.0, math.inf])
@@ -119,15 +121,15 @@ def test_values_and_lifts_of_a_target_are_held_at_every_look(bound: float) -> No
 
 def test_a_lift_that_is_there_is_seen() -> None:
     """The even choice earns far less than what was shown: the sequence says so."""
-    w, reward, even, shown = logged(np.random.default_rng(3), 0.5)
+    w, reward, even, shown = logged(np.random.default_rng(3), 0.5, LONG)
     band = moving(of_lift(w, reward))
     assert band.low[-1] < (even - shown).mean() < band.high[-1] < 0
 
 
 def test_the_bound_of_the_weights_makes_it_narrower_where_rewards_are_rare() -> None:
     """Without it the upper end comes from the rewards that were missed alone."""
-    w, reward, _, _ = logged(np.random.default_rng(4), 0.2)
-    rare = reward * (np.arange(N) % 8 == 0)
+    w, reward, _, _ = logged(np.random.default_rng(4), 0.2, LONG)
+    rare = reward * (np.arange(LONG) % 8 == 0)
     with_it, without = moving(weighted(w, rare, 5.0)), moving(weighted(w, rare))
     assert with_it.high[-1] < without.high[-1]
 
