@@ -56,13 +56,15 @@ class Term(NamedTuple):
 TERMS = (
     Term(
         "can be believed",
-        "Effective n is at least 400 and no few decisions decide the value: the interval is a normal (or bootstrap) "
-        "one. Of a hundred such 95 % intervals about ninety-five hold the true value.",
+        "Effective n is at least 100 and no few decisions could decide the value, drawn or not: the interval is a "
+        "normal (or bootstrap) one, for one look. Of a hundred such 95 % intervals ninety-five or more hold the true "
+        "value; looked at again and again while the log grows, they do not.",
     ),
     Term(
         "wide but safe",
-        "Effective n is 50 to 400, or rewards are rare or uneven: a normal interval would be too narrow, so a "
-        "confidence sequence is given. It holds for any number of decisions and however often it is looked at.",
+        "Few decisions could decide the value, or rewards are rare or uneven: a normal interval would be too narrow, "
+        "so a confidence sequence is given. It holds for any number of decisions, however often it is looked at, and "
+        "while rates move. It is told how many decisions, how much exploration or which cap an interval takes.",
         "https://arxiv.org/abs/2010.09686",
     ),
     Term(
@@ -71,7 +73,8 @@ TERMS = (
     ),
     Term(
         "no answer",
-        "Effective n is below 50, or a check failed: any number would be a guess, and none should be used.",
+        "A check failed, so that the log or its draw is broken, or the target plays what could never be shown: any "
+        "number would be a guess, and none should be used.",
     ),
     Term(
         "effective n",
