@@ -29,6 +29,7 @@ ESTIMATORS = ("ips", "clipped", "snips", "dm", "dr", "sndr", "switch-dr", "dros"
 BIASED = {"clipped", "dm", "switch-dr", "dros", "mrdr"}
 MODELLED = {"dm", "dr", "sndr", "switch-dr", "dros", "mrdr"}
 NEVER = "the target plays what could never be shown"
+ROUNDING = 1e-9  # of the range, that a reward may be beyond it
 SUM_TOLERANCE = 1e-3  # how far a target's probabilities may be from 1 in sum, for rounding
 
 
@@ -148,6 +149,9 @@ def ranged(
     log = log if cap is None else replace(log, reward=np.minimum(log.reward, cap))
     low, high = reward_range or log.reward_range or span_of(log.reward)
     known = reward_range is not None or log.reward_range is not None or (low, high) == (0.0, 1.0)
+    inside = np.clip(log.reward, low, high)
+    if known and np.abs(inside - log.reward).max(initial=0.0) <= ROUNDING * (high - low):
+        log = replace(log, reward=inside)  # sums of weighted kinds are rounded
     if cap is None:
         return log, (low, high), known
     return log, (low, min(high, cap) if known else cap), known or low == 0

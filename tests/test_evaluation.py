@@ -371,3 +371,11 @@ def test_the_sequences_of_real_answers_cover_too() -> None:
         assert row.verdict == "sequence"
         missed += not row.low <= truth <= row.high
     assert missed <= 150 * (0.05 + 4 * math.sqrt(0.05 * 0.95 / 150))
+
+
+def test_a_reward_beyond_its_range_by_rounding_is_at_its_end() -> None:
+    """.1 + .2 is a little more than .3."""
+    log, target = drawn(300, 1.0)
+    tenths = replace(log, reward=np.where(log.reward > 0, 0.1 + 0.2, 0.0), reward_range=(0.0, 0.3))
+    (row,) = evaluate(tenths, target, estimators=["ips"])
+    assert row.value == pytest.approx(0.3 * log.reward.mean())
