@@ -89,6 +89,32 @@ def test_server_to_table_to_dsjson_is_the_same_average_reward_in_vowpal_wabbit(
     assert back.cleaning["deferred and never activated"] == 6
 
 
+NAMES = ["a b", "a|b", "a:b", "NA", "null", "nan", "1", "01", "1.0", "\u6771\u4eac", "\u00e9", "e\u0301", " ", "\ttab",
+         "a\nb", 'a"b', "[en]", "_x", "{}", ""]  # fmt: skip
+
+
+@pytest.mark.parametrize("to", ["parquet", "jsonl", "dsjson"])
+def test_every_name_comes_back_as_it_was(tmp_path: Path, to: str) -> None:
+    """Of arms, ids, and levels, whatever their letters mean elsewhere."""
+    rows = [
+        {"decision_id": f"{name}-{i}", "context": {"level": name}, "reward": float(i), "model": name or None,
+         "shown": [{"arm": name, "propensity": 1 / len(NAMES)}],
+         "eligible": [{"arm": each, "probability": 1 / len(NAMES)} for each in NAMES]}
+        for i, name in enumerate(NAMES * 20)
+    ]  # fmt: skip
+    source, output = tmp_path / "log.jsonl", tmp_path / "out"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    convert(source, "table", to, output)
+    log, back = load(source, "table"), load(output, "dsjson" if to == "dsjson" else "table")
+    assert set(log.arms) == set(NAMES)
+    assert [log.arms[arm] for arm in log.arm] == [back.arms[arm] for arm in back.arm] == NAMES * 20
+    assert log.decision_id is not None
+    assert back.decision_id is not None
+    assert log.decision_id.tolist() == back.decision_id.tolist() == [row["decision_id"] for row in rows]
+    assert set(log.columns) == set(back.columns) == {"1"} | {f"level={name}" for name in NAMES}
+    assert log.reward.tolist() == back.reward.tolist()
+
+
 def test_open_bandit_to_dsjson_keeps_clicks_and_propensities(tmp_path: Path) -> None:
     """Of the uniform policy with all probabilities, of the other with the one that was logged."""
     for policy in ("random", "bts"):

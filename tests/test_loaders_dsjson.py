@@ -122,6 +122,14 @@ def test_an_action_goes_by_its_tag_or_id_or_features() -> None:
     )
 
 
+def test_numbers_name_actions_with_every_digit() -> None:
+    """As tags, ids and features; 1 and 1.0 are one feature."""
+    big = 2**53
+    assert (action_name({"_tag": 7}), action_name({"i": {"id": 1000001}})) == ("7", "1000001")
+    assert action_name({"i": {"n": big + 1}}) == f'{{"i.n":{big + 1}}}' != action_name({"i": {"n": big}})
+    assert action_name({"i": {"n": 1}}) == action_name({"i": {"n": 1.0}})
+
+
 def test_probabilities_of_actions_with_one_name_add_up(written: Written) -> None:
     """Equal and empty actions are one arm: a uniform choice among three of which two are equal is not lost."""
     for twin in ({"_tag": "B"}, {}):
@@ -137,24 +145,52 @@ def test_probabilities_of_actions_with_one_name_add_up(written: Written) -> None
 
 
 def test_actions_may_count_from_0(written: Written) -> None:
-    """A 0 in `a` says so."""
+    """A 0 in `a` says so, whether or not _label_Action does."""
     there = line()
-    shifted = line(a=[number - 1 for number in there["a"]])
-    one, other = load(written(there), "dsjson"), load(written(shifted), "dsjson")
+    one = load(written(there), "dsjson")
     assert one.probability is not None
-    assert other.probability is not None
-    assert (one.arm.tolist(), one.probability.tolist()) == (other.arm.tolist(), other.probability.tolist())
+    for action in (1, 2):
+        shifted = line(a=[number - 1 for number in there["a"]], _label_Action=action)
+        other = load(written(shifted), "dsjson")
+        assert other.probability is not None
+        assert (one.arm.tolist(), one.probability.tolist()) == (other.arm.tolist(), other.probability.tolist())
+
+
+def test_equal_actions_without_p_are_counted_and_left_out(written: Written) -> None:
+    """The label has the probability of one of them only."""
+    twins = {name: value for name, value in line(EventId="e2").items() if name != "p"}
+    twins["c"] = {"_multi": [{"_tag": "A"}, {"_tag": "B"}, {"_tag": "B"}]}
+    log = load(written(line(), twins), "dsjson")
+    assert len(log) == 1
+    assert log.cleaning["lines left out: equal actions without all their probabilities"] == 1
+
+
+def test_decisions_of_several_slots_are_refused(written: Written) -> None:
+    """They have no label of their own, and are not only counted."""
+    slots = {
+        "c": {"_multi": [{}, {}], "_slots": [{}]},
+        "_outcomes": [{"_label_cost": 0, "_a": [0, 1], "_p": [0.5, 0.5]}],
+    }
+    with pytest.raises(LogError, match="line 2: expected decisions of one slot, got _outcomes"):
+        load(written(line(), slots), "dsjson")
+
+
+def test_what_is_null_is_not_there(written: Written) -> None:
+    """As if the line had not its name."""
+    log = load(written(line(pdrop=None, _skipLearn=None, VWState=None, Timestamp=None)), "dsjson")
+    assert (len(log), log.weight, log.time_ms) == (1, None, None)
 
 
 def test_a_label_that_contradicts_itself_is_counted_and_left_out(written: Written) -> None:
     """_labelIndex says the first action, `a` the second."""
-    log = load(written(line(), line(EventId="e2", _labelIndex=0)), "dsjson")
-    assert len(log) == 1
+    good = [line(EventId=f"e{k}") for k in range(3)]
+    log = load(written(*good, line(EventId="e3", _labelIndex=0)), "dsjson")
+    assert len(log) == 3
     assert log.cleaning["lines left out: _labelIndex, _label_Action and a name different actions"] == 1
 
 
-def test_broken_lines_are_counted_up_to_one_in_twenty(tmp_path: Path) -> None:
-    """A cut last line, outcomes without a decision, blank lines; more than that is no dsjson file."""
+def test_broken_lines_are_counted_up_to_one_in_four(tmp_path: Path) -> None:
+    """A cut last line, which is in no share; outcomes without a decision, NaN; blank lines are none."""
     good = [msgspec.json.encode(line(EventId=f"e{k}")) for k in range(30)]
     path, dangling = tmp_path / "log.dsjson", b'{"EventId": "zz", "o": [{"v": 1.0, "EventId": "zz"}]}'
     path.write_bytes(b"\xef\xbb\xbf" + b"\n \n".join([*good[:3], dangling, good[3][:40]]))
@@ -162,11 +198,27 @@ def test_broken_lines_are_counted_up_to_one_in_twenty(tmp_path: Path) -> None:
     assert len(log) == 3
     assert log.cleaning["lines left out: not JSON"] == 1
     assert log.cleaning["lines left out: outcomes without their decision"] == 1
-    path.write_bytes(b"\n".join([*good[:15], good[15].replace(b"0.5", b"NaN", 1), *good[16:]]))
+    nan = good[3].replace(b"0.5", b"NaN", 1)
+    path.write_bytes(b"\n".join([*good[:3], nan]))
     assert load(path, "dsjson").cleaning["lines left out: not JSON"] == 1
-    path.write_bytes(b"\n".join([*good[:15], b"{", b"{", *good[17:]]))
-    with pytest.raises(LogError, match=r"line 16: .*; 2 of 30 lines are not JSON, expected one in 20 at most"):
+    path.write_bytes(b"\n".join([good[0], nan, dangling, *good[5:10]]))
+    assert len(load(path, "dsjson")) == 6
+    path.write_bytes(b"\n".join([good[0], nan, dangling, *good[5:9]]))
+    message = r"line 2: JSON is malformed.*; 2 of 7 lines have such faults, expected a share of 0.25 at most"
+    with pytest.raises(LogError, match=message):
         load(path, "dsjson")
+
+
+def test_the_share_of_broken_lines_may_be_said(tmp_path: Path) -> None:
+    """From none at all to all but one."""
+    path = tmp_path / "log.dsjson"
+    path.write_bytes(b"{\n" * 99 + msgspec.json.encode(line()))
+    assert len(load(path, "dsjson", faulty=0.99)) == 1
+    path.write_bytes(b"{\n" + b"\n".join(msgspec.json.encode(line(EventId=f"e{k}")) for k in range(99)))
+    with pytest.raises(LogError, match="1 of 100 lines have such faults, expected a share of 0 at most"):
+        load(path, "dsjson", faulty=0)
+    with pytest.raises(LogError, match=r"faulty: expected a share in \[0, 1\], got 2"):
+        load(path, "dsjson", faulty=2)
 
 
 def test_a_file_without_a_label_says_why_nothing_is_left(written: Written) -> None:
@@ -180,7 +232,8 @@ FAULTS = {
     r"line 2: Object missing required field `c`": {"c": None},
     r"line 2: c: expected _multi with an object for each action": {"c": {"u": {"a": 1}}},
     r"line 2: expected one of 3 actions, got number 4": {"_labelIndex": 3},
-    r"line 2: expected a and p for each of 3 actions, got 2 and 3": {"a": [1, 2]},
+    r"line 2: expected a and p to have each of 3 actions once, got \[2, 1\] and 3 probabilities": {"a": [2, 1]},
+    r"line 2: int too large to convert to float": {"c": line()["c"] | {"u": {"n": 10**400}}},
     r"line 2: pdrop: expected a share in \[0, 1\), got 1": {"pdrop": 1},
     r"line 2: Invalid isoformat string: 'noon'": {"Timestamp": "noon"},
 }
@@ -328,10 +381,12 @@ def test_a_place_of_a_list_is_a_line_of_its_own(tmp_path: Path) -> None:
 
 def test_what_dsjson_cannot_hold_is_refused() -> None:
     """Features that begin with _ have a meaning of their own there; weights below 1 are no share dropped."""
-    header = Header(("a",), ("context", "shown", "reward", "weight"), (Feature("_text", "category", levels=("x",)),))
+    columns = ("context", "shown", "eligible", "reward", "weight")
+    header = Header(("a",), columns, (Feature("_text", "category", levels=("x",)),))
     for row, message in (
         (Row(context={"_text": "x"}, shown=[Shown("a", 1.0)], reward=1.0), "names do not begin with _"),
         (Row(shown=[Shown("a", 1.0)], reward=1.0, weight=0.5), "expected weights of at least 1"),
+        (Row(shown=[Shown("a", 1.0)], reward=1.0, eligible=[Eligible("b", None)]), "expected the arm shown among the"),
     ):
         with pytest.raises(LogError, match=message):
             list(Writer(header).lines(batch_of(header, [row])))

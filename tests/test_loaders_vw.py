@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_line_is_an_example_of_a_numbered_action(path: Path) -> None:
     """Costs become rewards, features are named by namespace, and what has no cost and probability is counted."""
-    path.write_text("".join(line for line in SIMPLE.splitlines(keepends=True) if line != "\n"))
+    path.write_text(SIMPLE)
     log = load(path, "vw")
     assert (log.arms, log.arm.tolist()) == (("1", "2"), [0, 1])
     assert (log.reward.tolist(), log.propensity.tolist()) == ([-2.0, 1.5], [0.4, 0.5])
@@ -84,11 +84,12 @@ def test_vowpal_wabbit_reads_the_same_costs(path: Path) -> None:
 
 
 def test_numeric_features_keep_every_digit_in_an_actions_name(path: Path) -> None:
-    """Ids of seven digits that differ in the last are two arms."""
+    """Ids of seven or nineteen digits that differ in the last are two arms."""
     block = "shared | u\n0:0:0.5 | id:{}\n| id:{}\n\n"
-    path.write_text(block.format(1000001, 1000002) + block.format(1000002, 1000001) + block.format("0.1", "1e-7"))
-    log = load(path, "vw")
-    assert set(log.arms) == {"id:1000001", "id:1000002", "id:0.1", "id:1e-07"}
+    ids = (1000001, 1000002), (9223372036854775807, 9223372036854775806), (10**15, -(10**15)), ("0.1", "1e-7")
+    path.write_text("".join(block.format(*pair) for pair in ids))
+    found = {f"id:{each}" for pair in ids[:3] for each in pair} | {"id:0.1", "id:1e-07"}
+    assert set(load(path, "vw").arms) == found
 
 
 def test_a_tag_is_no_id(path: Path) -> None:
@@ -112,11 +113,80 @@ def test_features_that_are_there_twice_add_up_as_in_vowpal_wabbit(path: Path) ->
     vw.finish()
 
 
+def test_a_text_as_value_is_a_feature_of_its_own_as_in_vowpal_wabbit(path: Path) -> None:
+    """`city:rome` teaches nothing of `city:oslo`."""
+    path.write_text("1:1:0.5 |u city:rome\n2:0:0.5 |u city:oslo\n")
+    assert load(path, "vw").columns == ("1", "u.city:rome", "u.city:oslo")
+    vw = vowpalwabbit.Workspace("--quiet --noconstant")
+    vw.learn("2 |u city:rome")
+    assert vw.predict("|u city:rome") > 0 == vw.predict("|u city:oslo")
+    vw.finish()
+
+
+def test_a_namespaces_weight_multiplies_its_features_as_in_vowpal_wabbit(path: Path) -> None:
+    """`|u:2 a b:3` is `|u a:2 b:6`."""
+    path.write_text("1:1:0.5 |u:2 a b:3\n2:0:0.5 |u a:2 b:6\n1:0:0.5 |u c\n")
+    log = load(path, "vw")
+    assert log.context is not None
+    assert (log.context[0] == log.context[1]).all()
+    vw = vowpalwabbit.Workspace("--quiet --noconstant")
+    vw.learn("2 |u a b")
+    assert vw.predict("|u:2 a b:3") == pytest.approx(vw.predict("|u a:2 b:6"))
+    vw.finish()
+
+
+def losses(path: Path, options: str) -> tuple[float, float]:
+    """Vowpal Wabbit's number of examples and summed loss of uniform play."""
+    vw = vowpalwabbit.Workspace(f"--epsilon 1 --quiet -d {path} {options}")
+    found = vw.get_weighted_examples(), vw.get_sum_loss()
+    vw.finish()
+    return found
+
+
 def test_lines_that_ask_for_a_model_and_blank_ones_are_passed_over(path: Path) -> None:
-    """`save_...` is no example, and a line of blanks ends a block."""
-    path.write_text("shared | u\n0:-1:0.5 | a\n| b\n \t \nsave_/tmp/model\n'save_x|\n\nshared | u\n| a\n0:0:0.5 | b\n")
+    """`save_...` is no example; a line of blanks is none either, and ends no block, as for Vowpal Wabbit."""
+    path.write_text(f"1:-1:0.5 | a\nsave_{path}.1\n'save_{path}.2|\n \t \n2:1:0.5 | b\n\n1:0:0.5 | c\n")
+    assert load(path, "vw").reward.tolist() == [1, -1, 0]
+    path.write_text(path.read_text().replace(" \t \n", ""))
+    assert losses(path, "--cb_explore 2") == (3, 0)
+    path.write_text("shared | u\n0:-1:0.5 | a\n \t \n| b\n\nshared | u\n| a\n0:0:0.5 | b\n \n")
     log = load(path, "vw")
     assert [log.arms[arm] for arm in log.arm] == ["a", "b"]
+    assert log.arms == ("a", "b")
+    assert losses(path, "--cb_explore_adf")[0] == 2
+
+
+@pytest.mark.parametrize("blank", ["", " \n"])
+def test_a_shared_line_begins_a_block(path: Path, blank: str) -> None:
+    """It is no action of the block before, where the line between them is not there or not empty."""
+    path.write_text(f"shared | u\n| a\n0:-1:0.5 | b\n{blank}shared\t| v\n0:0:0.5 | a\n| b\n")
+    log = load(path, "vw")
+    assert (log.arms, log.arm.tolist(), log.reward.tolist()) == (("a", "b"), [1, 0], [1.0, 0.0])
+    assert log.columns == ("1", "u", "v")
+
+
+def test_empty_lines_between_numbered_actions_make_no_blocks(path: Path) -> None:
+    """`--cb` passes over them: the arms are the numbers, not what the contexts say."""
+    for text in ("1:1:0.5 | a\n\n2:1:0.5 | b\n\n", "1:1:0.5 | a\n2:1:0.5 | b\n\n01:0:0.5 | c\n"):
+        path.write_text(text)
+        assert load(path, "vw").arms == ("1", "2")
+
+
+def test_blocks_with_equal_actions_are_counted_and_left_out(path: Path) -> None:
+    """Only the probability of one of the two is known, not that of their arm."""
+    path.write_text("0:-1:0.5 | a\n| a\n| b\n\n0:0:0.5 |\n| b\n")
+    log = load(path, "vw")
+    assert (log.arms, log.arm.tolist()) == (("b", "{}"), [1])
+    assert log.cleaning["examples left out: equal actions, of which the probability of one is known"] == 1
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_mark_of_byte_order_and_either_end_of_a_line_change_nothing(path: Path, end: str) -> None:
+    """Neither is part of a label or of a name."""
+    path.write_bytes(f"\ufeff{ADF}".replace("\n", end).encode())
+    log = load(path, "vw")
+    assert log.arms == ("article=food", "article=music", "article=sports", "tagged")
+    assert losses(path, "--cb_explore_adf")[0] == 3
 
 
 def test_a_no_break_space_is_no_separator(path: Path) -> None:
@@ -125,10 +195,13 @@ def test_a_no_break_space_is_no_separator(path: Path) -> None:
     assert load(path, "vw").columns == ("1", "u.city=San\u00a0Jose", "u.city=Rome")
 
 
+@pytest.mark.parametrize("blank", [" ", "\t"])
+@pytest.mark.parametrize("bar", [" |", "|"])
 @pytest.mark.parametrize("kind", ["ccb", "slates"])
-def test_examples_of_several_slots_are_refused(path: Path, kind: str) -> None:
+def test_examples_of_several_slots_are_refused(path: Path, kind: str, bar: str, blank: str) -> None:
     """They are not read as two arms."""
-    path.write_text(f"{kind} shared | u\n{kind} action | a\n{kind} slot 0:-1:0.6,1:0.4 0,1 | s\n")
+    text = f"{kind} shared | u\n{kind} action | a\n{kind} slot 0:-1:0.6,1:0.4 0,1 | s\n"
+    path.write_text(text.replace(f"{kind} ", f"{kind}{blank}").replace(" |", bar))
     with pytest.raises(LogError, match=f"line 1: expected examples of one slot, got those of '{kind}'"):
         load(path, "vw")
 
@@ -145,7 +218,10 @@ def test_text_that_is_not_utf_8_is_told_with_its_line(path: Path) -> None:
     [
         ("1:2:0.4 | a\n1:2:0.4\n", "line 2: expected 'label | features', got no bar"),
         ("1:x:0.4 | a\n", "line 1, label: expected a number, got 'x'"),
-        ("1:2:0.4 | a:b\n", "line 1, feature: expected a number, got 'b'"),
+        ("1:2:0.4 | a:2b\n", "line 1, feature: expected a number, got '2b'"),
+        ("1:2:0.4 | a:1_000\n", "line 1, feature: expected a number, got '1_000'"),
+        ("0:2:0.4 | a\n| b\n", "line 1: expected an action's number from 1, got 0"),
+        ("1:2:0.4 | a\n2:1:0.4 | b\nshared | u\n", "line 3: expected an action's number from 1, got a shared line"),
         ("1:2:0.4 2:1:0.3 | a\n", "line 1: expected one action with a cost, got 2"),
         ("shared | a\n0:1:0.5 | b\n0:1:0.5 | c\n", "line 3: expected one action with a cost, got a second one"),
     ],

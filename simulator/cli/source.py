@@ -24,7 +24,7 @@ TAKES = {
     "server": {"experiment", "redis_url", "data_dir", "weights", "places", "min_age"},
     "criteo": {"kept", "inverse"},
     "open-bandit": {"learning"},
-    "dsjson": {"learning"},
+    "dsjson": {"learning", "faulty"},
     "vw": {"learning"},
 }
 OPTIONS = set().union(*TAKES.values())
@@ -77,6 +77,9 @@ class Source:
     kept: Annotated[float | None, typer.Option(help="criteo: the share of rows without a click kept, if not 0.1.")] = (
         None
     )
+    faulty: Annotated[
+        float | None, typer.Option(help="dsjson: the share of lines that may be broken, if not 0.25.")
+    ] = None
     inverse: Annotated[bool | None, typer.Option("--inverse", help="criteo: the file has 1 / propensity.")] = None
     keep_rewards: Annotated[
         tuple[float, float] | None,

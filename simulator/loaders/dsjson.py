@@ -6,12 +6,13 @@
     pdrop   the share of such lines that was thrown away: weight = 1 / (1 - pdrop)
     _skipLearn   deferred and never activated: not an impression
 
-Action numbers may count from 0, where `a` has one. Actions of one name are one: their probabilities add up. Passed over
-and counted are lines without a label, outcomes without their decision, lines that are no JSON (at most one in 20, or
-the last one, cut short), and labels that contradict each other.
+Action numbers count from 0 in a line whose `a` has one. Actions of one name are one: their probabilities add up; a line
+that has them without `p` is passed over. So are lines without a label, and up to a share of all, which an option says:
+lines that are no JSON (the last one, cut short, is not in it), outcomes without their decision, and labels that
+contradict each other. All are counted. Decisions of several slots are refused.
 
 A shared feature goes by NAMESPACE.NAME, and by NAME alone in the namespace `context`. An action is called by its
-`_tag`, else by a feature `id`, else by its features.
+`_tag`, else by a feature `id`, else by its features, with every digit of their numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -35,8 +36,18 @@ UNLABELLED = "lines left out: without a label"
 DANGLING = "lines left out: outcomes without their decision"
 BROKEN = "lines left out: not JSON"
 TORN = "lines left out: _labelIndex, _label_Action and a name different actions"
-TOLERATED = 0.05  # share of lines that are not JSON
+TWINS = "lines left out: equal actions without all their probabilities"
+SLOTS = "_outcomes"  # of the format's kinds with several slots
+FAULTS = {DANGLING, BROKEN, TORN}
 MODEL = "N/A"
+EXACT = 2**53  # size up to which float64 has every whole number
+
+
+class Left(NamedTuple):
+    """Why a line gives no row."""
+
+    why: str
+    detail: str
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -59,65 +70,75 @@ class Line(msgspec.Struct, omit_defaults=True):
 _JSON = msgspec.json.Decoder()
 
 
-def read(path: Path, *, learning: bool = True) -> Table:
+def read(path: Path, *, learning: bool = True, faulty: float = 0.25) -> Table:
     """A dsjson file as a table; numbers that a line does not have are 0, as Vowpal Wabbit takes them.
 
+    Args:
+        path: the file, compressed or not.
+        learning: whether the logging policy learned.
+        faulty: the largest share of lines, in [0, 1], that may be no JSON, outcomes only, or contradict themselves.
+
     Raises:
-        LogError: a line is no dsjson line of a contextual bandit; says which.
+        LogError: a line is no dsjson line of a contextual bandit, says which; or more than `faulty` are none.
     """
-    return surveyed(partial(_rows, path), learning=learning, sparse=True)
+    if not 0 <= faulty <= 1:
+        raise LogError(f"faulty: expected a share in [0, 1], got {faulty:g}")
+    return surveyed(partial(_rows, path, faulty), learning=learning, sparse=True)
 
 
-def _rows(path: Path, counts: Counter[str]) -> Iterator[Row]:
-    fault, broken, number, seen = None, 0, 0, 0
+def _rows(path: Path, faulty: float, counts: Counter[str]) -> Iterator[Row]:
+    first, bad, cut, seen = "", 0, False, 0
     for number, text in lines(path):
-        seen += 1
-        try:
-            given = _JSON.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            fault, broken = fault or (number, error), broken + 1
+        seen, at = seen + 1, f"{path.name}, line {number}"
+        found = _of_line(at, text)
+        cut = isinstance(found, Left) and found.why == BROKEN
+        if isinstance(found, Row):
+            yield found
             continue
-        row = _of_line(path, number, given, counts)
-        if row is not None:
-            yield row
-    cut = fault is not None and broken == 1 and fault[0] == number and seen > 1
-    if fault is not None and not cut and broken > TOLERATED * seen:
-        at = f"{path.name}, line {fault[0]}"
-        raise LogError(f"{at}: {fault[1]}; {broken} of {seen} lines are not JSON, expected one in 20 at most")
-    counts[BROKEN] += broken
+        counts[found.why] += 1
+        if found.why in FAULTS:
+            first, bad = first or f"{at}: {found.detail}", bad + 1
+    if bad - (cut and seen > 1) > faulty * seen:
+        raise LogError(f"{first}; {bad} of {seen} lines have such faults, expected a share of {faulty:g} at most")
 
 
-def _of_line(path: Path, number: int, given: Any, counts: Counter[str]) -> Row | None:
-    """The row of a line; None where it teaches nothing, which is counted."""
-    labelled = isinstance(given, dict) and given.get("_label_cost") is not None and "_label_probability" in given
-    if isinstance(given, dict) and not labelled:
-        counts[DANGLING if "c" not in given and "o" in given else UNLABELLED] += 1
-        return None
+def _of_line(at: str, text: bytes) -> Row | Left:
+    """The row of a line, or why there is none."""
     try:
-        row = _row(msgspec.convert(given, Line))
-    except (ValueError, TypeError) as error:
-        raise LogError(f"{path.name}, line {number}: {error}") from None
-    counts[TORN] += row is None
-    return row
+        given = _JSON.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return Left(BROKEN, str(error))
+    if isinstance(given, dict):
+        given = {name: value for name, value in given.items() if value is not None}
+        if SLOTS in given:
+            raise LogError(f"{at}: expected decisions of one slot, got {SLOTS}, those of several")
+        if "_label_cost" not in given or "_label_probability" not in given:
+            return Left(DANGLING if "c" not in given and "o" in given else UNLABELLED, "an outcome without c")
+    try:
+        return _row(msgspec.convert(given, Line))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise LogError(f"{at}: {error}") from None
 
 
-def _row(line: Line) -> Row | None:
-    """None where the label contradicts itself."""
+def _row(line: Line) -> Row | Left:
+    """The row, or that the label contradicts itself, or that actions are equal and have no p."""
     actions = line.c.get("_multi")
     if not isinstance(actions, list) or not all(isinstance(each, dict) for each in actions):
         raise LogError("c: expected _multi with an object for each action, got none")
     names = [action_name(each) for each in actions]
     eligible = _eligible(line, names)
     if (chosen := _chosen(line, len(names))) is None:
-        return None
+        return Left(TORN, f"_labelIndex {line.index}, _label_Action {line.action} and a {line.a} contradict each other")
+    if line.p is None and len(eligible) < len(names):
+        return Left(TWINS, "")
     own = next(each for each in eligible if each.arm == names[chosen])
-    alone = names.count(names[chosen]) == 1 or own.probability is None
+    alone = names.count(names[chosen]) == 1
     reward = -line.cost if line.cost else 0.0
     model = line.state.get("m")
     return Row(
         decision_id=line.event_id,
         time=None if line.timestamp is None else _time(line.timestamp),
-        context=dict(_features(line.c)),
+        context={name: float(each) if type(each) is int else each for name, each in _features(line.c)},
         shown=[Shown(names[chosen], line.probability if alone else own.probability)],
         eligible=eligible,
         reward=reward,
@@ -136,7 +157,8 @@ def _order(line: Line) -> list[int]:
 def _chosen(line: Line, K: int) -> int | None:
     """The index of the action shown; None where the line names different ones."""
     named = [] if line.index is None else [line.index]
-    named += [] if line.action is None else [line.action - 1]
+    first = 0 if line.a and 0 in line.a and line.action == line.a[0] else 1
+    named += [] if line.action is None else [line.action - first]
     named += _order(line)[:1]
     if not named:
         raise LogError("expected _labelIndex, _label_Action or a, got none of them")
@@ -151,7 +173,8 @@ def _eligible(line: Line, names: list[str]) -> list[Eligible]:
         return [Eligible(name, None) for name in dict.fromkeys(names)]
     order = _order(line) if line.a else list(range(len(names)))
     if len(order) != len(line.p) or sorted(order) != list(range(len(names))):
-        raise LogError(f"expected a and p for each of {len(names)} actions, got {len(order)} and {len(line.p)}")
+        got = f"{line.a} and {len(line.p)} probabilities"
+        raise LogError(f"expected a and p to have each of {len(names)} actions once, got {got}")
     found: dict[str, float] = {}
     for index, p in zip(order, line.p, strict=True):
         found[names[index]] = found.get(names[index], 0.0) + p
@@ -172,21 +195,23 @@ def _time(text: str) -> datetime:
 
 def action_name(action: dict[str, Any]) -> str:
     """What an action is called: its `_tag`, else a feature `id`, else its features."""
-    if isinstance(tag := action.get("_tag"), str) and tag:
-        return tag
     features = dict(_features(action))
-    ids = [value for name, value in features.items() if name.split(".")[-1] == "id" and isinstance(value, str)]
-    return ids[0] if ids else msgspec.json.encode(features, order="sorted").decode()
+    ids = [value for name, value in features.items() if name.split(".")[-1] == "id"]
+    for name in (action.get("_tag") or None, *ids):
+        if isinstance(name, str) or type(name) is int:
+            return str(name)
+    same = {name: float(each) if type(each) is int and abs(each) <= EXACT else each for name, each in features.items()}
+    return msgspec.json.encode(same, order="sorted").decode()
 
 
-def _features(namespaces: dict[str, Any]) -> Iterator[tuple[str, Value]]:
+def _features(namespaces: dict[str, Any]) -> Iterator[tuple[str, Value | int]]:
     """(name, value) of each feature; names that begin with _ are no features."""
     for name, value in namespaces.items():
         if not name.startswith("_"):
             yield from _flat("" if name == OURS and isinstance(value, dict) else name, value)
 
 
-def _flat(name: str, value: Any) -> Iterator[tuple[str, Value]]:
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Value | int]]:
     if isinstance(value, dict):
         for key, each in value.items():
             if not key.startswith("_"):
@@ -195,7 +220,7 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Value]]:
         for i, each in enumerate(value):
             yield from _flat(name if isinstance(each, dict) else f"{name}.{i}", each)
     elif value is not None:
-        yield name, float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        yield name, value
 
 
 class Writer:
@@ -214,7 +239,8 @@ class Writer:
         """A line for each row.
 
         Raises:
-            LogError: a feature's name begins with _, which has a meaning of its own there.
+            LogError: a feature's name begins with _, which has a meaning of its own there; a weight is below 1; or the
+                arm shown was not eligible.
         """
         for row in rows_of(batch):
             self.written += 1
@@ -222,7 +248,9 @@ class Writer:
 
     def _line(self, row: Row) -> dict[str, Any]:
         names = list(self.arms) if row.eligible is None else [each.arm for each in row.eligible]
-        chosen = names.index(row.shown[-1].arm)
+        if (own := row.shown[-1].arm) not in names:
+            raise LogError(f"dsjson: expected the arm shown among the eligible ones, got {own!r} and {names[:3]}")
+        chosen = names.index(own)
         order = [chosen, *(i for i in range(len(names)) if i != chosen)]
         event = self._event(row)
         made = {

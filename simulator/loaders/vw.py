@@ -1,14 +1,16 @@
 """Vowpal Wabbit's text formats of contextual bandits.
 
     --cb      action:cost:probability | features                      an example a line
-    cb_adf    shared | features                                       an example a block, blocks apart by a blank line
+    cb_adf    shared | features                                       an example a block, blocks apart by an empty line
               0:cost:probability | features of the action shown
               | features of another action
 
-The reward is -cost. A feature that a line does not have is 0, one that it has twice is the sum; it goes by
-NAMESPACE.NAME, or NAME without a namespace. Actions of cb_adf are called by their tags where these differ within the
-block, else by their features. A tag is no id: many lines may have the same. Only blank and tab are separators, as for
-Vowpal Wabbit; lines that only ask it to save its model are passed over.
+The reward is -cost. A feature that a line does not have is 0, one that it has twice is the sum, and one whose value is
+a text is NAME:TEXT; it goes by NAMESPACE.NAME, or NAME without a namespace. Actions of cb_adf are called by their tags
+where these differ within the block, else by their features, with every digit of their numbers; a block of which two
+are equal is passed over, since only one of their probabilities is known. A tag is no id: many lines may have the same.
+Only blank and tab are separators, as for Vowpal Wabbit. Lines of nothing but those, and lines that only ask it to save
+its model, are passed over and end no block; a further shared line does.
 """
 
 from __future__ import annotations
@@ -17,20 +19,26 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from itertools import groupby
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from simulator.contexts import LogError, Value
+from simulator.contexts import LogError
 from simulator.loaders.rows import surveyed
 from simulator.storage import BOM, opened
 from simulator.table import Eligible, Row, Shown, Table
 
 UNLABELLED = "examples left out: without cost and probability"
+TWINS = "examples left out: equal actions, of which the probability of one is known"
+SHARED = "shared"
+NAMELESS = "{}"  # an action without features
 OTHERS = ("ccb", "slates")  # formats with several slots
+KIND = re.compile(r"(shared|ccb|slates)(?=[ \t|])")
 SAVE = re.compile(r"'?save(_[^ \t|]*)?[ \t]*\|?")
 BLANK = " \t"
 LABEL = re.compile(r"(\d+):([^:\s]+):([^:\s]+)$")
+DIGITS = 19  # of a whole number that is kept whole; ids have no more
+SIGNS = "+-.0123456789"  # that a number begins with
 Lines = list[tuple[int, str]]
 
 
@@ -53,64 +61,76 @@ def read(path: Path, *, learning: bool = False) -> Table:
 
 
 def _is_adf(path: Path) -> bool:
-    """Whether examples are blocks: a shared line, or a blank line between others.
-
-    Raises:
-        LogError: they are of another kind.
-    """
-    blank = False
+    """Whether examples are blocks: there is a shared line, or a block of several lines before one with two costs."""
+    size = costs = 0
     for number, line in _lines(path):
-        kind = line.partition(" ")[0]
-        if kind in OTHERS:
-            raise LogError(f"{path.name}, line {number}: expected examples of one slot, got those of {kind!r}")
-        if kind.partition("|")[0] == "shared" or (blank and line):
+        if _kind(line) == SHARED or (not line and size > 1):
             return True
-        blank = not line
+        label = _split(path, number, line)[0] if line else None
+        size, costs = (size + 1, costs + bool(label)) if line else (0, 0)
+        if costs > 1:
+            break
     return False
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number from 1, line); blank ones are empty.
+    """(number from 1, line) of all but what is passed over; empty ones end a block.
 
     Raises:
-        LogError: it is not UTF-8.
+        LogError: it is not UTF-8, or of a format with several slots.
     """
     with opened(path) as file:
         for number, line in enumerate(file, 1):
             try:
-                text = (line.removeprefix(BOM) if number == 1 else line).decode().strip(" \t\r\n")
+                whole = (line.removeprefix(BOM) if number == 1 else line).decode().rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise LogError(f"{path.name}, line {number}: expected UTF-8, got {error.reason}") from None
-            if not SAVE.fullmatch(text):
+            text = whole.strip(BLANK)
+            if (kind := _kind(text)) in OTHERS:
+                raise LogError(f"{path.name}, line {number}: expected examples of one slot, got those of {kind!r}")
+            if (text or not whole) and not SAVE.fullmatch(text):
                 yield number, text
 
 
-def _rows(path: Path, examples: Callable[[Path], Iterator[Row | None]], counts: Counter[str]) -> Iterator[Row]:
+def _kind(line: str) -> str:
+    """The word that says of what kind a line is; empty for most."""
+    found = KIND.match(line)
+    return found[1] if found else ""
+
+
+def _rows(path: Path, examples: Callable[[Path], Iterator[Row | str]], counts: Counter[str]) -> Iterator[Row]:
     for row in examples(path):
-        if row is None:
-            counts[UNLABELLED] += 1
+        if isinstance(row, str):
+            counts[row] += 1
         else:
             yield row
 
 
-def _simple(path: Path) -> Iterator[Row | None]:
-    """An example a line; the arm is the action's number."""
+def _simple(path: Path) -> Iterator[Row | str]:
+    """An example a line; the arm is the action's number. Else why there is none."""
     for number, line in _lines(path):
         if line:
             label, _, features = _split(path, number, line)
-            yield label and _row(label, label.action, _summed(path, number, features))
+            if _kind(line) == SHARED or (label and label.action == "0"):
+                at, got = f"{path.name}, line {number}", "a shared line" if label is None else "0"
+                raise LogError(f"{at}: expected an action's number from 1, got {got}: are blocks apart by empty lines?")
+            yield _row(label, label.action, _summed(path, number, features)) if label else UNLABELLED
 
 
-def _adf(path: Path) -> Iterator[Row | None]:
-    """An example a block; the arm is called by its tag or features."""
-    for filled, block in groupby(_lines(path), key=lambda each: bool(each[1])):
-        if filled:
-            yield _block(path, list(block))
+def _adf(path: Path) -> Iterator[Row | str]:
+    """An example a block; the arm is called by its tag or features. Else why there is none."""
+    block: Lines = []
+    for number, line in chain(_lines(path), [(0, "")]):
+        if block and (not line or _kind(line) == SHARED):
+            yield _block(path, block)
+            block = []
+        if line:
+            block.append((number, line))
 
 
-def _block(path: Path, block: Lines) -> Row | None:
+def _block(path: Path, block: Lines) -> Row | str:
     number, line = block[0]
-    shared = line.startswith("shared")
+    shared = _kind(line) == SHARED
     context = _summed(path, number, line.partition("|")[2]) if shared else {}
     shown: tuple[Label, int] | None = None
     tags, names = list[str | None](), list[str]()
@@ -120,17 +140,20 @@ def _block(path: Path, block: Lines) -> Row | None:
             raise LogError(f"{path.name}, line {number}: expected one action with a cost, got a second one")
         shown = (label, len(names)) if label else shown
         tags.append(tag)
-        names.append(_text(_summed(path, number, features)))
+        names.append(_text(_summed(path, number, features)) or NAMELESS)
     named = [tag or name for tag, name in zip(tags, names, strict=True)]
     names = named if len(set(named)) == len(named) else names
     if shown is None:
-        return None
+        return UNLABELLED
+    if len(set(names)) < len(names):
+        return TWINS
     row = _row(shown[0], names[shown[1]], context)
-    row.eligible = [Eligible(name, None) for name in dict.fromkeys(names)]
+    row.eligible = [Eligible(name, None) for name in names]
     return row
 
 
-def _row(label: Label, arm: str, context: Mapping[str, Value]) -> Row:
+def _row(label: Label, arm: str, context: Mapping[str, float]) -> Row:
+    context = {name: float(value) for name, value in context.items()}
     return Row(context=context, shown=[Shown(arm, label.probability)], reward=0.0 - label.cost)
 
 
@@ -147,25 +170,24 @@ def _split(path: Path, number: int, line: str) -> tuple[Label | None, str | None
     if len(found) > 1:
         raise LogError(f"{path.name}, line {number}: expected one action with a cost, got {len(found)}")
     at = f"{path.name}, line {number}, label"
-    label = Label(found[0][1], _number(at, found[0][2]), _number(at, found[0][3])) if found else None
+    label = Label(found[0][1].lstrip("0") or "0", _number(at, found[0][2]), _number(at, found[0][3])) if found else None
     return label, tag, features
 
 
 def _tokens(text: str) -> list[str]:
-    return [token for token in re.split(r"[ \t]+", text) if token]
+    return [token for token in text.replace("\t", " ").split(" ") if token]
 
 
 def _summed(path: Path, number: int, text: str) -> dict[str, float]:
     """Features with their values; what is there several times adds up."""
     found: dict[str, float] = {}
-    for name, value in _features(path, number, text):
-        found[name] = found.get(name, 0.0) + value
+    for name, value in _features(f"{path.name}, line {number}, feature", text):
+        found[name] = found.get(name, 0) + value
     return found
 
 
-def _features(path: Path, number: int, text: str) -> Iterator[tuple[str, float]]:
+def _features(at: str, text: str) -> Iterator[tuple[str, float]]:
     """(name, value) of each feature after the first bar."""
-    at = f"{path.name}, line {number}, feature"
     for part in text.split("|"):
         tokens = _tokens(part)
         space, scale = "", 1.0
@@ -174,14 +196,27 @@ def _features(path: Path, number: int, text: str) -> Iterator[tuple[str, float]]
             space, scale = f"{name}.", _number(at, weight) if weight else 1.0
         for token in tokens:
             name, _, value = token.partition(":")
-            yield space + name, scale * (_number(at, value) if value else 1.0)
+            if value and value[0] not in SIGNS and not _is_number(value):
+                name, value = token, ""
+            size = _number(at, value) if value else 1
+            yield space + name, size if scale == 1 else scale * size
 
 
 def _number(at: str, text: str) -> float:
+    """A number; whole ones, such as ids, with every digit."""
+    if text.isdigit() and text.isascii() and len(text) <= DIGITS:
+        return int(text)
+    if not _is_number(text):
+        raise LogError(f"{at}: expected a number, got {text!r}")
+    return -_number(at, text[1:]) if text[0] == "-" else float(text)
+
+
+def _is_number(text: str) -> bool:
     try:
-        return float(text)
+        float(text)
     except ValueError:
-        raise LogError(f"{at}: expected a number, got {text!r}") from None
+        return False
+    return text.isascii() and "_" not in text  # that Python's numbers may have
 
 
 def _text(features: Mapping[str, float]) -> str:
@@ -190,4 +225,5 @@ def _text(features: Mapping[str, float]) -> str:
 
 
 def _digits(value: float) -> str:
-    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+    whole = isinstance(value, int) or (value.is_integer() and abs(value) < 2**53)
+    return str(int(value)) if whole else repr(value)
