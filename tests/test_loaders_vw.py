@@ -270,6 +270,13 @@ def test_criteos_derived_labels_and_inverse_propensities_are_read(path: Path) ->
     assert log.weight.tolist() == [1.0, 1.0]
 
 
+def test_criteos_text_that_is_not_utf_8_is_told_with_its_line(path: Path) -> None:
+    """Two categories in another encoding must not become one."""
+    path.write_bytes(CRITEO.replace("3:9", "3:\xe9").encode("latin-1"))
+    with pytest.raises(LogError, match="line 8: expected UTF-8"):
+        load(path, "criteo")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -277,6 +284,7 @@ def test_criteos_derived_labels_and_inverse_propensities_are_read(path: Path) ->
         ("aa 1", "aa 2", "line 1: expected 'example ID: .*' with CLICKED 0 or 1, got 'example 11: aa 2 0.25 1 2'"),
         ("0.25", "often", "line 1: expected numbers for propensity, slots and candidates"),
         ("3:7", "3", "line 1: expected FEATURE:VALUE, got '3'"),
+        ("1:300", "1:wide", "line 1: expected a number for feature 1, got 'wide'"),
         ("1 exid:13 11:5\n", "", "line 9: expected 1 more candidates of example 13, got the end"),
     ],
 )

@@ -46,7 +46,8 @@ def _rows(path: Path, kept: float, inverse: bool, counts: Counter[str]) -> Itera
     at, waiting, example = "", 0, ""  # candidates that are still to come, and whose
     K = 0
     for number, line in lines(path):
-        at, tokens = f"{path.name}, line {number}", line.decode(errors="replace").split()
+        at = f"{path.name}, line {number}"
+        tokens = _text(at, line).split()
         if not waiting:
             row, example, waiting, slots = _header(at, tokens, kept, inverse)
             K = max(K, waiting)
@@ -59,6 +60,13 @@ def _rows(path: Path, kept: float, inverse: bool, counts: Counter[str]) -> Itera
             raise LogError(f"{at}: expected a candidate of example {example}, got {' '.join(tokens[:2])!r}")
     if waiting:
         raise LogError(f"{at}: expected {waiting} more candidates of example {example}, got the end")
+
+
+def _text(at: str, line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise LogError(f"{at}: expected UTF-8, got {error.reason}") from None
 
 
 def _header(at: str, tokens: list[str], kept: float, inverse: bool) -> tuple[Row, str, int, int]:
@@ -89,6 +97,9 @@ def _features(at: str, tokens: list[str]) -> Iterator[tuple[str, Value]]:
         if not colon:
             raise LogError(f"{at}: expected FEATURE:VALUE, got {token!r}")
         if name in NUMBERS:
-            yield name, float(value)
+            try:
+                yield name, float(value)
+            except ValueError:
+                raise LogError(f"{at}: expected a number for feature {name}, got {value!r}") from None
         else:
             yield f"{name}:{value}", True
