@@ -57,14 +57,14 @@ def moving_lower(bets: Sequence[Bet], t: Vector, a: float, rows: slice = EVERY) 
     Raises:
         ValueError: if a value is below its floor.
     """
-    lines, n, goal = list(_lines(bets, t, rows)), np.cumsum(t)[rows], np.log(1 / a)
-    alone = [line.total - (goal - np.log(line.share) + line.spent) / line.slope for line in lines]
-    low: Vector = np.max(alone, axis=0)
-    high: Vector = np.max([line.total for line in lines], axis=0)
+    slope, share, total, spent = map(np.array, zip(*_lines(bets, t, rows), strict=True))
+    slope, spent = slope[:, None], spent - np.log(share)[:, None]
+    n, goal = np.cumsum(t)[rows], np.log(1 / a)
+    low: Vector = (total - (goal + spent) / slope).max(axis=0)
+    high: Vector = total.max(axis=0)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        powers = [np.log(line.share) + line.slope * (line.total - middle) - line.spent for line in lines]
-        refuted = np.logaddexp.reduce(powers, axis=0) >= goal
+        refuted = np.logaddexp.reduce(slope * (total - middle) - spent, axis=0) >= goal
         low, high = np.where(refuted, middle, low), np.where(refuted, high, middle)
     bound: Vector = np.divide(low, n, out=np.full(len(n), -np.inf), where=n > 0)
     return bound
