@@ -277,6 +277,24 @@ def test_users_that_repeat_widen_the_interval() -> None:
     assert (many.low, many.high) == pytest.approx((once.low, once.high), abs=0.12)  # t is 5: slopes are others
 
 
+def test_a_list_among_single_decisions_is_one_decision() -> None:
+    """Two rows of one decision among 2,000 of one row each: they are one unit, and everything else stays as it is."""
+    log, target = drawn(2000, 1.0)
+    ids = np.arange(2000).astype(str)
+    both = ids.copy()
+    both[1001] = both[1000]
+    one, other = (
+        by_name(evaluate(replace(log, decision_id=each), target, estimators=["ips", "dr"], q="mean"))
+        for each in (ids, both)
+    )
+    for name, row in other.items():
+        assert row.verdict == one[name].verdict == "interval"
+        assert row.value == pytest.approx(one[name].value, rel=1e-2)
+        assert (row.low, row.high) == pytest.approx((one[name].low, one[name].high), rel=0.02)
+        assert row.n_eff == pytest.approx(one[name].n_eff, rel=1e-2)
+    assert "clustered by 1999 users or decisions: 1 times" in other["ips"].note
+
+
 def test_row_weights_undo_a_thinned_log() -> None:
     """A tenth of the rows without a click kept: with weights the estimates agree with the whole log's."""
     world, rng, n = World(), np.random.default_rng(0), 40_000

@@ -195,6 +195,20 @@ def test_few_lists_have_a_sequence() -> None:
     assert {row.verdict for row in evaluate_lists(logged(20), "list:c,d")} == {"sequence"}
 
 
+def test_single_decisions_among_lists_are_lists_of_one_place() -> None:
+    """A second place in one of 2,000 is the sum of one more; its target's first place decides all others."""
+    log = logged(2000)
+    only = np.sort(np.append(np.arange(0, 4000, 2), 1))
+    found = by_name(evaluate_lists(log.take(only), "list:c,d"))
+    first = FIRST[log.arm[0::2]]
+    alone = (log.arm[0::2] == 2) / first * log.reward[0::2]
+    for name in ("standard", "reward-interaction", "independent"):
+        assert found[name].n == 2000
+        assert found[name].verdict == "interval"
+        assert found[name].value == pytest.approx(alone.mean(), abs=0.01)
+        assert found[name].low < 0.5 < found[name].high
+
+
 def test_a_broken_log_of_lists_is_refused() -> None:
     """Propensities that are not those of the draw: the mean weight is not near 1."""
     log = logged(5000)

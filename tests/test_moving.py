@@ -1,6 +1,7 @@
 """Sequences for a mean that moves: against a plain loop, and how often they leave the mean out, whatever it does."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -63,6 +64,22 @@ def test_values_below_their_floor_are_refused() -> None:
 def missed(band: Band, truth: Array) -> bool:
     """Whether the mean was left out after any row."""
     return bool(((truth < band.low) | (truth > band.high)).any())
+
+
+@pytest.mark.parametrize("t", [np.ones(8), np.array([1.0, 2, 1, 4, 1, 1, 2, 1])])
+def test_any_row_may_miss_in_as_many_logs_as_allowed_at_most(t: Array) -> None:
+    """The exact probability, over all 256 logs of eight rows or users, that any of eight intervals is false."""
+    missing = {"rises": np.linspace(0.1, 0.9, 8), "falls": np.linspace(0.9, 0.1, 8), "jumps": np.repeat([0.0, 1.0], 4),
+               "stays": np.full(8, 0.5)}  # fmt: skip
+    total = dict.fromkeys(missing, 0.0)
+    for log in product((0.0, 1.0), repeat=8):
+        X = np.array(log)
+        band = moving(Stakes([Bet(t * X)], [Bet(t * (1 - X))], t), 0.8)
+        for name, rate in missing.items():
+            truth = np.cumsum(t * rate) / np.cumsum(t)
+            total[name] += float(np.where(X > 0, rate, 1 - rate).prod()) * missed(band, truth)
+    assert max(total.values()) <= 0.8
+    assert max(total.values()) > 0  # it says something: the test can fail
 
 
 def running(values: Array) -> Array:

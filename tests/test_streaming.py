@@ -10,8 +10,8 @@ import pytest
 
 from simulator.evaluation import ESTIMATORS, Row, evaluate
 from simulator.logged import Log
-from simulator.streaming import FOLDS, MakeTarget, Pieces, evaluate_stream
-from simulator.targets import Learned, fixed, uniform
+from simulator.streaming import FOLDS, MakeTarget, Pieces, evaluate_stream, parted
+from simulator.targets import Learned, fixed, frozen, of_pieces, uniform
 from tests.logs import World, open_bandit
 
 N = 1500
@@ -40,13 +40,24 @@ def cut(log: Log, *sizes: int) -> Pieces:
 def close(found: list[Row], expected: list[Row]) -> None:
     """Row by row the same, but for rounding."""
     for one, other in zip(found, expected, strict=True):
-        ends = ("low", "high", "standard_error") if one.estimator != "dm" else ()  # DM's model is not fitted anew here
-        for name in ("value", "n_eff", "max_weight", "mean_weight", *ends):
+        ends = (
+            ("low", "high", "standard_error", "skewness") if one.estimator != "dm" else ()
+        )  # DM's model is not fitted anew here
+        for name in ("value", "share", "n_eff", "max_weight", "mean_weight", *ends):
             a, b = getattr(one, name), getattr(other, name)
             assert a == (b if b is None else pytest.approx(b, rel=1e-9, abs=1e-12)), (name, one, other)
         assert (one.estimator, one.verdict, one.n) == (other.estimator, other.verdict, other.n)
         assert one.note.replace(MODEL, "") == other.note.replace(MODEL, "")
         assert (MODEL in one.note) == (one.estimator == "dm")
+
+
+def without_one_arm() -> Log:
+    """Arm 1 could not be shown in every thirtieth row, whose arms were drawn from the others."""
+    log = logged(1.0)
+    rows = np.arange(N) % 30 == 0
+    probability = np.where(rows[:, None], [0.25, 0.0, 0.25, 0.25, 0.25], 0.2)
+    arm = np.where(rows & (log.arm == 1), 0, log.arm)
+    return replace(log, arm=arm, probability=probability, propensity=probability[np.arange(N), arm])
 
 
 LOGS: dict[str, Callable[[], Log]] = {
@@ -58,6 +69,7 @@ LOGS: dict[str, Callable[[], Log]] = {
     "some nobody's": lambda: logged(user=np.array([f"u{i % 400}" if i % 3 else "" for i in range(N)])),
     "row weights": lambda: logged(weight=np.where(np.arange(N) % 2, 2.0, 0.5)),
     "slices": lambda: logged(part=np.arange(N) % 2),
+    "an arm that some could not be shown": lambda: without_one_arm(),
     "no context": lambda: replace(logged(), context=None),
     "open bandit": lambda: open_bandit("bts", "men"),
 }
@@ -68,8 +80,9 @@ LOGS: dict[str, Callable[[], Log]] = {
 def test_pieces_are_valued_as_the_whole(name: str, q: str) -> None:
     """Every estimator, with the model fitted on the past, as for a policy that learned; tau is given."""
     log = replace(LOGS[name](), learning=True)
-    target = fixed(log, log.arms[1]) if name == "slices" else uniform(log)
-    make: MakeTarget = (lambda _, __: lambda piece: fixed(piece, piece.arms[1])) if name == "slices" else EVEN
+    one = name in ("slices", "an arm that some could not be shown")
+    target = fixed(log, log.arms[1]) if one else uniform(log)
+    make: MakeTarget = (lambda _, __: lambda piece: fixed(piece, piece.arms[1])) if one else EVEN
     how: dict[str, Any] = {"q": q, "tau": 2.0}
     whole = evaluate(log, target, **how)
     close(evaluate_stream(cut(log, 7, 300, 60, 1), make, **how), whole)
@@ -112,6 +125,18 @@ def test_a_target_that_learns_goes_on_from_piece_to_piece() -> None:
     make: MakeTarget = lambda first, span: Learned(first, "linucb:alpha=0.5", span=span)  # noqa: E731
     whole = evaluate(log, Learned(log, "linucb:alpha=0.5")(log), estimators=["ips", "snips"], drifts=True)
     close(evaluate_stream(cut(log, 130, 470), make, estimators=["ips", "snips"], drifts=True), whole)
+
+
+@pytest.mark.parametrize("learning", [False, True])
+def test_the_rows_after_the_first_ones_are_valued_by_what_these_taught(learning: bool) -> None:
+    """Cut inside a piece or between two: a policy that stays as it was, or learns on, in the range it has met."""
+    log = replace(logged(), reward=logged().reward * np.where(np.arange(N) > 1000, 3.0, 1.0))
+    make = of_pieces("linucb:alpha=0.5")
+    whole = Learned(log, "linucb:alpha=0.5")(log)[600:] if learning else frozen(log, "linucb:alpha=0.5", 600)
+    expected = evaluate(log.take(slice(600, None)), whole, estimators=["ips", "snips"])
+    for sizes in ((130, 470), (130, 500, 400), (7, 300)):
+        rest, made = parted(cut(log, *sizes), make, 600, learning=learning)
+        close(evaluate_stream(rest, made, estimators=["ips", "snips"]), expected)
 
 
 def test_tau_is_chosen_by_what_was_drawn() -> None:
