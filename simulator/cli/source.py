@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simulator.cli.common import User, note, rising, settings
+from simulator.cli.common import User, rising, settings
 
 if TYPE_CHECKING:
     from simulator.clean import Rules
@@ -107,16 +107,20 @@ class Source:
         """
         from simulator.loaders import load
 
-        log = load(self.log, self.format_, rules=self.rules(), **self.options())
-        if self.format_ == "csv":
-            note(f"context: {', '.join(log.columns[1:]) or 'none'}")
-        return log
+        return self._told(load(self.log, self.format_, rules=self.rules(), **self.options()))
+
+    def _told(self, log: Log) -> Log:
+        """With the columns that are taken for the context, of a CSV, told like what was cleaned."""
+        names = list(dict.fromkeys(name.partition("=")[0] for name in log.columns[1:]))
+        if self.format_ != "csv" or not names:
+            return log
+        return replace(log, cleaning={**log.cleaning, f"columns of context: {', '.join(names)}": len(names)})
 
     def pieces(self) -> Iterator[Log]:
         """The log in pieces; raises as `load` does."""
         from simulator.loaders import stream
 
-        return stream(self.log, self.format_, rules=self.rules(), **self.options())
+        return map(self._told, stream(self.log, self.format_, rules=self.rules(), **self.options()))
 
     def options(self) -> dict[str, Any]:
         """What the loader of the format takes."""
