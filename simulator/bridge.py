@@ -32,7 +32,7 @@ from simulator.table import (
 
 SKIPPED = "deferred and never activated"
 FILLED = "rows with missing features, filled in"
-INVENTED_TIME = "rows without a time, given that of the row before"
+INVENTED_TIME = "rows without a time, given that of the row beside"
 
 
 def to_log(header: Header, batch: pa.RecordBatch, cleaning: Counter[str] | None = None) -> Log:
@@ -108,7 +108,7 @@ def _context(header: Header, batch: pa.RecordBatch, counts: Counter[str]) -> Mat
     if not header.features:
         return np.ones((len(batch), 1))
     contexts = batch.column("context")
-    counts[FILLED] += missing(header.features, contexts)
+    counts[FILLED] += missing(header.features, contexts, grid=header.grid)
     return matrix(header.features, contexts, grid=header.grid)
 
 
@@ -164,11 +164,11 @@ def _integers(values: pa.Array | None) -> Int | None:
 
 
 def _times(values: pa.Array | None, counts: Counter[str]) -> Int | None:
-    """Milliseconds since 1970; a row without a time has that of the row before."""
+    """Milliseconds since 1970; a row without a time has that of the row before, or else of the one after."""
     if values is None:
         return None
     counts[INVENTED_TIME] += values.null_count
-    found = pc.fill_null_forward(values.cast(pa.int64())).fill_null(0)
+    found = pc.fill_null_backward(pc.fill_null_forward(values.cast(pa.int64()))).fill_null(0)
     return _integers(found)
 
 

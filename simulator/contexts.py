@@ -25,6 +25,7 @@ from bandit.features import D_MAX, X_MIN
 from bandit.linear import Matrix, Vector
 from bandit.sums import ONE, X_MAX
 
+MOST = 1e140  # size of a number: sums of squares of larger ones are infinite
 LEVELS = 50  # of a category: the most frequent ones, all others are one level
 DISTINCT = 20_000  # texts of one feature that are told apart: more are names, not categories
 INTERCEPT = "1"
@@ -79,7 +80,7 @@ def matrix(features: Sequence[Feature], contexts: pa.StructArray, *, grid: bool 
     X[:, 0] = 1.0
     at = 1
     for i, feature in enumerate(features):
-        _fill(X[:, at : at + len(feature.columns)], feature, contexts.field(i))
+        _fill(X[:, at : at + len(feature.columns)], feature, _measured(feature, contexts.field(i), grid))
         at += len(feature.columns)
     return np.clip(np.rint(X * ONE), X_MIN, X_MAX) / ONE if grid else X
 
@@ -104,12 +105,20 @@ def as_floats(values: pa.Array) -> Vector:
     return found
 
 
-def missing(features: Sequence[Feature], contexts: pa.StructArray) -> int:
+def _measured(feature: Feature, values: pa.Array, grid: bool) -> pa.Array:
+    """The values, but numbers too large to be squared, which are missing; a grid has an end for these."""
+    if feature.type != "number" or grid:
+        return values
+    v = as_floats(values)
+    return pa.array(v, mask=~(np.abs(v) <= MOST))
+
+
+def missing(features: Sequence[Feature], contexts: pa.StructArray, *, grid: bool = False) -> int:
     """How many rows lack a number or a boolean, which is filled in."""
     lacking = np.zeros(len(contexts), bool)
     for i, feature in enumerate(features):
         if feature.type != "category":
-            lacking |= ~np.isfinite(as_floats(contexts.field(i)))
+            lacking |= ~np.isfinite(as_floats(_measured(feature, contexts.field(i), grid)))
     return int(lacking.sum())
 
 
@@ -170,7 +179,7 @@ class _Seen:
 
     def numbers(self, v: Vector) -> None:
         """Add numbers (Chan, Golub, LeVeque 1979: sums of squares around the running mean)."""
-        v = v[np.isfinite(v)]
+        v = v[np.abs(v) <= MOST]
         if not len(v):
             return
         self.ones += int((v == 1).sum())

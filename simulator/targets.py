@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -27,6 +28,7 @@ from simulator.contexts import LogError
 from simulator.learners.logs import eligible_of, grid_of, task_of
 from simulator.learners.logs import frozen as frozen_on
 from simulator.learners.protocol import Outcomes
+from simulator.loaders.csv_text import form_of
 from simulator.logged import Log
 from simulator.storage import opened
 
@@ -109,15 +111,23 @@ def index_of(log: Log, arm: str, where: str = "") -> int:
 
 def from_file(log: Log, path: Path) -> Matrix:
     """The probabilities that a CSV gives each arm, or each arm at each position (counted from the file's lowest)."""
-    with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig") as text:
-        rows = list(csv.DictReader(text))
-    wanted = {"arm", "probability"}
-    if not rows or not wanted <= set(rows[0]):
-        raise LogError(f"{path.name}: expected columns arm and probability, got {list(rows[0]) if rows else 'no rows'}")
-    read = [_line(log, f"{path.name}, line {number}", row) for number, row in enumerate(rows, 2)]
-    places = sorted({place for place, _, _ in read})
+    form = form_of(path)
+    with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
+        rows = list(csv.reader(islice(text, form.above, None), delimiter=form.separator))[1:]
+    if not rows or not {"arm", "probability"} <= set(form.names):
+        got = form.names if rows else "no rows"
+        raise LogError(f"{path.name}: expected columns arm and probability, got {got}")
+    found: dict[tuple[int, int], float] = {}
+    for number, row in enumerate(rows, form.above + 2):
+        if row:
+            where, cells = f"{path.name}, line {number}", dict(zip(form.names, row, strict=False))
+            place, arm, probability = _line(log, where, cells, form.decimal)
+            if (place, arm) in found:
+                raise LogError(f"{where}: expected each arm once, got {log.arms[arm]!r} again")
+            found[place, arm] = probability
+    places = sorted({place for place, _ in found})
     table = np.zeros((len(places), log.K))
-    for place, arm, probability in read:
+    for (place, arm), probability in found.items():
         table[places.index(place), arm] = probability
     if len(places) == 1:
         return np.repeat(table, len(log), axis=0)
@@ -127,12 +137,12 @@ def from_file(log: Log, path: Path) -> Matrix:
     return P
 
 
-def _line(log: Log, where: str, row: Mapping[str, str]) -> tuple[int, int, float]:
+def _line(log: Log, where: str, row: Mapping[str, str], decimal: str) -> tuple[int, int, float]:
     """(position, arm's index, probability) of a line."""
     arm = index_of(log, row["arm"], f"{where}: ")
-    place, probability = row.get("position") or "0", row["probability"] or ""
+    place, probability = row.get("position") or "0", row.get("probability", "")
     try:
-        return int(place), arm, float(probability)
+        return int(place), arm, float(probability.replace(decimal, "."))
     except ValueError:
         got = f"{probability!r}" if place.isdigit() else f"position {place!r}"
         raise LogError(f"{where}: expected a number as probability and a whole one as position, got {got}") from None

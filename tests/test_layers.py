@@ -104,6 +104,8 @@ SIMULATOR = (
         "simulator.adapters.vw",
         "simulator.environments.named",
         "simulator.loaders.csv_text",
+        "simulator.loaders.csv_times",
+        "simulator.loaders.repeats",
         "simulator.loaders.rows",
         "simulator.terms",
     },

@@ -46,7 +46,8 @@ def test_columns_are_found_by_name_and_the_rest_is_context(path: Path) -> None:
     assert log.context == pytest.approx(np.array(expected))
     assert log.user is not None
     assert log.user.tolist() == ["ann", "bob", "ann"]
-    assert log.cleaning == {"columns scaled": 1, "rows with missing features, filled in": 1}
+    told = "columns of context: age, plan (2 values), member"
+    assert log.cleaning == {"columns scaled": 1, "rows with missing features, filled in": 1, told: 3}
 
 
 def test_the_context_can_be_chosen(path: Path) -> None:
@@ -119,7 +120,7 @@ def test_times_are_iso_8601_or_milliseconds(tmp_path: Path) -> None:
         assert found is not None
         assert found.tolist() == [1714521600000]
     path.write_text("a,r,t\nx,1,yesterday\n")
-    with pytest.raises(LogError, match="column 't': expected ISO 8601 or a number since 1970, got 'yesterday'"):
+    with pytest.raises(LogError, match="column 't', row 2: expected ISO 8601 or a number since 1970, got 'yesterday'"):
         load(path, "csv", arm="a", reward="r", propensity=1.0, time="t")
 
 
@@ -247,15 +248,17 @@ def test_columns_of_what_came_after_are_refused_unless_named(tmp_path: Path) -> 
 
 
 def test_a_log_that_begins_with_its_newest_rows_is_put_in_order(tmp_path: Path) -> None:
-    """Stably, and counted; in pieces, where that cannot be, it is refused."""
+    """Stably, and counted, in pieces too; where they are of several, which cannot be, it is refused."""
     text = "arm,reward,p,t\n" + "".join(f"a,{k % 2},1,{1767225600 - 100 * k}\n" for k in range(50))
     log = read(tmp_path, text, time="t")
     assert log.time_ms is not None
     assert (np.diff(log.time_ms) > 0).all()
     assert log.reward.tolist() == [k % 2 for k in range(49, -1, -1)]
     assert log.cleaning["rows put in the order of their times: steps back"] == 49
-    with pytest.raises(LogError, match="has to be in the order of its times"):
-        list(stream(tmp_path / "log.csv", "csv", **COLUMNS, time="t"))
+    pieces = list(stream(tmp_path / "log.csv", "csv", **COLUMNS, time="t"))
+    assert [(piece.reward.tolist(), piece.cleaning) for piece in pieces] == [(log.reward.tolist(), log.cleaning)]
+    with pytest.raises(LogError, match=r"order of its times.*: expected times after 2026-.*, got 2025-"):
+        list(stream(tmp_path / "log.csv", "csv", **COLUMNS, time="t", rows=10))
 
 
 def test_a_propensity_that_no_log_could_show_is_counted(tmp_path: Path) -> None:
@@ -271,6 +274,48 @@ def test_a_log_with_every_row_twice_is_told_of(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = [f"a{rng.integers(3)},{rng.integers(2)},0.5,{rng.integers(40)}" for _ in range(400)]
     head = "arm,reward,p,age\n"
-    (told,) = [what for what in read(tmp_path, head + "\n".join(rows * 2) + "\n").cleaning if "each of them" in what]
-    assert "each of them 2 times" in told
-    assert not [what for what in read(tmp_path, head + "\n".join(rows) + "\n").cleaning if "each of them" in what]
+    copied = (
+        "rows that are there several times, more often than by chance: intervals are too narrow if these are copies"
+    )
+    assert read(tmp_path, head + "\n".join(rows * 2) + "\n").cleaning[copied] == 800
+    assert copied not in read(tmp_path, head + "\n".join(rows) + "\n").cleaning
+
+
+def test_columns_have_one_role_and_weights_a_column(tmp_path: Path) -> None:
+    """Else nobody knows what was meant."""
+    text = "arm,click,buy,p\na,1,0,0.5\n"
+    for roles, words in {
+        "column for each role, got 'click' for two": {"reward": "click", "weight": "click"},
+        "each role, got 'buy' for two": {"reward": ["buy", "buy"]},
+        "one column or several, got none": {"reward": []},
+        r"of \['click'\], got buy=2": {"reward": "click", "weights": {"buy": 2.0}},
+        r"of \['click'\], got clik=1; did you mean 'click'": {"reward": ["click"], "weights": {"clik": 1.0}},
+        "got click=inf$": {"reward": ["click"], "weights": {"click": np.inf}},
+    }.items():
+        with pytest.raises(LogError, match=roles):
+            read(tmp_path, text, **{"context": [], **words})
+
+
+def test_rewards_may_be_true_or_false(tmp_path: Path) -> None:
+    """As pandas writes them; other rewards beside them stay numbers."""
+    text = "arm,click,buy,p\na,True,2.5,0.5\nb,False,0,0.5\n"
+    log = read(tmp_path, text, reward=["click", "buy"], context=[], weights={"buy": 2.0})
+    assert log.reward.tolist() == [6, 0]
+
+
+def test_what_a_row_lacks_is_counted(tmp_path: Path) -> None:
+    """A weight and a place: taken for 1 and the first; a place that no list has is refused."""
+    log = read(tmp_path, "arm,reward,p,w,k\na,1,0.5,2,1\nb,0,0.5,NA,\n", weight="w", position="k")
+    assert log.cleaning["rows without a weight, taken for 1"] == 1
+    assert log.cleaning["rows without a place, taken for the first"] == 1
+    for place in (-1, 3_000_000_000):
+        with pytest.raises(LogError, match=f"column 'k': expected a place from 0 to 9999, got {place}"):
+            read(tmp_path, f"arm,reward,p,k\na,1,0.5,{place}\n", position="k")
+
+
+def test_features_without_a_square_are_missing(tmp_path: Path) -> None:
+    """Nothing can be learned from them; they are counted."""
+    log = read(tmp_path, "arm,reward,p,age\na,1,0.5,1e308\nb,0,0.5,-1e200\na,0,0.5,3\nb,0,0.5,5\n")
+    assert log.context is not None
+    assert log.context[:, 1].tolist() == [0, 0, -1, 1]
+    assert log.cleaning["rows with missing features, filled in"] == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,20 +107,13 @@ class Source:
         """
         from simulator.loaders import load
 
-        return self._told(load(self.log, self.format_, rules=self.rules(), **self.options()))
-
-    def _told(self, log: Log) -> Log:
-        """With the columns that are taken for the context, of a CSV, told like what was cleaned."""
-        names = list(dict.fromkeys(name.partition("=")[0] for name in log.columns[1:]))
-        if self.format_ != "csv" or not names:
-            return log
-        return replace(log, cleaning={**log.cleaning, f"columns of context: {', '.join(names)}": len(names)})
+        return load(self.log, self.format_, rules=self.rules(), **self.options())
 
     def pieces(self) -> Iterator[Log]:
         """The log in pieces; raises as `load` does."""
         from simulator.loaders import stream
 
-        return map(self._told, stream(self.log, self.format_, rules=self.rules(), **self.options()))
+        return stream(self.log, self.format_, rules=self.rules(), **self.options())
 
     def options(self) -> dict[str, Any]:
         """What the loader of the format takes."""

@@ -33,7 +33,7 @@ def _table(path: Path) -> Table:
 
 
 REORDERED = "rows put in the order of their times: steps back"
-SKEW_MS = 60_000  # that times may step back in a log in pieces: clocks of several machines
+SKEW_MS = 60_000  # that a piece's times may be before those of earlier pieces: clocks of several machines
 
 FORMATS: dict[str, Callable[..., Table]] = {
     "table": _table,
@@ -78,12 +78,11 @@ def load(path: Path | str | None, format: str, *, rules: Rules | None = None, **
     return in_order(to_log(table.header, rows, table.cleaning))
 
 
-def in_order(log: Log) -> Log:
-    """The log in the order of its times, places of a list and rows of one time as they came; what moved is counted."""
-    if log.time_ms is None or not (back := np.diff(log.time_ms) < 0).any():
-        return log
-    kept = log.take(np.argsort(log.time_ms, kind="stable"))
-    return replace(kept, cleaning={**log.cleaning, REORDERED: int(back.sum())})
+def in_order(log: Log, moved: int = 0) -> Log:
+    """The log in the order of its times, rows of one time as they came; what moved is counted, with `moved` before."""
+    if log.time_ms is not None and (back := int((np.diff(log.time_ms) < 0).sum())):
+        log, moved = log.take(np.argsort(log.time_ms, kind="stable")), moved + back
+    return replace(log, cleaning={**log.cleaning, REORDERED: moved}) if moved else log
 
 
 def stream(
@@ -107,14 +106,22 @@ def stream(
     """
     table, last = open_table(path, format, rules=rules, **options), None
     size = rows or max(1, min(ROWS, CELLS // max(1, len(table.header.arms))))
+    moved = 0
     for batch in table.batches:
         for start in range(0, len(batch), size):
-            log = to_log(table.header, batch.slice(start, size), table.cleaning)
+            log = in_order(to_log(table.header, batch.slice(start, size), table.cleaning), moved)
+            moved = log.cleaning.get(REORDERED, 0)
             if log.time_ms is not None and len(log):
-                times = log.time_ms if last is None else np.append(last, log.time_ms)
-                if (np.diff(times) < -SKEW_MS).any():
-                    raise LogError(
-                        "a log in pieces has to be in the order of its times: expected no earlier one after a later"
-                    )
-                last = int(times.max())
+                _check_order(int(log.time_ms[0]), last)
+                last = max(int(log.time_ms[-1]), last or 0)
             yield log
+
+
+def _check_order(first: int, last: int | None) -> None:
+    if last is not None and first < last - SKEW_MS:
+        what = f"expected times after {_when(last)}, got {_when(first)}"
+        raise LogError(f"a log in pieces has to be in the order of its times, earliest first: {what}")
+
+
+def _when(ms: int) -> str:
+    return str(np.datetime64(ms, "ms"))

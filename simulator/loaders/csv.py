@@ -23,7 +23,9 @@ from pyarrow import csv
 from bandit.errors import nearest
 from bandit.experiment import ARMS_MAX
 from simulator.contexts import ARROW, Feature, LogError, Survey, as_floats
-from simulator.loaders.csv_text import MISSING, Repeats, Times, after_the_fact, dialect, names_of
+from simulator.loaders.csv_text import AMOUNT, COMMA, Form, after_the_fact, form_of
+from simulator.loaders.csv_times import MISSING, Times
+from simulator.loaders.repeats import Repeats
 from simulator.loaders.rows import ordered
 from simulator.storage import opened
 from simulator.table import COLUMNS, REWARD, SHOWN, Header, Table, list_array
@@ -31,7 +33,9 @@ from simulator.table import COLUMNS, REWARD, SHOWN, Header, Table, list_array
 PLAIN = ("decision_id", "user", "weight", "position")  # columns that are taken as they are
 BLOCK = 1 << 24  # bytes: of some 100,000 rows
 WIDER = {"null": pa.float64(), "int64": pa.float64(), "bool": pa.string(), "double": pa.string()}
-COPIED = "rows of a log that has each of them {} times: intervals are too narrow if these are copies"
+COPIED = "rows that are there several times, more often than by chance: intervals are too narrow if these are copies"
+UNFILLED = {"weight": "rows without a weight, taken for 1", "position": "rows without a place, taken for the first"}
+AMOUNTS = 0.9  # share of a column's texts from which on they are told to look like numbers
 FAULT = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?(.*)", re.DOTALL)
 
 
@@ -76,8 +80,26 @@ class Roles:
         """The columns of the reward."""
         return (self.reward,) if isinstance(self.reward, str) else tuple(self.reward)
 
+    def check(self) -> None:
+        """Whether the roles go together.
+
+        Raises:
+            LogError: a column has two of them, there is no reward, or a weight is of none or no number.
+        """
+        others = [self.position, self.time, self.weight, self.decision_id or self.user]
+        columns = [each for each in (self.arm, *self.rewards, self.propensity, *others) if isinstance(each, str)]
+        if twice := [name for name, count in Counter(columns).items() if count > 1]:
+            raise LogError(f"expected a column for each role, got {twice[0]!r} for two")
+        if not self.rewards:
+            raise LogError("reward: expected one column or several, got none")
+        for kind, weight in (self.weights or {}).items():
+            if kind not in self.rewards or not np.isfinite(weight):
+                what = f"a number for each of {list(self.rewards)}"
+                near = "" if kind in self.rewards else nearest(kind, self.rewards)
+                raise LogError(f"weights: expected {what}, got {kind}={weight:g}{near}")
+
     def types(self) -> dict[str, pa.DataType]:
-        """The columns with a role, and the types that they must have; a time's is found out."""
+        """The columns with a role, and the types that they must have."""
         number, name = pa.float64(), pa.string()
         pairs = [(self.arm, name), (self.position, pa.int64()), (self.weight, number)]
         pairs += [(column, number) for column in self.rewards]
@@ -96,10 +118,9 @@ class _Source:
     types: dict[str, pa.DataType] = field(default_factory=dict)
 
     @cached_property
-    def form(self) -> tuple[str, str]:
-        """(separator, decimal mark)."""
-        separator, decimal = dialect(self.path)
-        return self.roles.delimiter or separator, self.roles.decimal or decimal
+    def form(self) -> Form:
+        """How the file is written."""
+        return form_of(self.path, self.roles.delimiter, self.roles.decimal)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The blocks of the file, columns that are not needed left out.
@@ -127,28 +148,44 @@ class _Source:
         self, wanted: list[str], types: Mapping[str, pa.DataType], missing: Sequence[str]
     ) -> Iterator[pa.RecordBatch]:
         """Blocks of these columns; those of one file are equally long, whichever columns are asked for."""
-        separator, decimal = self.form
+        form = self.form
         known = {name: types[name] for name in wanted if name in types}
         convert = csv.ConvertOptions(
             column_types=known, include_columns=wanted, strings_can_be_null=True, null_values=list(missing),
-            quoted_strings_can_be_null=True, decimal_point=decimal,
+            quoted_strings_can_be_null=True, decimal_point=form.decimal,
         )  # fmt: skip
-        reading = csv.ReadOptions(use_threads=False, block_size=BLOCK)
-        parsing = csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+        reading = csv.ReadOptions(
+            use_threads=False, block_size=BLOCK, skip_rows=form.above, column_names=form.names, skip_rows_after_names=1
+        )
+        parsing = csv.ParseOptions(delimiter=form.separator, newlines_in_values=True)
         with opened(self.path) as file:
             yield from csv.open_csv(file, reading, parsing, convert)
 
     def fault(self, message: str, names: Sequence[str]) -> LogError:
         """Arrow's words with the column's name; a context column's type is widened for the next try."""
+        if "straddling" in message:
+            message = f"expected rows of less than {BLOCK >> 20} MiB, got a longer one: is a quote left open?"
         if not (found := FAULT.match(message)):
-            return LogError(f"{self.path.name}: {message}")
+            return LogError(f"{self.path.name}: {message.removeprefix('CSV parse error: ')}")
+        kind, got = _kind_and_value(found[3])
         name, row = names[int(found[1])], f", row {found[2]}" if found[2] else ""
-        error = LogError(f"{self.path.name}, column {name!r}{row}: {found[3]}")
-        kind = re.search(r"conversion error to (\w+)", found[3])
-        if name in self.roles.types() or not kind or kind[1] == "string":
+        error = LogError(f"{self.path.name}, column {name!r}{row}: {found[3]}{self._hint(kind, got)}")
+        if name in self.roles.rewards and got.lower() in ("true", "false"):
+            self.types[name] = pa.bool_()
+            return _WidenedError(str(error))
+        if name in self.roles.types() or not kind or kind == "string":
             return error
-        self.types[name] = WIDER.get(kind[1], pa.string())
+        self.types[name] = WIDER.get(kind, pa.string())
         return _WidenedError(str(error))
+
+    def _hint(self, kind: str | None, got: str) -> str:
+        """What a value should have been."""
+        if kind == "string":
+            return ": expected text in UTF-8"
+        if kind != "double":
+            return ""
+        other = " (or say --decimal ,)" if COMMA.fullmatch(got) and self.form.decimal == "." else ""
+        return f"; expected a number such as 1234{self.form.decimal}5{other}"
 
     def names(self) -> list[str]:
         """The names of all columns.
@@ -156,7 +193,7 @@ class _Source:
         Raises:
             LogError: there are none, or one with a role is missing.
         """
-        found = names_of(self.path, self.form[0])
+        found = self.form.names
         for name in [*self.roles.types(), *(self.roles.context or ())]:
             if name not in found:
                 what = f"expected a column {name!r}, got {found[:20]}{nearest(name, found)}"
@@ -173,6 +210,12 @@ class _Source:
             why = "may be known only after a decision, and would tell a model what it should predict"
             raise LogError(f"{self.path.name}: {later} {why}; name the columns of the context: {kept}")
         return rest
+
+
+def _kind_and_value(words: str) -> tuple[str, str]:
+    """The type that Arrow could not make of a value, and the value, as far as they are said."""
+    kind, value = re.search(r"conversion error to (\w+)", words), re.search(r"invalid value '(.*)'", words, re.DOTALL)
+    return kind[1] if kind else "", value[1] if value else ""
 
 
 class _WidenedError(LogError):
@@ -193,8 +236,9 @@ class _Found:
             self._add(batch, context)
 
     def _add(self, batch: pa.RecordBatch, context: Sequence[str]) -> None:
-        self.source.types.update({name: batch.schema.field(name).type for name in context})
-        texts = {name for name in context if pa.types.is_string(batch.schema.field(name).type)}
+        types = {name: batch.schema.field(name).type for name in context}
+        self.source.types.update({name: pa.string() if kind == pa.binary() else kind for name, kind in types.items()})
+        texts = {name for name, kind in types.items() if kind in (pa.string(), pa.binary())}  # binary: no UTF-8
         if not texts <= self.source.known_texts:  # they were read with what is missing of numbers
             self.source.known_texts |= texts
             raise _WidenedError("texts")
@@ -205,6 +249,16 @@ class _Found:
             raise LogError(f"column {self.source.roles.arm!r}: expected at most {ARMS_MAX} arms, got more")
         p = as_floats(_propensity(self.source.roles, batch).drop_null())
         self.low, self.high = min(self.low, p.min(initial=np.inf)), max(self.high, p.max(initial=-np.inf))
+
+    def told(self, features: Sequence[Feature]) -> Counter[str]:
+        """What is taken for the context, and what of the rows and of it looks odd."""
+        names = [f"{each.name} ({len(each.levels)} values)" if each.levels else each.name for each in features]
+        odd = [name for name, seen in self.survey.seen.items() if _amounts(seen.levels)]
+        counts = Counter({f"columns of context: {', '.join(names)}": len(names)})
+        counts[f"columns of context that look like numbers, read as texts: {', '.join(odd)}"] = len(odd)
+        if self.source.roles.decision_id is None:
+            counts[COPIED] = self.repeats.copies()
+        return +counts
 
     def uniform(self, K: int) -> bool:
         """Whether every propensity is 1 / K."""
@@ -223,7 +277,9 @@ def read(path: Path, *, arms: Sequence[str] = (), learning: bool = False, **role
     Raises:
         LogError: a column is missing, or a value is not of its column's type; says in which row. Or an arm is none.
     """
-    source = _Source(path, Roles(**roles))
+    known_roles = Roles(**roles)
+    known_roles.check()
+    source = _Source(path, known_roles)
     found = _first_reading(source)
     features, counts = found.survey.result()
     known = ordered(arms, found.arms)
@@ -236,10 +292,13 @@ def read(path: Path, *, arms: Sequence[str] = (), learning: bool = False, **role
         probability="uniform" if found.uniform(len(known)) else "shown",
         learning=learning,
     )
-    cleaning = Counter(counts)
-    if source.roles.decision_id is None and (times := found.repeats.times()) > 1:
-        cleaning[COPIED.format(times)] = found.repeats.rows
-    return Table(header, _batches(header, source), cleaning)
+    cleaning = Counter(counts) + found.told(features)
+    return Table(header, _batches(header, source, cleaning), cleaning)
+
+
+def _amounts(levels: Mapping[str, int]) -> bool:
+    """Whether most of the texts are numbers as people write them."""
+    return sum(n for text, n in levels.items() if AMOUNT.fullmatch(text)) > AMOUNTS * sum(levels.values())
 
 
 def _first_reading(source: _Source) -> _Found:
@@ -257,15 +316,17 @@ def _columns(roles: Roles, features: Sequence[Feature]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in order if name in given or (name == "context" and features)))
 
 
-def _batches(header: Header, source: _Source) -> Iterator[pa.RecordBatch]:
-    times = Times(source.roles.time or "", source.roles.day_first)
+def _batches(header: Header, source: _Source, counts: Counter[str]) -> Iterator[pa.RecordBatch]:
+    times = Times(source.roles.time or "", source.roles.day_first, counts, source.form.above + 2)
     for batch in source.batches():
+        for name in UNFILLED.keys() & set(header.columns):
+            counts[UNFILLED[name]] += batch.column(getattr(source.roles, name)).null_count
         made: Mapping[str, pa.Array] = {
             "shown": _shown(source.roles, batch),
             "context": _context(header.features, batch),
             "reward": _reward(source.roles, batch),
             "rewards": _rewards(source.roles, batch),
-            **({"time": times.read(batch.column(source.roles.time).to_pylist())} if source.roles.time else {}),
+            **({"time": times.read(batch.column(source.roles.time))} if source.roles.time else {}),
             **{name: _column(source.roles, name, batch) for name in header.columns if name in PLAIN},
         }
         yield pa.record_batch([made[name] for name in header.stored], schema=header.schema())
@@ -273,8 +334,8 @@ def _batches(header: Header, source: _Source) -> Iterator[pa.RecordBatch]:
 
 def _reward(roles: Roles, batch: pa.RecordBatch) -> pa.Array:
     """The weighted sum; where one is missing there is none."""
-    weights = roles.weights or {}
-    return reduce(pc.add, (pc.multiply(batch.column(name), weights.get(name, 1.0)) for name in roles.rewards))
+    weights, values = roles.weights or {}, {name: batch.column(name).cast(pa.float64()) for name in roles.rewards}
+    return reduce(pc.add, (pc.multiply(each, weights.get(name, 1.0)) for name, each in values.items()))
 
 
 def _rewards(roles: Roles, batch: pa.RecordBatch) -> pa.ListArray:
@@ -304,8 +365,9 @@ def _context(features: Sequence[Feature], batch: pa.RecordBatch) -> pa.Array:
 def _column(roles: Roles, name: str, batch: pa.RecordBatch) -> pa.Array:
     values = batch.column(getattr(roles, name))
     if name == "position":
-        values = pc.subtract(values, roles.first_position)
-        if (least := pc.min(values).as_py() or 0) < 0:
-            got = least + roles.first_position
-            raise LogError(f"column {roles.position!r}: expected {roles.first_position} or more, got {got}")
+        ends, first = pc.min_max(values).as_py(), roles.first_position
+        if wrong := [end for end in ends.values() if end is not None and not first <= end < first + ARMS_MAX]:
+            what = f"a place from {first} to {first + ARMS_MAX - 1}"
+            raise LogError(f"column {roles.position!r}: expected {what}, got {wrong[0]}")
+        values = pc.subtract(values, first)
     return pc.cast(values, COLUMNS[name])

@@ -1,62 +1,106 @@
-"""What a CSV file is written in: its separator and decimal mark, its times, and names that tell of what came after."""
+"""What a CSV file is written in: separator, decimal mark, names; and which names tell of what came after a decision."""
 
 from __future__ import annotations
 
 import csv
+import io
 import re
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-import pyarrow as pa
-
-from bandit.sums import Int
 from simulator.contexts import LogError
 from simulator.storage import BOM, opened
 
 SEPARATORS = ",;\t|"
-SAMPLE = 1 << 16  # bytes looked at
-MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")  # of a number; of a text only ""
-COMMA = re.compile(r"[-+]?\d+,\d+")
-# of an epoch: each unit from how large a time in it is, in the years from 1973 on
-UNITS = ((1e17, 1e-6, "nanoseconds"), (1e14, 1e-3, "microseconds"), (1e11, 1.0, "milliseconds"), (1e8, 1e3, "seconds"))
-DATE = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})(?:[ T]+(.*))?")
+SPELLED = {"tab": "\t", "\\t": "\t"}  # what a shell makes hard to type
+SAMPLE = 1 << 16  # bytes looked at, to the end of their last line
+COMMA = re.compile(r"[-+]?\d+,(\d+)")
+POINT = re.compile(r"[-+]?\d*\.\d+")
+AMOUNT = re.compile(r"[-+]?[$€£]?\s*\d+(?:[.,' \u00a0\u202f]\d{3})*(?:[.,]\d+)?\s*[%$€£]?")  # as people write numbers
+ABOVE = re.compile(r"[\r\n]*(?:sep=(.)[\r\n]+)?", re.IGNORECASE)  # empty lines, and one that Excel understands
+LINE = re.compile(r"\r\n|\r|\n")
 AFTER = {
     "click", "clicked", "conversion", "converted", "convert", "purchase", "purchased", "bought", "revenue", "reward",
-    "order", "ordered", "sale", "sold", "label", "outcome", "payoff", "profit", "feedback", "response",
+    "rewarded", "order", "ordered", "sale", "sold", "label", "outcome", "payoff", "profit", "feedback", "response",
     "cost", "ctr",
+    "klick", "geklickt", "kauf", "gekauft", "umsatz", "gewinn", "bestellung", "bestellt",
+    "clic", "achat", "acheté", "vente", "vendu", "commande", "revenu",
 }  # fmt: skip
 
 
-def dialect(path: Path) -> tuple[str, str]:
-    """(separator, decimal mark) of a file, by its first lines.
+class Form(NamedTuple):
+    """How a file is written: separator, decimal mark, the columns' names, and how many lines stand above these."""
 
-    The separator is the one of `SEPARATORS` that stands most often in the line of names, outside quotes; the decimal
-    mark a comma where another one separates and numbers have commas in them.
-    """
-    with opened(path) as file:
-        text = file.read(SAMPLE).removeprefix(BOM).decode("utf-8", "replace")
-    first = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
-    separator = max(SEPARATORS, key=first.count)
-    cells = [cell.strip() for line in csv.reader(text.splitlines()[1:-1], delimiter=separator) for cell in line]
-    return separator, "," if separator != "," and any(map(COMMA.fullmatch, cells)) else "."
+    separator: str
+    decimal: str
+    names: list[str]
+    above: int
 
 
-def names_of(path: Path, separator: str) -> list[str]:
-    """The names in the first line.
+def form_of(path: Path, delimiter: str | None = None, decimal: str | None = None) -> Form:
+    """How a file is written, by its first lines.
+
+    Args:
+        path: the file.
+        delimiter: the separator, where it is known; else the one of `SEPARATORS` that is most often among the names.
+        decimal: the decimal mark, where it is known.
 
     Raises:
-        LogError: there are none, or one is there twice.
+        LogError: there are no names, or one is there twice; or it is no text in UTF-8; or no such separator can be.
     """
+    text = _head(path)
+    above = next(ABOVE.finditer(text))  # which may be nothing
+    text = text[above.end() :]
+    separator = _separator(delimiter, text, above[1])
+    if decimal not in (None, ".", ","):
+        raise LogError(f"decimal: expected . or , as the decimal mark, got {decimal!r}")
+    rows = filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    try:
+        names = next(rows, [])
+        decimal = decimal or _decimal((cell.strip() for row in rows for cell in row), separator)
+    except csv.Error as error:  # of a quote that is left open
+        raise LogError(f"{path.name}: {error}") from None
+    _check(path, names)
+    return Form(separator, decimal, names, len(LINE.findall(above[0])))
+
+
+def _head(path: Path) -> str:
     with opened(path) as file:
-        head = file.read(SAMPLE).removeprefix(BOM).decode("utf-8", "replace")
-    found = next(csv.reader(head.splitlines(), delimiter=separator), [])
-    if not any(found):
-        raise LogError(f"{path.name}: expected a CSV file with a line of names, got none")
-    if twice := sorted({name for name in found if name and found.count(name) > 1}):
-        raise LogError(f"{path.name}: expected columns with different names, got {twice[0]!r} twice")
+        data = (file.read(SAMPLE) + file.readline()).removeprefix(BOM)
+    if b"\0" in data.partition(b"\n")[0]:
+        raise LogError(f"{path.name}: expected text in UTF-8, got UTF-16 or no text at all")
+    return data.decode("utf-8", "replace")
+
+
+def _separator(delimiter: str | None, text: str, told: str | None) -> str:
+    if delimiter is None:
+        first = re.sub(r'"[^"]*"', "", text.lstrip("\r\n")).partition("\n")[0]
+        return told or max(SEPARATORS, key=first.count)
+    found = SPELLED.get(delimiter, delimiter)
+    if len(found.encode()) != 1 or found in '"\r\n':
+        raise LogError(f"delimiter: expected one character (or tab), got {delimiter!r}")
     return found
+
+
+def _check(path: Path, names: list[str]) -> None:
+    if not any(names):
+        raise LogError(f"{path.name}: expected a CSV file with a line of names, got none")
+    if strange := [name for name in names if "\ufffd" in name]:
+        raise LogError(f"{path.name}, line 1: expected text in UTF-8, got another encoding: {strange[0]!r}")
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise LogError(f"{path.name}: expected columns with different names, got {twice[0]!r} twice")
+
+
+def _decimal(cells: Iterator[str], separator: str) -> str:
+    """A comma where more numbers have one than a point; where commas also separate, none may be one of thousands."""
+    commas = points = thousands = 0
+    for cell in cells:
+        if found := COMMA.fullmatch(cell):
+            commas += 1
+            thousands += separator == "," and len(found[1]) == 3
+        points += POINT.fullmatch(cell) is not None
+    return "," if commas > points and not thousands else "."
 
 
 def after_the_fact(names: Iterable[str]) -> list[str]:
@@ -65,93 +109,10 @@ def after_the_fact(names: Iterable[str]) -> list[str]:
 
 
 def _words(name: str) -> list[str]:
-    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
+    """The words of a name in snake or camel case."""
+    parted = re.sub(r"(?<=[a-zß-ÿ])(?=[A-ZÀ-Þ])|(?<=[A-ZÀ-Þ])(?=[A-ZÀ-Þ][a-zß-ÿ])", " ", name)
+    return [word.lower() for word in re.findall(r"[^\W\d_]+", parted)]
 
 
 def _singular(word: str) -> str:
     return word if word in AFTER else word.removesuffix("s")
-
-
-class Times:
-    """Times of a column, block by block: numbers of one unit since 1970, ISO 8601, or day and month as told.
-
-    Args:
-        name: of the column.
-        day_first: whether 3.4.2026 is in April (True) or in March (False); None: such dates are refused.
-    """
-
-    def __init__(self, name: str, day_first: bool | None) -> None:
-        self.name, self.day_first = name, day_first
-        self.unit: tuple[float, str] | None = None
-
-    def read(self, values: Sequence[str | None]) -> pa.Array:
-        """Milliseconds since 1970, null where there is none.
-
-        Raises:
-            LogError: a time is of no form that is known, or of another unit than those before.
-        """
-        found = [None if value is None else self._one(value.strip()) for value in values]
-        return pa.array(found, pa.int64()).cast(pa.timestamp("ms", "UTC"))
-
-    def _one(self, text: str) -> int | None:
-        if not text:
-            return None
-        if re.fullmatch(r"[-+]?\d+(\.\d+)?([eE]\+?\d+)?", text):
-            return self._number(float(text), text)
-        try:
-            time = datetime.fromisoformat(text)
-        except ValueError:
-            time = self._written(text)
-        return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
-
-    def _number(self, value: float, text: str) -> int:
-        factor, unit = next(((f, unit) for least, f, unit in UNITS if abs(value) >= least), (0.0, ""))
-        if not unit:
-            raise LogError(f"column {self.name!r}: expected seconds or finer units since 1970, got {text!r}")
-        if self.unit is not None and self.unit[1] != unit:
-            raise LogError(f"column {self.name!r}: expected times in {self.unit[1]}, as before, got {unit}: {text!r}")
-        self.unit = factor, unit
-        return round(int(text) * factor) if text.isdigit() and factor >= 1 else round(value * factor)
-
-    def _written(self, text: str) -> datetime:
-        """A date with its year last."""
-        expected = f"column {self.name!r}: expected ISO 8601 or a number since 1970"
-        if not (found := DATE.fullmatch(text)):
-            raise LogError(f"{expected}, got {text!r}")
-        if self.day_first is None:
-            raise LogError(f"{expected}, got {text!r}: say whether the day is first (--day-first or --month-first)")
-        day, month = (found[1], found[2]) if self.day_first else (found[2], found[1])
-        try:
-            return datetime.fromisoformat(f"{found[3]}-{month:0>2}-{day:0>2} {found[4] or '00:00'}")
-        except ValueError:
-            raise LogError(f"{expected}, got {text!r}") from None
-
-
-class Repeats:
-    """Whether a log has every row several times, as one that was joined or loaded twice: by its first rows.
-
-    The greatest common divisor of how often each row is there; rows that are alike by chance have 1.
-    """
-
-    MOST = 200_000  # rows looked at
-    LEAST = 20  # different rows, below which nothing is said
-
-    def __init__(self) -> None:
-        self.counts: dict[int, int] = {}
-        self.rows = 0
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Some rows."""
-        if self.rows >= self.MOST:
-            return
-        self.rows += len(batch)
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            key = hash(row)
-            self.counts[key] = self.counts.get(key, 0) + 1
-
-    def times(self) -> int:
-        """How often every row is there."""
-        if len(self.counts) < self.LEAST or self.rows >= self.MOST:  # of a longer log the copies may come later
-            return 1
-        counts: Int = np.fromiter(self.counts.values(), np.int64)
-        return int(np.gcd.reduce(counts))
