@@ -2,8 +2,8 @@
 
 A row is dropped for the first of these that holds; rows of decisions that were never shown are passed on as they are.
 
-    no arm, no reward or no propensity       reward outside the range given, or beyond 1e100
-    propensity not in (0, 1]                 weight not above 0
+    no arm, no reward or no propensity       reward outside the range given, or beyond 1e30
+    propensity not in (0, 1], or below 1e-9  weight not above 0, or beyond 1e12
     probabilities that do not sum to 1, or give the arm shown another probability than its propensity
     a decision (and place of its list) that came before
 """
@@ -27,7 +27,7 @@ from simulator.table import ROUNDING, Header, Mask, Table, column, floats, own, 
 
 SUM_TOLERANCE = 0.01  # logs keep probabilities in float32, or round them for people
 LEAST = 1e-9  # propensity: no log is so long that it would show a smaller one
-MOST = 1e100  # size of a reward: squares of larger ones are infinite
+MOST, HEAVIEST = 1e30, 1e12  # reward, row weight: with that propensity, powers of larger ones are infinite
 SAME = 1e-3  # relative: propensity and probability of one arm, each rounded in its own way
 
 
@@ -130,7 +130,8 @@ def faults(header: Header, batch: pa.RecordBatch, rules: Rules) -> Iterator[Faul
     """Each reason to drop rows of a batch, but repetition."""
     reward, p = floats(batch.column("reward")), propensities(batch)
     yield Fault("no arm", "an arm", own(batch).field("arm").is_null().to_numpy(zero_copy_only=False))
-    yield Fault("no reward", "a number as reward", ~(np.abs(reward) <= MOST), reward)
+    yield Fault("no reward", "a number as reward", ~np.isfinite(reward), reward)
+    yield Fault(f"reward beyond {MOST:g}", "one that can be squared", np.abs(reward) > MOST, reward)
     if rules.reward_range is not None:
         low, high = rules.reward_range
         what = f"reward outside [{low:g}, {high:g}]"
@@ -142,6 +143,7 @@ def faults(header: Header, batch: pa.RecordBatch, rules: Rules) -> Iterator[Faul
     if (weights := column(batch, "weight")) is not None:
         weight = floats(weights.fill_null(1.0))
         yield Fault("weight not above 0", "a weight above 0", ~((weight > 0) & np.isfinite(weight)), weight)
+        yield Fault(f"weight beyond {HEAVIEST:g}", "1 / the share of such rows kept", weight > HEAVIEST, weight)
     if "eligible" in header.columns:
         yield from _probability_faults(header, batch, p)
 

@@ -9,8 +9,10 @@ import pytest
 
 from simulator.clean import Rules
 from simulator.contexts import LogError
+from simulator.evaluation import evaluate
 from simulator.loaders import load, stream
 from simulator.logged import Log
+from simulator.targets import fixed
 
 TEXT = """,shown,paid,p,age,plan,member,visitor
 0,blue,1.5,0.25,20,free,true,ann
@@ -261,12 +263,23 @@ def test_a_log_that_begins_with_its_newest_rows_is_put_in_order(tmp_path: Path) 
         list(stream(tmp_path / "log.csv", "csv", **COLUMNS, time="t", rows=10))
 
 
-def test_a_propensity_that_no_log_could_show_is_counted(tmp_path: Path) -> None:
-    """1e-300 would have a weight beyond all numbers."""
-    log = read(tmp_path, "arm,reward,p\n" + "a,1,0.5\n" * 9 + "b,1,1e-300\nb,1e300,0.5\n")
-    assert len(log) == 9
-    assert log.cleaning["rows dropped: propensity below 1e-09"] == 1
-    assert log.cleaning["rows dropped: no reward"] == 1
+EXTREMES = {
+    "b,1,1e-300,1": "propensity below 1e-09", "b,1,1e-310,1": "propensity below 1e-09",
+    "b,1e300,0.5,1": "reward beyond 1e+30", "b,-1e31,0.5,1": "reward beyond 1e+30", "b,inf,0.5,1": "no reward",
+    "b,1,0.5,1e308": "weight beyond 1e+12", "b,1,0.5,0": "weight not above 0", "b,1,0.5,inf": "weight not above 0",
+}  # fmt: skip
+KEPT = ("b,1,1e-9,1", "b,1e30,0.5,1", "b,1e30,1e-9,1e12", "b,1e-310,0.5,1e-310")
+
+
+@pytest.mark.parametrize(("row", "fault"), [*EXTREMES.items(), *((row, "") for row in KEPT)])
+def test_no_number_of_a_row_overflows(tmp_path: Path, row: str, fault: str) -> None:
+    """What no log could show is dropped and counted; with what is left every estimator gets to its end."""
+    rows = "".join(f"a,{k % 2},0.5,1\nb,0,0.5,2\n" for k in range(30))
+    log = read(tmp_path, f"arm,reward,p,w\n{rows}{row}\n", weight="w")
+    dropped = {what: count for what, count in log.cleaning.items() if "dropped" in what}
+    assert dropped == ({f"rows dropped: {fault}": 1} if fault else {})
+    for arm in "ab":
+        assert evaluate(log, fixed(log, arm))
 
 
 def test_a_log_with_every_row_twice_is_told_of(tmp_path: Path) -> None:

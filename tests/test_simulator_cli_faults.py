@@ -34,7 +34,7 @@ LOGS = [
     (("evaluate", "log.csv", *CSV, "--arms", "a,b"), 1, "expected one of 2 arms"),
     (("evaluate", "log.csv", *CSV, "--weight", "user"), 1, "column 'user', row 2"),
     (("evaluate", "log.csv", *CSV, "--time", "user"), 1, "expected ISO 8601 or a number"),
-    (("evaluate", "log.csv", *CSV, "--position", "click", "--first-position", "1"), 1, "expected 1 or more, got 0"),
+    (("evaluate", "log.csv", *CSV, "--position", "age", "--first-position", "500"), 1, "a place from 500"),
     (("evaluate", "log.csv", *CSV[:-1], "0"), 1, "expected a propensity in (0, 1], got 0"),
     (("evaluate", "log.csv", *CSV[:-1], "1.5"), 1, "expected a propensity in (0, 1], got 1.5"),
     (("evaluate", "log.csv", *CSV, "--keep-rewards", "5", "6"), 1, "expected a reward in [5, 6]"),

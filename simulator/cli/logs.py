@@ -279,6 +279,7 @@ def report(
         rows, pis, output, how=how, settings=settings, curves=drawn, segment=segment, figures=figures, title=title
     )
     out.print_rows([{"report": str(page)}], as_json=as_json)
+    tell_cleaning(log.cleaning)
 
 
 def _curves(path: Path | None) -> list[Any]:
