@@ -41,7 +41,7 @@ def evaluate(
     elif stream:
         valued = _streamed(source, targets, how, seed, cleaning)
     else:
-        log = source.load()
+        log = source.load(targets.names)
         cleaning.update(log.cleaning)
         if log.conditional is not None:
             typer.echo("the log has lists: values are a place's; --lists values whole lists", err=True)
@@ -97,7 +97,7 @@ def _streamed(
         )
 
     def pieces() -> Iterator[Any]:
-        for piece in source.pieces():
+        for piece in source.pieces(targets.names):
             cleaning.update(piece.cleaning)
             yield piece
 
@@ -160,7 +160,7 @@ def replay(
     others = {"c_max": c_max, "quantile": quantile, "q": q} if not doubly_robust else {"floor": floor}
     if wrong := [name.replace("_", "-") for name, value in others.items() if value is not None]:
         raise typer.BadParameter(f"--{wrong[0]} goes with{'out' if doubly_robust else ''} --doubly-robust")
-    log = source.load()
+    log = source.load(policy or [])
     replayed = _replayed(log, doubly_robust, {name: value for name, value in how.items() if value is not None})
     rows, notes = [], []
     for name in policy or ["linucb"]:
@@ -207,7 +207,7 @@ def compare(
 
     names = targets.target or []
     first = _one_of(names, baseline, "compare")
-    log = source.load()
+    log = source.load(targets.names)
     rows, pis = targets.of(log, seed)
     done = differences.compare(rows, pis, baseline=first, **{**model.how(seed), "looks": looks})
     found = [{"target": name, "baseline": first, **each._asdict()} for name, each in done.items()]
@@ -238,7 +238,7 @@ def select(
     from simulator.targets import learns
 
     _one_of(targets.target or [], None, "select")
-    log = source.load()
+    log = source.load(targets.names)
     rows, pis = targets.of(log, seed)
     in_time = True if targets.keep_learning and any(map(learns, targets.names)) else None
     done = selection.select(rows, pis, estimator=estimator, in_time=in_time, **model.how(seed))
@@ -267,7 +267,7 @@ def report(
     from simulator.reporting import report as written
 
     drawn = _curves(curves)
-    log = source.load()
+    log = source.load(targets.names)
     rows, pis = targets.of(log, seed)
     settings = {"log": str(source.log or f"experiment {source.experiment}"), "format": source.format_}
     how = {**estimators.how(), **model.how(seed)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,8 +98,11 @@ class Source:
         """The options of a format that were given."""
         return {name: value for name in sorted(OPTIONS) if (value := getattr(self, name)) not in (None, [])}
 
-    def load(self) -> Log:
+    def load(self, targets: Sequence[str] = ()) -> Log:
         """The log.
+
+        Args:
+            targets: what it is to be valued for: a document says what it is told before it decides.
 
         Raises:
             typer.BadParameter: an option is missing, or is of another format.
@@ -107,22 +110,25 @@ class Source:
         """
         from simulator.loaders import load
 
-        return load(self.log, self.format_, rules=self.rules(), **self.options())
+        return load(self.log, self.format_, rules=self.rules(), **self.options(targets))
 
-    def pieces(self) -> Iterator[Log]:
+    def pieces(self, targets: Sequence[str] = ()) -> Iterator[Log]:
         """The log in pieces; raises as `load` does."""
         from simulator.loaders import stream
 
-        return stream(self.log, self.format_, rules=self.rules(), **self.options())
+        return stream(self.log, self.format_, rules=self.rules(), **self.options(targets))
 
-    def options(self) -> dict[str, Any]:
+    def options(self, targets: Sequence[str] = ()) -> dict[str, Any]:
         """What the loader of the format takes."""
         given = self.given()
         if unknown := sorted(set(given) - TAKES.get(self.format_, set())):
             raise typer.BadParameter(f"--format {self.format_} takes no --{unknown[0].replace('_', '-')}")
         if self.format_ == "csv" and (missing := sorted({"arm", "reward", "propensity"} - set(given))):
             raise typer.BadParameter(f"--format csv needs --{missing[0]}")
-        return {name: PARSED[name](value) if name in PARSED else value for name, value in given.items()}
+        found = {name: PARSED[name](value) if name in PARSED else value for name, value in given.items()}
+        if self.format_ == "csv" and self.context is None and (known := _known(targets)) is not None:
+            found["known"] = known
+        return found
 
     def rules(self) -> Rules | None:
         """Of cleaning; None: the loader's own."""
@@ -131,6 +137,15 @@ class Source:
         if self.keep_rewards is None and not self.keep_repeats:
             return None
         return Rules(self.keep_rewards, duplicates=not self.keep_repeats)
+
+
+def _known(targets: Sequence[str]) -> list[str] | None:
+    """The features of all documents among the targets that have some; None where none has."""
+    from simulator.specs import parse
+
+    documents = [parse(name).options for name in targets if name.partition(":")[0].endswith(".json")]
+    told = [{feature["name"] for feature in each["features"]} for each in documents if each.get("features")]
+    return sorted(set.intersection(*told)) if told else None
 
 
 def _number_or_name(text: str) -> float | str:

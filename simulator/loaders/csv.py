@@ -57,6 +57,7 @@ class Roles:
         weights: of several rewards; 1 each where there is none.
         delimiter: what separates columns; None: found out.
         decimal: of numbers, `.` or `,`; None: found out.
+        known: the columns that a policy of the log's kind is told before it decides; None: all may be.
         day_first: whether dates such as 3.4.2026 have the day first; None: they are refused.
     """
 
@@ -74,6 +75,7 @@ class Roles:
     delimiter: str | None = None
     decimal: str | None = None
     day_first: bool | None = None
+    known: Sequence[str] | None = None
 
     @property
     def rewards(self) -> tuple[str, ...]:
@@ -205,7 +207,8 @@ class _Source:
         if self.roles.context is not None:
             return list(self.roles.context)
         rest = [name for name in names if name and name not in self.roles.types()]
-        if later := after_the_fact(rest):
+        known = self.roles.known
+        if later := after_the_fact(rest) if known is None else [name for name in rest if name not in known]:
             kept = " ".join(f"--context {name}" for name in rest if name not in later) or "--context NAME"
             why = "may be known only after a decision, and would tell a model what it should predict"
             raise LogError(f"{self.path.name}: {later} {why}; name the columns of the context: {kept}")

@@ -19,7 +19,7 @@ MOST = 100_000  # different rows that are counted; of a longer log a share, chos
 EVEN = 0.9  # share of the different rows from which on all are told to be there twice, or more often
 SPREADS = 2.5  # ... and so many times the root of their number above one half: 5 standard deviations
 TWICE = 0.1  # share of the different rows from which on some are told to be there twice
-TRIPLES = 20.0  # rows expected three times, below which nothing is said; a quarter of them is far too few
+TRIPLES = 20.0  # rows expected three times at least, below which nothing is said; a quarter of them is far too few
 
 
 class Repeats:
@@ -46,7 +46,7 @@ class Repeats:
         if even >= max(EVEN * D, D / 2 + SPREADS * math.sqrt(D), 1):
             return self.step * int(times.sum())
         once, twice, thrice = (int((times == j).sum()) for j in (1, 2, 3))
-        expected = 2 / 3 * twice**2 / max(once, 1)
+        expected = 2 / 3 * max(twice - 3 * math.sqrt(twice), 0) ** 2 / (once + 3 * math.sqrt(once) + 9)  # at least
         if twice >= TWICE * D and expected >= TRIPLES and thrice < expected / 4:
             return self.step * int(times[times > 1].sum())
         return 0
