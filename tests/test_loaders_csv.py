@@ -263,6 +263,14 @@ def test_a_log_that_begins_with_its_newest_rows_is_put_in_order(tmp_path: Path) 
         list(stream(tmp_path / "log.csv", "csv", **COLUMNS, time="t", rows=10))
 
 
+def test_a_time_among_the_context_is_told_of(tmp_path: Path) -> None:
+    """Nothing says in which order rows are that have no time; a column that sounds like one may be meant."""
+    text = "arm,reward,p,ts,mood\na,1,0.5,1767225601,1\nb,0,0.5,1767225600,2\n"
+    told = "columns of context that sound like times: ts; --time puts rows in order"
+    assert read(tmp_path, text).cleaning[told] == 1
+    assert told not in read(tmp_path, text, time="ts").cleaning
+
+
 EXTREMES = {
     "b,1,1e-300,1": "propensity below 1e-09", "b,1,1e-310,1": "propensity below 1e-09",
     "b,1e300,0.5,1": "reward beyond 1e+30", "b,-1e31,0.5,1": "reward beyond 1e+30", "b,inf,0.5,1": "no reward",

@@ -23,7 +23,7 @@ from pyarrow import csv
 from bandit.errors import nearest
 from bandit.experiment import ARMS_MAX
 from simulator.contexts import ARROW, Feature, LogError, Survey, as_floats
-from simulator.loaders.csv_text import AMOUNT, COMMA, Form, after_the_fact, form_of
+from simulator.loaders.csv_text import AMOUNT, COMMA, Form, after_the_fact, form_of, like_times
 from simulator.loaders.csv_times import MISSING, Times
 from simulator.loaders.repeats import Repeats
 from simulator.loaders.rows import ordered
@@ -259,6 +259,10 @@ class _Found:
         odd = [name for name, seen in self.survey.seen.items() if _amounts(seen.levels)]
         counts = Counter({f"columns of context: {', '.join(names)}": len(names)})
         counts[f"columns of context that look like numbers, read as texts: {', '.join(odd)}"] = len(odd)
+        if self.source.roles.time is None and (times := like_times(each.name for each in features)):
+            counts[f"columns of context that sound like times: {', '.join(times)}; --time puts rows in order"] = len(
+                times
+            )
         if self.source.roles.decision_id is None:
             counts[COPIED] = self.repeats.copies()
         return +counts

@@ -27,6 +27,7 @@ AFTER = {
     "klick", "geklickt", "kauf", "gekauft", "umsatz", "gewinn", "bestellung", "bestellt",
     "clic", "achat", "acheté", "vente", "vendu", "commande", "revenu",
 }  # fmt: skip
+WHEN = {"time", "timestamp", "ts", "date", "datetime", "zeit", "datum", "heure"}
 
 
 class Form(NamedTuple):
@@ -106,6 +107,11 @@ def _decimal(cells: Iterator[str], separator: str) -> str:
 def after_the_fact(names: Iterable[str]) -> list[str]:
     """Names that sound like what is known only after a decision, such as clicked, order_value or netRevenue."""
     return [name for name in names if AFTER & {_singular(word) for word in _words(name)}]
+
+
+def like_times(names: Iterable[str]) -> list[str]:
+    """Names that sound like when a decision was made, such as ts or created_at_date."""
+    return [name for name in names if WHEN & set(_words(name))]
 
 
 def _words(name: str) -> list[str]:
