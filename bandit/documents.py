@@ -5,13 +5,14 @@ then applied anew to what that one left. JSON that is only passed through, such 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Raw
 
+from bandit.engine import Loose
 from bandit.errors import Code, Fault, Problem, nearest
 from bandit.experiment import (
     ARMS_MAX,
@@ -134,9 +135,10 @@ def config_after(name: str, before: Stored | None, change: Change | None, *, res
     return config
 
 
-def described(stored: Stored) -> dict[str, Any]:
-    """An experiment as the wire shows it."""
+def described(stored: Stored, loose: Sequence[Loose] = ()) -> dict[str, Any]:
+    """An experiment as the wire shows it, with a warning of each kind of reward whose range is loose."""
     config = stored.config
+    warnings = [{"code": "loose_range", "kind": each.kind, "detail": _loose(each)} for each in loose]
     return {
         "name": config.name,
         "version": config.version,
@@ -145,7 +147,14 @@ def described(stored: Stored) -> dict[str, Any]:
         "updated_at": time_of(stored.updated.ms),
         "evaluable": config.document.policy.explore > 0,
         **_OBJECT.decode(msgspec.json.encode(config.document)),
+        **({"warnings": warnings} if warnings else {}),
     }
+
+
+def _loose(found: Loose) -> str:
+    kind, size, low, high = found
+    told = f"rewards of {kind!r} have a mean size of {size:.3g} in a range of {low:g} to {high:g}"
+    return f"{told}: evaluations are as unsure as the range is wide; a narrower one starts from zero (?reset=true)"
 
 
 def _merged(target: bytes, patch: bytes) -> bytes:

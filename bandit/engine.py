@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from bandit.draw import Choice, draw, draw_list
 from bandit.experiment import Experiment
-from bandit.linear import Matrix, Vector, rounded_scale, unlimbed
+from bandit.linear import Matrix, Vector, loose_range, rounded_scale
 from bandit.scoring import Estimates, Mask, Scorer
-from bandit.sums import ONE, Events, Int, Sums, increments
+from bandit.sums import LIMB, ONE, Events, Int, Sums, increments
 
-LOOSE = 100.0  # times the mean size of rewards: a range beyond it is told of
 CHUNK = 64  # arms refreshed at a time: short enough not to hold up a decision
 
 
@@ -32,6 +31,15 @@ class Decided(NamedTuple):
     choices: list[Choice]
     probabilities: Matrix  # (N, K) of every arm at the first place
     shown: Shown
+
+
+class Loose(NamedTuple):
+    """A kind of reward whose range is far wider than the rewards that came, all in reward units."""
+
+    kind: str
+    size: float  # mean size of those rewards, less the default
+    low: float
+    high: float
 
 
 class Outdated(Exception):  # noqa: N818
@@ -72,18 +80,18 @@ class Model:
         if refactor:
             self._mark(np.arange(K), factor=True)
 
-    def loose_ranges(self) -> list[str]:
-        """Kinds of reward whose range is more than a hundred times the mean size of the rewards that came, in words."""
+    def loose_ranges(self) -> list[Loose]:
+        """Kinds of reward with a range of more than a hundred times the mean size of the rewards that came."""
         with self.learning:
-            experiment, sums = self.experiment, self.sums
-            squares, totals = unlimbed(sums.R).sum(axis=0).diagonal(), sums.B[:, :, 0].sum(axis=0) / float(ONE)
-        said = []
-        for name, kind, square, total in zip(experiment.config.kinds, experiment.kinds, squares, totals, strict=True):
-            size = kind.step * float(square) / abs(float(total)) if total else 0.0
-            if 0 < size < (kind.range[1] - kind.range[0]) / LOOSE:
-                told = f"rewards of {name!r} have a mean size of {size:.3g} in a range of {kind.range[0]:g} to"
-                said.append(f"{told} {kind.range[1]:g}: a narrower range is surer of what a log can say")
-        return said
+            kinds, n = list(zip(self.experiment.config.kinds, self.experiment.kinds, strict=True)), self.sums.n
+            moments = [_from_default(self.sums, k, kind.credit(kind.default)) for k, (_, kind) in enumerate(kinds)]
+            impressions = max(1, int(n.sum()))
+        found = []
+        for (name, kind), (square, size) in zip(kinds, moments, strict=True):
+            per = kind.step / impressions
+            if (loose := loose_range(square * per * kind.step, size * per, *kind.range)) is not None:
+                found.append(Loose(name, loose, *kind.range))
+        return found
 
     def learn(self, events: Events) -> Int:
         """Add events to the sums; what they changed waits for `refresh`. Returns the arms that changed."""
@@ -166,6 +174,14 @@ class Model:
         if (v := rounded_scale(norm)) != self.scorer.v:
             self.scorer.v = v
             self._mark(np.arange(len(self.sums.n)), factor=True)
+
+
+def _from_default(sums: Sums, kind: int, default: int) -> tuple[int, int]:
+    """(sum of squares, sum over the arms of |sum|) of a kind's credits less its default: 0 where no reward came."""
+    n, b = sums.n.tolist(), [total // ONE for total in sums.B[:, kind, 0].tolist()]
+    q = sum((high << LIMB) + low for high, low in sums.R[:, kind, kind].tolist())
+    square = q - 2 * default * sum(b) + default**2 * sum(n)
+    return square, sum(abs(total - default * count) for total, count in zip(b, n, strict=True))
 
 
 def _squares(sums: Sums) -> int:

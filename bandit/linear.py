@@ -8,11 +8,14 @@
     v      = max(1, mean squared norm of x without the intercept), rounded to a power of sqrt 2
     G = (A + Lambda)^-1     c = b - mu s     theta = mu e + G c     width = sqrt(x' G x)
     Q = max(0, q - 2 mu b[e] + mu^2 n - c' G c)
-    s = min(s0, sum_a q_a / |sum_a b_a[e]|)                    the mean size of the rewards that came, by size
-    sigma_pool^2 = (n0 s^2 + sum_a Q_a) / (n0 + sum_a n_a)
-    sigma_a^2    = max(sigma_pool^2, (n0 s^2 + Q_a) / (n0 + n_a))
+    T = sum_a (q_a - mu b_a[e])                                squares about mu of every reward and of one more of 0
+    s1 = min(s0, max(3 sqrt(T / (sum_a n_a + 1)), T / max(sqrt(T), sum_a |b_a[e]|)))     s0 where T = 0
+    sigma_pool^2 = (n0 s1^2 + sum_a Q_a) / (n0 + sum_a n_a)
+    sigma_a^2    = max(sigma_pool^2, (n0 s1^2 + Q_a) / (n0 + n_a))
+    tied: score >= max - 1e-5 (sigma_pool + |max|)
 
-s is never more than the largest reward that came: a range far wider than that (docs/decisions/0008) does not drown it.
+s1 is half the range, but no more than rewards make likely (docs/decisions/0008): three standard deviations of them, or
+their mean size where most are 0, as of clicks. The one more of 0 lets s1 fade slowly where all rewards are alike.
 Q is the sum of squared one-step prediction errors, each over 1 + width^2: it needs no degrees of freedom, so it is safe
 where n < d. The upper confidence bound is x'theta + alpha sigma_a width. Li et al. (2010), Algorithm 1,
 https://arxiv.org/abs/1003.0146, is the case mu = 0, v = 1, sigma = 1.
@@ -33,7 +36,9 @@ from bandit.sums import LIMB, ONE, Int, Sums
 Matrix = NDArray[np.floating[Any]]
 Vector = NDArray[np.floating[Any]]
 
-N0 = 5.0  # how many imagined events the prior noise s0 is worth
+N0 = 5.0  # how many imagined events the prior noise s1 is worth
+SPREADS = 3.0  # standard deviations of rewards in half a range that fits them
+LOOSE = 100.0  # times the mean size of rewards: a range beyond it is told of
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Estimate(NamedTuple):
     theta: Vector  # (d,)
     G: Matrix  # (d, d)
     sigma: float
+    pool: float  # sigma_pool, the same of every arm
 
 
 def real(sums: Sums, arm: int, units: Vector) -> Real:
@@ -122,31 +128,51 @@ def estimates(arms: Sequence[Real], ridge: Ridge, *, mu: float | None = None, v:
         Q.append(max(0.0, float(w @ R @ w - 2 * mu * b[0] + mu**2 * n - c @ G @ c)))
         thetas.append(theta)
         Gs.append(G)
-    sigmas = noise_scales(np.array(Q), np.array([arm.n for arm in arms]), ridge, mean_size(arms, w))
-    return [Estimate(theta, G, sigma) for theta, G, sigma in zip(thetas, Gs, sigmas.tolist(), strict=True)]
+    q, b, n = np.array([(w @ arm.R @ w, w @ arm.B[:, 0], arm.n) for arm in arms]).T
+    sigmas, pool = noise_scales(np.array(Q), n, ridge, prior_noise(q, b, n, ridge.s0))
+    return [Estimate(theta, G, sigma, pool) for theta, G, sigma in zip(thetas, Gs, sigmas.tolist(), strict=True)]
 
 
-def mean_size(arms: Sequence[Real], w: Vector) -> float:
-    """sum q / |sum b[e]|: infinite where no reward came, or where they cancel."""
-    q, b = (sum(each) for each in zip(*((float(w @ arm.R @ w), float(w @ arm.B[:, 0])) for arm in arms), strict=True))
-    return q / abs(b) if b else math.inf
+def prior_noise(q: Vector, b: Vector, n: Vector, s0: float) -> float:
+    """s1, from q, b[e] and n of each arm, shape (K,): s0 where no reward came."""
+    count = float(n.sum()) + 1.0
+    T = float(q.sum()) - float(b.sum()) ** 2 / count
+    if T <= 0:
+        return s0
+    return min(s0, max(SPREADS * math.sqrt(T / count), T / max(math.sqrt(T), float(np.abs(b).sum()))))
 
 
-def noise_scales(Q: Vector, n: Vector, ridge: Ridge, size: float = math.inf) -> Vector:
-    """sigma of each arm, shape (K,): no arm's below the pooled one, so that no arm is starved by a lucky start.
+def noise_scales(Q: Vector, n: Vector, ridge: Ridge, s1: float) -> tuple[Vector, float]:
+    """(sigma of each arm, sigma_pool): no arm's below the pooled one, so that no arm is starved by a lucky start.
 
     Args:
         Q: of each arm, shape (K,).
         n: impressions of each arm, shape (K,).
-        ridge: how sums are read.
-        size: mean size of the rewards that came.
+        ridge: how sums are read; its noise, if it is a number, is every arm's sigma.
+        s1: prior noise.
     """
-    if ridge.noise is not None:
-        return np.full(len(n), ridge.noise)
-    prior = N0 * min(ridge.s0, size) ** 2
-    pooled = (prior + Q.sum()) / (N0 + n.sum())
-    result: Vector = np.sqrt(np.maximum(pooled, (prior + Q) / (N0 + n)))
-    return result
+    prior = N0 * s1**2
+    pooled = float((prior + Q.sum()) / (N0 + n.sum()))
+    own: Vector = np.sqrt(np.maximum(pooled, (prior + Q) / (N0 + n)))
+    return own if ridge.noise is None else np.full(len(n), ridge.noise), math.sqrt(pooled)
+
+
+def loose_range(square: float, mean: float, low: float, high: float) -> float | None:
+    """The mean size of rewards where the range from low to high is over a hundred times as wide; else None.
+
+        size = square / |mean|
+
+    Each reward counts by its size, so zeros do not count and no reward is smaller than all the rest is large: size is
+    at least the plain mean of those that are not 0, and at most the largest of them.
+
+    Args:
+        square: mean of r^2, in squares of reward units; r less the kind's default, where that is not 0.
+        mean: mean of r, or of |r| where it is known: with rewards of both signs the size is then not overstated.
+        low: least possible reward.
+        high: largest possible reward.
+    """
+    size = square / abs(mean) if mean else 0.0
+    return size if 0 < size < (high - low) / LOOSE else None
 
 
 def width(x: Vector, G: Matrix) -> float:

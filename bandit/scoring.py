@@ -16,14 +16,13 @@ theta = G b + mu h, and b'G b, b'G s and s'G s are bilinear in the rows of B, so
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.linear import Matrix, Ridge, Vector, noise_scales, penalty, unlimbed
+from bandit.linear import Matrix, Ridge, Vector, noise_scales, penalty, prior_noise, unlimbed
 from bandit.sums import ONE, Int, Sums, triangle
 
 Mask = NDArray[np.bool_]
@@ -64,8 +63,8 @@ class Derived(NamedTuple):
     mu: float
     mu_kinds: Vector  # (m,) pooled mean reward of each kind
     sigma: Vector  # (K,)
+    pool: float  # sigma_pool
     theta: Matrix  # (K, d)
-    pool: float  # sigma_pool, which no arm's sigma is below
 
 
 class Scorer:
@@ -136,12 +135,11 @@ class Scorer:
         bGb = np.einsum("kij,i,j->k", rows.BGB, w, w)
         q = np.einsum("kij,i,j->k", rows.R, w, w)
         cGc = bGb - 2 * mu * (rows.BGs @ w) + mu**2 * rows.sGs
-        Q = np.maximum(0.0, q - 2 * mu * (rows.B0 @ w) + mu**2 * n - cGc)
+        b = rows.B0 @ w
+        Q = np.maximum(0.0, q - 2 * mu * b + mu**2 * n - cGc)
         theta = np.einsum("kmd,m->kd", rows.GB, w) - mu * rows.Gs
         theta[:, 0] += mu
-        b = float(rows.B0.sum(axis=0) @ w)
-        sigma = noise_scales(Q, n, ridge, float(q.sum()) / abs(b) if b else math.inf)
-        return Derived(mu, mu_kinds, sigma, theta, float(sigma.min(initial=ridge.s0)))
+        return Derived(mu, mu_kinds, *noise_scales(Q, n, ridge, prior_noise(q, b, n, ridge.s0)), theta)
 
     def estimate(self, x: NDArray[np.int16], eligible: Mask) -> Estimates:
         """Estimates of every arm for N contexts: x (N, d) on the grid, eligible (N, K) or (1, K)."""

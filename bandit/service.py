@@ -111,8 +111,8 @@ class Service:
         stored = await self._stored(name)
         replica = self.follower.replicas.get(name)
         model = None if replica is None else replica.model
-        doubts = [] if model is None else await asyncio.to_thread(model.loose_ranges)
-        return described(stored) | ({"warnings": doubts} if doubts else {})
+        same = model is not None and model.experiment.config.generation == stored.config.generation
+        return described(stored, await asyncio.to_thread(model.loose_ranges) if model is not None and same else ())
 
     async def delete(self, name: str, if_match: int | None) -> None:
         """End an experiment: nothing of it is served any more."""

@@ -350,4 +350,5 @@ def test_a_range_far_beyond_the_rewards_that_came_is_told(server: Live) -> None:
         one.feedback(decision_id=one.decided()["decision_id"], event=kind, value=value)
     one.until_seen(lambda seen: sum(row["rewards"]["sale"]["sum"] for row in seen.values()) == 20)
     (told,) = ok(server.client.get(one.at))["warnings"]
-    assert "rewards of 'sale' have a mean size of 20 in a range of 0 to 10000" in told
+    assert (told["code"], told["kind"]) == ("loose_range", "sale")
+    assert "rewards of 'sale' have a mean size of 20 in a range of 0 to 10000" in told["detail"]

@@ -345,3 +345,43 @@ def test_models_do_not_share_their_sums() -> None:
     one, other = Model(e), Model(e)
     one.learn(events(1, 20))
     assert other.sums.digest() == Sums.zeros(4, 1, 4).digest()
+
+
+def lived(kind: dict[str, Any], rewards: list[tuple[float, float]]) -> Model:
+    """A model of one kind of reward that saw decisions whose reward changed from the first to the second number."""
+    model = Model(experiment(rewards={"sale": kind}))
+    credit = [[model.experiment.kinds[0].credit(value) for value in pair] for pair in rewards]
+    old, new = np.array(credit, np.int64).reshape(-1, 2, 1).swapaxes(0, 1)
+    arm, x, one = np.arange(len(old)) % 4, contexts(0, len(old)), np.ones(len(old), np.int64)
+    model.learn(Events(arm, x, one, 0 * old, old))
+    model.learn(Events(arm, x, 0 * one, old, new))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("kind", "rewards", "sizes"),
+    [
+        ({"range": [0, 10_000]}, [(0, 20), (0, 0), (0, 0)], [20]),
+        ({"range": [-10_000, 0]}, [(0, -20), (0, -20)], [20]),
+        ({"range": [-10_000, 10_000]}, [(0, 20), (0, -20)], [20]),
+        ({"range": [0, 2000]}, [(0, 20), (0, 0)], []),
+        ({"range": [0, 10_000]}, [(0, 20), (0, 9000)], []),
+        ({"range": [0, 10_000]}, [(0, 0)] * 9, []),
+        ({"range": [0, 10_000]}, [], []),
+        ({"range": [-1, 10_000], "default": -1}, [(-1, -1)] * 9, []),
+        ({"range": [-1, 10_000], "default": -1}, [(-1, 20), *[(-1, -1)] * 9], [21]),
+        ({"range": [-1, 10_000], "default": -1}, [(-1, 5000), *[(-1, -1)] * 9999], []),
+        ({"range": [0, 1_000_000], "default": 500_000}, [(5e5, 5e5 + 50), *[(5e5, 5e5)] * 99], [50]),
+        ({"range": [0, 1e6], "unit": 0.125}, [(0, 0.125)], [0.125]),
+    ],
+)
+def test_a_range_is_told_of_only_by_rewards_that_came(
+    kind: dict[str, Any], rewards: list[tuple[float, float]], sizes: list[float]
+) -> None:
+    """The mean size of what differs from the default, exactly: no reward, or one of a hundredth of the range, is none.
+
+    Rewards of both signs do not cancel where they are of different arms, as here.
+    """
+    found = lived(kind, rewards).loose_ranges()
+    assert [each.size for each in found] == pytest.approx(sizes, rel=1e-12)
+    assert [(each.kind, each.low, each.high) for each in found] == [("sale", *kind["range"])] * len(sizes)

@@ -12,10 +12,11 @@ from bandit.linear import (
     Ridge,
     estimates,
     feature_scale,
-    mean_size,
+    loose_range,
     noise_scales,
     penalty,
     pooled_mean,
+    prior_noise,
     real,
     rounded_scale,
     unlimbed,
@@ -144,32 +145,70 @@ def test_noise_is_the_sum_of_one_step_prediction_errors(seed: int, n: int, d: in
         G = np.linalg.inv(M)
         Q += (reward - mu - x @ G @ c) ** 2 / (1 + x @ G @ x)
         M, c = M + np.outer(x, x), c + (reward - mu) * x
-    s = min(0.5, float((r**2).sum()) / abs(float(r.sum())))
-    found = estimates([arm], Ridge(ONES, ONES, lam=lam, s0=0.5))[0].sigma ** 2 * (5 + n) - 5 * s**2
+    s1 = prior_noise(arm.R[0], arm.B[0, :1], np.array([arm.n]), 0.5)
+    found = estimates([arm], Ridge(ONES, ONES, lam=lam, s0=0.5))[0].sigma ** 2 * (5 + n) - 5 * s1**2
     assert found == pytest.approx(Q, rel=1e-9, abs=1e-9)  # q and c'Gc cancel: a few digits less than float64
 
 
 def test_no_arm_has_less_noise_than_all_together() -> None:
-    """n0 s0^2 = 5, Q = (0, 95), n = (95, 0): pooled 100 / 100; the quiet arm gets 1, the other (5 + 95) / 5."""
-    sigma = noise_scales(np.array([0.0, 95.0]), np.array([95.0, 0.0]), Ridge(ONES, ONES, s0=1.0))
+    """n0 s1^2 = 5, Q = (0, 95), n = (95, 0): pooled 100 / 100; the quiet arm gets 1, the other (5 + 95) / 5."""
+    sigma, pool = noise_scales(np.array([0.0, 95.0]), np.array([95.0, 0.0]), Ridge(ONES, ONES), 1.0)
     np.testing.assert_allclose(sigma**2, [1.0, 20.0], rtol=1e-15)
+    assert pool == 1.0
 
 
-def test_a_range_beyond_all_rewards_that_came_does_not_drown_them() -> None:
-    """The prior noise is that of their mean size: rewards of 3 and 4 that are declared up to 10^6."""
-    sigma = noise_scales(np.array([0.0]), np.array([2.0]), Ridge(ONES, ONES, s0=5e5), size=25 / 7)
-    np.testing.assert_allclose(sigma**2, [5 * (25 / 7) ** 2 / 7], rtol=1e-15)
-    arm = seen(np.ones((2, 1)), np.array([[3.0], [4.0]]))
-    assert mean_size([arm], ONES) == pytest.approx(25 / 7)
-    assert mean_size([seen(np.ones((2, 1)), np.zeros((2, 1)))], ONES) == math.inf
-    assert estimates([arm], Ridge(ONES, ONES, s0=5e5))[0].sigma < 4
+def prior_of(rewards: list[list[float]], s0: float) -> float:
+    """s1 of arms that earned these rewards."""
+    arms = [np.array(each) for each in rewards]
+    q, b, n = np.array([((r**2).sum(), r.sum(), len(r)) for r in arms]).T
+    return prior_noise(q, b, n, s0)
+
+
+def test_the_prior_noise_by_hand() -> None:
+    """s1 of rewards declared up to 10^6: three spreads of them, their mean size where most are 0, s0 before any.
+
+    Two arms earned 3 and 3, and 6 and 0: with one more of 0 their mean is 12/5 and T = 54 - 144/5 = 126/5, so that
+    3 sqrt(T / 5) = 6.73 and T / 12 = 2.1. One click of 20 among 999 nothings: T = 400 (1 - 1/1001) = 399.6, so that
+    T / 20 = 19.98 is more than 3 sqrt(399.6 / 1001) = 1.90.
+    """
+    assert prior_of([[3, 3], [6, 0]], 5e5) == pytest.approx(3 * math.sqrt(126 / 25), rel=1e-15)
+    assert prior_of([[0.0] * 500, [20.0] + [0.0] * 499], 5e5) == pytest.approx(20 * 1000 / 1001, rel=1e-14)
+    assert prior_of([[0.0, 0.0], []], 5e5) == 5e5
+    assert prior_of([[3, 3], [6, 0]], 4.0) == 4.0
+
+
+@given(st.lists(st.lists(st.floats(-9, 9), max_size=6), min_size=1, max_size=4), st.floats(0.01, 1e9))
+def test_the_prior_noise_is_of_the_rewards_and_never_nothing(rewards: list[list[float]], unit: float) -> None:
+    """Whatever came, also rewards that cancel: more than 0, at most three roots of the sum of squares, in any unit."""
+    rewards = [[round(r, 3) for r in arm] for arm in rewards]
+    found = prior_of(rewards, 1e3)
+    assert 0 < found <= (3 * math.sqrt(sum(r * r for arm in rewards for r in arm)) or 1e3)
+    assert prior_of([[unit * r for r in arm] for arm in rewards], 1e3 * unit) == pytest.approx(found * unit, rel=1e-9)
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000))
+def test_of_clicks_the_prior_noise_is_half_the_range_at_any_rate(clicks: int, others: int) -> None:
+    """One in 5,000 or four in five: s1 is s0, so no rate of clicks is decided otherwise than the range says."""
+    rate = clicks / (clicks + others)
+    q = np.array([float(clicks), 0.0])
+    n = np.array([clicks + others, 0.0])
+    assert rate > 0.9 or prior_noise(q, q, n, 0.5) == 0.5
+
+
+def test_a_range_is_loose_beyond_a_hundred_times_the_mean_size() -> None:
+    """A sale of 20 in every 1,000 decisions: mean .02, mean square .4, size 20; nothing came: nothing is said."""
+    assert loose_range(0.4, 0.02, 0, 2000) is None
+    assert loose_range(0.4, 0.02, 0, 2001) == 20
+    assert loose_range(0.4, -0.02, -2001, 0) == 20
+    assert loose_range(0.0, 0.0, 0, 2001) is None
+    assert loose_range(1.0, 0.0, -2000, 2000) is None
 
 
 def test_noise_as_a_number_takes_the_place_of_every_estimate() -> None:
     """noise 0.25 is every arm's sigma, whatever was seen; 0 is allowed and means no bonus at all."""
     for noise in (0.25, 0.0):
-        sigma = noise_scales(np.array([0.0, 95.0]), np.array([95.0, 0.0]), Ridge(ONES, ONES, noise=noise))
-        assert sigma.tolist() == [noise, noise]
+        sigma, pool = noise_scales(np.array([0.0, 95.0]), np.array([95.0, 0.0]), Ridge(ONES, ONES, noise=noise), 1.0)
+        assert (sigma.tolist(), pool) == ([noise, noise], 1.0)
 
 
 @given(SEEDS)

@@ -84,6 +84,7 @@ def test_the_fast_path_is_the_readable_one(seed: int, n: int, K: int, d: int, m:
         np.testing.assert_allclose(scorer.derived.theta[a], expected.theta, rtol=1e-9, atol=1e-11)
         np.testing.assert_allclose(scorer.rows.W[a].T @ scorer.rows.W[a], expected.G, rtol=1e-9, atol=1e-12)
         assert scorer.derived.sigma[a] == pytest.approx(expected.sigma, rel=1e-9)
+        assert scorer.derived.pool == pytest.approx(expected.pool, rel=1e-9)
         np.testing.assert_allclose(found.mean[:, a], X / ONE @ expected.theta, rtol=1e-9, atol=1e-10)
         exact = [width(x / ONE, expected.G) for x in X]
         np.testing.assert_allclose(found.width(np.arange(4), np.full(4, a)), exact, rtol=1e-9)
@@ -99,7 +100,7 @@ def brute_force(sums: Sums, how: Ridge, X: np.ndarray, alpha: float) -> tuple[np
     arms = plain(sums, how)
     scores = np.array([[x @ e.theta + alpha * e.sigma * width(x, e.G) for e in arms] for x in X / ONE])
     best = scores.max(axis=1)
-    return scores, best - TIE * (min([how.s0, *(e.sigma for e in arms)]) + np.abs(best))
+    return scores, best - TIE * (arms[0].pool + np.abs(best))
 
 
 @given(
@@ -128,8 +129,7 @@ def test_among_many_arms_the_best_are_found_without_reading_all(n: int, one_hot:
     assert scorer.rows.P.size > WORTHWHILE
     scores, _ = brute_force(sums, how, x, alpha)
     scores[:, ~eligible[0]] = -np.inf
-    pool = min(how.s0, *(e.sigma for e in plain(sums, how)))
-    limit = scores.max(axis=1) - TIE * (pool + np.abs(scores.max(axis=1)))
+    limit = scores.max(axis=1) - TIE * (plain(sums, how)[0].pool + np.abs(scores.max(axis=1)))
     for i, context in enumerate(x):
         best = scorer.estimate(context[None], eligible).best(alpha)[0]
         clear = np.abs(scores[i] - limit[i]) > 1e-9

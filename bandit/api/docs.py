@@ -27,6 +27,14 @@ FEEDBACK_EXAMPLE = {"decision_id": "visit-1", "event": "click"}
 ACTIVATION = {"decision_id": "visit-1"}
 
 
+class Warned(msgspec.Struct):
+    """What is doubtful about an experiment: `loose_range` of a kind of reward."""
+
+    code: str
+    kind: str
+    detail: str
+
+
 class ExperimentAnswer(Document, kw_only=True, frozen=True):
     """A document with what the server adds."""
 
@@ -36,7 +44,7 @@ class ExperimentAnswer(Document, kw_only=True, frozen=True):
     created_at: str
     updated_at: str
     evaluable: bool
-    warnings: list[str] | UnsetType = UNSET
+    warnings: list[Warned] | UnsetType = UNSET
 
 
 class ExperimentsAnswer(msgspec.Struct):
