@@ -6,8 +6,10 @@
   The figure is the expected regret as a share of the regret of choosing evenly. The data are the UCI archive's
   agaricus-lepiota.data (Schlimmer 1987, CC BY 4.0), which this package does not ship: name the file, plain or
   gzipped, by --mushroom or by MUSHROOM_DATA.
+- amounts: six arms without features, whose rewards are normal about their means, 8,000 rounds, in ranges that fit them
+  and in ranges that do not; clicks: ten arms of .05 to .2 %, 300,000 rounds. The figure is a share of uniform's regret.
 
-Each is run without exploring, which is how figures are compared, and with the default of 2 %.
+Each is run without exploring, which is how figures are compared, the first two also with the default of 2 %.
 
 Run: python benchmarks/learning.py [--mushroom FILE] [--seeds 16] [--json]
 """
@@ -32,7 +34,7 @@ from bandit.engine import Model
 from bandit.experiment import Document, compile_config, first
 from bandit.linear import Matrix, Vector
 from bandit.policies import LinUCB
-from bandit.sums import Events, Int
+from bandit.sums import ONE, Events, Int
 from simulator.datasets import msweb
 
 REFRESH = 100  # rounds between two refreshes
@@ -118,6 +120,56 @@ def mushroom_figures(path: Path, seeds: int) -> Iterator[Row]:
         yield "mushroom_regret", shares, "% of uniform's", 3.3 if explore == 0 else None, explore
 
 
+def amount_figures(seeds: int) -> Iterator[Row]:
+    """(name, regret of each seed as a percentage of uniform's, unit, target, explore)."""
+    tens, units = np.linspace(100, 120, 6), np.arange(6)
+    for top in (130, 300, 1_000, 10_000, 100_000, 1_000_000):
+        yield flat(f"amounts_100_to_120_up_to_{top}", tens, normal(tens, 9), [0, top], 8_000, seeds)
+    yield flat("amounts_below_0", -tens, normal(-tens, 9), [-100_000, 0], 8_000, seeds)
+    yield flat("amounts_about_0", tens - 110, normal(tens - 110, 9), [-1e6, 1e6], 8_000, seeds)
+    for step in (50, 500, 5_000):  # of arms whose rewards are all large
+        means = 5e5 + step * units
+        yield flat(f"amounts_half_a_million_by_{step}", means, normal(means, step), [0, 1e6], 8_000, seeds)
+    for top in (60, 10_000):
+        p = np.linspace(0.005, 0.02, 10)
+        yield flat(f"sales_of_20_up_to_{top}", 20 * p, sales(p, top), [0, top], 60_000, seeds)
+    rates = np.linspace(0.0005, 0.002, 10)
+    yield flat("clicks_of_a_thousandth", rates, clicks(rates), [0, 1], 300_000, seeds)
+
+
+def normal(means: Vector, sd: float) -> Draw:
+    """Rewards that are normal about the arms' means."""
+    return lambda _, arms, rng: means[arms] + sd * rng.normal(size=len(arms))
+
+
+def clicks(rates: Vector) -> Draw:
+    """1 at the arms' rates, else 0."""
+    return lambda _, arms, rng: (rng.random(len(arms)) < rates[arms]).astype(np.float64)
+
+
+def sales(rates: Vector, top: float) -> Draw:
+    """Now and then a log-normal amount with a mean of 20."""
+
+    def earn(_: Int, arms: Int, rng: np.random.Generator) -> Vector:
+        amount = np.minimum(top, 20 * np.exp(0.8 * rng.normal(size=len(arms)) - 0.32))
+        result: Vector = amount * (rng.random(len(arms)) < rates[arms])
+        return result
+
+    return earn
+
+
+def flat(name: str, means: Vector, earn: Draw, ends: list[float], n: int, seeds: int) -> Row:
+    """The regret of arms without features."""
+    arms = [f"arm{a}" for a in range(len(means))]
+    document = {"features": [], "arms": arms, "rewards": {"amount": {"range": ends}}}
+    world, rounds, shares = World(document, np.full((1, 1), ONE, np.int16), earn), np.zeros(n, np.int64), []
+    for seed in range(seeds):
+        regret = means.max() - means[play(world, rounds, seed, 0.0)].mean()
+        shares.append(float(100 * regret / (means.max() - means.mean())))
+        progress(name, 0.0, shares)
+    return name, shares, "% of uniform's", None, 0.0
+
+
 def progress(name: str, explore: float, values: list[float]) -> None:
     """How far it is."""
     print(
@@ -149,7 +201,7 @@ def main() -> None:
     asked = parser.parse_args()
     if "OPENBLAS_NUM_THREADS" not in os.environ:  # more threads only get in each other's way on matrices so small
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OPENBLAS_NUM_THREADS": "1"})  # noqa: S606
-    sources = [msweb_figures(asked.seeds)]
+    sources = [amount_figures(asked.seeds), msweb_figures(asked.seeds)]
     if asked.mushroom:
         sources.append(mushroom_figures(Path(asked.mushroom), asked.seeds))
     else:
@@ -165,7 +217,7 @@ def line(each: dict[str, Any]) -> str:
     aim = "" if each["target"] is None else f", aim {each['target']:g}"
     s = each["settings"]
     spread = f"{s['seeds']} seeds, {s['least']:g} to {s['most']:g}{aim}"
-    return f"{each['name']:<30}{each['value']:>8g} {each['unit']} ({spread})"
+    return f"{each['name']:<36}{each['value']:>8g} {each['unit']} ({spread})"
 
 
 if __name__ == "__main__":
