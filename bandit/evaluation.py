@@ -233,6 +233,8 @@ def _matured(
     if asked.min_age:
         return found, _duration_ms("min_age", asked.min_age) / 1000
     age = delays_of(found, experiment, end.ms).matured_ms()
+    if age is None and window.since_ms:  # what is older tells how long rewards take, though it is not asked for
+        age = delays_of(recent(store, experiment, end, window._replace(since_ms=0)), experiment, end.ms).matured_ms()
     if age is None:
         return found, None
     return recent(store, experiment, end, window._replace(until_ms=window.until_ms - age)), age / 1000

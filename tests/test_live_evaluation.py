@@ -210,6 +210,22 @@ def test_a_log_that_was_not_drawn_as_it_says_is_refused() -> None:
     assert "arm 'a' in slice 0 drawn 400 times for 100 expected" in found.note
 
 
+def test_decisions_whose_rewards_are_on_their_way_are_left_out(server: tuple[str, Live]) -> None:
+    """Old decisions say that clicks take a third of a second: those of this moment, not clicked yet, do not count."""
+    one = server[1].experiment(reward_window="1s")
+    old = [one.decided() for _ in range(20)]
+    time.sleep(0.3)
+    ok(one.post("feedback/batch", {"requests": [{"decision_id": d["decision_id"], "event": "click"} for d in old]}))
+    time.sleep(1)
+    ok(one.post("recommendations/batch", {"requests": [{"context": {"age": 31, "country": "us"}}] * 40}))
+    found = evaluation(one)
+    assert (found["decisions"], found["slices"][0]["value"]) == (20, 1.0)
+    assert 0.3 <= found["matured"] < 1
+    everything = evaluation(one, min_age="0s")
+    assert (everything["decisions"], everything["slices"][0]["value"]) == (60, pytest.approx(1 / 3))
+    assert evaluation(one, since=everything["last"])["matured"] == found["matured"]  # older ones tell
+
+
 # what a candidate knows
 
 

@@ -197,6 +197,16 @@ def test_a_log_of_rare_rewards_gets_a_wide_range_and_no_claim(tmp_path: Path) ->
     )
 
 
+def test_a_range_far_wider_than_the_rewards_is_in_doubt(tmp_path: Path) -> None:
+    """Limits as wide as a range of 0 to 10,000 allows say nothing of clicks: the report tells where that is from."""
+    log, uniform = world_log()
+    loose = Page(
+        report(log, {"uniform": uniform}, tmp_path / "a.html", how={"reward_range": (0.0, 1e4)}).read_text()
+    ).words
+    assert "In doubt: rewards have a mean size of 1.00 in a range of 0 to 10,000" in loose
+    assert "In doubt" not in Page(report(log, {"uniform": uniform}, tmp_path / "b.html").read_text()).words
+
+
 def test_large_values_and_wide_limits_keep_three_digits() -> None:
     """A value of 2.46 is no 2, however wide its limits; narrow limits have two digits of their width."""
     assert ranged(2.456, 0.0, 125.4) == ("2.46", "0", "125")

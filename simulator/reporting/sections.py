@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from bandit.linear import Matrix, Vector
+from bandit.linear import Matrix, Vector, loose_range
 from simulator.differences import Difference, Side, compared, earned, lift
 from simulator.evaluation import BIASED, Row
 from simulator.logged import Log
@@ -39,10 +39,19 @@ def facts(of: Subject) -> Iterator[str]:
     time = "" if log.time_ms is None else f", {when(int(log.time_ms.min()))} to {when(int(log.time_ms.max()))} UTC"
     own = f"its own policy earned {value} a decision" + (f" ({ends})" if ends != DASH else "")
     yield f"The log: {len(log):,} decisions among {log.K:,} arms{time}; {own}."
-    yield from (f"In doubt: {doubt}." for doubt in of.ratio.warnings)
+    yield from (f"In doubt: {doubt}." for doubt in (*of.ratio.warnings, *_loose(of)))
     for name in of.targets:
         if name != of.main:
             yield of.said(name)
+
+
+def _loose(of: Subject) -> Iterator[str]:
+    """That intervals are wide because the range of rewards is, not because decisions are few."""
+    r, (low, high) = of.data.log.reward, of.data.span
+    size = loose_range(float(np.mean(r**2)), float(np.mean(np.abs(r))), low, high)
+    if size is not None:
+        told = f"rewards have a mean size of {number(size)} in a range of {number(low)} to {number(high)}"
+        yield f"{told}, and intervals are as wide as that allows: give a narrower range, or a cap"
 
 
 def values(of: Subject) -> Section:
