@@ -6,7 +6,7 @@
     lower bound of a sequence, from X >= -f t alone:
         K_i(m) = prod_{j <= i} (1 + lam_j(m) (X_j - m t_j))        a bet that the mean is above m; fair if it is m
         L_i    = sup {m : max_{j <= i} K_j(m) >= 1 / a}            false with probability a at most, for all i together
-        lam_i(m) = min(sqrt(2 ln(1 / a) / (V_{i-1} i ln(1 + i))), 1 / (4 (m + f) T))
+        lam_i(m) = min(sqrt(2 ln(1 / a) / (V_{i-1} i ln(1 + i))), c / ((m + f) T)),   c = .25, with a floor .6
         V_i    = (1/4 + sum_{j <= i} (X_j - mu_j t_j)^2) / (i + 1),   mu_i = (1/2 + sum X) / (1 + sum t)
 
 K_i falls in m, so L_i is found by halving. With X in [0, 1] the upper bound is 1 - lower bound of 1 - X, half of alpha
@@ -32,6 +32,7 @@ from bandit.sums import Int
 from simulator.estimators import Estimate, by_unit
 
 STAKE = 0.25  # of its capital a bet may lose: of .15 to .9 the best over rare, common and weighted rewards
+FLOORED = 0.6  # the same of values that can be below 0: one heavy row in thousands reaches the floor
 HALVINGS = 50  # of a bracket of the bound: to a part in 2^50
 CHUNK = 2**21  # row numbers drawn at once by the bootstrap: 16 MiB
 
@@ -204,7 +205,7 @@ def _capital(m: float, bets: Sequence[Bet], t: Vector, scales: Sequence[Vector])
     logs = []
     for bet, lam in zip(bets, scales, strict=True):
         reach = m + bet.floor  # the most that a row can lose
-        stake = np.minimum(lam, STAKE / reach) if reach > 0 else lam
+        stake = np.minimum(lam, (FLOORED if bet.floor > 0 else STAKE) / reach) if reach > 0 else lam
         logs.append(np.cumsum(np.log1p(stake * (bet.X - m * t))))
     found: Vector = np.logaddexp.reduce(logs, axis=0) - math.log(len(bets))
     return found
