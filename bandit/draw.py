@@ -57,7 +57,7 @@ def draw_list(score: Vector, eligible: Int, k: int, explore: float, u: float, th
         arms = np.concatenate([order.permutation(group) for group in groups])[:k]
     else:
         arms = order.choice(eligible, k, replace=False)
-    prefixes, marginals = _chances(arms.tolist(), groups, explore, len(eligible))
+    prefixes, marginals = _chances(arms, groups, explore, len(eligible), len(score))
     conditional = [p / before for p, before in zip(prefixes, [1.0, *prefixes], strict=False)]
     return Choice(tuple(arms.tolist()), tuple(conditional), tuple(marginals))
 
@@ -78,14 +78,19 @@ def tied_groups(score: Vector, k: int, threshold: Threshold) -> Iterator[Int]:
         yield group
 
 
-def _chances(arms: list[int], groups: list[Int], explore: float, K: int) -> tuple[list[float], list[float]]:
-    """(probability of each prefix, marginal of each place) of this list."""
-    place_of = [set(group.tolist()) for group in groups for _ in group]
+def _chances(arms: Int, groups: list[Int], explore: float, K: int, size: int) -> tuple[list[float], list[float]]:
+    """(probability of each prefix, marginal of each place) of this list, of `size` arms in all."""
+    group_of = np.full(size, -1)
+    for g, group in enumerate(groups):
+        group_of[group] = g
+    sizes = [len(group) for group in groups]
+    place_of = np.repeat(np.arange(len(groups)), sizes)[: len(arms)]
+    left = sizes.copy()  # arms of each group that have no place yet
     prefixes, marginals, greedy, even = [], [], 1.0, 1.0
-    for j, arm in enumerate(arms):
-        group = place_of[j]
-        greedy *= (arm in group) / len(group.difference(arms[:j]) or group)
+    for j, (g, own) in enumerate(zip(place_of.tolist(), group_of[arms].tolist(), strict=True)):
+        greedy *= (own == g) / (left[g] or sizes[g])
         even /= K - j
         prefixes.append((1 - explore) * greedy + explore * even)
-        marginals.append((1 - explore) * (arm in group) / len(group) + explore / K)
+        marginals.append((1 - explore) * (own == g) / sizes[g] + explore / K)
+        left[own] -= own >= 0
     return prefixes, marginals

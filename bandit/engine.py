@@ -146,16 +146,21 @@ class Model:
             arms = draw(probabilities, u)
             drawn = probabilities[np.arange(len(u)), arms]
             choices = [Choice((a,), (p,), (p,)) for a, p in zip(arms.tolist(), drawn.tolist(), strict=True)]
-            for i, size in enumerate(k):
-                if size > 1:
-                    mask = eligible[[i if len(eligible) > 1 else 0]]
-                    choices[i] = self._list(self.scorer.estimate(x[[i]], mask), size, float(u[i]))
+            several = np.flatnonzero(np.array(k) > 1)
+            if len(several):
+                lists = self._lists(estimates.only(several), np.array(k)[several], u[several].tolist())
+                for i, choice in zip(several.tolist(), lists, strict=True):
+                    choices[i] = choice
             return Decided(choices, probabilities, self._shown(estimates, choices))
 
-    def _list(self, estimates: Estimates, k: int, u: float) -> Choice:
-        policy = self.experiment.document.policy
-        allowed = np.flatnonzero(estimates.eligible[0])
-        return draw_list(policy.leading(estimates, k)[0], allowed, k, policy.explore, u, estimates.threshold)
+    def _lists(self, estimates: Estimates, k: Int, u: list[float]) -> list[Choice]:
+        policy, score = self.experiment.document.policy, self.experiment.document.policy.leading(estimates, k)
+        allowed = [np.flatnonzero(row) for row in estimates.eligible]
+        each = allowed * (len(score) // len(allowed))
+        return [
+            draw_list(row, arms, size, policy.explore, number, estimates.threshold)
+            for row, arms, size, number in zip(score, each, k.tolist(), u, strict=True)
+        ]
 
     def _shown(self, estimates: Estimates, choices: list[Choice]) -> Shown:
         row, arms = np.array([(i, arm) for i, choice in enumerate(choices) for arm in choice.arms], np.int64).T

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from bandit.linear import Matrix, Vector
 from bandit.scoring import Estimates
+from bandit.sums import Int
 
 
 class Rule(Protocol):
@@ -28,8 +29,8 @@ class Rule(Protocol):
     def score(self, mean: Vector, spread: Vector) -> Vector:
         """What an arm is ranked by, from x'theta and sigma_a width; for people to read."""
 
-    def leading(self, estimates: Estimates, k: int) -> Matrix:
-        """(N, K): the scores by which a list of k is ordered when it does not explore; -inf of arms below it."""
+    def leading(self, estimates: Estimates, k: Int) -> Matrix:
+        """(N, K): the scores by which a list of k[i] is ordered when it does not explore; -inf of arms below it."""
 
 
 class LinUCB(msgspec.Struct, tag="linucb", frozen=True, forbid_unknown_fields=True):
@@ -55,7 +56,7 @@ class LinUCB(msgspec.Struct, tag="linucb", frozen=True, forbid_unknown_fields=Tr
         """See `Rule`."""
         return mean + self.alpha * spread
 
-    def leading(self, estimates: Estimates, k: int) -> Matrix:
+    def leading(self, estimates: Estimates, k: Int) -> Matrix:
         """See `Rule`."""
         return estimates.leading(self.alpha, k)
 

@@ -16,6 +16,7 @@ theta = G b + mu h, and b'G b, b'G s and s'G s are bilinear in the rows of B, so
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ EVERY = slice(None)
 FEW = 4  # arms copied from P cost so much more than arms read in place
 WORTHWHILE = 2**18  # elements of P: fewer are read before the few are found
 GATHER = 2**21  # elements of W copied at once where many arms are scored again
+DENSE = 4  # pairs of context and arm are scored together from where one in so many is wanted
 
 
 class Rows(NamedTuple):
@@ -222,12 +224,23 @@ class Estimates:
             result[unsure] = score >= self.threshold(score.max(axis=1))[:, None]
         return result
 
-    def leading(self, alpha: float, k: int) -> Matrix:
-        """(N, K): mean + alpha spread in float64 of every arm that can be among the k best; -inf of the others."""
+    def leading(self, alpha: float, k: Int) -> Matrix:
+        """(N, K): mean + alpha spread in float64 of every arm that can be among the k[i] best; -inf of the others."""
         low, high = self.bounds(alpha)
-        kth = np.partition(low, low.shape[1] - k, axis=1)[:, -k]
+        place = low.shape[1] - k
+        kth = np.partition(low, np.unique(place), axis=1)[np.arange(len(low)), place]
         possibly: Mask = (high >= self.threshold(kth)[:, None]) & (high > -np.inf)
         return self._exact(np.arange(len(low)), possibly, alpha)
+
+    def only(self, contexts: Int) -> Estimates:
+        """The estimates of these contexts, shape (n,)."""
+        found = copy.copy(self)
+        for name in {"width2", "error"} & self.__dict__.keys():
+            found.__dict__[name] = self.__dict__[name][contexts]
+        found.X, found.mean, found.phi = self.X[contexts], self.mean[contexts], self.phi[contexts]
+        found.most, found.active = self.most[contexts], self.active[contexts]
+        found.eligible = self.eligible if len(self.eligible) == 1 else self.eligible[contexts]
+        return found
 
     def _promising(self, alpha: float) -> Arms:
         """Arms among which the best are: for one context, reading P costs more than finding the few that can be."""
@@ -252,7 +265,17 @@ class Estimates:
         """Scores of the marked arms of these contexts, in float64 from the factor; -inf of the others."""
         score = np.full(arms.shape, -np.inf)
         rows, columns = np.nonzero(arms)
-        size = max(1, GATHER // self.X.shape[1] ** 2)
+        some = np.flatnonzero(arms.any(axis=0))
+        d, n = self.X.shape[1], len(contexts)
+        if DENSE * len(rows) > len(some) * n:  # each factor read once, for all contexts
+            size = max(1, GATHER // (d * max(d, n)))
+            for part in (some[at : at + size] for at in range(0, len(some), size)):
+                y = self.rows.W[part] @ self.X[contexts].T
+                width = np.sqrt(np.einsum("kdn,kdn->nk", y, y))
+                score[:, part] = self.mean[contexts[:, None], part] + alpha * self.derived.sigma[part] * width
+            score[~arms] = -np.inf
+            return score
+        size = max(1, GATHER // d**2)
         for row, arm in ((rows[at : at + size], columns[at : at + size]) for at in range(0, len(rows), size)):
             context = contexts[row]
             score[row, arm] = self.mean[context, arm] + alpha * self.derived.sigma[arm] * self.width(context, arm)
