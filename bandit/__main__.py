@@ -34,6 +34,9 @@ Workers = Annotated[int | None, typer.Option(help="Worker processes.  [default: 
 Durability = Annotated[
     str | None, typer.Option(help="When the store syncs to the disk: everysec or always.  [default: everysec]")
 ]
+StoreMemory = Annotated[
+    int | None, typer.Option(help="MiB that the store may take.  [default: half of the machine's memory]")
+]
 LogLevel = Annotated[
     str | None, typer.Option(help="What is logged to stderr: debug, info, warning or error.  [default: info]")
 ]
@@ -57,6 +60,7 @@ def serve(
     port: Port = None,
     workers: Workers = None,
     durability: Durability = None,
+    store_memory: StoreMemory = None,
     log_level: LogLevel = None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C.
@@ -71,6 +75,7 @@ def serve(
         port=port,
         workers=workers,
         durability=durability,
+        store_memory=store_memory,
         log_level=log_level,
     )
     start_logging(settings.log_level)

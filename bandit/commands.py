@@ -30,7 +30,12 @@ def opened_store(settings: Settings, purpose: str = "command") -> Iterator[Redis
     if settings.redis_url is not None:
         yield from _checked(settings.redis_url)
         return
-    given = {"binary": settings.store_binary, "durability": settings.durability, "purpose": purpose}
+    given = {
+        "binary": settings.store_binary,
+        "durability": settings.durability,
+        "memory": settings.store_bytes,
+        "purpose": purpose,
+    }
     with embedded.opened(settings.data_dir, **given) as url:  # type: ignore[arg-type]
         yield from _checked(url)
 

@@ -34,6 +34,7 @@ from bandit.datadir import (
     remove_record,
     write_record,
 )
+from bandit.sizing import machine_memory
 
 __all__ = ["EmbeddedError", "EmbeddedStore", "OccupiedError", "find_binary", "find_running", "lock", "opened", "start"]
 
@@ -94,12 +95,13 @@ def _nothing() -> None:
 class EmbeddedStore:
     """A store on a data directory whose lock the caller holds: started or adopted, in any case ours to stop."""
 
-    def __init__(self, data_dir: Path, binary: Path, durability: str) -> None:
+    def __init__(self, data_dir: Path, binary: Path, durability: str, memory: int) -> None:
         self._data_dir = data_dir.resolve()
         self._wanted = {
             "dir": str(self._data_dir),
             "appendonly": "yes",
             "appendfsync": durability,
+            "maxmemory": str(memory),
             "maxmemory-policy": "noeviction",
         }
         self._nowhere = Record("", str(binary))
@@ -284,6 +286,7 @@ def start(
     *,
     binary: Path | None = None,
     durability: str = "everysec",
+    memory: int | None = None,
     seconds: float = 600.0,
     tick: Callable[[], None] = _nothing,
 ) -> EmbeddedStore:
@@ -293,13 +296,15 @@ def start(
         data_dir: the directory, which must exist.
         binary: the program to start; looked for if None.
         durability: `everysec` or `always`, how often the append-only file is synced.
+        memory: bytes that it may take before it refuses writes; None: half of what the machine has.
         seconds: how long loading that file may take.
         tick: called while waiting; what it raises ends the wait and the store.
 
     Raises:
         EmbeddedError: if there is no program, or the store does not get ready.
     """
-    store = EmbeddedStore(data_dir, find_binary(binary), durability)
+    most = machine_memory() // 2 if memory is None else memory
+    store = EmbeddedStore(data_dir, find_binary(binary), durability, most)
     if not store.adopt(tick):
         store.launch(tick=tick)
     try:
@@ -322,6 +327,7 @@ def opened(
     *,
     binary: Path | None = None,
     durability: str = "everysec",
+    memory: int | None = None,
     purpose: str = "command",
     seconds: float = 10.0,
 ) -> Iterator[str]:
@@ -342,7 +348,7 @@ def opened(
                 raise
             url = _awaited(data_dir, seconds)
         else:
-            store = start(data_dir, binary=binary, durability=durability)
+            store = start(data_dir, binary=binary, durability=durability, memory=memory)
             stack.callback(store.stop)
             url = store.url
         yield url

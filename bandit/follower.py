@@ -29,6 +29,7 @@ HOUSEKEEPING = 1.0  # seconds between two looks for new experiments
 CHECK = 5.0  # seconds between two comparisons of an arm with its checkpoint
 TRIM = 30.0  # seconds between two trims
 UNREADABLE = CorruptLog, OverflowError, Problem, struct.error, ValueError, IndexError  # of one experiment's data
+FULL = 0.8  # of the store's memory: from there on people are told
 AHEAD_MS = 60_000  # a log this far ahead of the clock is an alarm: windows are judged by it
 
 
@@ -50,6 +51,7 @@ class Follower(threading.Thread):
         self.suspicious = False  # somebody has seen acknowledged data vanish: check every position
         self._due = dict.fromkeys(("housekeeping", "check", "trim"), 0.0)
         self._checked = 0
+        self._full = False
         self._wanted: list[str] = []
 
     def run(self) -> None:
@@ -140,12 +142,26 @@ class Follower(threading.Thread):
                 ahead = (replica.position.ms - now_ms) / 1000
                 log.error("%s: the log is %.0f s ahead of the store's clock", replica.name, ahead)
         if self._is_due("check", CHECK):
+            self._look_at_memory()
             self._checked += 1
             for replica in self._living():
                 if arms := replica.shape[0]:
                     self._sound(replica, partial(replica.check_row, self._checked % arms))
         if self._is_due("trim", TRIM):
             self._trim()
+
+    def _look_at_memory(self) -> None:
+        """Tell early that the store will refuse decisions, and when that has passed."""
+        used, most = self.store.memory()
+        full = most > 0 and used > FULL * most
+        if full and not self._full:
+            log.warning(
+                "the store uses %d of %d MiB: at its end decisions are refused until older ones leave the log;"
+                " give it more, or shorten reward_window", used >> 20, most >> 20,
+            )  # fmt: skip
+        elif self._full and not full:
+            log.warning("the store has room again: it uses %d of %d MiB", used >> 20, most >> 20)
+        self._full = full
 
     def _take_up(self, name: str) -> None:
         """Load an experiment and fold its log up to the end."""

@@ -40,6 +40,10 @@ class MemoryStore:
     def check(self) -> None:
         """See `Store`."""
 
+    def memory(self) -> tuple[int, int]:
+        """See `Store`."""
+        return 0, 0
+
     def close(self) -> None:
         """See `Store`."""
 

@@ -107,8 +107,7 @@ class RedisStore:
         """
         with _mapped():
             info = self._sync.info()
-            self._sync.hsetnx(META, "format", STORE_FORMAT)
-            form = self._sync.hget(META, "format")
+            form = self._noted("format", STORE_FORMAT)
         kind = "valkey" if "valkey_version" in info else "redis"
         version = str(info[f"{kind}_version"])
         if tuple(int(part) for part in version.split(".")[:2]) < FLOOR[kind]:
@@ -123,6 +122,12 @@ class RedisStore:
         """What the server tells of itself (INFO)."""
         with _mapped():
             return dict(self._sync.info())
+
+    def memory(self) -> tuple[int, int]:
+        """See `Store`."""
+        with _mapped():
+            info = self._sync.info("memory")
+        return int(info["used_memory"]), int(info.get("maxmemory", 0))
 
     def log_size(self, name: str) -> str:
         """How many entries an experiment's log has, and their memory, for people."""
@@ -173,8 +178,14 @@ class RedisStore:
     def secret(self) -> bytes:
         """See `Store`."""
         with _mapped():
-            self._sync.hsetnx(META, "secret", secrets.token_bytes(32))
-            return bytes(self._sync.hget(META, "secret"))
+            return self._noted("secret", secrets.token_bytes(32))
+
+    def _noted(self, field: str, new: bytes) -> bytes:
+        """A field that every server of this store shares, and the first one writes: who only reads needs no memory."""
+        if (found := self._sync.hget(META, field)) is None:
+            self._sync.hsetnx(META, field, new)
+            found = self._sync.hget(META, field)
+        return bytes(found)
 
     def append(self, name: str, batch: Batch) -> Reply:
         """See `Store`."""

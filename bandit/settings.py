@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     workers: int = Field(1, ge=1, le=256, description="worker processes, each with a replica of everything learned")
     durability: Durability = Field("everysec", description="how often our own store syncs its file to the disk")
+    store_memory: int | None = Field(
+        None, ge=16, description="memory that our own store may take, in MiB; by default half of the machine's"
+    )
     log_level: LogLevel = Field("info", description="what is logged to stderr: debug, info, warning or error")
     request_timeout: float = Field(
         30, gt=0, description="seconds within which a request's headers and body must arrive"
@@ -42,6 +45,11 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         3, gt=0, description="a standing heartbeat for so long, in seconds, elects another worker"
     )
+
+    @property
+    def store_bytes(self) -> int | None:
+        """The same in bytes."""
+        return None if self.store_memory is None else self.store_memory * MIB
 
     @field_validator("durability", "log_level", mode="before")
     @classmethod

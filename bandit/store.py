@@ -148,6 +148,9 @@ class Store(Protocol):
     def check(self) -> None:
         """Refuse a store that would lose what it is given: raises `StoreUnsuitable`."""
 
+    def memory(self) -> tuple[int, int]:
+        """Bytes in use, and how many there may be; 0 where nothing limits them."""
+
     def names(self) -> list[str]:
         """Every experiment's name, sorted; some may have been deleted since."""
 

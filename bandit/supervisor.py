@@ -164,7 +164,11 @@ class Supervisor:
         self._record.unlink(missing_ok=True)
         stack.callback(self._record.unlink, missing_ok=True)
         self._store = embedded.start(
-            self._data_dir, binary=settings.store_binary, durability=settings.durability, tick=self._signals.check
+            self._data_dir,
+            binary=settings.store_binary,
+            durability=settings.durability,
+            memory=settings.store_bytes,
+            tick=self._signals.check,
         )
         self._store_born = time.monotonic()
         stack.callback(self._store.stop, settings.stop_timeout / 4)

@@ -296,6 +296,30 @@ def test_a_store_that_takes_no_writes_is_told_of_once(name: str, caplog: pytest.
     assert caplog.text.count("decisions wait") == caplog.text.count("the store answers again") == 1
 
 
+def test_a_full_store_refuses_decisions_and_takes_them_again_by_itself(
+    place: Path, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Told of before it is full; a worker that starts meanwhile is ready; the window passes, and the log is cut."""
+    monkeypatch.setattr(following, "TRIM", 0.1)
+    monkeypatch.setattr(following, "CHECK", 0.1)
+    with running(find_binary(), place) as url, redis.Redis.from_url(url) as raw:
+        trial = Trial(RedisStore(url), name, grace_ms=0)
+        with followed(RedisStore(url), grace_ms=0, checkpoint_seconds=0.1, lease_seconds=0.3) as follower:
+            follower.ready.wait(10)
+            raw.config_set("maxmemory", raw.info("memory")["used_memory"] + 600_000)
+
+            def taken() -> bool:
+                with contextlib.suppress(StoreUnavailable):
+                    return bool(trial.send(*(trial.decision(window_ms=2000) for _ in range(100))))
+                return False
+
+            until(lambda: not taken(), "the end of its memory")
+            until(lambda: "at its end decisions are refused" in caplog.text, "the warning")
+            with followed(RedisStore(url), holder=b"started") as started:
+                assert started.ready.wait(10)
+            until(taken, "room")
+
+
 def test_a_truncated_file_under_a_live_follower_is_noticed(
     place: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:

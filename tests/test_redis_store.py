@@ -22,7 +22,7 @@ from bandit.embedded import find_binary
 from bandit.errors import StoreUnavailable, StoreUnsuitable
 from bandit.experiment import first
 from bandit.keys import EXPERIMENTS, META, Keys
-from bandit.log import START
+from bandit.log import START, Position
 from bandit.redis_store import SCRIPTS, RedisStore, Script
 from bandit.store import Activate, Judged, Logged, Ref, Row, Store
 
@@ -296,14 +296,36 @@ def test_without_memory_a_batch_is_refused_before_its_first_write(
     try:
         with pytest.raises(StoreUnavailable):
             real.append(name, batch)
-        with pytest.raises(StoreUnavailable):
-            real.take_lease(name, None, b"one")
         assert trial.tags() == "d"
         assert not raw.keys(f"{keys(trial).prefix}:[di]:*")
     finally:
         raw.config_set("maxmemory", 0)
     assert len(real.append(name, batch)) == 3
     assert trial.tags() == "ddfd"
+
+
+def test_without_memory_everything_that_frees_some_goes_on(own: str, name: str) -> None:
+    """Else a full store would stay full: the lease, checkpoints, the base and the trim; and who starts then, starts."""
+    with opened(own) as store, opened_raw(own) as raw:
+        store.check()
+        secret = store.secret()
+        trial = Trial(store, name)
+        refs = [trial.decide() for _ in range(3)]
+        raw.config_set("maxmemory", 1)
+        token = store.take_lease(name, None, b"one")
+        assert token is not None
+        assert store.beat(name, token)
+        first_, last = (Position.parse(ref.entry) for ref in (refs[0], refs[-1]))
+        assert store.write_rows(name, "sums", token, [Row(0, last, b"sums")], last)
+        assert store.write_rows(name, "base", token, [Row(0, first_, b"sums")], first_)
+        assert store.trim(name, token, Position.parse(refs[1].entry), b"")
+        assert trial.tags() == "dd"
+        with opened(own) as started:
+            started.check()
+            assert started.secret() == secret
+        used, most = store.memory()
+        assert used > most == 1
+        raw.config_set("maxmemory", 0)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Write rows of a table, then its cursor. Nothing is written where the lease is not ours, the log has not the entry of
 -- a position, or a position would move back (unless to before entries that the log has lost: then what stands there is
 -- of no log). A row is its position (two 8-byte numbers) and sums.

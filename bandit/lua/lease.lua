@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Take the lease if it is still as it was seen. KEYS: lease. ARGV: token and beat as seen (empty: none), new holder.
 local now = redis.call('HMGET', KEYS[1], 'token', 'beat')
 if (now[1] or '') ~= ARGV[1] or (now[2] or '') ~= ARGV[2] then return false end

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Drop the entries before the cut. The base must have passed the last of them, and the checkpoints the cut; the config
 -- in force there is kept with the base. KEYS: lease, log, base, sums. ARGV: token, cut, config.
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
