@@ -40,6 +40,8 @@ from bandit.store import (
     Table,
 )
 
+READ_BYTES = 4 << 20  # of entries in one read, about: a config is as large as its document, a decision as its list
+PIECE, PIECES_MAX = 64, 2048  # entries asked for at first, and at most: nobody knows their size before
 TIMEOUT = 2.0  # seconds for one command: longer than the longest script, a checkpoint of 1 MB, by far
 DELETED_MS = 3_600_000  # a deleted experiment's log stays for an hour, so that every server hears of it
 STORE_FORMAT = b"1"
@@ -212,8 +214,20 @@ class RedisStore:
 
     def read(self, name: str, after: Position, count: int) -> list[Entry]:
         """See `Store`."""
-        with _mapped():
-            return _entries(self._sync.xrange(Keys.of(name).log, b"(" + after.text(), "+", count=count))
+        found: list[Entry] = []
+        size, step = 0, PIECE
+        while size < READ_BYTES and len(found) < count:
+            start = found[-1].position if found else after
+            asked = min(step, count - len(found))
+            with _mapped():
+                part = _entries(self._sync.xrange(Keys.of(name).log, b"(" + start.text(), "+", count=asked))
+            found += part
+            if len(part) < asked:
+                break
+            sizes = [len(entry.record) for entry in part]
+            size += sum(sizes)
+            step = min(4 * step, max(1, READ_BYTES // max(sizes)), PIECES_MAX)
+        return found
 
     def read_back(self, name: str, upto: Position, count: int) -> list[Entry]:
         """See `Store`."""

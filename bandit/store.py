@@ -170,7 +170,7 @@ class Store(Protocol):
         """The same, for an event loop."""
 
     def read(self, name: str, after: Position, count: int) -> list[Entry]:
-        """Up to `count` entries of the log after a position, in order."""
+        """Up to `count` entries of the log after a position, in order: fewer where they are large, none at its end."""
 
     def read_back(self, name: str, upto: Position, count: int) -> list[Entry]:
         """Up to `count` entries of the log at or before a position, the newest first."""
