@@ -49,7 +49,7 @@ class Row:
         max_weight: the largest w = pi / mu of a row.
         mean_weight: the mean of w, near 1 in a sound log.
         standard_error: of the value, the larger of the rows' and the design's; None where it has none.
-        verdict: `interval`, `sequence` or `refused`.
+        verdict: `interval`, `sequence`, `biased` or `refused`: see `simulator.verdict`.
         note: what a reader must know beside the number; may be empty.
     """
 
@@ -233,7 +233,7 @@ def _row(name: str, problem: Problem, failures: list[str]) -> Row:
         max_weight=support.max_weight,
         mean_weight=support.mean_weight,
         standard_error=error if math.isfinite(error) else None,
-        verdict=said,
+        verdict="biased" if name in BIASED and said != "refused" else said,
         note="; ".join([*failures, *_notes(name, problem, said, n_eff, by_design.skewness, rows)]),
     )
 

@@ -28,6 +28,7 @@ import numpy as np
 
 from bandit.linear import Matrix, Vector
 from bandit.sums import Int
+from simulator.balance import Balance
 from simulator.logged import Log
 from simulator.verdict import Basis, logging_policy, row_weights, units
 
@@ -75,6 +76,7 @@ class SampleRatio:
     basis: Basis
     mismatch: float
     warnings: tuple[str, ...] = ()  # what may be wrong, in words
+    unbalanced: tuple[str, ...] = ()  # contexts that know the arm, in words: see `simulator.balance`
 
     @property
     def flagged(self) -> list[Share]:
@@ -92,7 +94,7 @@ class SampleRatio:
             what = "drawn {:.0f} times" if self.basis != "rows" else "with a sum of 1 / propensity of {:.0f}"
             drawn = f"{what.format(worst.observed)} for {worst.expected:.0f} expected"
             found.append(f"{arm}{where} {drawn} (z {worst.z:.1f}, limit {worst.limit:.1f})")
-        return found
+        return [*found, *self.unbalanced]
 
 
 class Counts(NamedTuple):
@@ -118,6 +120,7 @@ class Tally:
         self.basis: Basis = "full"
         self.least, self.rows, self.mismatched = 1.0, 0, 0.0
         self._parts: dict[int | None, _Sums] = {}
+        self.balance = Balance()
         self._inverse: Matrix = np.zeros((3, 0))  # of each arm: rows, sum 1 / p, sum 1 / p^2
 
     def add(self, log: Log, unit: Int | None = None) -> None:
@@ -125,6 +128,7 @@ class Tally:
         mu, self.basis = logging_policy(log)
         if self.basis == "uniform" and not self.constant:
             mu, self.basis = None, "rows"
+        self.balance.add(log, mu)
         self.arms = log.arms
         self.least = min(self.least, _least(log))
         self.rows, self.mismatched = self.rows + len(log), self.mismatched + _mismatch(log) * len(log)
@@ -155,7 +159,11 @@ class Tally:
             for name, each in zip(names, sums.judged(most, L, known=known), strict=True)
         ]
         mismatch = self.mismatched / self.rows if self.rows else 0.0
-        return SampleRatio(tuple(shares), self.basis, mismatch, tuple(self._warnings()))
+        clustered = [sums.clustered() for sums in self._parts.values()]
+        worst = self.balance.worst(*map(max, zip(*clustered, strict=True))) if clustered else None
+        unbalanced = () if worst is None else (worst,)
+        failed, doubts = (unbalanced, ()) if self.balance.known else ((), unbalanced)
+        return SampleRatio(tuple(shares), self.basis, mismatch, (*self._warnings(), *doubts), failed)
 
     def _warnings(self) -> Iterator[str]:
         """What the rows leave in doubt where only the shown arm's propensity is known."""
@@ -203,6 +211,13 @@ class _Sums:
         limit = np.where(V > 0, (b * L / 3 + np.sqrt((b * L / 3) ** 2 + 2 * V * L)) / sd, 0)  # never drawn: not once
         columns = (D + self.expected).tolist(), self.expected.tolist(), (D / sd).tolist(), limit.tolist()
         return list(zip(*columns, strict=True))
+
+    def clustered(self) -> tuple[float, float]:
+        """How many times as large users make the variance of a column's total, and how many rows of one add up."""
+        if self.by_unit is None:
+            return 1.0, 1.0
+        times = float(((self.by_unit**2).sum(axis=0) / np.maximum(self.variance, 1e-12)).max(initial=1.0))
+        return max(1.0, times), max(1.0, float(np.abs(self.by_unit).max(initial=0.0)))
 
 
 def sample_ratio(log: Log) -> SampleRatio:

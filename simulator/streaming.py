@@ -185,7 +185,9 @@ class _Columns:
         self.squares, self.cubes = self.squares + squares, self.cubes + cubes
         self.square += float(squares.sum())
         self.constant = self.constant and bool(np.allclose(log.propensity, 1 / log.K, rtol=1e-6, atol=0))
-        if self.known:
+        if not self.known:  # the tally waits until it is clear whether p is constant; the context passes only now
+            self.tally.balance.add(log, None)
+        else:
             self.tally.add(log, None if unit is None else unit % GROUPS)
         columns = {
             "reward": log.reward, "propensity": log.propensity, "pi": pi[np.arange(len(log)), log.arm],

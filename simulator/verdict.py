@@ -10,6 +10,7 @@ of 500 where 95 % intervals covered 20 to 36 %. The verdict:
 
     interval   n_eff* >= 100 and the design skewness (simulator.design) <= .5: a normal interval can be believed
     sequence   else: an interval that holds for any n and any shape (a confidence sequence)
+    biased     else, of an estimator with a bias: its interval is around its own expectation, not around the value
     refused    a check failed, so that the log or the draw is broken, or the target plays what could never be shown
 
 Rows in which the target plays what could not be shown say nothing of it: it is valued on the others (`playable`).
@@ -29,7 +30,7 @@ from bandit.sums import Int
 from simulator.estimators import importance
 from simulator.logged import Log
 
-Verdict = Literal["interval", "sequence", "refused"]
+Verdict = Literal["interval", "sequence", "biased", "refused"]
 Basis = Literal["full", "uniform", "rows"]
 
 ENOUGH = 100.0  # n_eff* from which normal intervals are given
