@@ -21,7 +21,7 @@ import numpy as np
 from bandit.linear import Matrix, Vector
 from bandit.sums import Int
 from simulator import estimators as of
-from simulator.design import Spread, Totals, clustering, moments, spread, totals, totals_drawn
+from simulator.design import Spread, Totals, crowd, moments, spread, totals, totals_drawn
 from simulator.estimators import Estimate
 from simulator.evaluation import ranged
 from simulator.intervals import Interval, bounded, normal, upper_error
@@ -30,10 +30,11 @@ from simulator.models import QFit, model_of, predictions
 from simulator.moving import sequence_of
 from simulator.problem import Looks
 from simulator.sample_ratio import sample_ratio
-from simulator.terms import difference_stakes
+from simulator.terms import difference_stakes, own_stakes
 from simulator.verdict import (
     Verdict,
     kish,
+    least_propensity,
     logging_policy,
     overlap,
     playable,
@@ -112,19 +113,25 @@ def earned(data: Data, alpha: float, looks: Looks = "one") -> Side:
     rows, unit = of.mean(log.reward, log.weight), units(log)
     found = rows if unit is None else rows.grouped(unit)
     S = totals_drawn(log.arm, np.ones(len(log)), s, log.K)
-    by_design = _spread(rows, S, log.reward - rows.value, None, data)
+    by_design = _spread(rows, S, log.reward - rows.value, None, data, np.ones(len(log)), 1.0)
     said = verdict(kish(found.bottom[0]), by_design.skewness, [])
     if said == "interval" and data.stated and looks == "one":
         return Side(rows.value, said, *normal(rows.value, max(upper_error(found), by_design.error), alpha))
     stakes = bounded(np.clip(data.unit(log.reward), 0, 1), s, unit)
-    return Side(rows.value, "sequence", *_scaled(sequence_of(stakes, alpha, moves=data.drifts), data, data.span[0]))
+    return Side(
+        rows.value,
+        "sequence" if data.stated else "assumed",
+        *_scaled(sequence_of(stakes, alpha, moves=data.drifts), data, data.span[0]),
+    )
 
 
-def _spread(rows: Estimate, S: Totals, residual: Vector, base: Vector | None, data: Data) -> Spread:
+def _spread(
+    rows: Estimate, S: Totals, residual: Vector, base: Vector | None, data: Data, g: Vector, largest: float
+) -> Spread:
     log, unit = data.log, units(data.log)
-    f = 1.0 if unit is None else clustering(rows, rows.grouped(unit))
     reach = data.span[1] - data.span[0]
-    return spread(rows, S, moments(log.arm, residual, log.K, reach), base, row_weights(log), f=f)
+    k, s = moments(log.arm, residual, log.K, reach, g, log.weight), row_weights(log)
+    return spread(rows, S, k, base, s, users=crowd(rows, unit), top=largest * float(s.max(initial=0.0)))
 
 
 def _scaled(ends: Interval, data: Data, low: float = 0.0) -> Interval:
@@ -146,16 +153,28 @@ def compared(data: Data, one: Matrix, other: Matrix | None, alpha: float, looks:
     if not rows.all():
         at = np.flatnonzero(rows)
         data, one, other = data.take(at), one[at], None if other is None else other[at]
-    paired, base = Paired.of(data, one, other), other
+    paired, base, unit = Paired.of(data, one, other), other, units(data.log)
     value = paired.rows.value
     against = _value(data, base)
     share = value / against if against > 0 else float("nan")
-    if [*data.failures, *(each for pi in (one, other) if pi is not None for each in overlap(data.log, pi).failures())]:
+    if [
+        *data.failures,
+        *(each for pi in (one, other) if pi is not None for each in overlap(data.log, pi, unit).failures()),
+    ]:
         return NONE._replace(n=len(data.log))
-    if not (paired.d.any() or paired.v.any()):
+    if _same(paired, one, other):
         return Difference(0.0, 0.0, 0.0, "interval", 0.0, len(data.log), 0.0)  # the same policy
     said, low, high, skew = _ends(data, paired, alpha, looks)
+    most = data.span[1] - data.span[0]
+    value, low, high = (min(max(each, -most), most) for each in (value, low, high))
     return Difference(value, min(low, value), max(high, value), said, share, len(data.log), skew)
+
+
+def _same(paired: Paired, one: Matrix, other: Matrix | None) -> bool:
+    """Whether both are one policy: not only where they were drawn."""
+    if paired.every is not None:
+        return not paired.every.any()
+    return other is not None and np.array_equal(one, other)
 
 
 def _value(data: Data, target: Matrix | None) -> float:
@@ -170,12 +189,13 @@ def _value(data: Data, target: Matrix | None) -> float:
 @dataclass(frozen=True, eq=False)
 class Paired:
     """The rows of a difference: v and d of the arm shown, both of shape (n,); d of every arm, shape (n, K), where mu is
-    known; and their estimate.
+    known; the weights of both, shape (n,), where it is not; and their estimate.
     """
 
     v: Vector
     d: Vector
     every: Matrix | None
+    sides: tuple[Vector, ...]
     rows: Estimate
 
     @classmethod
@@ -188,28 +208,45 @@ class Paired:
             less = one - (mu if other is None else other)
             every = ratios(np.abs(less), mu) * np.sign(less)
             v, d = of.expected(less, data.q), every[at]
+            sides: tuple[Vector, ...] = ()
         else:
             every = None
             v = of.expected(one, data.q) - (q if other is None else of.expected(other, data.q))
-            d = one[at] / log.propensity - (1.0 if other is None else other[at] / log.propensity)
-        return cls(v, d, every, of.mean(v + d * (log.reward - q), log.weight))
+            sides = one[at] / log.propensity, np.ones(len(q)) if other is None else other[at] / log.propensity
+            d = sides[0] - sides[1]
+        return cls(v, d, every, sides, of.mean(v + d * (log.reward - q), log.weight))
 
 
 def _ends(data: Data, paired: Paired, alpha: float, looks: Looks) -> tuple[Verdict, float, float, float]:
     """(verdict, low, high, skewness) of a difference."""
     log, s, unit = data.log, row_weights(data.log), units(data.log)
     mu, _ = logging_policy(log)
-    known = mu is not None and paired.every is not None
-    S = totals(mu, paired.every, s) if known else totals_drawn(log.arm, paired.d, s, log.K)  # type: ignore[arg-type]
+    if mu is not None and paired.every is not None:
+        S, largest = totals(mu, paired.every, s), float(np.abs(paired.every).max())
+    else:
+        S, largest = totals_drawn(log.arm, paired.d, s, log.K), 1 / least_propensity(log)
     residual = log.reward - data.q[np.arange(len(log)), log.arm]
-    by_design = _spread(paired.rows, S, residual, paired.v, data)
-    if looks == "one" and data.stated and verdict(S.effective, by_design.skewness, []) == "interval":
+    by_design = _spread(paired.rows, S, residual, paired.v, data, paired.d, largest)
+    n_eff = S.effective
+    if unit is not None:
+        n_eff = min(n_eff, *(kish(np.bincount(unit, each).astype(np.float64)) for each in (s, s * np.abs(paired.d))))
+    if looks == "one" and data.stated and verdict(n_eff, by_design.skewness, []) == "interval":
         found = paired.rows if unit is None else paired.rows.grouped(unit)
         ends = normal(paired.rows.value, max(upper_error(found), by_design.error), alpha)
         return "interval", *ends, by_design.skewness
-    r, q, v = np.clip(data.unit(log.reward), 0, 1), data.unit(data.q), paired.v / (data.span[1] - data.span[0])
-    stakes = difference_stakes(r, paired.d, q, v, paired.every, log.arm, s, unit)
-    return "sequence", *_scaled(sequence_of(stakes, alpha, moves=data.drifts), data), by_design.skewness
+    return "sequence" if data.stated else "assumed", *_sequence(data, paired, alpha), by_design.skewness
+
+
+def _sequence(data: Data, paired: Paired, alpha: float) -> Interval:
+    """Of the paired rows; where not all weights are known, so that nothing bounds them, of each side's own."""
+    log, s, unit = data.log, row_weights(data.log), units(data.log)
+    r, width = np.clip(data.unit(log.reward), 0, 1), data.span[1] - data.span[0]
+    if paired.every is not None:
+        q, v = data.unit(data.q), paired.v / width
+        stakes = difference_stakes(r, paired.d, q, v, paired.every, log.arm, s, unit)
+        return _scaled(sequence_of(stakes, alpha, moves=data.drifts), data)
+    ends = [sequence_of(own_stakes(r, w, s, unit), alpha / 2, moves=data.drifts) for w in paired.sides]
+    return _scaled(Interval(ends[0].low - ends[1].high, ends[0].high - ends[1].low), data)
 
 
 def compare(

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import numpy as np
 
 from bandit.linear import Matrix
-from simulator.design import Spread, clustering
+from simulator.design import Spread, crowd
 from simulator.estimators import Acceptance, Estimate
 from simulator.intervals import Interval, bootstrap, normal, standard_error, student, upper_error
 from simulator.logged import Log, span_of
@@ -107,8 +107,9 @@ def evaluate(
         acceptance: replay's: `rejection` also on logs that are not uniform; `none` is obp's.
         interval: what is given where the verdict is `interval`.
         reward_range: lowest and highest possible reward; None: the log's own, else 0 to 1, wider if the log has others
-            (then no normal interval is given: nobody knows what the next order will be). Predictions are cut to it.
-        cap: rewards above it count as it: of money, what few large orders would hide can then be seen.
+            (then the verdict is `assumed`: nobody knows what the next order will be). Predictions are cut to it.
+        cap: rewards above it count as it (below 0, or -cap, as that): of money, what few large orders would hide can be
+            seen then; it is another question than what is earned.
         looks: `any`: a sequence, right however often a log that grows is looked at; `one`: where the log allows it an
             interval, which is narrower.
         drifts: the target's value may not be the same in all rows, because it learns or because visitors change:
@@ -144,17 +145,19 @@ def ranged(
 ) -> tuple[Log, tuple[float, float], bool]:
     """The log with its rewards capped, the lowest and highest possible reward, and whether that is known.
 
-    It is known where it is given or the log has it, or where all rewards are from 0 to 1.
+    It is known where it is given or the log has it, where all rewards are 0 or 1, and with a cap: then rewards count
+    from 0 to the cap, or from minus the cap if one below 0 came.
     """
-    log = log if cap is None else replace(log, reward=np.minimum(log.reward, cap))
-    low, high = reward_range or log.reward_range or span_of(log.reward)
-    known = reward_range is not None or log.reward_range is not None or (low, high) == (0.0, 1.0)
+    given = reward_range or log.reward_range
+    low, high = given or span_of(log.reward)
+    if cap is not None:
+        low, high = given[0] if given else -cap if low < 0 else 0.0, min(high, cap) if given else cap
+        return replace(log, reward=np.clip(log.reward, None if given else low, cap)), (low, high), True
+    known = given is not None or bool(np.isin(log.reward, (0.0, 1.0)).all())
     inside = np.clip(log.reward, low, high)
     if known and np.abs(inside - log.reward).max(initial=0.0) <= ROUNDING * (high - low):
         log = replace(log, reward=inside)  # sums of weighted kinds are rounded
-    if cap is None:
-        return log, (low, high), known
-    return log, (low, min(high, cap) if known else cap), known or low == 0
+    return log, (low, high), known
 
 
 def never(name: str) -> Row:
@@ -215,15 +218,15 @@ def _row(name: str, problem: Problem, failures: list[str]) -> Row:
     found = rows if problem.unit is None else rows.grouped(problem.unit)
     known = math.isfinite(found.value)
     n_eff = kish(found.bottom[0]) if name == "replay" else support.n_eff
-    by_design = spread_of(name, problem, rows) if known else Spread(math.inf, math.inf)
+    by_design = _by_design(name, problem, rows) if known else Spread(math.inf, math.inf)
     said = verdict(n_eff, by_design.skewness, failures)
     if said == "interval" and (problem.options.looks == "any" or not problem.options.stated):
         said = "sequence"
-    error = _error(name, problem, found, by_design)
+    error, value = _error(name, problem, found, by_design), _possible(problem.options, found.value)
     low, high = (None, None) if said == "refused" else _ends(name, problem, found, said, by_design)
     return Row(
         estimator=name,
-        value=found.value if known else None,
+        value=value if known else None,
         low=low,
         high=high,
         n=len(problem.log),
@@ -233,9 +236,31 @@ def _row(name: str, problem: Problem, failures: list[str]) -> Row:
         max_weight=support.max_weight,
         mean_weight=support.mean_weight,
         standard_error=error if math.isfinite(error) else None,
-        verdict="biased" if name in BIASED and said != "refused" else said,
+        verdict=_told(name, problem.options, said),
         note="; ".join([*failures, *_notes(name, problem, said, n_eff, by_design.skewness, rows)]),
     )
+
+
+def _told(name: str, options: Options, said: Verdict) -> Verdict:
+    """The verdict as it is told."""
+    if said == "refused":
+        return said
+    return "biased" if name in BIASED else said if options.stated else "assumed"
+
+
+def _possible(options: Options, value: float) -> float:
+    """A value, cut to the possible rewards where these are known."""
+    return min(max(value, options.span[0]), options.span[1]) if options.stated else value
+
+
+def _by_design(name: str, problem: Problem, rows: Estimate) -> Spread:
+    """The spread by design; where most of an estimate is its model, whose error is not known, at least that of DR."""
+    found = spread_of(name, problem, rows)
+    fitted = not isinstance(problem.options.q, np.ndarray)
+    if name in ("switch-dr", "dros") or (name == "dm" and problem.dm_error is None and fitted):
+        other = spread_of("dr", problem, estimate("dr", problem))
+        found = found._replace(error=max(found.error, other.error))
+    return found
 
 
 def _error(name: str, problem: Problem, found: Estimate, by_design: Spread) -> float:
@@ -255,7 +280,8 @@ def _ends(name: str, problem: Problem, found: Estimate, said: Verdict, by_design
         low, high = _interval(name, problem, found, max(upper_error(found), by_design.error))
     least, most = problem.options.span
     low, high = max(low, least), min(high, most)
-    return (min(low, found.value), max(high, found.value)) if math.isfinite(found.value) else (low, high)
+    value = _possible(problem.options, found.value)
+    return (min(low, value), max(high, value)) if math.isfinite(value) else (low, high)
 
 
 def _interval(name: str, problem: Problem, found: Estimate, error: float) -> Interval:
@@ -281,26 +307,43 @@ def _clustered(problem: Problem, rows: Estimate) -> list[str]:
     """What it does that the rows of a user are taken together."""
     if problem.unit is None or not math.isfinite(rows.value):
         return []
-    times = math.sqrt(clustering(rows, rows.grouped(problem.unit)))
+    times = math.sqrt(crowd(rows, problem.unit).times)
     return [f"clustered by {int(problem.unit.max()) + 1} users or decisions: {times:.2g} times as wide as rows alone"]
 
 
 def _notes(name: str, problem: Problem, said: Verdict, n_eff: float, skew: float, rows: Estimate) -> list[str]:
     """What a reader must know beside the number."""
     options, notes = problem.options, [*problem.ratio.warnings, *_own_notes(name, problem, said)]
+    if problem.only is not None and name in ("ips", "snips", "dr", "sndr") and _picked(problem.log, problem.only):
+        notes.append(
+            "if it was chosen because of this log, its value is too high here: `select` keeps rows apart for that"
+        )
     if problem.share < 1:
         notes.append(f"of the {problem.share:.4%} of decisions in which all that it plays could be shown")
     if said == "sequence":
         notes += [*too_little(len(problem.log), n_eff, skew), *_caps(name, problem, n_eff, skew)]
     if not options.stated:
-        notes.append(f"state the possible rewards for an interval: {options.span[1]:g} is the largest that came")
+        low, high = options.span
+        notes.append(
+            f"no range of rewards was stated: it holds if all are between {low:g} and {high:g}, as those that came"
+        )
     if options.cap is not None:
-        notes.append(f"rewards above {options.cap:g} count as {options.cap:g}")
+        notes.append(f"rewards count from {options.span[0]:g} to {options.span[1]:g}: what is above or below is cut")
+    if (cut := _possible(options, rows.value)) != rows.value and math.isfinite(rows.value):
+        notes.append(f"the estimate itself is {rows.value:.3g}, beyond the possible {cut:g}")
     if said == "sequence" and not options.drifts:
         notes.append("the sequence takes the value for the same in all rows")
     if problem.support.basis == "rows":
         notes.append("effective n is optimistic: only the shown arm's propensity is known")
     return notes + _clustered(problem, rows)
+
+
+def _picked(log: Log, arm: int) -> bool:
+    """Whether an arm has the best mean of the log, or is the one that a learner showed most."""
+    s = row_weights(log)
+    shown, earned = np.bincount(log.arm, s, log.K), np.bincount(log.arm, s * log.reward, log.K)
+    means = np.divide(earned, shown, out=np.full(log.K, -np.inf), where=shown > 0)
+    return bool(log.K > 2 and (arm == means.argmax() or (log.learning and arm == shown.argmax())))
 
 
 def _caps(name: str, problem: Problem, n_eff: float, skew: float) -> list[str]:

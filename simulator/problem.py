@@ -21,7 +21,7 @@ from simulator.estimators import Acceptance
 from simulator.logged import Log
 from simulator.models import QFit, for_mrdr, jackknife, model_of, predictions
 from simulator.sample_ratio import SampleRatio, sample_ratio
-from simulator.verdict import Overlap, logging_policy, overlap, ratios, row_weights, units
+from simulator.verdict import Overlap, least_propensity, logging_policy, overlap, ratios, row_weights, units
 
 Ends = Literal["normal", "bootstrap"]
 Looks = Literal["one", "any"]  # an interval for one look, where the log allows it; or a sequence for any number
@@ -92,6 +92,11 @@ class Problem(ABC):
         return self.log.reward, self.log.propensity, self.pi
 
     @property
+    def only(self) -> int | None:
+        """The arm that the target always plays, if it is known to play one."""
+        return None
+
+    @property
     @abstractmethod
     def support(self) -> Overlap:
         """How far the log covers what the target does."""
@@ -120,6 +125,14 @@ class Problem(ABC):
     @abstractmethod
     def largest(self) -> float:
         """What no weight can pass: the largest of all arms, drawn or not; infinite where they are not known."""
+
+    @property
+    def heaviest(self) -> float:
+        """A weight that a row may have had: the largest; where the others are not known, by the least propensity."""
+        if math.isfinite(self.largest):
+            return self.largest
+        most = float(self.pi.max(initial=0.0))
+        return most / least_propensity(self.log)
 
     @cached_property
     def w(self) -> Vector:
@@ -157,6 +170,12 @@ class InMemory(Problem):
     def __init__(self, log: Log, target: Matrix, options: Options, share: float = 1.0) -> None:
         super().__init__(log, target[np.arange(len(log)), log.arm], units(log), options, share)
         self.target = target
+
+    @property
+    def only(self) -> int | None:
+        """See `Problem`."""
+        arm = int(self.target[0].argmax())
+        return arm if (self.target[:, arm] == 1).all() else None
 
     @cached_property
     def support(self) -> Overlap:

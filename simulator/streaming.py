@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
@@ -142,8 +143,8 @@ class _Asked:
     ) -> None:
         self.pieces, self.make, self.cap = pieces, make, cap
         self.first = next(pieces())
-        told = reward_range is not None or self.first.reward_range is not None
-        found = [ranged(piece, reward_range, cap)[1:] for piece in ([self.first] if told else pieces())]
+        self.told = reward_range is not None or self.first.reward_range is not None
+        found = [ranged(piece, reward_range, cap)[1:] for piece in ([self.first] if self.told else pieces())]
         spans, stated = zip(*found, strict=True)
         self.span, self.stated = (min(low for low, _ in spans), max(high for _, high in spans)), all(stated)
         self.share = 1.0
@@ -154,6 +155,8 @@ class _Asked:
         kept = total = 0.0
         for piece in self.pieces():
             target = target or self.make(piece, self.span)
+            if self.cap is not None and not self.told:
+                piece = replace(piece, reward=np.maximum(piece.reward, self.span[0]))
             pi, log = target(piece), ranged(piece, self.span, self.cap)[0]
             check_rows(log, pi, self.span)
             rows, s = playable(log, pi), row_weights(log)
@@ -246,7 +249,7 @@ class _Streamed(Problem):
         times = log.K if self.basis == "uniform" else 1  # pi stood for pi / mu
         self._largest = math.inf if self.basis == "rows" else times * read.largest
         square = None if self.basis == "rows" else times * read.square
-        self._overlap = overlap_of(row_weights(log), self.w, square, self.basis, unit)
+        self._overlap = overlap_of(row_weights(log), self.w, square, self.basis, unit, self.heaviest)
         self._ratio = self._sample_ratio(read)
 
     def _sample_ratio(self, read: _Columns) -> SampleRatio:

@@ -10,7 +10,7 @@ import numpy as np
 from bandit.linear import Matrix, Vector
 from bandit.sums import Int
 from simulator import estimators as of
-from simulator.design import Spread, Totals, clustering, moments, spread, totals_drawn
+from simulator.design import Spread, Totals, crowd, moments, spread, totals_drawn
 from simulator.estimators import Estimate
 from simulator.intervals import Bet, Stakes
 from simulator.problem import Modelled, Problem
@@ -55,14 +55,16 @@ def spread_of(name: str, problem: Problem, rows: Estimate) -> Spread:
     """
     log, model = problem.log, _model(name, problem)
     baseline = _baseline(name, rows, model)
+    S, g, top = _totals(name, problem, rows)
     return spread(
         rows,
-        _totals(name, problem, rows),
-        moments(log.arm, log.reward - baseline, log.K, _reach(problem, baseline)),
+        S,
+        moments(log.arm, log.reward - baseline, log.K, _reach(problem, baseline), g, log.weight),
         None if model is None else model.v,
         row_weights(log),
         _centre(name, rows, model),
-        1.0 if problem.unit is None else clustering(rows, rows.grouped(problem.unit)),
+        crowd(rows, problem.unit),
+        top,
     )
 
 
@@ -80,9 +82,9 @@ def sufficient_cap(problem: Problem) -> float | None:
     rewarded = log.reward[log.reward > low]
     for cap in np.unique(np.quantile(rewarded, CAPS))[::-1].tolist() if len(rewarded) else []:
         residual = np.minimum(log.reward, cap) - np.minimum(model.q, cap)
-        k = moments(log.arm, residual, log.K, cap - low)
-        rows = of.mean(np.minimum(model.v, cap) + problem.w * residual, log.weight)
-        if spread(rows, problem.totals(), k, np.minimum(model.v, cap), row_weights(log)).skewness <= SKEWNESS:
+        k = moments(log.arm, residual, log.K, cap - low, problem.w, log.weight)
+        rows, base = of.mean(np.minimum(model.v, cap) + problem.w * residual, log.weight), np.minimum(model.v, cap)
+        if spread(rows, problem.totals(), k, base, row_weights(log), top=problem.heaviest).skewness <= SKEWNESS:
             return float(cap)
     return None
 
@@ -108,20 +110,20 @@ def _reach(problem: Problem, baseline: Vector | float) -> float:
     return float(max(high - np.min(baseline), np.max(baseline) - low))
 
 
-def _totals(name: str, problem: Problem, rows: Estimate) -> Totals:
-    """What the design says of the weights that an estimator gives residuals.
+def _totals(name: str, problem: Problem, rows: Estimate) -> tuple[Totals, Vector | None, float]:
+    """What the design says of the weights that an estimator gives residuals, those of the arms shown, and the largest.
 
     Where it bounds them so that those drawn tell of all (an error of a fifth at most), by those drawn; else by w
     itself, which is no smaller.
     """
-    log, bound = problem.log, _largest_weight(name, problem)
+    log, bound, w = problem.log, _largest_weight(name, problem), problem.w
     if name == "dm":
-        return Totals(np.zeros(log.K), np.zeros(log.K))
+        return Totals(np.zeros(log.K), np.zeros(log.K)), None, 0.0
     if name == "replay":
-        return totals_drawn(log.arm, rows.bottom[0], np.ones(len(log)), log.K)
+        return totals_drawn(log.arm, rows.bottom[0], np.ones(len(log)), log.K), rows.bottom[0], 0.0
+    most = float(row_weights(log).max(initial=0.0))
     if 5 * bound > math.sqrt(len(log)):
-        return problem.totals()
-    w = problem.w
+        return problem.totals(), w, most * problem.heaviest
     match name:
         case "clipped":
             g = np.minimum(w, bound)
@@ -129,7 +131,7 @@ def _totals(name: str, problem: Problem, rows: Estimate) -> Totals:
             g = w * (w <= bound)
         case _:
             g = of.shrunk(w, problem.lam)
-    return totals_drawn(log.arm, g, row_weights(log), log.K)
+    return totals_drawn(log.arm, g, row_weights(log), log.K), g, most * bound
 
 
 def _largest_weight(name: str, problem: Problem) -> float:
@@ -182,7 +184,7 @@ def bounds(name: str, problem: Problem) -> tuple[float, float]:
 
 
 def difference_stakes(
-    r: Vector, d: Vector, q: Matrix, v: Vector, every: Matrix | None, arm: Int, s: Vector, unit: Int | None
+    r: Vector, d: Vector, q: Matrix, v: Vector, every: Matrix, arm: Int, s: Vector, unit: Int | None
 ) -> Stakes:
     """What the sequence of a paired difference bets on: v + d (r - q), d = w_A - w_B, v = sum_a (pi_A - pi_B) q.
 
@@ -191,18 +193,27 @@ def difference_stakes(
         d: of the arms shown, shape (n,).
         q: predictions in [0, 1] of every arm, shape (n, K).
         v: shape (n,).
-        every: d of every arm, shape (n, K); None where it is not known: the largest seen then bounds it.
+        every: d of every arm, shape (n, K).
         arm: shown, shape (n,).
         s: row weights, shape (n,).
         unit: number of each row's user, shape (n,), where users repeat.
     """
-    drop = max(0.0, -float((d if every is None else every).min()))
-    gains, losses = [(s * d * r, drop)], [(s * d * (1 - r), drop)]
-    if every is not None:
-        X = v + d * (r - q[np.arange(len(d)), arm])
-        sides = every * -q, every * (1 - q)
-        worst = v + np.minimum(*sides).min(axis=1)
-        best = v + np.maximum(*sides).max(axis=1)
-        gains.append((s * X, max(0.0, -float(worst.min()))))
-        losses.append((s * -X, max(0.0, float(best.max()))))
+    drop = max(0.0, -float(every.min()))
+    X = v + d * (r - q[np.arange(len(d)), arm])
+    sides = every * -q, every * (1 - q)
+    worst, best = v + np.minimum(*sides).min(axis=1), v + np.maximum(*sides).max(axis=1)
+    gains = [(s * d * r, drop), (s * X, max(0.0, -float(worst.min())))]
+    losses = [(s * d * (1 - r), drop), (s * -X, max(0.0, float(best.max())))]
     return Stakes(_bets(unit, gains), _bets(unit, losses), of.by_unit(s, unit), 0.0, -1.0, 1.0)
+
+
+def own_stakes(r: Vector, w: Vector, s: Vector, unit: Int | None) -> Stakes:
+    """What the sequence of one policy's value bets on where only drawn weights are known: w r and w (1 - r).
+
+    Args:
+        r: rewards in [0, 1], shape (n,).
+        w: weights of the arms shown, shape (n,).
+        s: row weights, shape (n,).
+        unit: as above.
+    """
+    return Stakes(_bets(unit, [(s * w * r, 0.0)]), _bets(unit, [(s * w * (1 - r), 0.0)]), of.by_unit(s, unit))

@@ -10,6 +10,7 @@ of 500 where 95 % intervals covered 20 to 36 %. The verdict:
 
     interval   n_eff* >= 100 and the design skewness (simulator.design) <= .5: a normal interval can be believed
     sequence   else: an interval that holds for any n and any shape (a confidence sequence)
+    assumed    a sequence that holds if no reward can be larger, or smaller, than those that came: no range was stated
     biased     else, of an estimator with a bias: its interval is around its own expectation, not around the value
     refused    a check failed, so that the log or the draw is broken, or the target plays what could never be shown
 
@@ -30,12 +31,13 @@ from bandit.sums import Int
 from simulator.estimators import importance
 from simulator.logged import Log
 
-Verdict = Literal["interval", "sequence", "biased", "refused"]
+Verdict = Literal["interval", "sequence", "assumed", "biased", "refused"]
 Basis = Literal["full", "uniform", "rows"]
 
 ENOUGH = 100.0  # n_eff* from which normal intervals are given
 SKEWNESS = 0.5  # of an estimate by design, above which a normal interval is not given (docs/decisions/0009)
 ROUNDED = 1e-4  # how far the mean weight may be from 1 because probabilities were rounded
+RARE = 10.4  # ln(2 / 6e-5)
 Z_EXACT, Z_ROWS = 4.0, 3.0  # the mean weight's distance from 1 that is still near; variance known, or from the rows
 
 
@@ -96,6 +98,8 @@ class Overlap:
         mean_weight: mean of the rows' weights, near 1 in a sound log.
         max_weight: the largest weight of a row.
         z: (mean weight - 1) / its standard error, exact or (basis "rows") from the rows.
+        low: z below which the log or the draw is broken, by what heavy weights that were not drawn can explain.
+        high: z above which it is.
     """
 
     n_eff: float
@@ -103,13 +107,15 @@ class Overlap:
     mean_weight: float
     max_weight: float
     z: float
+    low: float
+    high: float
 
     def failures(self) -> list[str]:
         """What forbids any verdict, in words; empty if nothing does."""
-        limit = Z_ROWS if self.basis == "rows" else Z_EXACT
-        if abs(self.z) <= limit:
+        if self.low <= self.z <= self.high:
             return []
-        return [f"mean weight {self.mean_weight:.4g} is not near 1 (z {self.z:.1f}, limit {limit:g})"]
+        limit = f"limit {self.low if self.z < 0 else self.high:.3g}"
+        return [f"mean weight {self.mean_weight:.4g} is not near 1 (z {self.z:.1f}, {limit})"]
 
 
 def overlap(log: Log, target: Matrix, unit: Int | None = None) -> Overlap:
@@ -123,11 +129,14 @@ def overlap(log: Log, target: Matrix, unit: Int | None = None) -> Overlap:
     s, (mu, basis) = row_weights(log), logging_policy(log)
     w = importance(log.propensity, target[np.arange(len(log)), log.arm])
     if mu is None:
-        return overlap_of(s, w, None, basis, unit)
-    return overlap_of(s, w, float(s**2 @ squared_weights(target, mu)), basis, unit)
+        return overlap_of(s, w, None, basis, unit, float(target.max(initial=0.0)) / least_propensity(log))
+    largest = float(ratios(target, mu).max(initial=0.0))
+    return overlap_of(s, w, float(s**2 @ squared_weights(target, mu)), basis, unit, largest)
 
 
-def overlap_of(s: Vector, w: Vector, square: float | None, basis: Basis, unit: Int | None) -> Overlap:
+def overlap_of(
+    s: Vector, w: Vector, square: float | None, basis: Basis, unit: Int | None, largest: float = 0.0
+) -> Overlap:
     """The same from what the rows come to.
 
     Args:
@@ -136,6 +145,7 @@ def overlap_of(s: Vector, w: Vector, square: float | None, basis: Basis, unit: I
         square: sum s^2 rho; None where only the shown arm's propensity is known.
         basis: where mu is from.
         unit: as in `overlap`.
+        largest: the largest w that a row can have, drawn or not; 0 where it is not known.
     """
     total = max(float(s.sum()), 1e-300)
     average = float(s @ w) / total
@@ -145,10 +155,31 @@ def overlap_of(s: Vector, w: Vector, square: float | None, basis: Basis, unit: I
         variance = square - float(s @ s)
     if unit is not None:
         variance = max(variance, _clustered(s * (w - 1), unit))
-    z = (average - 1) / math.hypot(math.sqrt(max(variance, 0.0)) / total, ROUNDED)
+    sd = math.hypot(math.sqrt(max(variance, 0.0)) / total, ROUNDED)
+    top = largest * float(s.max(initial=0.0))
     n_eff = total**2 / square if square > 0 else 0.0
-    known = n_eff if unit is None else min(n_eff, kish(np.bincount(unit, s).astype(np.float64)))
-    return Overlap(known, basis, average, float(w.max(initial=0.0)), z)
+    if unit is not None:
+        n_eff = min(n_eff, *(kish(np.bincount(unit, each).astype(np.float64)) for each in (s, s * w)))
+    low, high = -_freedman(top, variance, total, sd), Z_ROWS
+    if basis == "rows":  # E w^2 is not known, but no more than the largest w
+        low = -_freedman(top, top * total, total, sd)
+    else:
+        low, high = min(low, -Z_EXACT), max(-low, Z_EXACT)
+    return Overlap(n_eff, basis, average, float(w.max(initial=0.0)), (average - 1) / sd, min(low, -high), high)
+
+
+def _freedman(top: float, variance: float, total: float, sd: float) -> float:
+    """How many standard deviations a sum of so large terms is off with the probability of a normal one beyond 4."""
+    part = top * RARE / 3
+    return (part + math.sqrt(part**2 + 2 * max(variance, 0.0) * RARE)) / total / sd
+
+
+def least_propensity(log: Log) -> float:
+    """The smallest probability that an arm can be thought to have had: shown, or left over for the others evenly."""
+    others = (1 - log.propensity) / max(log.K - 1, 1)
+    return max(
+        1e-12, float(np.minimum(log.propensity, others, where=others > 0, out=log.propensity.copy()).min(initial=1.0))
+    )
 
 
 def _clustered(values: Vector, unit: Int) -> float:

@@ -87,8 +87,8 @@ def test_a_target_is_valued_where_it_could_be_played() -> None:
     assert playable(log, target).tolist() == [i % 100 != 0 for i in range(n)]
     rest = np.arange(n) % 100 != 0
     (row,), (same,) = (
-        evaluate(log, target, estimators=["ips"]),
-        evaluate(log.take(rest), target[rest], estimators=["ips"]),
+        evaluate(log, target, estimators=["ips"], reward_range=(0, 1)),
+        evaluate(log.take(rest), target[rest], estimators=["ips"], reward_range=(0, 1)),
     )
     assert (row.n, row.share, same.share) == (1980, 0.99, 1.0)
     assert (row.value, row.low, row.high, row.verdict) == (same.value, same.low, same.high, "interval")

@@ -39,8 +39,14 @@ STYLE: Any = {  # matplotlib types each key by itself
     "figure.constrained_layout.use": True,
 }
 INK, SOFT = "#1a1a1a", "#6b6b6b"
-COLOURS: dict[Said, str] = {"interval": "#1f4e9c", "sequence": "#b04a00", "biased": "#7d8a99", "refused": SOFT}
-MARKERS: dict[Said, str] = {"interval": "o", "sequence": "s", "biased": "d", "refused": "x"}
+COLOURS: dict[Said, str] = {
+    "interval": "#1f4e9c",
+    "sequence": "#b04a00",
+    "assumed": "#b04a00",
+    "biased": "#7d8a99",
+    "refused": SOFT,
+}
+MARKERS: dict[Said, str] = {"interval": "o", "sequence": "s", "assumed": "s", "biased": "d", "refused": "x"}
 SERIES = ("#1f4e9c", "#b04a00", "#22762e", "#7a3d9c", "#8a6d00", "#b3225c")
 
 

@@ -17,6 +17,7 @@ DASH = "–"
 MEANING: dict[Said, str] = {
     "interval": "can be believed (one look)",
     "sequence": "wide but safe",
+    "assumed": "holds if no reward can be larger than those that came",
     "biased": "bias not included",
     "refused": "no answer",
 }
