@@ -293,7 +293,7 @@ def test_predictions_and_regressors_can_be_handed_in() -> None:
 
 
 def test_an_arm_that_the_log_may_have_picked_is_told_of() -> None:
-    """The one that a learner showed most, and the one that did best: of five equal arms they are 12 % clearly better."""
+    """The one that a learner showed most, or that did best: of five equal arms it is clearly better in 12 % of logs."""
     log, _ = drawn(2000, 0.5)
     best, worst = (greedy_with(0.0, np.full(2000, each), log.K) for each in extremes(log))
     told = "if it was chosen because of this log"
