@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from bandit import __version__
 from bandit.errors import printable
-from bandit.settings import Settings, overridden
+from bandit.settings import Settings, overridden, port_is_linked
 from bandit.telling import run, start_logging, told
 
 PROGRAM = "bandit-server"
@@ -79,6 +79,9 @@ def serve(
         log_level=log_level,
     )
     start_logging(settings.log_level)
+    if port is None and port_is_linked():
+        message = f"warning: BANDIT_PORT is the link of a Kubernetes service, not a port: taking {settings.port}"
+        typer.echo(f"{message}; give --port, rename the service, or set enableServiceLinks: false", err=True)
     if not _is_loopback(settings.host):
         message = f"warning: listening on {settings.host}: whoever can reach it can use it, no key is asked for yet"
         typer.echo(message, err=True)

@@ -10,7 +10,8 @@ Needs the extra `client` (aiohttp).
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from http import HTTPStatus
@@ -40,6 +41,11 @@ UNREACHABLE: Final = 0  # the status of a ClientError when no answer came at all
 FIRST_PAUSE: Final = 0.05  # seconds before the second attempt; doubled for each further one
 LONGEST_PAUSE: Final = 2.0
 IDLE: Final = 60.0  # seconds a connection is kept: the server's are 75, so no call meets one that was closed there
+
+
+def _masked(text: str) -> str:
+    """An address, or what is said of one, without its user and password, however they are written."""
+    return re.sub(r"(\w+://)?.*@", r"\1***@", text, flags=re.DOTALL)
 
 
 class ClientError(Exception):
@@ -191,7 +197,8 @@ class Client:
 
     A call that meets 429, 502, 503, 504, a cut connection or a timeout is sent again, with the same ids and after
     exponentially growing, randomised pauses (or the server's Retry-After), until its deadline. It can then not be
-    known whether the server acted, so every request is made safe to repeat: see `recommend` and `feedback`.
+    known whether the server acted, so every request is made safe to repeat: see `recommend` and `feedback`. What
+    cannot be, a reset, is sent once: see `put_experiment`.
 
     Args:
         url: where the server is, such as "http://127.0.0.1:8080"; a path in it is kept.
@@ -202,7 +209,7 @@ class Client:
         connections: at most this many at once; further calls wait for one.
 
     Raises:
-        ValueError: if the url is not an absolute one of http or https.
+        ValueError: if the url is not an absolute one of http or https, or has a query or a fragment.
     """
 
     def __init__(
@@ -214,8 +221,8 @@ class Client:
         deadline: float = 30.0,
         connections: int = 100,
     ) -> None:
-        if (parsed := URL(url)).scheme not in ("http", "https") or not parsed.host:
-            raise ValueError(f"url must be like 'http://127.0.0.1:8080'; got {url!r}")
+        if not _usable(url):
+            raise ValueError(f"url must be like 'http://127.0.0.1:8080'; got {_masked(url)!r}")
         self._url = url.rstrip("/")
         self._timeout, self._deadline, self._connections = timeout, deadline, connections
         self._headers = {"Content-Type": "application/json"}
@@ -239,9 +246,21 @@ class Client:
             await self._session.close()
         self._session = None
 
-    async def put_experiment(self, experiment: str, document: Mapping[str, Any]) -> dict[str, Any]:
-        """The experiment as the server now has it, after creating or replacing it with the whole document."""
-        answer = await self._call("PUT", self._path(experiment), document, dict[str, Any])
+    async def put_experiment(
+        self, experiment: str, document: Mapping[str, Any], *, reset: bool = False
+    ) -> dict[str, Any]:
+        """The experiment as the server now has it, after creating or replacing it with the whole document.
+
+        With `reset` it starts from zero. That is sent once, whatever the answer: a repeat would throw away what was
+        learned after the first. A document that `get_experiment` gave has its version, and replaces only that one: then
+        412 after a cut connection can also mean that it was done.
+
+        Raises:
+            ClientError: if the server refused, or the deadline passed; after a reset that met 503 or no answer, look
+                at the `generation` to know whether it was done.
+        """
+        path = self._path(experiment, "?reset=true" if reset else "")
+        answer = await self._call("PUT", path, document, dict[str, Any], repeat=not reset)
         return self._remember(experiment, answer)
 
     async def get_experiment(self, experiment: str) -> dict[str, Any]:
@@ -341,14 +360,15 @@ class Client:
         self._aggregations.setdefault(experiment, {}).update(kinds)
         return answer
 
-    async def _call(self, method: str, url: str, body: object, answer: type[T]) -> T:
-        """The decoded answer, after as many attempts as the deadline allows."""
+    async def _call(self, method: str, url: str, body: object, answer: type[T], *, repeat: bool = True) -> T:
+        """The decoded answer, after as many attempts as the deadline allows, or after one."""
         data = None if body is None else _ENCODER.encode(body)
         clock = asyncio.get_running_loop().time
         end, pause = clock() + self._deadline, FIRST_PAUSE
         while True:
             try:
-                return _decoded(await self._attempt(method, url, data, min(self._timeout, end - clock())), answer)
+                seconds = min(self._timeout, end - clock())
+                return _decoded(await self._attempt(method, url, data, seconds, once=not repeat), answer)
             except ClientError as refusal:
                 if refusal.status not in RETRIED:
                     raise
@@ -357,21 +377,42 @@ class Client:
                 error = _unreachable(url, cause)
             # Jitter keeps the callers that one outage stopped from coming back at one instant.
             wait = (error.retry_after or 0.0) + pause * random.uniform(0.5, 1.0)  # noqa: S311 - it guards nothing
-            if clock() + wait >= end:
+            if not repeat or clock() + wait >= end:
                 raise error
             await asyncio.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _attempt(self, method: str, url: str, data: bytes | None, seconds: float) -> bytes:
-        """The body of a 2xx answer to one request; anything else is raised."""
+    async def _attempt(self, method: str, url: str, data: bytes | None, seconds: float, *, once: bool = False) -> bytes:
+        """The body of a 2xx answer to one request; anything else is raised.
+
+        aiohttp sends a PUT whose connection is cut again by itself, but not one whose body can be read only `once`.
+        """
         if self._session is None:
             raise RuntimeError("use the client inside `async with Client(...) as client:`")
         limit = aiohttp.ClientTimeout(total=seconds)
-        async with self._session.request(method, url, data=data, timeout=limit, allow_redirects=False) as response:
-            body = await response.read()
+        body = data if data is None or not once else _read_once(data)
+        length = {} if data is None else {"Content-Length": str(len(data))}  # else it would be sent in chunks
+        async with self._session.request(
+            method, url, data=body, headers=length, timeout=limit, allow_redirects=False
+        ) as response:
+            found = await response.read()
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise _refusal(response.status, body, response.headers.get("Retry-After", ""))
-        return body
+            raise _refusal(response.status, found, response.headers.get("Retry-After", ""))
+        return found
+
+
+async def _read_once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+def _usable(url: str) -> bool:
+    """Whether this is where a server may be. A password with a bare sign in it would be taken for host and port."""
+    try:
+        parsed = URL(url)
+    except ValueError:
+        return False
+    odd = parsed.query_string or parsed.fragment or "@" in parsed.path
+    return parsed.scheme in ("http", "https") and bool(parsed.host) and not odd
 
 
 def _decoded(body: bytes, answer: type[T]) -> T:
@@ -395,6 +436,7 @@ def _refusal(status: int, body: bytes, retry_after: str) -> ClientError:
 
 def _unreachable(url: str, cause: Exception) -> ClientError:
     """The error of an attempt that got no answer."""
-    error = ClientError(UNREACHABLE, "unreachable", f"no answer from {url}: {type(cause).__name__} {cause}".rstrip())
+    why = f"no answer from {_masked(url)}: {type(cause).__name__} {_masked(str(cause))}"
+    error = ClientError(UNREACHABLE, "unreachable", why.rstrip())
     error.__cause__ = cause
     return error

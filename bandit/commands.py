@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,13 +76,16 @@ def _replaced(path: Path) -> Iterator[BinaryIO]:
         with path.open("wb") as file:
             yield file
         return
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
+    place = path.resolve()  # a link stays one
+    part = place.with_name(f"{place.name[:50]}.{os.getpid()}.part")  # of this run alone: a file of that name is kept
+    with part.open("xb") as file:
+        try:
             yield file
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+            if place.exists():
+                shutil.copymode(place, part)
+            part.replace(place)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _write(store: RedisStore, experiment: str, file: BinaryIO) -> int:

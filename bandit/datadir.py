@@ -5,7 +5,8 @@
     valkey.json  the store's process and socket: how it is found beside a server, or left behind by a dead one
 
 The socket lies in a short private directory of its own, because a socket's path may have at most 107 bytes. That is
-under TMPDIR or /tmp and not XDG_RUNTIME_DIR, which vanishes with its user's last login under a server left running.
+under TMPDIR or /tmp and not XDG_RUNTIME_DIR, which vanishes with its user's last login under a server left running;
+or in the data directory, where a system is read-only but for that.
 """
 
 import fcntl
@@ -170,13 +171,16 @@ def inhabited(data_dir: Path, record: Record | None) -> bool:
     return record is not None and record.alive
 
 
-def new_socket() -> Path:
-    """A socket's path in a new private directory.
+def new_socket(data_dir: Path) -> Path:
+    """A socket's path in a new private directory; where nothing but the data directory can be written to, in there.
 
     Raises:
         EmbeddedError: if the path has more than 107 bytes.
     """
-    path = Path(tempfile.mkdtemp(prefix="bandit-")) / "valkey.sock"
+    try:
+        path = Path(tempfile.mkdtemp(prefix="bandit-")) / "valkey.sock"
+    except FileNotFoundError:  # as Python says it, of a system that is read-only
+        path = Path(tempfile.mkdtemp(prefix="bandit-", dir=data_dir)) / "valkey.sock"
     if (length := len(os.fsencode(path))) > SOCKET_BYTES:
         path.parent.rmdir()
         raise EmbeddedError(f"expected a socket path of at most {SOCKET_BYTES} bytes, got {length}: {path}; set TMPDIR")

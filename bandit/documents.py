@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Raw
 
 from bandit.engine import Loose
-from bandit.errors import Code, Fault, Problem, nearest
+from bandit.errors import Code, Fault, Problem, nearest, pointer
 from bandit.experiment import (
     ARMS_MAX,
     ArmSpec,
@@ -33,6 +33,10 @@ from bandit.store import Stored
 
 Change = Callable[[Document], Document]
 
+# what `described` adds to a document, so that what GET gave can be sent back
+COMPUTED = {"name", "version", "generation", "created_at", "updated_at", "evaluable", "warnings"}
+COMPUTED_OF_ARM = {"arm", "impressions", "rewards"}
+
 _OBJECT: msgspec.json.Decoder[dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw])
 _ARM = msgspec.json.Decoder(ArmSpec)
 _ARMS: msgspec.json.Decoder[tuple[str | ArmSpec, ...]] = msgspec.json.Decoder(
@@ -41,21 +45,43 @@ _ARMS: msgspec.json.Decoder[tuple[str | ArmSpec, ...]] = msgspec.json.Decoder(
 
 
 def replaced(data: bytes) -> Change:
-    """The whole document is the one sent.
+    """The whole document is the one sent, less what is not the sender's to say.
 
     Raises:
         Problem: malformed or invalid_experiment, here as in all of these.
     """
-    read_json(data)
-    document = parse_document(data)
+    document = parse_document(_without(COMPUTED, data))
     return lambda _: document
+
+
+def _without(computed: set[str], data: bytes) -> bytes:
+    """What was sent, without what GET adds to it."""
+    sent = read_json(data)
+    if not isinstance(sent, dict) or sent.keys().isdisjoint(computed):
+        return data
+    return msgspec.json.encode({name: value for name, value in _OBJECT.decode(data).items() if name not in computed})
+
+
+def version_in(data: bytes) -> int | None:
+    """The version that a document sent back was, if it says so: of any other it is not to be a change.
+
+    Raises:
+        Problem: malformed, or invalid_experiment where this is no version.
+    """
+    sent = read_json(data)
+    if not isinstance(sent, dict) or "version" not in sent:
+        return None
+    if type(version := sent["version"]) is not int or version < 1:
+        fault = Fault("/version", "the version that GET gave, or nothing", "another value")
+        raise Problem(Code.INVALID_EXPERIMENT, f"{fault.pointer}: expected {fault.expected}, got {fault.got}", [fault])
+    return version
 
 
 def patched(data: bytes) -> Change:
     """A JSON merge patch (RFC 7386) of the document."""
-    read_json(data)
-    decode(_OBJECT, data, Code.INVALID_EXPERIMENT)
-    return lambda document: parse_document(_merged(msgspec.json.encode(document), data))
+    patch = _without(COMPUTED, data)
+    decode(_OBJECT, patch, Code.INVALID_EXPERIMENT)
+    return lambda document: parse_document(_merged(msgspec.json.encode(document), patch))
 
 
 def with_arms(data: bytes) -> Change:
@@ -70,9 +96,10 @@ def with_arm(arm: str, data: bytes, *, merge: bool) -> Change:
     body = data if data.strip() or merge else b"{}"
     sent = read_json(body)
     decode(_OBJECT, body, Code.INVALID_EXPERIMENT)
-    if sent.get("id", arm) != arm:
-        fault = Fault("/id", "the arm of the address, or nothing", "another id")
+    if other := [name for name in ("id", "arm") if sent.get(name, arm) != arm]:
+        fault = Fault(pointer(*other[:1]), "the arm of the address, or nothing", "another id")
         raise Problem(Code.INVALID_EXPERIMENT, "the body names another arm than the address", [fault])
+    body = _without(COMPUTED_OF_ARM, body)
 
     def changed(document: Document) -> Document:
         arms = {spec.id: spec for spec in map(arm_spec, document.arms)}

@@ -88,6 +88,11 @@ def _info(url: str) -> dict[str, Any] | None:
     return _ask(url, lambda client: client.info())
 
 
+def keeps_no_file(url: str) -> bool:
+    """Whether a store says that it has no append-only file; one that does not say it may have another way."""
+    return (_info(url) or {}).get("aof_enabled") == 0
+
+
 def _nothing() -> None:
     """The tick of who waits without anything else to do."""
 
@@ -174,7 +179,7 @@ class EmbeddedStore:
         """
         held = hold_store_lock(self._data_dir, seconds, tick)
         try:
-            self._record = replace(self._nowhere, socket=self._record.socket or str(new_socket()))
+            self._record = replace(self._nowhere, socket=self._record.socket or str(new_socket(self._data_dir)))
             self._spawn(held)
         except OSError as error:
             self._abandon()

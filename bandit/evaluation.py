@@ -162,7 +162,8 @@ class Evaluator:
 
     async def _child(self, asked: Asked) -> bytes:
         """What the process writes."""
-        child = await asyncio.create_subprocess_exec(sys.executable, "-m", "bandit.evaluation", stdin=PIPE, stdout=PIPE)
+        command = sys.executable, "-P", "-m", "bandit.evaluation"  # -P: the current directory's redis.py is not ours
+        child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         try:
             told = msgspec.json.encode((self.redis_url, asked))  # not as arguments, which everyone here can read
             answer, _ = await asyncio.wait_for(child.communicate(told), SECONDS)

@@ -27,6 +27,7 @@ from bandit.sums import CREDIT_MAX
 ExperimentName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$(?!\n)")]
 DURATION = re.compile(r"[0-9]+(\.[0-9]+)?[smhd]")
 Duration = Annotated[float, Meta(gt=0)] | Annotated[str, Meta(pattern=rf"^{DURATION.pattern}$(?!\n)")]
+DURATIONS = 'a number of seconds above 0, or a string such as "90s", "15m", "12h" or "7d"'
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 WINDOW_MAX = 366 * 86400.0
 PAYLOAD_MAX = 16 * 1024
@@ -323,7 +324,7 @@ def _refused(data: bytes, error: Exception) -> Problem:
         whole = msgspec.json.decode(data)  # what stands after the first fault, or is a number that is none
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as worse:
         return malformed(worse)
-    if not isinstance(error, msgspec.ValidationError):
+    if not isinstance(error, msgspec.ValidationError) or "out of range" in str(error):
         return malformed(error)
     problem = typed_problem(error, Code.INVALID_EXPERIMENT)
     if problem.faults[0].pointer.startswith("/rewards/*") and isinstance(kinds := whole["rewards"], dict):
@@ -337,9 +338,12 @@ def _refused(data: bytes, error: Exception) -> Problem:
 
 def malformed(error: Exception) -> Problem:
     """The problem of a body that is not JSON."""
-    reason = "nested too deeply" if isinstance(error, RecursionError) else "not strict JSON in UTF-8"
+    if isinstance(error, RecursionError):
+        reason = "is nested too deeply"
+    else:
+        reason = "has a number beyond 1.8e308" if "out of range" in str(error) else "is not strict JSON in UTF-8"
     where = re.search(r"\(byte \d+\)", str(error))
-    return Problem(Code.MALFORMED, f"the body is {reason}" + (f" {where[0]}" if where else ""))
+    return Problem(Code.MALFORMED, f"the body {reason}" + (f" {where[0]}" if where else ""))
 
 
 def typed_problem(
@@ -365,9 +369,20 @@ def typed_problem(
         at, expected, got = at + pointer(missing[1]), "a value", "nothing"
     elif wrong := re.match(r"Invalid (?:enum )?value '(.*)'$", message, re.DOTALL):
         expected, got = "one of the values of this field" + nearest(wrong[1], _VALUES), "another value"
-    expected = _json_words(re.sub(r"^Expected ", "", expected))
+    expected = _json_words(_plainly(at, re.sub(r"^Expected ", "", expected)))
     got = _json_words(got) or "another value"
     return Problem(code, f"{at or 'the body'}: expected {expected}, got {got}", [Fault(at, expected, got)])
+
+
+def _plainly(at: str, expected: str) -> str:
+    """What was expected, without the pattern that says it to a program."""
+    if at == "/reward_window":
+        return DURATIONS
+    found = re.search(r"matching regex '(.*)'$", expected, re.DOTALL)
+    if found is None:
+        return expected
+    quotes = " and no quotation mark or backslash" if r'"' in found[1] else ""
+    return f"a string without control characters{quotes}"
 
 
 def _json_words(text: str) -> str:

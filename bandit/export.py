@@ -115,6 +115,7 @@ class _Rows:
             "slice": d.head.slice or None,
             "deferred": bool(d.head.flags & DEFERRED),
             "experiment_version": d.head.version,
+            "generation": d.head.generation,
             "context": context,
             "u": d.head.u,
             "model_position": Position(d.head.model_ms, d.head.model_seq).text().decode(),
@@ -131,13 +132,15 @@ class _Rows:
             "arm": experiment.config.index[f.arm],
             "event": experiment.config.kinds[f.kind],
             "event_id": f.event or None,
+            "generation": f.generation,
             "value": kind.value(f.value),
             "credited": kind.value(f.new[f.kind] - f.old[f.kind]),
         }
 
     def _activation(self, entry: Entry) -> dict[str, Any]:
         a = unpack_activation(entry.record)
-        return {"type": "activation", "decision_id": a.caller or decision_id(SHARD, a.decision, a.nonce)}
+        decided = a.caller or decision_id(SHARD, a.decision, a.nonce)
+        return {"type": "activation", "decision_id": decided, "generation": a.generation}
 
     def _experiment(self, entry: Entry) -> dict[str, Any]:
         config = read_config(entry.record)

@@ -315,10 +315,10 @@ def _understood(url: str) -> Iterator[None]:
     try:
         parts = urlsplit(url)
         there = parts.scheme == "unix" or (parts.hostname and re.fullmatch(r"(/\d*)?", parts.path))
-        if parts.fragment or not there:
-            raise ValueError  # the library would take localhost, or database 0
+        if parts.fragment or "@" in parts.query or not there:
+            raise ValueError  # the library would take localhost, database 0, or half of a password for host and port
         yield
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, redis.RedisError) as error:
         option = f": {error}" if isinstance(error, TypeError) else ""
         raise StoreUnsuitable(f"expected a store's address, {ADDRESSES}, got another{option}") from None
 

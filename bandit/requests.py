@@ -10,7 +10,9 @@ every fault, because that pass stops at the first. Of a name that is given twice
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -32,6 +34,8 @@ BATCH_MAX = 1000
 NESTING_MAX = 32  # objects and arrays within each other
 SERVER_PREFIX = "~"
 UNKNOWN_MAX = 20  # unknown names that are each told of
+NUMBER_MAX = int(sys.float_info.max)
+BRACKETS_MAX = 100_000  # looked at to tell the items of a batch apart that is not JSON as a whole
 
 # `$` alone would let a line end through
 Id = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)")]
@@ -106,7 +110,8 @@ def read_json(data: bytes | Raw) -> Any:
     """A body's value, whatever its type.
 
     Raises:
-        Problem: malformed: not JSON in UTF-8, a number that is none, or nested deeper than `NESTING_MAX`.
+        Problem: malformed: not JSON in UTF-8, a number that is none or beyond what a float can be, however it is
+            written, or nested deeper than `NESTING_MAX`.
     """
     try:
         value = msgspec.json.decode(data)
@@ -114,10 +119,17 @@ def read_json(data: bytes | Raw) -> Any:
         raise malformed(error) from None
     level = [value]
     for _ in range(NESTING_MAX):
+        _check_numbers(level)
         level = [below for each in level for below in _within(each)]
+    _check_numbers(level)
     if any(isinstance(each, (dict, list)) for each in level):
         raise malformed(RecursionError())
     return value
+
+
+def _check_numbers(values: Iterable[Any]) -> None:
+    if any(isinstance(each, int) and abs(each) > NUMBER_MAX for each in values):
+        raise malformed(OverflowError("out of range"))
 
 
 def _within(value: Any) -> Iterable[Any]:
@@ -277,9 +289,59 @@ def read_activation(experiment: Experiment, data: bytes | Raw, secret: bytes) ->
     return Activate(_ref(body.decision_id))
 
 
-def read_batch(data: bytes) -> tuple[Raw, ...]:
-    """The requests of a batch, each still as bytes."""
-    return decode(_BATCH, data, Code.INVALID_REQUEST, BatchBody.__struct_fields__).requests
+def read_batch(data: bytes) -> Sequence[Raw | bytes]:
+    """The requests of a batch, each still as bytes.
+
+    Raises:
+        Problem: malformed or invalid_request. What is not JSON inside of one request is left to who reads that one.
+    """
+    try:
+        return _BATCH.decode(data).requests
+    except msgspec.ValidationError:
+        return decode(_BATCH, data, Code.INVALID_REQUEST, BatchBody.__struct_fields__).requests  # raises
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        fault = error
+    try:
+        outline, items = _apart(data)
+        return [items[int(bytes(number))] for number in _BATCH.decode(outline).requests]
+    except (msgspec.DecodeError, ValueError):
+        raise malformed(fault) from None
+
+
+# what stands before the next bracket, or comma, outside of strings
+_BEFORE = rb'(?:[^"\[\]{}%b]|"(?:[^"\\]|\\.)*+")*+'
+_BRACKET = re.compile(_BEFORE % b"" + rb"([\[\]{}])", re.DOTALL)
+_BRACKET_OR_COMMA = re.compile(_BEFORE % b"," + rb"([\[\]{},])", re.DOTALL)
+
+
+def _apart(data: bytes) -> tuple[bytes, list[bytes]]:
+    """(a batch with a number for each item of its list, the items), told apart by brackets and commas alone.
+
+    Raises:
+        ValueError: an item is empty, or there are more brackets than are looked at.
+    """
+    outline: list[bytes] = []
+    items: list[bytes] = []
+    depth = taken = at = 0
+    listed = False  # depth 2 is a list's
+    for _ in range(BRACKETS_MAX):
+        if (found := (_BRACKET_OR_COMMA if listed and depth == 2 else _BRACKET).match(data, at)) is None:
+            return b"".join([*outline, data[taken:]]), items
+        at, sign = found.end(), found[1]
+        if depth == 2 and listed and sign in b",]}":
+            item = data[taken : at - 1]
+            if item.strip():
+                outline.append(b"%d" % len(items))
+                items.append(item)
+            elif sign != b"]" or outline[-1] == b",":
+                raise ValueError("an empty item")
+            outline.append(sign)
+            taken = at
+        depth += (sign in b"[{") - (sign in b"]}")
+        if depth == 2 and sign in b"[{" and (listed := sign == b"["):
+            outline.append(data[taken:at])
+            taken = at
+    raise ValueError("too many brackets")
 
 
 def _ref(decision_id: str) -> Ref:

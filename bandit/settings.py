@@ -1,5 +1,7 @@
 """Settings of a server: from the command line, else from BANDIT_* in the environment, else the default."""
 
+import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 Durability = Literal["everysec", "always"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 MIB = 1 << 20
+LINK = re.compile(r"(tcp|udp|sctp)://")
 
 
 class Settings(BaseSettings):
@@ -62,9 +65,20 @@ class Settings(BaseSettings):
     def _one_place_for_the_data(cls, given: dict[str, Any]) -> dict[str, Any]:
         """The settings given, without those given as None; refused if they name two places for the data."""
         given = {name: value for name, value in given.items() if value is not None and value != ""}
+        if _is_link(given.get("port")):
+            del given["port"]
         if "redis_url" in given and "data_dir" in given:
             raise ValueError("expected redis_url or data_dir, got both: a store of its own, or one that we start there")
         return given
+
+
+def _is_link(value: Any) -> bool:
+    return isinstance(value, str) and LINK.match(value) is not None
+
+
+def port_is_linked() -> bool:
+    """Whether BANDIT_PORT is no setting of ours: Kubernetes sets it to tcp://... beside a service called `bandit`."""
+    return any(name.upper() == "BANDIT_PORT" and _is_link(value) for name, value in os.environ.items())
 
 
 def overridden(options: dict[str, Any]) -> Settings:
@@ -90,7 +104,8 @@ class Handoff(BaseModel):
     replaced  the worker takes a dead one's place: it accepts connections only once it is ready
     """
 
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+    # hidden here too: an error within the settings is told by the model around them
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     settings: Settings
     listener: int

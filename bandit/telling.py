@@ -4,11 +4,13 @@ Written for both command lines; what goes to stdout is a command's own.
 """
 
 import errno
+import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final
 
@@ -26,6 +28,7 @@ ADVICE: Final = {
     errno.EROFS: "name a place that can be written to",
     errno.ENOSPC: "free some space, or write elsewhere",
     errno.EDQUOT: "free some space, or write elsewhere",
+    errno.EBADF: "its output is closed: give it one, such as > FILE",
     errno.EMFILE: "allow more open files: ulimit -n",
 }
 _Raised = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
@@ -36,11 +39,16 @@ class Lines(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """The record as one line."""
-        return printable(super().formatMessage(record))
+        return printable(masked(super().formatMessage(record)))
 
     def formatException(self, ei: _Raised) -> str:  # noqa: N802 - logging's name
         """The traceback, indented."""
-        return "\n".join(f"    {printable(line)}" for line in super().formatException(ei).splitlines())
+        return "\n".join(f"    {printable(masked(line))}" for line in super().formatException(ei).splitlines())
+
+
+def masked(text: str) -> str:
+    """The text without the users and passwords of addresses in it."""
+    return re.sub(r"(\w+://)\S*@", r"\1***@", re.sub(r"(?<=[?&]password=)[^\s&]*", "***", text))
 
 
 def start_logging(level: str, who: str = "") -> None:
@@ -52,7 +60,7 @@ def start_logging(level: str, who: str = "") -> None:
 
 def tell(program: str, message: str) -> None:
     """One line on stderr, the program's name first."""
-    print(f"{program}: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+    print(f"{program}: {printable(masked(' '.join(message.split())))}", file=sys.stderr, flush=True)
 
 
 def reason(error: BaseException) -> str:
@@ -78,15 +86,55 @@ def told(program: str, also: tuple[type[Exception], ...] = ()) -> Iterator[None]
 
 
 def run(app: Callable[..., Any], program: str) -> None:
-    """Run a command line. Where the reader of its output has gone, as after `| head`, it ends without a word."""
+    """Run a command line. Where the reader of its output has gone, as after `| head`, it ends without a word.
+
+    No python that it starts runs code of the current directory: one that multiprocessing starts would.
+    """
+    _take_standard_descriptors()
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         with told(program):
             try:
-                app(prog_name=program)
-            finally:
+                code = app(prog_name=program, standalone_mode=False)
+            except BaseException as error:
+                with suppress(OSError):  # one thing is told, the first
+                    _flush()
+                code = _told_usage(error)
+            else:
                 _flush()
     except BrokenPipeError:
         raise SystemExit(1) from None
+    raise SystemExit(code or 0)
+
+
+def _told_usage(error: Any) -> int:
+    """The exit code of a wrong use, after it was told; any other error is raised again."""
+    from typer import Abort
+
+    if isinstance(error, Abort):
+        print("Aborted!", file=sys.stderr)
+        return 1
+    if not hasattr(error, "show"):  # what Typer's errors of use have, whichever library it takes them from
+        raise error
+    error.show(said := io.StringIO())
+    sys.stderr.write(masked(said.getvalue()))  # it repeats what was given
+    return int(error.exit_code)
+
+
+def _take_standard_descriptors() -> None:
+    """Puts something in the place of a standard stream that is closed: else a log or a socket gets its number.
+
+    Input is empty, what is said is lost, but output fails when it is written: nobody is to believe it was.
+    """
+    for number, how in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, how), True)  # the lowest free number: this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for as long as we run
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _flush() -> None:

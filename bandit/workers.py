@@ -146,7 +146,7 @@ class Worker:
 
 def _environment(handoff: Handoff) -> dict[str, str]:
     """A worker's environment: the settings are in the handoff alone, and BLAS runs on one thread."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("BANDIT_")}
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("BANDIT_")}
     # a directory beside the address would be two places for the data; the address may carry a password: no argument
     document = handoff.model_dump_json(exclude={"settings": {"data_dir", "store_binary"}})
     return {**kept, **ONE_THREAD, HANDOFF: document}
@@ -157,17 +157,25 @@ def _told(code: int) -> str:
     return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
 
+def _shared_byte() -> int:
+    """The descriptor of a file of one zero byte that other processes can map; in memory, where the system has such."""
+    if hasattr(os, "memfd_create"):
+        byte = os.memfd_create("bandit-all-ready")
+    else:
+        with tempfile.TemporaryFile() as file:
+            byte = os.dup(file.fileno())
+    os.ftruncate(byte, 1)
+    return byte
+
+
 class Workers:
     """The N workers, their common life pipe, and the flag that all of them are ready."""
 
     def __init__(self, command: Sequence[str], settings: Settings, listener: socket.socket) -> None:
         self._command = command
-        self._flag = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `stop`
-        self._flag.truncate(1)
+        self._flag = _shared_byte()
         life, self._life = os.pipe()
-        self._handoff = Handoff(
-            settings=settings, listener=listener.fileno(), life=life, status=-1, flag=self._flag.fileno()
-        )
+        self._handoff = Handoff(settings=settings, listener=listener.fileno(), life=life, status=-1, flag=self._flag)
         self._places = [Worker(number) for number in range(settings.workers)]
         self.all_ready = False
         self._refusal = ""
@@ -192,7 +200,7 @@ class Workers:
         self._tell_refusal(next((worker.refused for worker in self._places if worker.refused), ""))
         if not self.all_ready and all(worker.ready for worker in self._places):
             self.all_ready = True
-            os.pwrite(self._flag.fileno(), b"\1", 0)
+            os.pwrite(self._flag, b"\1", 0)
             self._handoff = self._handoff.model_copy(update={"replaced": True})
 
     def _tell_refusal(self, why: str) -> None:
@@ -213,5 +221,5 @@ class Workers:
             time.sleep(STEP)
         well = [worker.close() for worker in self._places]
         os.close(self._handoff.life)
-        self._flag.close()
+        os.close(self._flag)
         return all(well)

@@ -1,5 +1,6 @@
 """The contract's deciding, over HTTP against a real store: answers, lists, replays, pauses, activations, batches."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -254,6 +255,7 @@ def test_an_activated_list_is_an_impression_of_each_arm(server: Live) -> None:
     one.until_seen(lambda rows: [row["impressions"] for row in rows.values()] == [1, 1, 1])
 
 
+AS_JSON = {"Content-Type": "application/json"}
 BATCHES: list[tuple[str, Callable[[int], Any]]] = [
     ("recommendations", lambda i: {"context": CONTEXT, "decision_id": f"r{i}"}),
     ("feedback", lambda i: {"decision_id": f"d{i}", "event": "click"}),
@@ -295,6 +297,22 @@ def test_a_batch_answers_each_item_in_order_and_a_bad_one_spoils_none(
         else:
             assert result.get("decision_id", request["decision_id"]) == request["decision_id"]
             assert "problem" not in result
+
+
+@pytest.mark.parametrize(("what", "item"), BATCHES)
+def test_what_is_not_json_in_a_batch_spoils_its_own_item(server: Live, what: str, item: Callable[[int], Any]) -> None:
+    """A NaN in one of three is that one's problem, as it would have had it alone; the others are served."""
+    one = server.experiment()
+    ok(one.post("recommendations/batch", {"requests": [{"context": CONTEXT, "decision_id": f"d{i}"} for i in (0, 1)]}))
+    good = [json.dumps(item(i)).encode() for i in (0, 1)]
+    for bad in (b'{"context":{"age":NaN}}', b"Infinity", b'{"decision_id":"\xff"}', b"1e999", b"1" * 401, b"{x}"):
+        text = b'{"requests":[%b,%b,%b]}' % (good[0], bad, good[1])
+        first, spoilt, second = ok(server.client.post(f"{one.at}/{what}/batch", content=text, headers=AS_JSON))[
+            "results"
+        ]
+        assert "problem" not in first | second
+        alone = problem(server.client.post(f"{one.at}/{what}", content=bad, headers=AS_JSON), Code.MALFORMED)
+        assert spoilt == {"problem": alone}
 
 
 def test_a_batch_has_up_to_a_thousand_items_and_may_be_empty(server: Live) -> None:

@@ -55,6 +55,43 @@ def test_get_gives_the_document_with_name_version_generation_and_times(server: L
     assert abs(moment(before["created_at"]) - datetime.now(UTC)) < timedelta(minutes=1)
 
 
+def test_what_get_gave_can_be_put_and_patched(server: Live) -> None:
+    """What is computed is ignored, warnings too; the version must still be the one in force, whatever else is sent."""
+    one = server.experiment()
+    got = ok(server.client.get(one.at)) | {"warnings": [{"code": "loose_range"}]}
+    put = ok(server.client.put(one.at, json=got | {"lambda": 3, "name": "other", "evaluable": 7, "created_at": None}))
+    assert (put["name"], put["version"], put["generation"], put["lambda"]) == (one.name, 2, 1, 3.0)
+    assert put["created_at"] == got["created_at"]
+    assert {**put, "lambda": 1.0} | {key: got[key] for key in ("version", "updated_at", "warnings")} == got
+    patched = ok(one.patch(put | {"lambda": 4}))
+    assert (patched["version"], patched["lambda"]) == (3, 4.0)
+    for send in (server.client.put, server.client.patch):
+        for headers in ({}, {"If-Match": "*"}, {"If-Match": "2"}, {"If-Match": "3"}):
+            problem(send(one.at, json=put, headers=headers), Code.PRECONDITION_FAILED)
+        ok(send(one.at, json=ok(server.client.get(one.at)), headers={"If-Match": "*"}))
+    assert ok(server.client.get(one.at))["version"] == 5
+    del got["version"]  # the copy of an experiment is a new one
+    copied = ok(server.client.put(f"{one.at}-copy", json=got), 201)
+    assert (copied["name"], copied["version"], copied["features"]) == (f"{one.name}-copy", 1, got["features"])
+
+
+def test_the_version_of_an_experiment_that_is_not_there_fails(server: Live) -> None:
+    """As it does in the header: what was read has been deleted since."""
+    one = server.experiment()
+    got = ok(server.client.get(one.at))
+    server.client.delete(one.at).raise_for_status()
+    problem(server.client.put(one.at, json=got), Code.PRECONDITION_FAILED)
+    problem(server.client.put("/v1/experiments/never-there", json=got), Code.PRECONDITION_FAILED)
+
+
+@pytest.mark.parametrize("version", [0, -1, "1", 1.0, None, True, []])
+def test_what_is_no_version_is_refused(server: Live, version: Any) -> None:
+    """Rather than ignored: who sends one wants it looked at."""
+    one = server.experiment()
+    response = server.client.put(one.at, json=DOCUMENT | {"version": version})
+    assert pointers(response, Code.INVALID_EXPERIMENT) == ["/version"]
+
+
 def test_delete_answers_204_and_what_comes_after_starts_from_zero(server: Live) -> None:
     """Gone for every operation; the name can be taken again, as a new experiment in a new generation."""
     one = server.experiment()
@@ -271,6 +308,17 @@ def test_what_a_reward_was_learned_from_is_fixed_and_the_rest_is_live(server: Li
     )
     assert list(next(iter(one.seen().values()))["rewards"]) == ["click", "sale", "signup"]
     assert ok(one.patch({"rewards": {"click": {"range": [0, 3]}}}, reset=True))["generation"] == 2
+
+
+def test_a_duration_that_is_none_is_told_by_examples(server: Live, home: Experiment) -> None:
+    """Whatever came in its place, and by PUT and PATCH."""
+    for window in ("7 days", "", "7w", 0, -1, True, None, []):
+        put = server.client.put(home.at, json=DOCUMENT | {"reward_window": window})
+        responses = [put] if window is None else [put, home.patch({"reward_window": window})]
+        for response in responses:
+            (fault,) = problem(response, Code.INVALID_EXPERIMENT)["errors"]
+            assert fault["pointer"] == "/reward_window"
+            assert fault["expected"] == 'a number of seconds above 0, or a string such as "90s", "15m", "12h" or "7d"'
 
 
 @pytest.mark.parametrize(

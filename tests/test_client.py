@@ -387,7 +387,61 @@ def test_an_experiments_name_cannot_leave_its_place_in_the_path() -> None:
     assert requests[0].path == "/v1/experiments/a%2F..%2Fb%3Fc"
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://host", "http://", ""])
+@pytest.mark.parametrize(
+    "failure", [problem(503, "overloaded"), problem(429, "rate_limited"), Answer(b"<html>", 502), CUT, HELD]
+)
+def test_a_reset_is_sent_once(failure: Answer) -> None:
+    """Nobody knows whether it was done: a second one would throw away what was learned after the first."""
+    use = lambda client: client.put_experiment("home", {"arms": ["a"]}, reset=True)  # noqa: E731
+    error, requests = talk([failure, Answer({})], use, timeout=0.2)
+    assert isinstance(error, ClientError)
+    assert [(r.method, r.path, r.body) for r in requests] == [
+        ("PUT", "/v1/experiments/home?reset=true", {"arms": ["a"]})
+    ]
+
+
+def test_without_a_reset_a_document_is_sent_again() -> None:
+    """The same document twice is the same experiment."""
+    answer, requests = talk(
+        [CUT, problem(503, "overloaded"), Answer({"version": 2})], lambda client: client.put_experiment("home", {})
+    )
+    assert answer == {"version": 2}
+    assert [r.path for r in requests] == ["/v1/experiments/home"] * 3
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://:a#hunter2@there",
+        "http://user:1#hunter2@there",
+        "http://user:1?hunter2@there",
+        "http://user:1/hunter2@there",
+        "http://user:hunter2@there:99999",
+        "http://user:hunter2@[there",
+        "ftp://user:hunter2@there",
+        "user:hunter2@there",
+    ],
+)
+def test_an_address_that_is_none_is_refused_without_its_password(url: str) -> None:
+    """The half before a bare sign would be taken for host and port, and shown in every error."""
+    with pytest.raises(ValueError, match="url must be like") as caught:
+        Client(url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_server_that_is_away_is_told_of_without_the_password() -> None:
+    """Its address is."""
+
+    async def ask() -> None:
+        async with Client("http://user:hunter2@127.0.0.1:1/path", deadline=0.1) as client:
+            await client.get_experiment("home")
+
+    with pytest.raises(ClientError, match=r"no answer from http://\*\*\*@127.0.0.1:1/path") as caught:
+        asyncio.run(ask())
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://host", "http://", "http://host?a=b", "http://host#a", ""])
 def test_a_url_that_is_none_is_refused_at_once(url: str) -> None:
     """Rather than repeated until a deadline."""
     with pytest.raises(ValueError, match="url must be like"):

@@ -53,8 +53,22 @@ def test_export_writes_an_entry_a_row(served: Server, tmp_path: Path) -> None:
 def test_an_export_that_fails_leaves_the_file_as_it_was(served: Server, tmp_path: Path) -> None:
     """Whole, or not there at all: what it would have replaced stays, and nothing half-written is left."""
     (file := tmp_path / "log.jsonl").write_text("before")
-    assert run("export", "hoem", "--data-dir", str(served.data_dir), "-o", str(file)).returncode == 1
-    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("log.jsonl", "before")]
+    for name, place in (("hoem", file), ("home", tmp_path / "none" / "log.jsonl"), ("home", tmp_path)):
+        done = run("export", name, "--data-dir", str(served.data_dir), "-o", str(place))
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("log.jsonl", "before")]
+
+
+def test_an_export_takes_the_place_of_its_file_and_of_nothing_else(served: Server, tmp_path: Path) -> None:
+    """A link stays one, a file keeps its rights, and one that happens to end in .part is somebody's own."""
+    (file := tmp_path / "log.jsonl").write_text("before")
+    (own := tmp_path / "log.jsonl.part").write_text("mine")
+    (link := tmp_path / "newest").symlink_to(file)
+    file.chmod(0o604)
+    assert run("export", "home", "--data-dir", str(served.data_dir), "-o", str(link)).returncode == 0
+    assert len(file.read_text().splitlines()) == 22
+    assert (file.stat().st_mode & 0o777, link.is_symlink(), own.read_text()) == (0o604, True, "mine")
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_verify_prints_one_line_of_json(served: Server) -> None:

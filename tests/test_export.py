@@ -40,6 +40,7 @@ def test_a_row_says_what_was_decided_and_with_which_probability(trial: Trial) ->
         "slice": None,
         "deferred": True,
         "experiment_version": 1,
+        "generation": 1,
         "context": {"age": 0.5},
         "u": 0.5,
         "model_position": "0-0",
@@ -86,20 +87,21 @@ def test_every_generation_is_told_in_its_own_words(trial: Trial) -> None:
     trial.decide(3, x=(4096, 2048))
     other = [{"name": "height", "type": "number", "mean": 10, "scale": 2}]
     trial.change(reset=True, features=other, arms=["x", "y"], rewards={"visit": {}})
-    trial.feed(trial.decide(1, x=(4096, 4096)), FULL, 0)
+    trial.feed(trial.decide(1, x=(4096, 4096), deferred=True), FULL, 0)
     trial.change(arms=["z"])
     trial.decide(2, x=(4096, 0))
     trial.delete()
     trial.change(arms=["w"])
     trial.decide(0, x=(4096, 0))
     rows = list(export(trial.store, trial.name))
-    decisions = [(row["arms"][0]["arm"], row["context"]) for row in rows if row["type"] == "decision"]
-    assert decisions == [
-        ("d", {"age": 0.5}),
-        ("y", {"height": 12.0}),
-        ("z", {"height": 10.0}),
-        ("w", {"height": 10.0}),
+    decided = [row for row in rows if row["type"] == "decision"]
+    assert [(row["arms"][0]["arm"], row["context"], row["generation"]) for row in decided] == [
+        ("d", {"age": 0.5}, 1),
+        ("y", {"height": 12.0}, 2),
+        ("z", {"height": 10.0}, 2),
+        ("w", {"height": 10.0}, 3),
     ]
+    assert [row["generation"] for row in rows if row["type"] in ("activation", "feedback")] == [2, 2]
     changes = [(row["version"], row["generation"], row["deleted"]) for row in rows if row["type"] == "experiment"]
     assert changes == [(1, 1, False), (2, 2, False), (3, 2, False), (4, 2, True), (5, 3, False)]
     documents = [row["document"] for row in rows if row["type"] == "experiment"]

@@ -114,7 +114,6 @@ def test_categories_without_other_do_not_touch_their_neighbours() -> None:
         ({"age": "46"}, Fault("/context/age", "a number", "string")),
         ({"age": True}, Fault("/context/age", "a number", "boolean")),
         ({"age": [46]}, Fault("/context/age", "a number", "array")),
-        ({"age": 10**400}, Fault("/context/age", "a number below 1e308", "a number")),
         ({"member": 1}, Fault("/context/member", "a boolean", "number")),
         ({"country": 7}, Fault("/context/country", "a string", "number")),
         ({"size": "xl"}, Fault("/context/size", "one of the levels; did you mean 'l'?", "another string")),

@@ -1,6 +1,8 @@
 """Requests, from bytes to what a lane logs: strict JSON, names and limits, and a place for each fault."""
 
 import json
+import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -30,6 +32,12 @@ WRONG_JSON = [
     b'{"context":{"age":Infinity}}',
     b'{"context":{"age":-Infinity}}',
     b'{"context":{"age":1e999}}',
+    b'{"context":{"age":1%b}}' % (b"0" * 400),
+    b'{"context":{"age":-1%b}}' % (b"0" * 309),
+    b'{"context":{"age":[{"a":1%b}]}}' % (b"0" * 400),
+    b'{"context":{},"k":1%b,"event":"click","value":1}' % (b"0" * 400),
+    b'{"decision_id":"d","event":"click","value":1%b}' % (b"0" * 400),
+    b'{"unknown":1%b}' % (b"0" * 400),
     b'{"context":{"age":01}}',
     b'{"context":{"age":1}} trailing',
     b'{"context":{"age":"x"}, NaN}',  # the fault of type comes first, and is not what is told
@@ -45,7 +53,7 @@ WRONG_JSON = [
 
 @pytest.mark.parametrize("text", WRONG_JSON)
 def test_what_is_not_strict_json_in_utf_8_is_malformed(text: bytes) -> None:
-    """NaN, Infinity, 1e999, half a surrogate pair, bad UTF-8, another encoding: one code, wherever it stands."""
+    """NaN, Infinity, 1e999 or its digits, half a surrogate pair, bad UTF-8: one code, wherever it stands."""
     for reader in (read_recommendation, read_feedback, read_activation):
         with pytest.raises(Problem) as caught:
             reader(EXPERIMENT, text, SECRET)
@@ -84,7 +92,6 @@ FAULTY = [
     ({"context": {"age": True, "new": 1, "country": "us"}}, Code.INVALID_CONTEXT, ["/context/age", "/context/new"]),
     ({"context": {"age": None, "new": True, "country": "us"}}, Code.INVALID_CONTEXT, ["/context/age"]),
     ({"context": {"age": [31], "new": True, "country": "us"}}, Code.INVALID_CONTEXT, ["/context/age"]),
-    ({"context": {"age": 10**400, "new": True, "country": "us"}}, Code.INVALID_CONTEXT, ["/context/age"]),
     ({"context": {"age": 1, "new": True, "country": "fr"}}, Code.INVALID_CONTEXT, ["/context/country"]),
     ({"context": {}}, Code.INVALID_CONTEXT, ["/context/age", "/context/new", "/context/country"]),
     ({"context": CONTEXT | {"aeg": 1, "a/b": 2}}, Code.INVALID_CONTEXT, ["/context/aeg", "/context/a~1b"]),
@@ -97,7 +104,6 @@ FAULTY = [
     ({"context": CONTEXT, "k": True}, Code.INVALID_REQUEST, ["/k"]),
     ({"context": CONTEXT, "k": 1.5}, Code.INVALID_REQUEST, ["/k"]),
     ({"context": CONTEXT, "k": 10_001}, Code.INVALID_REQUEST, ["/k"]),
-    ({"context": CONTEXT, "k": 10**400}, Code.INVALID_REQUEST, ["/k"]),
     ({"context": CONTEXT, "k": 4}, Code.NOT_ENOUGH_ARMS, ["/k"]),
     ({"context": CONTEXT, "k": 3, "exclude": ["a"]}, Code.NOT_ENOUGH_ARMS, ["/k"]),
     ({"context": CONTEXT, "candidates": ["a"], "exclude": ["a"]}, Code.NOT_ENOUGH_ARMS, ["/k"]),
@@ -220,7 +226,6 @@ FAULTY_FEEDBACK = [
     ({"value": "1"}, Code.INVALID_REQUEST, ["/value"]),
     ({"value": True}, Code.INVALID_REQUEST, ["/value"]),
     ({"value": None}, Code.INVALID_REQUEST, ["/value"]),
-    ({"value": 10**400}, Code.INVALID_REQUEST, ["/value"]),
     ({"event_id": ""}, Code.INVALID_REQUEST, ["/event_id"]),
     ({"event_id": "x" * 257}, Code.INVALID_REQUEST, ["/event_id"]),
     ({"event_id": "a\n"}, Code.INVALID_REQUEST, ["/event_id"]),
@@ -286,8 +291,78 @@ def test_a_batch_is_a_list_of_up_to_a_thousand_requests_of_any_kind() -> None:
         assert refused(lambda body=body: read_batch(body)) == (Code.INVALID_REQUEST, ["/requests"])
     assert refused(lambda: read_batch(b'{"requests":[],"x":1}')) == (Code.INVALID_REQUEST, ["/x"])
     assert refused(lambda: read_batch(b"[1]"))[0] == Code.INVALID_REQUEST
-    for text in (b'{"requests":[1,]}', b'{"requests":[NaN]}', b'{"requests":[' + b"[" * 10**5 + b"]" * 10**5 + b"]}"):
+    for text in (b'{"requests":[1,]}', b'{"requests":NaN}', b'{"requests":[' + b"[" * 10**5 + b"]" * 10**5 + b"]}"):
         assert refused(lambda text=text: read_batch(text))[0] == Code.MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        (b"1, NaN ,2", [b"1", b" NaN ", b"2"]),
+        (b'{"a":[-Infinity,{"b":1,"c":"],"}]},[]', [b'{"a":[-Infinity,{"b":1,"c":"],"}]}', b"[]"]),
+        (b'{"a" 1},{"a":1,},[1,],01,.5,undefined', [b'{"a" 1}', b'{"a":1,}', b"[1,]", b"01", b".5", b"undefined"]),
+        (b'"a\\\\",NaN,"\\"]"', [b'"a\\\\"', b"NaN", b'"\\"]"']),
+        (b"NaN," + b"[" * 2000 + b"]" * 2000, [b"NaN", b"[" * 2000 + b"]" * 2000]),
+        (b"NaN" + b",1" * 999, [b"NaN"] + [b"1"] * 999),
+    ],
+    ids=["literal", "within", "syntax", "strings", "deep", "many"],
+)
+def test_what_is_not_json_in_an_item_is_left_to_the_item(text: bytes, items: list[bytes]) -> None:
+    """The others are as they were sent, to the letter; also after an older list of the same name."""
+    assert [bytes(each) for each in read_batch(b'{"requests":[%b]}' % text)] == items
+    assert [bytes(each) for each in read_batch(b'{"requests":[NaN,[]],"requests" : [%b]}' % text)] == items
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"requests":[NaN',
+        b'{"requests":[NaN]',
+        b'{"requests":[NaN,]}',
+        b'{"requests":[,NaN]}',
+        b'{"requests":[NaN,,1]}',
+        b'{"requests":[NaN}}',
+        b'{"requests":[NaN]}}',
+        b'{"requests":[NaN],"x":1}',
+        b'{"requests":{"a":[NaN]}}',
+        b'{"requests":[NaN,"]}',
+        b"[[NaN]]",
+        b'{"requests":[NaN' + b",1" * 1000 + b"]}",
+        b'{"requests":[NaN,' + b"[" * 10**5 + b"]" * 10**5 + b"]}",
+    ],
+    ids=range(13),
+)
+def test_a_batch_that_is_not_json_around_its_items_is_malformed(text: bytes) -> None:
+    """Where it cannot be told which items there are, or there is more that is wrong, nothing is served."""
+    assert refused(lambda: read_batch(text)) == (Code.MALFORMED, [])
+
+
+def test_a_batch_that_is_not_json_costs_little() -> None:
+    """8 MiB of brackets, commas or quotes are given up, or told apart, in less than a second on a busy machine."""
+    for junk in (b"[],", b"1,", b'"",', b'"', b"[", b"[1,"):
+        text = b'{"requests":[NaN,' + junk * (8 * 2**20 // len(junk)) + b"1]}"
+        start = time.process_time()
+        with suppress(Problem):
+            read_batch(text)
+        assert time.process_time() - start < 1
+
+
+def test_a_number_may_be_written_in_all_its_digits() -> None:
+    """As long as a float can be so large: 1e308, and the largest."""
+    for number in (10**308, -(10**308), int(sys.float_info.max)):
+        asked(context=CONTEXT | {"age": number})
+        assert read_json(b"[%d]" % number) == [number]
+    assert refused(lambda: asked(context={"age": 17 * 10**307})) == (  # the other faults alone are told
+        Code.INVALID_CONTEXT,
+        ["/context/new", "/context/country"],
+    )
+
+
+def test_no_error_shows_a_pattern() -> None:
+    """What an id or a name is made of is told in words."""
+    for body in ({"context": CONTEXT, "user_id": "a\n"}, {"context": CONTEXT, "candidates": ["a\n"]}):
+        with pytest.raises(Problem, match="a string without control characters"):
+            read(body)
 
 
 def test_no_error_repeats_what_was_sent_as_a_value() -> None:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from bandit import __version__
 from bandit.api import answers, body, docs
 from bandit.api.problems import details, problem_response
+from bandit.documents import version_in
 from bandit.errors import Code, Fault, Problem
 from bandit.evaluation import ROWS_MAX, Asked
 from bandit.experiment import Experiment
@@ -60,11 +61,22 @@ def _version(if_match: str | None) -> int | None:
     return int(found[1])
 
 
+def _version_asked(if_match: str | None, data: bytes) -> int | None:
+    """The version that a change is of, by its header or by a document that GET gave: later ones are not to be lost."""
+    asked, sent = _version(if_match), version_in(data)
+    if sent is None or asked == sent:
+        return asked
+    if asked not in (None, ANY_VERSION):
+        raise Problem(Code.PRECONDITION_FAILED, f"If-Match asks for version {asked}, the document for {sent}")
+    return sent
+
+
 def _named(e: str) -> str:
     """An experiment's name that may be created."""
     if NAME.fullmatch(e) is None:
-        fault = Fault("", NAME.pattern, f"a name of {len(e)} characters")
-        raise Problem(Code.INVALID_EXPERIMENT, "this cannot be an experiment's name", [fault])
+        expected = "1 to 64 of a-z, 0-9, dot, dash and underscore, the first a letter or digit"
+        fault = Fault("", expected, f"a name of {len(e)} characters")
+        raise Problem(Code.INVALID_EXPERIMENT, f"an experiment's name is {expected}", [fault])
     return e
 
 
@@ -79,10 +91,13 @@ async def experiments(request: Request, limit: Limit = 100, cursor: str = "") ->
 
 @router.put("/v1/experiments/{e}", tags=["experiments"], **docs.PUT)
 async def put_experiment(request: Request, e: str, reset: Reset = False, if_match: IfMatch = None) -> Response:
-    """Create an experiment, or replace its document whole; arms left out are retired."""
-    created, experiment = await _service(request).put(
-        _named(e), await _body(request), reset=reset, if_match=_version(if_match)
-    )
+    """Create an experiment, or replace its document whole; arms left out are retired.
+
+    What GET adds to a document may be sent back and is ignored, but for `version`: it must still be in force.
+    """
+    data = await _body(request)
+    version = _version_asked(if_match, data)
+    created, experiment = await _service(request).put(_named(e), data, reset=reset, if_match=version)
     return _json(experiment, 201 if created else 200)
 
 
@@ -90,7 +105,8 @@ async def put_experiment(request: Request, e: str, reset: Reset = False, if_matc
 async def patch_experiment(request: Request, e: str, reset: Reset = False, if_match: IfMatch = None) -> Response:
     """Change a part of the document, by a JSON merge patch."""
     data = await _body(request)
-    return _json(await _service(request).patch(e, data, reset=reset, if_match=_version(if_match)))
+    version = _version_asked(if_match, data)
+    return _json(await _service(request).patch(e, data, reset=reset, if_match=version))
 
 
 @router.get("/v1/experiments/{e}", tags=["experiments"], **docs.GET)

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -48,8 +49,8 @@ def run(
     _end_like_ctrl_c()
     try:
         with (
-            tempfile.TemporaryDirectory(prefix="bandit-demo-") as scratch,
-            serving(data_dir or Path(scratch), workers, port) as server,
+            tempfile.TemporaryDirectory(prefix="bandit-demo-") if data_dir is None else nullcontext(data_dir) as place,
+            serving(Path(place), workers, port) as server,
         ):
             code = _demonstrate(server, visitors, seed, (data_dir or Path()) / PICTURE)
             print(_next(server, data_dir is not None, keep_serving), flush=True)

@@ -90,7 +90,7 @@ def serving(data_dir: Path, workers: int, port: int) -> Iterator[Server]:
 
 def _command(*arguments: str) -> list[str]:
     """This very installation's command: another one of the same name may come first in PATH."""
-    return [sys.executable, "-m", "bandit", *arguments]
+    return [sys.executable, "-P", "-m", "bandit", *arguments]  # -P: a redis.py in the current directory is not ours
 
 
 def _look(*arguments: str, stdout: int | IO[bytes]) -> subprocess.CompletedProcess[bytes]:
