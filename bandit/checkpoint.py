@@ -8,12 +8,15 @@ than that had no event since. So an arm's sums hold every event up to max(its ro
 from __future__ import annotations
 
 import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bandit.errors import CorruptLog
+from bandit.errors import CorruptLog, StoreUnavailable
 from bandit.experiment import Experiment
 from bandit.fold import Batch
 from bandit.log import START, Position
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SLICE = 1 << 20  # bytes of rows in one script
-BEAT = 1.0  # seconds between two beats of the lease
+BEAT = 1.0  # seconds between two beats of the leases
+BUDGET = 0.05  # seconds of slices in one turn
 
 
 @dataclass
@@ -77,55 +81,61 @@ def load(store: Store, name: str, table: Table, experiment: Experiment) -> Folde
 def stands(store: Store, name: str, folded: Folded) -> bool:
     """Whether the log has every entry that these checkpoints stand at."""
     positions = {Position(*row) for row in np.unique(folded.upto, axis=0).tolist()} - {START}
-    return all(store.has(name, position) for position in positions)
+    return all(store.at(name, position) is not None for position in positions)
 
 
 class Checkpointer:
-    """Writes one experiment's checkpoints while its server holds the lease, and trims the log below them."""
+    """Writes one experiment's checkpoints while its server holds the lease.
+
+    The follower calls `step`, `Beats` the rest, from a thread of its own: the script of every write looks at the token.
+    """
 
     def __init__(self, replica: Replica, store: Store, holder: bytes, lease_seconds: float, seconds: float) -> None:
         self.replica, self.store, self.holder = replica, store, holder
         self.lease_seconds, self.seconds = lease_seconds, seconds
         self.token: bytes | None = None
         self._seen: tuple[Lease | None, float] = (None, -np.inf)
-        self._beaten = self._written = -np.inf
+        self._acting: bytes | None = None  # the token that the pass under way began with
+        self._written = -np.inf
         self._todo: list[int] | None = None  # arms of the pass under way
         self._start = START  # where it started
 
-    def step(self, now: float, *, last: bool = False) -> None:
-        """Keep or seek the lease and write a slice. `now` is a monotonic clock's; `last` writes all there is."""
-        if now - self._beaten >= BEAT or last:
-            self._beaten = now
-            self._elect(now)
-        if self.token is None or self.replica.model is None:
-            return
+    def step(self, now: float, *, last: bool = False) -> bool:
+        """Write a slice, if it is time; `last` writes all there is. `now` is a monotonic clock's.
+
+        Returns:
+            False where a write was refused: the lease is another's now, or the log has lost an entry.
+        """
+        token = self.token
+        if token != self._acting:
+            self._acting, self._todo, self._written = token, None, now
+        if token is None or self.replica.model is None:
+            return True
         if last or (self._todo is None and self._is_due(now)):
             self._todo, self._start = list(self.replica.dirty), self.replica.position
             self.replica.grown_bytes = 0
+        end = time.monotonic() + BUDGET
         while self._todo is not None:
-            self._slice(now)
-            if not last:
+            if not self._slice(token, now):
+                self._todo, self._written = None, now
+                return False
+            if not last and time.monotonic() > end:
                 break
+        return True
 
-    def _elect(self, now: float) -> None:
-        name = self.replica.name
-        if self.token is not None:
-            if not self.store.beat(name, self.token):
-                self._fenced()
+    def heard(self, found: bool | Lease | None, now: float) -> None:
+        """What the store says of the lease: whether our beat counted, or whose it is; one that stands is taken."""
+        if isinstance(found, bool):
+            if not found and self.token is not None:
+                log.warning("%s: another server has taken over the checkpoints", self.replica.name)
+                self.token, self._seen = None, (None, now)
             return
-        lease = self.store.lease(name)
-        if lease != self._seen[0] or lease is None:
-            self._seen = lease, now
-            if lease is not None:
+        if found != self._seen[0] or found is None:
+            self._seen = found, now
+            if found is not None:
                 return
-        if lease is None or now - self._seen[1] >= self.lease_seconds:
-            self.token = self.store.take_lease(name, lease, self.holder)
-            self._todo, self._written = None, now
-
-    def _fenced(self) -> None:
-        log.warning("%s: another server has taken over the checkpoints, or the log lost its end", self.replica.name)
-        self.token = self._todo = None
-        self._seen = None, self._beaten
+        if found is None or now - self._seen[1] >= self.lease_seconds:
+            self.token = self.store.take_lease(self.replica.name, found, self.holder)
 
     def _is_due(self, now: float) -> bool:
         """The log grew by more than the dirty rows have, or it is time."""
@@ -135,25 +145,71 @@ class Checkpointer:
         row = 8 * (d * (d + 1) // 2 + m * d + m * (m + 1)) + 24
         return self.replica.grown_bytes > len(self.replica.dirty) * row or now - self._written >= self.seconds
 
-    def _slice(self, now: float) -> None:
+    def _slice(self, token: bytes, now: float) -> bool:
         """Write up to `SLICE` bytes of rows, at the position folded up to now; after the last, move the cursor.
 
         An arm leaves the pass only when its row is written: a store that fails meanwhile must not let the cursor pass
         it. One that is no longer dirty was loaded anew, or is of an older generation.
         """
-        if self.token is None or self._todo is None:
-            return
-        todo = [arm for arm in self._todo if arm in self.replica.dirty]
+        todo = [arm for arm in self._todo or () if arm in self.replica.dirty]
         rows, size = [], 0
         while todo and size < SLICE:
             row = self.replica.row(todo.pop())
             rows.append(row)
             size += len(row.sums)
         done = not todo
-        if not self.store.write_rows(self.replica.name, "sums", self.token, rows, self._start if done else None):
-            self._fenced()
-            return
+        if not self.store.write_rows(self.replica.name, "sums", token, rows, self._start if done else None):
+            return False
         for row in rows:
             self.replica.dirty.pop(row.arm, None)
         self._todo = None if done else todo
         self._written = now if done else self._written
+        return True
+
+
+class Beats(threading.Thread):
+    """Keeps and seeks the leases of all experiments: in one message a second, however long a fold takes.
+
+    Args:
+        store: where they are.
+        checkpointers: those of the experiments that are served.
+        wrote: told what became of a write, so that a store that takes none is noticed, and that it does again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        checkpointers: Callable[[], Sequence[Checkpointer]],
+        wrote: Callable[[Exception | None], None],
+    ) -> None:
+        super().__init__(name="beats", daemon=True)
+        self.store, self.checkpointers, self.wrote = store, checkpointers, wrote
+        self.stopping, self.woken = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        """Until told to stop."""
+        while not self.stopping.is_set():
+            try:
+                self.beat(time.monotonic())
+            except StoreUnavailable as error:
+                self.wrote(error)
+            except Exception:
+                log.exception("the leases could not be kept")  # they stand then, and others take them
+            self.woken.wait(BEAT)
+            self.woken.clear()
+
+    def beat(self, now: float) -> None:
+        """Once."""
+        living = {each.replica.name: each for each in self.checkpointers()}
+        held = {name: each.token for name, each in living.items()}
+        for name, found in self.store.attend(held).items() if held else ():
+            if living[name].token == held[name]:
+                living[name].heard(found, now)
+        if held:
+            self.store.probe()
+            self.wrote(None)
+
+    def stop(self) -> None:
+        """End."""
+        self.stopping.set()
+        self.woken.set()

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
-from bandit.checkpoint import Checkpointer
+from bandit.checkpoint import Beats, Checkpointer
 from bandit.errors import CorruptLog, Problem, StoreUnavailable
-from bandit.replica import Replica
+from bandit.replica import TURN, Replica
 from bandit.store import Store
 from bandit.trim import trim
 
@@ -28,7 +28,12 @@ IDLE_PACE = 0.02  # while it does not: what an event waits at most before it is 
 HOUSEKEEPING = 1.0  # seconds between two looks for new experiments
 CHECK = 5.0  # seconds between two comparisons of an arm with its checkpoint
 TRIM = 30.0  # seconds between two trims
-UNREADABLE = CorruptLog, OverflowError, Problem, struct.error, ValueError, IndexError  # of one experiment's data
+UNREADABLE = (  # of one experiment's data
+    CorruptLog, OverflowError, Problem, struct.error, ValueError, IndexError, KeyError, TypeError, MemoryError,
+)  # fmt: skip
+RETRY = 60.0  # seconds between two tries to load what could not be loaded, at most
+FORGET = 60.0  # seconds between two looks for deleted experiments whose hour is over
+TRIMMING = 0.2  # seconds of trimming in one round
 FULL = 0.8  # of the store's memory: from there on people are told
 AHEAD_MS = 60_000  # a log this far ahead of the clock is an alarm: windows are judged by it
 
@@ -46,10 +51,11 @@ class Follower(threading.Thread):
         self.checkpointers: dict[str, Checkpointer] = {}
         self.ready, self.stopping, self.woken = threading.Event(), threading.Event(), threading.Event()
         self.failed: BaseException | None = None
-        self.store_down = self._told = False
-        self._failed_at = 0.0
+        self.beats = Beats(store, self._served, self.wrote)
+        self.refusing = self._away = self._told = False  # what the store does with writes, and with reads
         self.suspicious = False  # somebody has seen acknowledged data vanish: check every position
-        self._due = dict.fromkeys(("housekeeping", "check", "trim"), 0.0)
+        self._due = dict.fromkeys(("housekeeping", "check", "trim", "forget"), 0.0)
+        self._retries: dict[str, tuple[float, float]] = {}  # of what failed: when next, and how long after that
         self._checked = 0
         self._full = False
         self._wanted: list[str] = []
@@ -57,11 +63,14 @@ class Follower(threading.Thread):
     def run(self) -> None:
         """Follow until told to stop; then fold the rest and write the last checkpoint."""
         try:
+            self.beats.start()
             while not self.stopping.is_set():
                 self._guarded(self._round)
             self._guarded(self._last)
         except BaseException as error:  # told by the worker, which ends
             self.failed = error
+        finally:
+            self.beats.stop()
 
     def want(self, name: str) -> None:
         """Read now: somebody waits for what has been written to this experiment."""
@@ -77,17 +86,34 @@ class Follower(threading.Thread):
         """Run one piece of work; a store that is away is waited for, not an error."""
         try:
             work()
-            self.store_down = False
-            # One that takes no writes answers every read: for as long as a heartbeat may stand, nothing has failed.
-            if self._told and time.monotonic() - self._failed_at > self.lease_seconds:
-                log.warning("the store answers again")
-                self._told = False
         except StoreUnavailable as error:
-            if not self._told:
-                log.error("decisions wait, and are refused after a while: %s", error)
-            self.store_down = self._told = True
-            self._failed_at = time.monotonic()
+            self._tell(error)
+            self._away = True
             self.stopping.wait(0.1)
+        else:
+            self._away = False
+            if self._told and not self.refusing:
+                self._told = False
+                log.warning("the store answers again")
+
+    @property
+    def store_down(self) -> bool:
+        """Whether nothing can be decided: the store does not answer, or took no write when last asked to."""
+        return self._away or self.refusing
+
+    def wrote(self, error: Exception | None) -> None:
+        """What became of the last write to the store, whoever tried: readiness follows it."""
+        self.refusing = error is not None
+        if error is not None:
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        if not self._told:
+            log.error("decisions wait, and are refused after a while: %s", error)
+        self._told = True
+
+    def _served(self) -> list[Checkpointer]:
+        return [each for each in list(self.checkpointers.values()) if each.replica.model is not None]
 
     def _round(self) -> None:
         start = time.monotonic()
@@ -97,16 +123,29 @@ class Follower(threading.Thread):
             self._take_up(self._wanted.pop())
         if self._is_due("housekeeping", HOUSEKEEPING):
             self._housekeep()
-        grown = sum(self._sound(replica, replica.step) or 0 for replica in self._living())
+        grown, polled = self._grown(), time.monotonic()
+        for replica in grown:
+            self._sound(replica, partial(replica.step, TURN))
         refreshing = time.monotonic()
         for replica in self._living():
+            if replica not in grown:
+                replica.read_at = polled
             self._sound(replica, replica.refresh)
         spent = time.monotonic() - refreshing
         for replica in self._living():
-            self.checkpointers[replica.name].step(time.monotonic())
+            if not self.checkpointers[replica.name].step(time.monotonic()):
+                self._sound(replica, replica.check_position)
+        if self._due["trim"] <= time.monotonic():
+            self._trim()
         pace = PACE if grown or any(r.model and r.model.pending for r in self._living()) else IDLE_PACE
         self.woken.wait(max(3 * spent, pace - (time.monotonic() - start), 0.001))
         self.woken.clear()
+
+    def _grown(self) -> list[Replica]:
+        """Whose log has grown; the one that waited for longest first."""
+        living = {replica.name: replica for replica in self._living()}
+        names = self.store.grown({name: replica.position for name, replica in living.items()})
+        return sorted((living[name] for name in names), key=lambda replica: replica.read_at)
 
     def _check_positions(self) -> None:
         """Check the store and where every replica stands; to be done again if the store fails meanwhile."""
@@ -124,9 +163,16 @@ class Follower(threading.Thread):
         try:
             return work()
         except UNREADABLE as error:
-            log.exception("%s: its log cannot be folded; the experiment is not served here", replica.name)
-            replica.failed, replica.model = error, None
+            self._fail(replica, error, "its log cannot be folded")
             return None
+
+    def _fail(self, replica: Replica, error: BaseException, what: str) -> None:
+        """Serve an experiment no more, until it can be loaded again: with the next round, then less and less often."""
+        _, pause = self._retries.get(replica.name, (0.0, 0.0))
+        told = log.exception if pause == 0 else log.error
+        told("%s: %s (%s); the experiment is not served here", replica.name, what, error)
+        self._retries[replica.name] = time.monotonic() + pause, min(RETRY, max(1.0, 2 * pause))
+        replica.failed, replica.model = error, None
 
     def _living(self) -> Iterable[Replica]:
         return [replica for replica in self.replicas.values() if replica.failed is None]
@@ -135,7 +181,10 @@ class Follower(threading.Thread):
         """Take up new experiments, and now and then compare, trim and look at the clock."""
         for name in self.store.names():
             self._take_up(name)
+        self._retry()
         self.ready.set()
+        if self._is_due("forget", FORGET):
+            self._forget()
         now_ms = self.store.now_ms()
         for replica in self._living():
             if replica.position.ms > now_ms + AHEAD_MS:
@@ -147,8 +196,6 @@ class Follower(threading.Thread):
             for replica in self._living():
                 if arms := replica.shape[0]:
                     self._sound(replica, partial(replica.check_row, self._checked % arms))
-        if self._is_due("trim", TRIM):
-            self._trim()
 
     def _look_at_memory(self) -> None:
         """Tell early that the store will refuse decisions, and when that has passed."""
@@ -163,36 +210,57 @@ class Follower(threading.Thread):
             log.warning("the store has room again: it uses %d of %d MiB", used >> 20, most >> 20)
         self._full = full
 
+    def _retry(self) -> None:
+        """Load again what could not be loaded: a change may have come between two questions, or the fault is mended."""
+        for name, (when, _) in list(self._retries.items()):
+            if when <= time.monotonic():
+                self._load(name)
+                if self.replicas[name].failed is None:
+                    del self._retries[name]
+                    log.warning("%s: it is served again", name)
+
+    def _forget(self) -> None:
+        """Forget deleted experiments whose hour is over, with all that is left of them."""
+        for name, replica in list(self.replicas.items()):
+            if replica.deleted and self.store.forget(name):
+                del self.replicas[name], self.checkpointers[name]
+
     def _take_up(self, name: str) -> None:
+        """Load an experiment that is not known yet."""
+        if name not in self.replicas:
+            self._load(name)
+
+    def _load(self, name: str) -> None:
         """Load an experiment and fold its log up to the end."""
-        if name in self.replicas:
-            return
         replica = Replica(name, self.store)
         try:
             replica.load()
             replica.catch_up()
         except UNREADABLE as error:
-            log.exception("%s: it cannot be loaded; the experiment is not served here", name)
-            replica.failed, replica.model = error, None
-        self.checkpointers[name] = Checkpointer(
-            replica, self.store, self.holder, self.lease_seconds, self.checkpoint_seconds
-        )
-        self.replicas[name] = replica
+            self._fail(replica, error, "it cannot be loaded")
+        made = Checkpointer(replica, self.store, self.holder, self.lease_seconds, self.checkpoint_seconds)
+        self.checkpointers[name], self.replicas[name] = made, replica
+        self.beats.woken.set()
 
     def _trim(self) -> None:
         """Trim what is ours to trim, once folded past the checkpoints: then no config in the log is news to us."""
+        end, more = time.monotonic() + TRIMMING, False
         for replica in self._living():
             token, model = self.checkpointers[replica.name].token, replica.model
             if token is None or model is None or replica.position < self.store.cursor(replica.name, "sums"):
                 continue
+            total = 0
             try:
-                gone = trim(self.store, replica.name, token, model.experiment, self.grace_ms)
+                while gone := trim(self.store, replica.name, token, model.experiment, self.grace_ms):
+                    total += gone
+                    if time.monotonic() > end:
+                        more = True
+                        break
             except UNREADABLE:
                 log.exception("%s: its log cannot be read at the start, so it is not trimmed", replica.name)
-                continue
-            if gone:
-                log.info("%s: %d entries trimmed", replica.name, gone)
-                self._due["trim"] = 0.0  # there may be more
+            if total:
+                log.info("%s: %d entries trimmed", replica.name, total)
+        self._due["trim"] = 0.0 if more else time.monotonic() + TRIM
 
     def _last(self) -> None:
         for replica in self._living():

@@ -15,6 +15,7 @@ class Keys(NamedTuple):
     :d:ENTRY   credits and events of a rewarded or activated decision
     :i:CALLER  where a caller-named decision stands
     :u:USER    a user's last decisions
+    :e:USER    what a user's events were credited to
     """
 
     prefix: str

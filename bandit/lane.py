@@ -120,10 +120,10 @@ class Lane:
 
     def __init__(
         self, replica: Replica, store: Store, grace_ms: int, entropy: Callable[[int], bytes],
-        on_gap: Callable[[], None],
+        on_gap: Callable[[], None], wrote: Callable[[Exception | None], None],
     ) -> None:  # fmt: skip
         self.replica, self.store, self.grace_ms = replica, store, grace_ms
-        self.entropy, self.on_gap = entropy, on_gap
+        self.entropy, self.on_gap, self.wrote = entropy, on_gap, wrote
         self._waiting: list[Call] = []
         self._runner: asyncio.Task[None] | None = None
         self._rules: tuple[Experiment, Rules] | None = None  # of the version last appended for
@@ -241,6 +241,7 @@ class Lane:
             try:
                 reply = await self.store.append_async(self.replica.name, batch)
             except StoreUnavailable as error:
+                self.wrote(error)
                 if time.monotonic() - since + pause > PATIENCE:
                     self._renew()
                     raise Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE) from error
@@ -250,6 +251,7 @@ class Lane:
                 self._renew()  # a part of it may be written: this number is spent
                 raise
             else:
+                self.wrote(None)
                 break
         self._used = time.monotonic()
         if not isinstance(reply, Stale | Gap):

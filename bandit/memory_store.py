@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -17,6 +17,7 @@ from bandit.log import (
 )
 from bandit.memory_append import MemoryLog, Step
 from bandit.store import (
+    DELETED_MS,
     Batch,
     Gap,
     Lease,
@@ -110,9 +111,13 @@ class MemoryStore:
         """See `Store`."""
         return self._logs[name].last if name in self._logs else START
 
-    def has(self, name: str, position: Position) -> bool:
+    def at(self, name: str, position: Position) -> Entry | None:
         """See `Store`."""
-        return name in self._logs and position in self._logs[name].entries
+        return self._logs[name].entries.get(position) if name in self._logs else None
+
+    def grown(self, positions: Mapping[str, Position]) -> list[str]:
+        """See `Store`."""
+        return [name for name, position in positions.items() if self.end(name) > position]
 
     def now_ms(self) -> int:
         """See `Store`."""
@@ -136,13 +141,28 @@ class MemoryStore:
             log.lease = Lease(b"%d-%s" % (count, holder), 0)
             return log.lease.token
 
-    def beat(self, name: str, token: bytes) -> bool:
+    def attend(self, held: Mapping[str, bytes | None]) -> dict[str, bool | Lease | None]:
         """See `Store`."""
+        return {name: self.lease(name) if token is None else self._beat(name, token) for name, token in held.items()}
+
+    def _beat(self, name: str, token: bytes) -> bool:
         with self._lock:
             log = self._logs.setdefault(name, MemoryLog())
             if log.lease is None or log.lease.token != token:
                 return False
             log.lease = Lease(token, log.lease.beat + 1)
+            return True
+
+    def probe(self) -> None:
+        """See `Store`."""
+
+    def forget(self, name: str) -> bool:
+        """See `Store`."""
+        with self._lock:
+            stored = self.config(name)
+            if stored is not None and not (stored.config.deleted and self.now_ms() > stored.updated.ms + DELETED_MS):
+                return False
+            self._logs.pop(name, None)
             return True
 
     def cursor(self, name: str, table: Table) -> Position:

@@ -6,7 +6,7 @@ import hashlib
 import re
 import secrets
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from typing import Any
@@ -24,6 +24,8 @@ from bandit.experiment import Config
 from bandit.keys import EXPERIMENTS, META, Keys
 from bandit.log import START, Entry, Position
 from bandit.store import (
+    DELETED_MS,
+    READ_BYTES,
     Activate,
     Batch,
     Decide,
@@ -40,14 +42,13 @@ from bandit.store import (
     Table,
 )
 
-READ_BYTES = 4 << 20  # of entries in one read, about: a config is as large as its document, a decision as its list
+SWEEP = 1000  # keys looked at, or taken away, in one step
 PIECE, PIECES_MAX = 64, 2048  # entries asked for at first, and at most: nobody knows their size before
 TIMEOUT = 2.0  # seconds for one command: longer than the longest script, a checkpoint of 1 MB, by far
-DELETED_MS = 3_600_000  # a deleted experiment's log stays for an hour, so that every server hears of it
 STORE_FORMAT = b"1"
 ADDRESSES = "redis://[USER:PASSWORD@]HOST:PORT[/DATABASE], rediss://... or unix:///PATH (signs in a password as %XX)"
 FLOOR = {"redis": (7, 0), "valkey": (7, 2)}
-SCRIPTS = "append", "configure", "lease", "beat", "checkpoint", "trim"
+SCRIPTS = "append", "configure", "lease", "beat", "checkpoint", "trim", "forget"
 REFUSALS = "LOADING", "BUSY", "OOM", "MISCONF", "READONLY", "NOREPLICAS"
 # the client takes the code off the text of those that it has a class for
 CANNOT_WRITE = (
@@ -175,7 +176,11 @@ class RedisStore:
             [keys.config, keys.log, keys.table("sums"), keys.table("base"), keys.lease],
             [version, int(before is not None and before.learned), msgspec.json.encode(config), *state],
         )
-        return Position.parse(done) if done else None
+        if not done:
+            return None
+        with _mapped():
+            self._sync.sadd(EXPERIMENTS, config.name)  # again: it may have been forgotten in between
+        return Position.parse(done)
 
     def secret(self) -> bytes:
         """See `Store`."""
@@ -240,10 +245,20 @@ class RedisStore:
             found = self._sync.xrevrange(Keys.of(name).log, count=1)
         return Position.parse(found[0][0]) if found else START
 
-    def has(self, name: str, position: Position) -> bool:
+    def at(self, name: str, position: Position) -> Entry | None:
         """See `Store`."""
         with _mapped():
-            return bool(self._sync.xrange(Keys.of(name).log, position.text(), position.text()))
+            found = _entries(self._sync.xrange(Keys.of(name).log, position.text(), position.text()))
+        return found[0] if found else None
+
+    def grown(self, positions: Mapping[str, Position]) -> list[str]:
+        """See `Store`."""
+        if not positions:
+            return []
+        logs = {Keys.of(name).log.encode(): name for name in positions}
+        with _mapped():
+            found = self._sync.xread({Keys.of(name).log: at.text() for name, at in positions.items()}, count=1)
+        return [logs[bytes(log)] for log, _ in found]
 
     def now_ms(self) -> int:
         """See `Store`."""
@@ -263,9 +278,49 @@ class RedisStore:
         token = self._run("lease", [Keys.of(name).lease], args)
         return bytes(token) if token else None
 
-    def beat(self, name: str, token: bytes) -> bool:
+    def attend(self, held: Mapping[str, bytes | None]) -> dict[str, bool | Lease | None]:
         """See `Store`."""
-        return bool(self._run("beat", [Keys.of(name).lease], [token]))
+        beat = self._scripts["beat"]
+        with _mapped():
+            pipe = self._sync.pipeline(transaction=False)
+            for name, token in held.items():
+                key = Keys.of(name).lease
+                if token is None:
+                    pipe.hmget(key, "token", "beat")
+                else:
+                    pipe.evalsha(beat.digest, 1, key, token)
+            replies = pipe.execute(raise_on_error=False)
+        found: dict[str, bool | Lease | None] = {}
+        for (name, token), reply in zip(held.items(), replies, strict=True):
+            if isinstance(reply, redis.exceptions.NoScriptError):
+                reply = self._run("beat", [Keys.of(name).lease], [token])
+            if isinstance(reply, Exception):
+                with _mapped():
+                    raise reply
+            if token is None:
+                found[name] = Lease(reply[0], int(reply[1])) if reply[0] else None
+            else:
+                found[name] = bool(reply)
+        return found
+
+    def probe(self) -> None:
+        """See `Store`."""
+        with _mapped():
+            self._sync.hsetnx(META, "format", STORE_FORMAT)
+
+    def forget(self, name: str) -> bool:
+        """See `Store`."""
+        keys, found = Keys.of(name), []
+        with _mapped():
+            found = list(self._sync.scan_iter(f"{keys.prefix}:*", count=SWEEP))
+        for start in range(0, len(found), SWEEP):
+            if not self._run("forget", [keys.config, *found[start : start + SWEEP]], []):
+                return False
+        with _mapped():
+            if self._sync.exists(keys.config):
+                return False
+            self._sync.srem(EXPERIMENTS, name)  # who makes it again names it before and after
+        return True
 
     def cursor(self, name: str, table: Table) -> Position:
         """See `Store`."""

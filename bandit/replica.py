@@ -14,12 +14,14 @@ from bandit.engine import CHUNK, Model
 from bandit.experiment import Config, Experiment, compile_config
 from bandit.fold import Batch, read_events
 from bandit.log import START, Entry, Position, read_config
-from bandit.store import Row, Store, Stored
+from bandit.store import READ_BYTES, Row, Store, Stored
 from bandit.sums import row_head
 
 log = logging.getLogger(__name__)
 
 READ = 8192  # entries a read
+TURN = 2048  # entries a turn, where other experiments wait for theirs
+QUANTUM = 0.005  # seconds of refreshing in one turn
 
 
 class Replica:
@@ -31,11 +33,13 @@ class Replica:
         self.config: Config | None = None
         self.position = START  # folded up to here
         self.scored = START  # what decisions reflect
-        self.failed: Exception | None = None  # why it cannot be served
+        self.failed: BaseException | None = None  # why it cannot be served
         self.read_at = 0.0  # when the log's end was last seen (monotonic)
         self.dirty: dict[int, None] = {}  # arms changed since their row was written
         self.grown_bytes = 0  # of the log, since the last pass of checkpoints
         self._folded: Folded | None = None
+        self._last: bytes | None = None  # the record at `position`, where it has been read here
+        self._chunk = CHUNK  # arms refreshed in one turn
         self._goal: tuple[Position, set[int]] = START, set()  # scored up to there once these arms are refreshed
 
     @property
@@ -52,6 +56,7 @@ class Replica:
     def _load(self, stored: Stored | None) -> Stored | None:
         """Load by this config: then the cursor, then the rows."""
         self.model, self._folded, self.config, self.position, self.dirty = None, None, None, START, {}
+        self._last = None
         if stored is None:
             return None
         self.config = stored.config
@@ -80,11 +85,11 @@ class Replica:
         while self.position < end and self.step():
             pass
 
-    def step(self) -> int:
-        """Read and fold what the log has grown by; returns how many entries."""
-        entries = self.store.read(self.name, self.position, READ)
-        if len(entries) < READ:
-            self.read_at = time.monotonic()
+    def step(self, count: int = READ) -> int:
+        """Read and fold up to `count` entries of what the log has grown by; returns how many."""
+        entries, now = self.store.read(self.name, self.position, count), time.monotonic()
+        if len(entries) < count and sum(len(entry.record) for entry in entries) < READ_BYTES:
+            self.read_at = now
         if entries and not self._stands():  # asked after reading: the store may have come back in between
             self.check_position()
         else:
@@ -102,6 +107,8 @@ class Replica:
             else:
                 run.append(entry)
         self._fold_run(run)
+        if entries:
+            self._last = entries[-1].record
         self.grown_bytes += sum(len(entry.record) for entry in entries)
 
     def refresh(self) -> bool:
@@ -117,21 +124,26 @@ class Replica:
         waiting &= self.model.pending.keys()  # another model may have come since
         if not waiting:
             position, waiting = self.position, set(self.model.pending)
-        waiting.difference_update(list(self.model.pending)[:CHUNK])
+        chosen = list(self.model.pending)[: self._chunk]
+        waiting.difference_update(chosen)
         self._goal = position, waiting
-        self.model.refresh()
+        begun = time.monotonic()
+        self.model.refresh(self._chunk)
+        each = (time.monotonic() - begun) / len(chosen)
+        self._chunk = min(CHUNK, max(1, int(QUANTUM / max(each, 1e-9))))
         if not waiting:
             self.scored = position if self.model.pending else self.position
         return True
 
     def check_position(self) -> None:
         """Load anew if the log no longer has the entry folded last: what was after it may be gone too."""
-        if self._stands():
+        if self.model is not None and self._stands():
             return
         lost, trimmed = self.position, self.position < self.store.cursor(self.name, "base")
+        silent = self.model is None  # deleted: the log may be gone, or be that of another one by now
         self._load_anew()
-        if self.model is None:
-            return  # deleted, and the log with it
+        if silent or self.deleted:
+            return
         if trimmed:
             log.warning("%s: the log was trimmed past entry %s; loaded anew", self.name, lost.text().decode())
             return
@@ -140,9 +152,17 @@ class Replica:
             self.name, lost.text().decode(), self.position.text().decode(),
         )  # fmt: skip
 
+    @property
+    def deleted(self) -> bool:
+        """Whether there is nothing to serve, and nothing wrong."""
+        return self.model is None and self.failed is None
+
     def _stands(self) -> bool:
-        """Whether the log goes on where this replica stands: at an entry that it has, or at the base."""
-        return self.store.has(self.name, self.position) or self.store.cursor(self.name, "base") == self.position
+        """Whether the log goes on where this replica stands: at the entry that was read there, or at the base."""
+        found = self.store.at(self.name, self.position)
+        if found is not None:
+            return self._last is None or found.record == self._last  # ids are times: another entry may have the same
+        return self.store.cursor(self.name, "base") == self.position
 
     def _load_anew(self) -> None:
         """Take the place of what is in memory once all is loaded: that goes on deciding until then."""
@@ -150,7 +170,7 @@ class Replica:
         new.load()
         new.catch_up()
         self.config, self.position, self.dirty, self._folded = new.config, new.position, new.dirty, new._folded
-        self.model, self.scored, self.grown_bytes = new.model, new.scored, new.grown_bytes
+        self.model, self.scored, self.grown_bytes, self._last = new.model, new.scored, new.grown_bytes, new._last
 
     def check_row(self, arm: int) -> None:
         """Compare an arm's sums with its checkpoint where both hold the same events; load anew if they differ."""

@@ -245,9 +245,11 @@ class Service:
         return self._lane(await self._replica(name))
 
     def _lane(self, replica: Replica) -> Lane:
-        if replica.name not in self._lanes:
-            self._lanes[replica.name] = Lane(replica, self.store, self.grace_ms, self.entropy, self._suspect)
-        return self._lanes[replica.name]
+        lane = self._lanes.get(replica.name)
+        if lane is None or lane.replica is not replica:  # another one: it was loaded again, or deleted and made anew
+            lane = Lane(replica, self.store, self.grace_ms, self.entropy, self._suspect, self.follower.wrote)
+            self._lanes[replica.name] = lane
+        return lane
 
     def _suspect(self) -> None:
         self.follower.suspicious = True

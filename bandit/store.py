@@ -8,7 +8,7 @@ credit; a refused event spends nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from bandit.experiment import Config, Experiment
@@ -21,6 +21,8 @@ ATTRIBUTIONS = ("last", "first", "all")
 EVENTS_MAX = 1000  # of one decision
 USER_MAX = 100  # decisions kept of one user
 PRODUCER_MS = 2 * 86_400_000  # a producer's last reply is kept 2 days
+DELETED_MS = 3_600_000  # a deleted experiment's log stays for an hour, so that every server hears of it
+READ_BYTES = 4 << 20  # of entries in one read, about: a config is as large as its document, a decision as its list
 NO_ARM = -1
 
 
@@ -178,8 +180,11 @@ class Store(Protocol):
     def end(self, name: str) -> Position:
         """The position of the log's last entry; zero where it is empty."""
 
-    def has(self, name: str, position: Position) -> bool:
-        """Whether the log still has this entry."""
+    def at(self, name: str, position: Position) -> Entry | None:
+        """The log's entry at this position, if it still has it."""
+
+    def grown(self, positions: Mapping[str, Position]) -> list[str]:
+        """The experiments whose log has entries after these positions: one command for all of them."""
 
     def now_ms(self) -> int:
         """The store's clock."""
@@ -199,8 +204,16 @@ class Store(Protocol):
     def take_lease(self, name: str, seen: Lease | None, holder: bytes) -> bytes | None:
         """A new token if the lease is still `seen`, whose beat has stood still; None where somebody was faster."""
 
-    def beat(self, name: str, token: bytes) -> bool:
-        """Raise the beat; False where the lease is no longer ours."""
+    def attend(self, held: Mapping[str, bytes | None]) -> dict[str, bool | Lease | None]:
+        """Of each experiment: with our token, raise the beat (False where the lease is no longer ours); with none, look
+        at the lease. One message for all of them.
+        """
+
+    def probe(self) -> None:
+        """Whether it takes writes now: raises `StoreUnavailable` where not."""
+
+    def forget(self, name: str) -> bool:
+        """Take away what is left of an experiment that was deleted an hour ago; False where it is still there."""
 
     def cursor(self, name: str, table: Table) -> Position:
         """The position that a pass over a table has completed: read it before the rows."""

@@ -23,8 +23,12 @@ STEP = 5000  # entries at a time: what one step blocks
 
 def trim(store: Store, name: str, token: bytes, experiment: Experiment, grace_ms: int) -> int:
     """Move the base and cut the log by up to `STEP` entries; returns how many went."""
+    now_ms, cursor = store.now_ms() - grace_ms, store.cursor(name, "sums")
+    first = store.read(name, START, 2)  # mostly there is nothing to do, and the first entry tells
+    if not _expired(first, now_ms, cursor):
+        return 0
     entries = store.read(name, START, STEP + 1)  # not from the base: it may have moved before a trim that failed
-    old = _expired(entries, store.now_ms() - grace_ms, store.cursor(name, "sums"))
+    old = _expired(entries, now_ms, cursor)
     if not old:
         return 0
     if not _move_base(store, name, token, experiment, old):

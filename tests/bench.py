@@ -96,11 +96,12 @@ class Bench:
 
     def __init__(self, entropy: Callable[[int], bytes] = os.urandom, **document: Any) -> None:
         self.store, self.gaps = Store(), 0
+        self.outcomes: list[Exception | None] = []  # of writes
         self.store.put(first("e", parse_document(json.dumps(DOCUMENT | document).encode())), None)
         self.replica = Replica("e", self.store)
         self.replica.load()
         self.replica.catch_up()
-        self.lane = Lane(self.replica, self.store, GRACE, entropy, self._gap)
+        self.lane = Lane(self.replica, self.store, GRACE, entropy, self._gap, self.outcomes.append)
 
     def _gap(self) -> None:
         self.gaps += 1

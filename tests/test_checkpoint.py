@@ -5,11 +5,12 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from trial import SALE, Killed, Seen, Trial, Watched, exact, past, slow_sums
 
 from bandit import checkpoint, trim
-from bandit.checkpoint import Checkpointer, Folded, load
+from bandit.checkpoint import BEAT, Checkpointer, Folded, load
 from bandit.errors import StoreUnavailable
 from bandit.fold import read_events
 from bandit.log import Entry, Position
@@ -39,6 +40,7 @@ def here(name: str) -> Trial:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """One row a script, three entries a trim: every crash point shows."""
     monkeypatch.setattr(checkpoint, "SLICE", 1)
+    monkeypatch.setattr(checkpoint, "BUDGET", -1.0)
     monkeypatch.setattr(trim, "SLICE", 1)
     monkeypatch.setattr(trim, "STEP", 3)
 
@@ -52,12 +54,16 @@ class Server:
         self.replica.load()
         self.replica.catch_up()
         self.checkpointer = Checkpointer(self.replica, self.store, holder, lease_seconds=3.0, seconds=seconds)
-        self.now = 0.0
+        self.now, self.beaten = 0.0, -np.inf
 
     def step(self, seconds: float = 0.01, **how: bool) -> None:
         """What the follower does in a round."""
         self.now += seconds
         self.replica.step()
+        if self.now - self.beaten >= BEAT:
+            self.beaten = self.now
+            held = {self.trial.name: self.checkpointer.token}
+            self.checkpointer.heard(self.store.attend(held)[self.trial.name], self.now)
         self.checkpointer.step(self.now, **how)
 
     def trim(self) -> int:
@@ -400,7 +406,7 @@ def test_a_frozen_holder_is_fenced_and_writes_nothing_when_it_wakes(
     for _ in range(10):
         one.step(0.5)
         two.replica.step()
-        assert trial.store.beat(trial.name, two.checkpointer.token or b"")
+        assert trial.store.attend({trial.name: two.checkpointer.token or b""})[trial.name]
     assert one.checkpointer.token is None
     assert sorted(trial.store.rows(trial.name, "sums")) == rows
     assert "another server has taken over the checkpoints" in caplog.text
@@ -422,8 +428,9 @@ def test_a_holder_that_is_fenced_in_the_middle_of_a_pass_leaves_the_rest_to_the_
     for _ in range(8):
         two.step(0.01)
     before = sorted(trial.store.rows(trial.name, "sums")), trial.store.cursor(trial.name, "sums")
-    one.checkpointer.step(one.now + 0.02)  # not yet time for a beat: the script itself must refuse
+    assert not one.checkpointer.step(one.now + 0.02)  # not yet time for a beat: the script itself must refuse
     assert (sorted(trial.store.rows(trial.name, "sums")), trial.store.cursor(trial.name, "sums")) == before
+    one.step(1.0)
     assert one.checkpointer.token is None
     archive.check()
 

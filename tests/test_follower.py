@@ -16,6 +16,8 @@ from test_replica import CORRUPT, corrupted
 from trial import HOUR, Killed, Trial, Watched, exact, slow_sums, until
 
 from bandit import follower as following
+from bandit import trim
+from bandit.checkpoint import Checkpointer
 from bandit.embedded import find_binary
 from bandit.errors import StoreUnavailable
 from bandit.follower import Follower
@@ -183,6 +185,80 @@ def test_it_trims_what_nothing_can_refer_to_any_more(trial: Trial, monkeypatch: 
     assert verify(trial.store, trial.name)["equal"]
 
 
+def test_a_long_log_is_trimmed_in_one_go(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four times as many entries as one step takes, between two looks of half a minute."""
+    monkeypatch.setattr(trim, "STEP", 500)
+    for _ in range(20):
+        trial.send(*(trial.decision(window_ms=1) for _ in range(100)))
+    with followed(trial.store, grace_ms=0, checkpoint_seconds=0.1) as follower:
+        until(lambda: follower.checkpointers and trial.store.cursor(trial.name, "sums") > START, "a checkpoint")
+        follower._due["trim"] = 0.0
+        until(lambda: len(trial.log()) == 1, "the trim", 5)
+
+
+def test_a_deleted_experiment_is_forgotten_with_its_hour(
+    trial: Trial, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whoever follows; made again it is another one, and nothing is said to be lost."""
+    monkeypatch.setattr(following, "FORGET", 0.05)
+    trial.decide()
+    with followed(trial.store) as follower:
+        caught_up(follower, trial)
+        trial.delete()
+        until(lambda: follower.replicas[trial.name].model is None, "the deletion")
+        time.sleep(0.3)
+        assert trial.name in follower.replicas
+        raw.delete(Keys.of(trial.name).config, Keys.of(trial.name).log)
+        until(lambda: trial.name not in follower.replicas, "that it is forgotten")
+        assert not raw.keys(f"{Keys.of(trial.name).prefix}:*")
+        again = Trial(trial.store, trial.name)
+        again.decide()
+        assert sums(caught_up(follower, again)) == again.slow()
+
+
+def test_a_log_of_one_that_was_made_again_has_lost_nothing(
+    trial: Trial, raw: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its hour over and made again before anybody looked: the log starts anew, as it should."""
+    trial.decide()
+    with followed(trial.store) as follower:
+        caught_up(follower, trial)
+        trial.delete()
+        until(lambda: follower.replicas[trial.name].model is None, "the deletion")
+        raw.delete(Keys.of(trial.name).config, Keys.of(trial.name).log, Keys.of(trial.name).table("sums"))
+        again = Trial(trial.store, trial.name)
+        again.decide()
+        assert sums(caught_up(follower, again)) == again.slow()
+    assert "lost" not in caplog.text
+
+
+def test_a_kind_that_comes_while_it_loads_fails_nothing_for_long(trial: Trial) -> None:
+    """Between its config and its rows somebody adds a kind, and a checkpoint has it: it is read again, then ready."""
+    for arm in range(4):
+        trial.feed(trial.decide(arm), 5)
+    watched = Watched(trial.store)
+
+    def meanwhile(method: str, _: object) -> None:
+        if method == "cursor":
+            watched.before = lambda *_: None
+            trial.change(rewards={"click": {}, "sale": {"range": [-50, 50], "unit": 1}, "stars": {"range": [0, 5]}})
+            for arm in range(4):
+                trial.feed(trial.decide(arm), 5)
+            replica = Replica(trial.name, trial.store)
+            replica.load()
+            replica.catch_up()
+            replica.dirty = dict.fromkeys(range(4))
+            leader = Checkpointer(replica, trial.store, b"leader", 0.0, 0.0)
+            leader.heard(None, 0.0)
+            assert leader.step(0.0, last=True)
+
+    watched.before = meanwhile
+    with followed(watched) as follower:
+        assert follower.ready.wait(10)
+        assert follower.replicas[trial.name].failed is None
+        assert sums(caught_up(follower, trial)) == trial.slow()
+
+
 # not ready before
 
 
@@ -203,7 +279,7 @@ def test_it_is_not_ready_before_everything_is_folded(name: str) -> None:
     follower.join(10)
 
 
-@pytest.mark.parametrize("method", ["names", "config", "cursor", "rows", "has", "end", "read"])
+@pytest.mark.parametrize("method", ["names", "config", "cursor", "rows", "at", "end", "read"])
 def test_a_store_that_fails_while_it_starts_does_not_make_it_ready(
     name: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,14 +360,17 @@ def test_a_store_that_takes_no_writes_is_told_of_once(name: str, caplog: pytest.
     refused: list[str] = []
 
     def refuse(method: str, _args: object) -> None:
-        if method == "beat" and len(refused) < 3:
+        if method == "probe" and len(refused) < 3:
             refused.append(method)
             raise StoreUnavailable("it takes no writes")
 
     store.before = refuse
     with followed(store) as follower:
-        until(lambda: len(refused) == 3 and not follower.store_down, "the third heartbeat refused")
-        assert "answers again" not in caplog.text
+        until(lambda: refused, "a heartbeat refused")
+        for _ in range(50):
+            assert follower.store_down or len(refused) == 3
+            assert len(refused) == 3 or "answers again" not in caplog.text
+            time.sleep(0.01)
         until(lambda: "the store answers again" in caplog.text, "the recovery")
     assert caplog.text.count("decisions wait") == caplog.text.count("the store answers again") == 1
 
@@ -449,12 +528,14 @@ def test_a_corrupt_entry_fails_its_experiment_and_no_other(
         end = store.end(name)
         broken = Entry(end._replace(seq=end.seq + 1), tag, record)
         watched.read = lambda log, *args: [broken] if log == name else store.read(log, *args)
+        watched.grown = lambda positions: [*store.grown(positions), *({name} & positions.keys())]
         until(lambda: follower.replicas[name].failed, "the failure")
         assert follower.replicas[name].model is None
         some(other)
         assert sums(caught_up(follower, other)) == other.slow()
     assert follower.failed is None
-    assert f"{name}: its log cannot be folded; the experiment is not served here" in caplog.text
+    assert f"{name}: its log cannot be folded" in caplog.text
+    assert "the experiment is not served here" in caplog.text
     assert verify(store, name)["equal"]
 
 

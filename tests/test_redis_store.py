@@ -188,10 +188,11 @@ def everything(trial: Trial) -> None:
     trial.change(reward_window="1h")
     trial.decide()
     token, entries = trial.lease(), trial.log()
-    assert store.beat(name, token)
+    assert store.attend({name: token})[name]
     assert store.write_rows(name, "sums", token, [Row(0, entries[-1].position, b"row")], entries[-1].position)
     assert store.write_rows(name, "base", token, [], entries[-2].position)
     assert store.trim(name, token, entries[-1].position, b"")
+    store._run("forget", [keys(trial).config], [])  # refused: it is still there
 
 
 def test_an_empty_script_cache_is_filled_again(real: RedisStore, raw: redis.Redis, name: str) -> None:
@@ -247,7 +248,7 @@ def test_a_restart_forgets_nothing_that_was_answered(short: Path, name: str) -> 
             assert trial.log() == entries
             trial.sequence += 1
             assert trial.feed(ref, 5, event="e").status == "duplicate"
-            assert store.beat(name, token)
+            assert store.attend({name: token})[name]
             assert (store.cursor(name, "sums"), store.row(name, "sums", 0)) == (end, Row(0, end, b"row"))
 
 
@@ -314,7 +315,7 @@ def test_without_memory_everything_that_frees_some_goes_on(own: str, name: str) 
         raw.config_set("maxmemory", 1)
         token = store.take_lease(name, None, b"one")
         assert token is not None
-        assert store.beat(name, token)
+        assert store.attend({name: token})[name]
         first_, last = (Position.parse(ref.entry) for ref in (refs[0], refs[-1]))
         assert store.write_rows(name, "sums", token, [Row(0, last, b"sums")], last)
         assert store.write_rows(name, "base", token, [Row(0, first_, b"sums")], first_)
@@ -403,10 +404,10 @@ def test_an_absent_store_is_unavailable_whatever_is_asked(short: Path) -> None:
             lambda: store.config("e"),
             lambda: store.read("e", START, 1),
             lambda: store.end("e"),
-            lambda: store.has("e", nowhere),
+            lambda: store.at("e", nowhere),
             lambda: store.lease("e"),
             lambda: store.take_lease("e", None, b"h"),
-            lambda: store.beat("e", b"t"),
+            lambda: store.attend({"e": b"t"}),
             lambda: store.cursor("e", "sums"),
             lambda: list(store.rows("e", "sums")),
             lambda: store.row("e", "sums", 0),
@@ -589,6 +590,26 @@ def test_a_deleted_experiments_log_stays_for_an_hour(real: RedisStore, raw: redi
     again = first(name, deleted.config.document, deleted.config)
     assert real.put(again, deleted) is not None
     assert [raw.ttl(key) for key in data] == [-1] * 4
+
+
+def test_an_hour_after_its_deletion_nothing_is_left(real: RedisStore, raw: redis.Redis, name: str) -> None:
+    """Not before, not what was made again, and not another one's: also what outlives the log by days."""
+    trial, other = Trial(real, name), Trial(real, name + "-other")
+    for each in (trial, other):
+        each.send(each.decision(caller="c", user="anna"), each.reward(Ref(caller=b"c"), 5, event="e"))
+    assert not real.forget(name)
+    trial.delete()
+    assert not real.forget(name)
+    for key in (keys(trial).config, keys(trial).log):  # the hour is over
+        raw.delete(key)
+    assert raw.keys(f"{keys(trial).prefix}:*")
+    assert real.forget(name)
+    assert not raw.keys(f"{keys(trial).prefix}:*")
+    assert len(raw.keys(f"{keys(other).prefix}:*")) >= 6
+    assert (name in real.names(), other.name in real.names()) == (False, True)
+    Trial(real, name)
+    assert not real.forget(name)
+    assert name in real.names()
 
 
 def test_activation_and_feedback_by_a_servers_id_are_read_from_the_log_alone(real: Store, name: str) -> None:

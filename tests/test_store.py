@@ -661,9 +661,9 @@ def test_the_log_is_read_in_order_from_any_position(trial: Trial) -> None:
     positions = [entry.position for entry in entries]
     assert positions == sorted(set(positions))
     assert trial.store.end(trial.name) == positions[-1]
-    assert all(trial.store.has(trial.name, position) for position in positions)
-    assert not trial.store.has(trial.name, positions[-1]._replace(seq=positions[-1].seq + 1))
-    assert not trial.store.has(trial.name, START)
+    assert all(trial.store.at(trial.name, position) for position in positions)
+    assert not trial.store.at(trial.name, positions[-1]._replace(seq=positions[-1].seq + 1))
+    assert not trial.store.at(trial.name, START)
     for i, position in enumerate([START, *positions]):
         assert trial.store.read(trial.name, position, 3) == entries[i : i + 3]
         assert trial.store.read_back(trial.name, position, 3) == entries[max(0, i - 3) : i][::-1]
@@ -689,7 +689,7 @@ def test_one_holder_has_the_lease_and_another_takes_it_only_as_it_was_seen(trial
     assert store.take_lease(name, None, b"two") is None
     seen = store.lease(name)
     assert seen == Lease(token, 0)
-    assert store.beat(name, token)
+    assert store.attend({name: token})[name]
     assert store.take_lease(name, seen, b"two") is None
     assert store.lease(name) == Lease(token, 1)
     other = store.take_lease(name, Lease(token, 1), b"two")
@@ -714,7 +714,7 @@ def test_a_frozen_holder_that_wakes_is_fenced(trial: Trial) -> None:
     before = trial.log()[-2].position
     assert store.write_rows(name, "sums", token, [], end)
     assert store.write_rows(name, "base", token, [], before)
-    assert not store.beat(name, frozen)
+    assert not store.attend({name: frozen})[name]
     assert not store.write_rows(name, "sums", frozen, [Row(0, end, b"row")], end)
     assert not store.write_rows(name, "base", frozen, [Row(0, end, b"row")], end)
     assert not store.trim(name, frozen, end, b"")
@@ -722,7 +722,7 @@ def test_a_frozen_holder_that_wakes_is_fenced(trial: Trial) -> None:
     assert list(store.rows(name, "sums")) == list(store.rows(name, "base")) == []
     assert store.cursor(name, "base") == before
     assert len(trial.log()) == 2
-    assert store.beat(name, token)
+    assert store.attend({name: token})[name]
 
 
 def test_rows_and_cursors_are_read_as_they_were_written(trial: Trial) -> None:
@@ -795,7 +795,7 @@ def test_a_trim_needs_base_and_checkpoints_to_have_passed(trial: Trial) -> None:
     assert store.write_rows(name, "base", token, [], two)
     assert store.trim(name, token, three, b"")
     assert store.base_config(name) == b"config"
-    assert (store.has(name, two), store.end(name)) == (False, three)
+    assert (store.at(name, two), store.end(name)) == (None, three)
 
 
 def test_the_slow_fold_agrees_with_a_story_worked_out_by_hand(trial: Trial) -> None:
