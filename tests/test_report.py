@@ -18,8 +18,9 @@ from simulator.logged import Log
 from simulator.reporting import report
 from simulator.reporting.contrasts import arms_of, calibration, windows
 from simulator.reporting.segments import MOST, OTHERS, chosen, segments
-from simulator.reporting.words import number, percent, plain, ranged
+from simulator.reporting.words import plain
 from simulator.runs import Curve
+from simulator.wording import number, percent, ranged
 from tests.logs import Array, World, log_of
 
 SECTIONS = [
@@ -193,7 +194,7 @@ def test_a_log_of_rare_rewards_gets_a_wide_range_and_no_claim(tmp_path: Path) ->
     ends = r"between [\d.]+ and [\d.]+ a decision \(best guess [\d.]+\)"
     assert re.match(rf"“uniform” would have earned {ends}, not clearly different from the [\d.]+ that", said), said
     assert re.search(
-        r"these limits are wide but safe: an interval takes some [\d,]+ more decisions like these, or", said
+        r"these limits are wide but safe: an interval takes some [\d,]+ more decisions like these or", said
     )
 
 

@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from bandit.errors import printable
 from bandit.linear import Vector
 from simulator.comparison import Band
-from simulator.reporting.words import MEANING, Said, number
+from simulator.reporting.words import MEANING, Said
+from simulator.wording import number
 
 WIDTH = 4.9  # inches, 353 units of SVG: a phone shows it without shrinking its text
 LABEL = 22  # letters of a label
@@ -237,7 +238,7 @@ class Arm(NamedTuple):
     wanted: float
 
 
-def draw_arms(of: Sequence[Arm], target: str) -> Figure:
+def draw_arms(of: Sequence[Arm], target: str, each: str) -> Figure:
     """Each arm's mean reward, and beside it how often it was shown and would have been."""
     figure = Figure(figsize=(WIDTH, 1.3 + 0.23 * len(of)))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
@@ -251,7 +252,7 @@ def draw_arms(of: Sequence[Arm], target: str) -> Figure:
     right.set_xlim(left=0)
     right.grid(axis="x", color="#e4e4e4", lw=0.6)
     right.locator_params(axis="x", nbins=4)
-    right.set_xlabel("share of decisions")
+    right.set_xlabel(f"share of {each}s")
     right.tick_params(axis="y", length=0)
     handles = right.get_lines()[:2]
     figure.legend(handles, ["in the log", f"in “{label(target, 18)}”"], loc="outside upper right", ncols=2, fontsize=8)
