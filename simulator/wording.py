@@ -109,6 +109,7 @@ def noted(note: str) -> str:
     note = re.sub(r"^(tau|lambda) inf$", r"\1 ∞, the same as DR", note)
     if cap := re.fullmatch(r"or a cap: .*\(cap=([^)]*)\)", note):
         return f"or a cap of {_plainly(cap[1])} (cap={cap[1]}): the answer is then of the capped reward"
+    note = note.removesuffix(", or 1 times their exploration")
     return re.sub(r"\b\d+(\.\d+)?e[+]\d+\b", lambda found: _plainly(found[0]), note)
 
 

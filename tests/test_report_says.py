@@ -18,7 +18,7 @@ from tests.logs import lists
 from tests.test_report import Page, world_log
 
 BELIEVED = "for one look this can be believed."
-BELOW = "what is in doubt about this is said below."
+BELOW = "see “In doubt” before believing it."
 
 
 def paged(log: Log, targets: dict[str, Any], folder: Path, **how: Any) -> Page:
@@ -54,6 +54,9 @@ def test_a_cap_is_said_beside_every_number(tmp_path: Path) -> None:
     assert " of the log’s own policy; " in page.sentence
     assert f"R{cap}. So counted, “a” would have earned" in page.words
     assert page.words.count(f"; r{cap}") >= 3
+    drawn = [given["aria-label"] for tag, given in page.tags if tag == "svg"]
+    assert len(drawn) == 6
+    assert page.words.count("reward a decision, capped at 60") == 6  # an axis of each, and one more of the model
     earned = f"{log.reward.mean():.2f}"
     assert re.search(
         rf"\d\u00a0% of rewards above 60 count as 60; as they came, it earned {re.escape(earned)}\.", page.words
@@ -102,6 +105,7 @@ def test_what_cleaning_found_is_in_doubt_at_the_top(tmp_path: Path, cleaning: di
     assert f"In doubt: {said}" in page.words
     assert page.words.index("In doubt: ") < page.words.index("What each target would have earned")
     assert "What is in doubt, at the top of the page, is in none of these intervals." in page.words
+    assert "can be believed" not in page.words.rpartition("How to read this")[0]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +124,7 @@ def test_what_is_rare_or_meant_is_no_doubt(tmp_path: Path, cleaning: dict[str, i
     log, uniform = world_log(cleaning=cleaning)
     page = paged(log, {"uniform": uniform}, tmp_path)
     assert page.sentence.endswith(BELIEVED), page.sentence
-    assert "In doubt" not in page.words
+    assert "In doubt: " not in page.words
     assert ("p", {"class": "verdict interval", "id": "verdict"}) in page.tags
 
 
@@ -143,7 +147,7 @@ def test_lists_are_counted_in_lists_and_places(tmp_path: Path) -> None:
     assert "The log: 2,000 lists with 6,000 places among 4 arms; its own policy earned 0.0" in page.words
     assert re.match(r"“d” would have earned [\d.]+ a place \(", page.sentence)
     assert page.tables["differences"][0][1] == "Places"
-    assert "a decision" not in page.words.partition("How to read this")[0].replace("A decision counts", "")
+    assert "a decision" not in page.words.rpartition("How to read this")[0].replace("A decision counts", "")
 
 
 def test_a_list_log_of_conditional_propensities_points_to_lists(tmp_path: Path) -> None:
@@ -192,9 +196,11 @@ def test_the_logs_own_policy_is_not_compared_with_itself(tmp_path: Path) -> None
     """No "not clearly different (difference 0 to 0)"."""
     rng, n = np.random.default_rng(2), 4000
     log = two(rng.integers(0, 2, n), rng.random(n) < 0.1)
-    said = paged(log, {"uniform": np.full((n, 2), 0.5)}, tmp_path).sentence
+    page = paged(log, {"uniform": np.full((n, 2), 0.5)}, tmp_path)
+    said = page.sentence
     assert re.search(r"\), and plays as the log’s own policy did, which earned [\d.]+; ", said), said
     assert "difference" not in said
+    assert page.tables["differences"][1][-1] == "the same"
 
 
 def test_a_clear_difference_can_be_seen_in_the_two_values() -> None:

@@ -61,5 +61,8 @@ def test_notes_for_people_have_no_exponents_and_say_what_a_cap_answers() -> None
     )
     old = "or a cap: an interval for rewards that count 1.2e+03 at most (cap=1.2e+03)"
     assert noted(old) == "or a cap of 1,200 (cap=1.2e+03): the answer is then of the capped reward"
+    assert noted("an interval takes some 15 more decisions like these, or 1 times their exploration") == (
+        "an interval takes some 15 more decisions like these"
+    )
     assert noted("tau inf") == "tau ∞, the same as DR"
     assert noted("tau 4.5") == "tau 4.5"

@@ -134,7 +134,10 @@ RangeOption = Annotated[
     typer.Option(callback=rising, metavar="LOW HIGH", help="Possible rewards; by default 0 1, or the log's own."),
 ]
 CapOption = Annotated[
-    float | None, typer.Option(help="Rewards above it count as it: a narrower answer where few orders are large.")
+    float | None,
+    typer.Option(
+        help="Rewards above it count as it: a narrower answer where few orders are large, of rewards so counted."
+    ),
 ]
 
 

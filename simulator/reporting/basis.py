@@ -37,7 +37,7 @@ def model(of: Subject) -> Section:
         "model",
         "The reward model",
         [f"{INTRODUCTION['model']} Predicted and observed differ by {number(off, 2)} on average over these bins."],
-        of.drawn(draw_calibration(means, [mark_alone("", side) for side in sides]), "model", alt),
+        of.drawn(draw_calibration(means, [mark_alone("", side) for side in sides], of.unit), "model", alt),
         "Dashed: observed as predicted. Models predict decisions they have not seen, unless q or q_fit says otherwise.",
         Table("By prediction", ("Predicted", of.each_head, "Observed", f"{of.level} interval"), lines),
         widened(len(bins)),

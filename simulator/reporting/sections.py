@@ -15,7 +15,7 @@ from simulator.reporting.contrasts import arms_of
 from simulator.reporting.figures import Arm, Mark, draw_arms, draw_over_time, draw_weights, forest
 from simulator.reporting.guide import INTRODUCTION
 from simulator.reporting.segments import chosen, segments
-from simulator.reporting.subject import BELOW, KEY, Section, Subject, Table, mark_alone, mark_of, widened
+from simulator.reporting.subject import BELOW, Section, Subject, Table, mark_alone, mark_of, widened
 from simulator.reporting.words import ESTIMATORS, MEANING, said_of, when
 from simulator.verdict import row_weights
 from simulator.wording import DASH, amount, both, fixed, noted, number, percent
@@ -60,7 +60,7 @@ def _uncapped(of: Subject) -> str:
 def values(of: Subject) -> Section:
     """Every target by every estimator."""
     groups = _apart(of)
-    figure = forest(groups, f"reward a {of.each}", of.earned.value, f"earned, {of.earnings}")
+    figure = forest(groups, of.unit, of.earned.value, f"earned, {of.earnings}")
     names = ", ".join(of.rows)
     alt = f"Values of {names} by each estimator with {of.level} intervals, beside the {of.earnings} earned. {BELOW}"
     common = {name: _common(of, rows) for name, rows in of.rows.items()}
@@ -72,7 +72,7 @@ def values(of: Subject) -> Section:
         "What each target would have earned",
         [INTRODUCTION["values"]],
         of.drawn(figure, "values", alt),
-        f"{KEY} Grey diamonds: {MEANING['biased']}. An arrow: the interval goes on.",
+        f"{of.key} Grey diamonds: {MEANING['biased']}. An arrow: the interval goes on.",
         Table(_titled(of, f"Reward a {of.each}"), head, lines, ("Verdict",), ("Notes",)),
         [
             *(["What is in doubt, at the top of the page, is in none of these intervals."] if of.doubts else []),
@@ -113,7 +113,7 @@ def _titled(of: Subject, caption: str) -> str:
 
 
 def _value_line(of: Subject, name: str, row: Row, common: Sequence[str], titled: bool) -> Sequence[str]:
-    said = MEANING[said_of(row)]
+    said = of.meaning(said_of(row))
     own = "; ".join(noted(note) for note in _notes(of, row) if note not in (*common, said))
     label = f"{name}: {ESTIMATORS[row.estimator]}" if titled else ESTIMATORS[row.estimator]
     return label, *both(row.value, row.low, row.high), said, own
@@ -133,10 +133,10 @@ def _of_differences(
 ) -> Section:
     """A section that is a forest and a table of differences."""
     marks = [mark_of(name, each) for name, each in found.items()]
-    figure = forest({"": marks}, f"difference in reward a {of.each}", 0.0, "no difference")
+    figure = forest({"": marks}, f"difference in {of.unit}", 0.0, "no difference")
     alt = f"{title}: {len(found)} differences in reward a {of.each} with {of.level} intervals. {BELOW}"
     table = _difference_table(of, what, found)
-    return Section(anchor, title, [text], of.drawn(figure, anchor, alt), KEY, table, [*widened(len(found)), *notes])
+    return Section(anchor, title, [text], of.drawn(figure, anchor, alt), of.key, table, [*widened(len(found)), *notes])
 
 
 def _difference_table(of: Subject, what: str, found: Mapping[str, Difference]) -> Table:
@@ -149,7 +149,16 @@ def _difference_table(of: Subject, what: str, found: Mapping[str, Difference]) -
 def _difference_line(name: str, found: Difference) -> Sequence[str]:
     if found.low is None:
         return name, f"{found.n:,}", DASH, DASH, DASH, MEANING["refused"]
-    said = "not clear" if not found.clear else "clearly more" if found.value > 0 else "clearly less"
+    same = found.low == found.high == 0
+    said = (
+        "the same"
+        if same
+        else "not clear"
+        if not found.clear
+        else "clearly more"
+        if found.value > 0
+        else "clearly less"
+    )
     share = percent(found.share, sign=True)
     return name, f"{found.n:,}", *both(found.value, found.low, found.high), share, said
 
@@ -183,13 +192,19 @@ def per_arm(of: Subject) -> Section:
     drawn = [_arm(of.log.arms[a], found[a], shares[0][a], shares[1][a]) for a in order[:ARMS_DRAWN]]
     lines = [_arm_line(of.log, a, found[a], [share[a] for share in shares]) for a in order]
     head = ("Arm", "Shown", "Mean reward", f"{of.level} interval", "Share", *(f"In {name}" for name in of.targets))
-    most = f"the {len(drawn)} arms shown most" if len(drawn) < of.log.K else f"all {len(drawn)} arms"
+    most = (
+        f"the {len(drawn)} arms shown most"
+        if len(drawn) < of.log.K
+        else "both arms"
+        if len(drawn) == 2
+        else f"all {len(drawn)} arms"
+    )
     left_out = of.log.K - len(order)
     return Section(
         "arms",
         "Arms",
         [INTRODUCTION["arms"]],
-        of.drawn(draw_arms(drawn, of.main, of.each), "arms", f"Mean reward and share of {most}. {BELOW}"),
+        of.drawn(draw_arms(drawn, of.main, of.each, of.unit), "arms", f"Mean reward and share of {most}. {BELOW}"),
         f"Drawn: {most}.",
         Table(_titled(of, "The arms shown most first"), head, lines),
         [*widened(len(order)), *([f"{left_out:,} more arms are not listed."] if left_out else [])],
@@ -237,7 +252,7 @@ def over_time(of: Subject) -> Section:
     parts, found = zip(*of.over_time[of.main], strict=True)
     m = len(parts)
     starts = [_start(of.log, int(rows[0])) for rows in parts]
-    figure = draw_over_time(list(map(mark_of, starts, found)), f"difference a {of.each}")
+    figure = draw_over_time(list(map(mark_of, starts, found)), f"difference in {of.unit}")
     numbered = {f"{i}. {start}": each for i, (start, each) in enumerate(zip(starts, found, strict=True), 1)}
     alt = f"{of.main} less what was earned in {m} windows over the log, with {of.level} intervals. {BELOW}"
     told = f"“{of.main}” less what was earned, in {m} windows of equally many {of.each}s."
@@ -247,7 +262,7 @@ def over_time(of: Subject) -> Section:
         "Over time",
         [f"{told}{moved} {INTRODUCTION['time']}"],
         of.drawn(figure, "time", alt),
-        f"{KEY} Each window is named by its start.",
+        f"{of.key} Each window is named by its start.",
         _difference_table(of, "From", numbered),
         widened(m),
     )

@@ -19,15 +19,12 @@ from simulator.reporting.contrasts import windows
 from simulator.reporting.doubts import doubts
 from simulator.reporting.figures import Mark, Picture, finished
 from simulator.reporting.guide import Term
-from simulator.reporting.words import MEANING, Ground, changed, confidence, sentence
+from simulator.reporting.words import MEANING, Ground, Said, changed, confidence, sentence
 from simulator.runs import Curve
 from simulator.sample_ratio import SampleRatio, sample_ratio
-from simulator.wording import capped, number, ranged
+from simulator.wording import amount, capped, number, ranged
 
 HEADLINE = "dr"  # the estimator of every statement but the table of all: chosen before any was seen
-KEY = (
-    f"For one look. Filled circles: {MEANING['interval']}. Open squares: {MEANING['sequence']} (confidence sequences)."
-)
 BELOW = "The numbers are in the table below."
 
 
@@ -141,6 +138,11 @@ class Subject:
         """Whether a cap changes any reward."""
         return self.how.get("cap") is not None and bool(self.log.reward.max() > self.how["cap"])
 
+    @property
+    def unit(self) -> str:
+        """What an axis of rewards is in, for a figure that is taken out of the page."""
+        return f"reward a {self.each}" + (f", capped at {amount(self.how['cap'])}" if self.cuts else "")
+
     @cached_property
     def reasons(self) -> list[str]:
         """Where the log is refused: why, probably."""
@@ -157,7 +159,7 @@ class Subject:
         """Targets of which a cap turns the answer round."""
         if not self.cuts:
             return []
-        data, found = Data.of(self.log, {**self.how, "cap": None, "q": self.how.get("q", "ridge")}), []
+        data, found = Data.of(self.log, {**self.how, "cap": None}), []
         for name, pi in self.targets.items():
             here, there = self.gains[name], lift(data, pi, self.alpha)
             if here.clear and there.low is not None and here.value * there.value < 0:
@@ -209,6 +211,16 @@ class Subject:
         )
         return sentence(name, self.headline(name), self.gains[name], ground)
 
+    @property
+    def key(self) -> str:
+        """What the marks of a figure are."""
+        squares = f"Open squares: {MEANING['sequence']} (confidence sequences)."
+        return f"For one look. Filled circles: {self.meaning('interval')}. {squares}"
+
+    def meaning(self, said: Said) -> str:
+        """A verdict in words: while something is in doubt, an interval is only an interval."""
+        return "an interval, see “In doubt”" if said == "interval" and self.doubts else MEANING[said]
+
     def drawn(self, figure: Figure, name: str, alt: str) -> Picture:
         """The figure as files in memory."""
         return finished(figure, name, alt, png=self.png)
@@ -226,4 +238,5 @@ def mark_alone(name: str, side: Side) -> Mark:
 
 def widened(m: int) -> list[str]:
     """That m intervals stand together."""
-    return [f"Intervals are widened so that all {m} of them hold at once (Bonferroni)."] if m > 1 else []
+    which = "both" if m == 2 else f"all {m}"
+    return [f"Intervals are widened so that {which} of them hold at once (Bonferroni)."] if m > 1 else []

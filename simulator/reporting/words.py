@@ -90,7 +90,7 @@ class Ground(NamedTuple):
     changed: str = ""
 
 
-DOUBT = "what is in doubt about this is said below"
+DOUBT = "see “In doubt” before believing it"
 BESIDE = ("effective n is optimistic", "clustered by", "rewards above", "of the ")  # no reason for a refusal
 
 
