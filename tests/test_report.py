@@ -240,6 +240,10 @@ def test_without_curves_or_context_the_page_still_has_every_other_section(tmp_pa
     read = Page(report(log, {"a": np.eye(2)[np.zeros(n, int)]}, tmp_path / "deep" / "a.html").read_text())
     assert [given["id"] for tag, given in read.tags if tag == "section"] == SECTIONS
     assert "no context and no places" in read.words
+    assert "The log: 120 decisions among 2 arms;" in read.words
+    one = Log(("a",), np.zeros(1, int), np.ones(1), np.ones(1))
+    read = Page(report(one, {"a": np.ones((1, 1))}, tmp_path / "b.html").read_text())
+    assert "The log: 1 decision among 1 arm;" in read.words
 
 
 def test_the_page_asks_for_nothing_from_anywhere(folder: Path, page: Page) -> None:

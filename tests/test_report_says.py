@@ -90,6 +90,7 @@ def test_a_cap_above_all_rewards_is_said_to_do_nothing(tmp_path: Path) -> None:
             {"rows dropped: no reward": 90},
             "90 rows could not be used (no reward), beside 3,000 decisions: if they were ",
         ),
+        ({"rows dropped: reward outside [0, 60]": 1}, "1 row was dropped for a reward outside [0, 60]: the "),
         (
             {"rows dropped: reward outside [0, 60]": 2},
             "2 rows were dropped for a reward outside [0, 60]: the answer is ",

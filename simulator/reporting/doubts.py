@@ -11,7 +11,7 @@ from simulator.differences import Data
 from simulator.loaders.csv import COPIED
 from simulator.loaders.server import UNSURE
 from simulator.logged import Log
-from simulator.wording import amount, number
+from simulator.wording import amount, counted, number
 
 SHARE = 0.01  # of the rows, from which on what is lost or still to come may turn an answer
 UNUSABLE = ("rows dropped: ", "lines left out: ", "examples left out: ")
@@ -33,19 +33,16 @@ def doubts(log: Log, data: Data, each: str) -> Iterator[str]:
 
 def _copies(log: Log, each: str) -> Iterator[str]:
     if n := log.cleaning.get(COPIED, 0):
-        are = "is" if n == 1 else "are"
-        yield (
-            f"{n:,} {each}{'s' * (n != 1)} {are} there several times, more often than by chance: if these are copies, "
-            "intervals are too narrow"
-        )
+        told = counted(n, f"{each}s are there several times, more often than by chance")
+        yield f"{told}: if these are copies, intervals are too narrow"
 
 
 def _to_come(log: Log, each: str) -> Iterator[str]:
     n = log.cleaning.get(UNSURE, 0)
     if n > SHARE * len(log):
         yield (
-            f"rewards of {n:,} {each}s may still come, and count as none: nothing in the log tells how long rewards "
-            "take (--min-age says how old a decision must be to count)"
+            f"rewards of {counted(n, each + 's')} may still come, and count as none: nothing in the log tells how long "
+            "rewards take (--min-age says how old a decision must be to count)"
         )
 
 
@@ -56,10 +53,11 @@ def _lost(log: Log, each: str) -> Iterator[str]:
     n = sum(why.values()) - sum(asked.values())
     if n > SHARE * (n + len(log)):
         names = ", ".join(what.partition(": ")[2] for what in why if what not in asked)
-        told = f"{n:,} rows could not be used ({names}), beside {len(log):,} {each}s"
+        told = f"{counted(n, 'rows')} could not be used ({names}), beside {counted(len(log), each + 's')}"
         yield f"{told}: if they were unlike these, so is the answer"
     for what, dropped in asked.items():
-        yield f"{dropped:,} rows were dropped for a {what.partition(': ')[2]}: the answer is of the others only"
+        told = counted(dropped, f"rows were dropped for a {what.partition(': ')[2]}")
+        yield f"{told}: the answer is of the others only"
 
 
 def _loose(data: Data) -> Iterator[str]:

@@ -18,7 +18,7 @@ from simulator.reporting.segments import chosen, segments
 from simulator.reporting.subject import BELOW, Section, Subject, Table, mark_alone, mark_of, widened
 from simulator.reporting.words import ESTIMATORS, MEANING, said_of, when
 from simulator.verdict import row_weights
-from simulator.wording import DASH, amount, both, fixed, noted, number, percent
+from simulator.wording import DASH, amount, both, counted, fixed, noted, number, percent
 
 ARMS_DRAWN, ARMS_LISTED = 20, 100
 
@@ -29,7 +29,7 @@ def facts(of: Subject) -> Iterator[str]:
     value, ends = both(of.earned.value, of.earned.low, of.earned.high)
     time = "" if log.time_ms is None else f", {when(int(log.time_ms.min()))} to {when(int(log.time_ms.max()))} UTC"
     own = f"its own policy earned {value} a {of.each}" + (f" ({ends})" if ends != DASH else "")
-    yield f"The log: {_size(of)} among {log.K:,} arms{time}; {own}{_uncapped(of)}."
+    yield f"The log: {_size(of)} among {counted(log.K, 'arms')}{time}; {own}{_uncapped(of)}."
     yield from (f"In doubt: {doubt}." for doubt in of.doubts)
     for name in of.targets:
         if name != of.main:
@@ -38,11 +38,11 @@ def facts(of: Subject) -> Iterator[str]:
 
 def _size(of: Subject) -> str:
     """How many rows there are, and of lists how many lists."""
-    rows = f"{len(of.log):,} {of.each}s"
+    rows = counted(len(of.log), f"{of.each}s")
     if of.each == "decision":
         return rows
     ids = of.log.decision_id
-    return f"{rows} of lists" if ids is None else f"{len(np.unique(ids)):,} lists with {rows}"
+    return f"{rows} of lists" if ids is None else f"{counted(len(np.unique(ids)), 'lists')} with {rows}"
 
 
 def _uncapped(of: Subject) -> str:
@@ -252,7 +252,7 @@ def over_time(of: Subject) -> Section:
     parts, found = zip(*of.over_time[of.main], strict=True)
     m = len(parts)
     starts = [_start(of.log, int(rows[0])) for rows in parts]
-    figure = draw_over_time(list(map(mark_of, starts, found)), f"difference in {of.unit}")
+    figure = draw_over_time(list(map(mark_of, starts, found)), f"difference in\n{of.unit}")
     numbered = {f"{i}. {start}": each for i, (start, each) in enumerate(zip(starts, found, strict=True), 1)}
     alt = f"{of.main} less what was earned in {m} windows over the log, with {of.level} intervals. {BELOW}"
     told = f"“{of.main}” less what was earned, in {m} windows of equally many {of.each}s."
