@@ -104,8 +104,12 @@ def capped(cap: float | None, largest: float | None = None) -> str:
     return f"rewards above {amount(cap)} count as {amount(cap)}: this is not what was earned"
 
 
-def noted(note: str) -> str:
-    """A note of an evaluation for people: no exponents; no limit at all makes DR of some estimators."""
+def noted(notes: str) -> str:
+    """Notes of an evaluation for people: no exponents; no limit at all makes DR of some estimators."""
+    return "; ".join(map(_noted, notes.split("; ")))
+
+
+def _noted(note: str) -> str:
     note = re.sub(r"^(tau|lambda) inf$", r"\1 ∞, the same as DR", note)
     if cap := re.fullmatch(r"or a cap: .*\(cap=([^)]*)\)", note):
         return f"or a cap of {_plainly(cap[1])} (cap={cap[1]}): the answer is then of the capped reward"

@@ -64,5 +64,6 @@ def test_notes_for_people_have_no_exponents_and_say_what_a_cap_answers() -> None
     assert noted("an interval takes some 15 more decisions like these, or 1 times their exploration") == (
         "an interval takes some 15 more decisions like these"
     )
+    assert noted(f"tau 4.5; {old}; x").startswith("tau 4.5; or a cap of 1,200 (")
     assert noted("tau inf") == "tau ∞, the same as DR"
     assert noted("tau 4.5") == "tau 4.5"

@@ -192,7 +192,7 @@ def replay(
         lived = {"matches": done.matches, "rows": done.rows, "share": done.share, "cut": done.cut}
         judged = {"n_eff": row.n_eff, "skewness": row.skewness}
         rows.append({"policy": name, **ends, **lived, **judged, **({"note": row.note} if as_json else {})})
-        notes += [f"{name}: {row.note}"] * bool(row.note)
+        notes += [f"{name}: {noted(row.note)}"] * bool(row.note)
     output.print_rows(beside_cap(rows, cap, as_json=as_json), as_json=as_json, title=capped(cap))
     for each in [] if as_json else notes:
         note(each)

@@ -11,7 +11,7 @@ from simulator.cli.common import AsJson, Seed, beside_cap, grouped, note, tell_c
 from simulator.cli.judging import CapOption, RangeOption
 from simulator.cli.place import Hands, Place, interval
 from simulator.cli.source import Source
-from simulator.wording import capped, number
+from simulator.wording import capped, noted, number
 
 Rounds = Annotated[int | None, typer.Option(min=1, help="By default one pass over the data.")]
 Refresh = Annotated[str, typer.Option(help="Rounds between two refreshes, or a time such as 100ms.")]
@@ -157,7 +157,7 @@ def _sweep_log(
     what = "chosen" if done.decided else "best"
     note(f"{what} by one half: {best.policy}, {number(best.choosing, 5)} there, {held_out}")
     if done.note:
-        note(f"{best.policy}: {done.note}")
+        note(f"{best.policy}: {noted(done.note)}")
     tell_cleaning(log.cleaning)
     _tell_if_cut_short(len(done.tried) == len(variants(policy, grid)))
 
