@@ -16,7 +16,14 @@ from rich.console import Console
 from rich.table import Table
 
 from bandit.errors import printable
+from simulator.wording import beside, noted, number
 
+BESIDE = {  # ends of an interval, and what stands beside it
+    ("low", "high"): ("value", "mean", "difference", "choosing", "held_out", "worst"),
+    ("behind_low", "behind_high"): ("behind",),
+    ("bootstrap_low", "bootstrap_high"): (),
+}
+DIGITS = 5  # of a number without an interval
 WIDTH = 160  # of a table that goes to a file or a program, which folds no lines
 
 
@@ -33,13 +40,15 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, title: str =
         return
     if not rows:
         return
-    table = Table(title=printable(title) or None, title_justify="left")
+    if title:  # not the table's own title, which is folded where the table is narrow
+        _console().print(printable(title))
+    table = Table()
     for name in rows[0]:
         table.add_column(
             printable(name), justify="left" if isinstance(rows[0][name], str) else "right", overflow="fold"
         )
     for row in rows:
-        table.add_row(*(shown(value) for value in row.values()))
+        table.add_row(*cells(row))
     _console().print(table)
 
 
@@ -48,21 +57,52 @@ def _console() -> Console:
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
-def print_evaluation(target: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A target's values for people: numbers in a table, what must be known beside them under it."""
+def print_evaluation(target: str, rows: Sequence[Mapping[str, Any]], capped: str = "") -> None:
+    """A target's values for people: numbers in a table, what must be known beside them under it.
+
+    Args:
+        target: its name.
+        rows: of its estimators.
+        capped: what a cap does to the values; empty where there is none.
+    """
     columns = "estimator", "value", "low", "high", "verdict"
-    title = f"{target}: n {rows[0]['n']:,}, n_eff {rows[0]['n_eff']:,.0f}, largest weight {rows[0]['max_weight']:.4g}"
+    weight = number(rows[0]["max_weight"])
+    title = f"{target}: n {rows[0]['n']:,}, n_eff {rows[0]['n_eff']:,.0f}, largest weight {weight}"
+    title += f"; {capped}" if capped else ""
     print_rows([{name: row[name] for name in columns} for row in rows], as_json=False, title=title)
     notes: dict[str, list[str]] = {}
     for row in rows:
         for note in filter(None, str(row["note"]).split("; ")):
             notes.setdefault(note, []).append(str(row["estimator"]))
     for note, names in notes.items():
-        _console().print(printable(f"  {'all' if len(names) == len(rows) else ', '.join(names)}: {note}"))
+        who = "all" if len(names) == len(rows) else ", ".join(names)
+        _console().print(printable(f"  {who}: {noted(note)}"))
 
 
-def shown(value: Any) -> str:
-    """A value for people: five significant digits, a dash for nothing."""
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """A row for people: what has an interval beside it in the digits that its width deserves."""
+    found = {ends: names for ends, names in BESIDE.items() if ends[0] in row}
+    widths = {name: _width(row, ends) for ends, names in found.items() for name in (*names, *ends)}
+    return [shown(value, widths.get(name), 3 if name in widths else DIGITS) for name, value in row.items()]
+
+
+def _width(row: Mapping[str, Any], ends: tuple[str, str]) -> float | None:
+    """The width of a row's interval; None where it has none."""
+    low, high = (row.get(end) for end in ends)
+    width = math.nan if low is None or high is None else high - low
+    return width if math.isfinite(width) else None
+
+
+def shown(value: Any, width: float | None = None, digits: int = DIGITS) -> str:
+    """A value for people, a dash for nothing.
+
+    Args:
+        value: of any kind.
+        width: of the interval that it stands beside; None: there is none.
+        digits: significant ones where there is no interval.
+    """
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "-"
-    return f"{value:.5g}" if isinstance(value, float) else printable(str(value))
+    if isinstance(value, float):
+        return (number(value, digits) if width is None else beside(value, width)).replace("−", "-")
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else printable(str(value))

@@ -62,6 +62,17 @@ class World:
         return log_of(logging[rows], arm, reward, context=self.context[rows], **fields), rows
 
 
+def lists(n: int, *, conditional: bool, seed: int = 0) -> Log:
+    """n lists of 3 of 4 arms in an order of chance, with 1/4, 1/3, 1/2 as propensities or with 1/4 everywhere."""
+    rng = np.random.default_rng(seed)
+    arm = np.array([rng.permutation(4)[:3] for _ in range(n)]).ravel()
+    place = np.tile(np.arange(3), n)
+    p = 1 / (4.0 - place) if conditional else np.full(3 * n, 0.25)
+    ids = np.repeat(np.arange(n), 3).astype(str)
+    reward = (rng.random(3 * n) < 0.05 * (arm + 1) / (1 + place)).astype(float)
+    return Log(tuple("abcd"), arm, reward, p, position=place, decision_id=ids)
+
+
 def open_bandit(policy: str, campaign: str) -> Log:
     """A log of the Open Bandit sample; only the propensity of the arm shown is in it."""
     with gzip.open(OPEN_BANDIT / policy / campaign / f"{campaign}.csv.gz", "rt", encoding="utf-8") as file:

@@ -48,6 +48,7 @@ FLOORS = (
 )
 # The simulator stands on the server's engine; nothing of the server but the demo and the evaluation stands on it.
 SIMULATOR = (
+    {"simulator.wording"},
     {
         "simulator",
         "simulator.adapters",
@@ -96,7 +97,7 @@ SIMULATOR = (
         "simulator.sample_ratio",
         "simulator.storage",
     },
-    {"simulator.additive", "simulator.environments.fitted", "simulator.problem"},
+    {"simulator.additive", "simulator.reasons", "simulator.environments.fitted", "simulator.problem"},
     {
         "simulator.__main__",
         "simulator.adapters.collaborative",
@@ -134,6 +135,7 @@ SIMULATOR = (
         "simulator.loaders",
         "simulator.replay_dr",
         "simulator.reporting.contrasts",
+        "simulator.reporting.doubts",
         "simulator.reporting.words",
         "simulator.sample_size",
         "simulator.selection",

@@ -18,8 +18,9 @@ from simulator.logged import Log
 from simulator.reporting import report
 from simulator.reporting.contrasts import arms_of, calibration, windows
 from simulator.reporting.segments import MOST, OTHERS, chosen, segments
-from simulator.reporting.words import number, percent, plain, ranged
+from simulator.reporting.words import plain
 from simulator.runs import Curve
+from simulator.wording import number, percent, ranged
 from tests.logs import Array, World, log_of
 
 SECTIONS = [
@@ -193,7 +194,7 @@ def test_a_log_of_rare_rewards_gets_a_wide_range_and_no_claim(tmp_path: Path) ->
     ends = r"between [\d.]+ and [\d.]+ a decision \(best guess [\d.]+\)"
     assert re.match(rf"“uniform” would have earned {ends}, not clearly different from the [\d.]+ that", said), said
     assert re.search(
-        r"these limits are wide but safe: an interval takes some [\d,]+ more decisions like these, or", said
+        r"these limits are wide but safe: an interval takes some [\d,]+ more decisions like these or", said
     )
 
 
@@ -204,7 +205,7 @@ def test_a_range_far_wider_than_the_rewards_is_in_doubt(tmp_path: Path) -> None:
         report(log, {"uniform": uniform}, tmp_path / "a.html", how={"reward_range": (0.0, 1e4)}).read_text()
     ).words
     assert "In doubt: rewards have a mean size of 1.00 in a range of 0 to 10,000" in loose
-    assert "In doubt" not in Page(report(log, {"uniform": uniform}, tmp_path / "b.html").read_text()).words
+    assert "In doubt: " not in Page(report(log, {"uniform": uniform}, tmp_path / "b.html").read_text()).words
 
 
 def test_large_values_and_wide_limits_keep_three_digits() -> None:
@@ -239,6 +240,10 @@ def test_without_curves_or_context_the_page_still_has_every_other_section(tmp_pa
     read = Page(report(log, {"a": np.eye(2)[np.zeros(n, int)]}, tmp_path / "deep" / "a.html").read_text())
     assert [given["id"] for tag, given in read.tags if tag == "section"] == SECTIONS
     assert "no context and no places" in read.words
+    assert "The log: 120 decisions among 2 arms;" in read.words
+    one = Log(("a",), np.zeros(1, int), np.ones(1), np.ones(1))
+    read = Page(report(one, {"a": np.ones((1, 1))}, tmp_path / "b.html").read_text())
+    assert "The log: 1 decision among 1 arm;" in read.words
 
 
 def test_the_page_asks_for_nothing_from_anywhere(folder: Path, page: Page) -> None:

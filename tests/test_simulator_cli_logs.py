@@ -24,6 +24,7 @@ from simulator.selection import select
 from simulator.spread import serial
 from simulator.sweeps import sweep_log
 from simulator.targets import Learned, fixed, frozen, target, uniform
+from simulator.wording import number
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_a_log_in_pieces_is_valued_as_a_whole_one(path: Path, name: str, more: l
     said = (run("evaluate", *options, *stream)[2].splitlines() for stream in ([], ["--stream"]))
     plain, streamed = ([line for line in each if not line.startswith(ONE_WAY)] for each in said)
     assert streamed == plain
-    assert plain.count("1 rows dropped: propensity not above 0") == 1
+    assert plain.count("1 row dropped: propensity not above 0") == 1
 
 
 def test_what_needs_the_whole_log_is_refused_of_pieces(path: Path) -> None:
@@ -350,7 +351,10 @@ def test_a_sweep_on_a_log_values_every_setting_on_both_halves(
     _, out, err = run(*arguments)
     best = expected.chosen
     what = "chosen" if expected.decided else "best"
-    assert f"{what} by one half: {best.policy}, {best.choosing:.5g} there, {best.held_out:.5g} on the " in err
+    assert (
+        f"{what} by one half: {best.policy}, {number(best.choosing, 5)} there, {number(best.held_out, 5)} on the "
+        in err
+    )
     assert expected.note in err
     assert "behind_low" in out
 
@@ -440,3 +444,87 @@ def test_a_compressed_log_is_the_same_log(path: Path) -> None:
     assert rows("evaluate", path, *arguments)[0]["value"] == pytest.approx(
         float(np.mean(4 * log.reward * (log.arm == log.arms.index("a"))))
     )
+
+
+CAPPED = "rewards above 60 count as 60: this is not what was earned"
+CAPS: list[tuple[str, ...]] = [
+    ("evaluate", "--target", "fixed:a", "--estimator", "dr"),
+    ("compare", "--target", "fixed:a", "--target", "fixed:b"),
+    ("select", "--target", "fixed:a", "--target", "fixed:b"),
+    ("replay", "--policy", "uniform"),
+    ("sweep", "--policy", "linucb", "--grid", "explore=0,1", "--workers", "1"),
+]
+
+
+@pytest.fixture
+def money(tmp_path: Path) -> Path:
+    """Two arms whose order a cap of 60 turns round."""
+    lines = ["arm,click,p"]
+    lines += [f"a,{400 * (i % 25 == 0)},0.5\nb,{50 * (i % 8 == 0)},0.5" for i in range(600)]
+    path = tmp_path / "money.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("command", CAPS, ids=lambda each: each[0])
+def test_a_cap_stands_beside_the_numbers(money: Path, command: tuple[str, ...]) -> None:
+    """On stdout, above the table; as JSON in every row."""
+    arguments = (command[0], money, *CSV, *command[1:], "--cap", "60")
+    code, out, err = run(*arguments)
+    assert code == 0, err
+    assert CAPPED in out
+    assert all(row["cap"] == 60 for row in rows(*arguments))
+    assert CAPPED not in run(*arguments[:-2])[1]
+
+
+def test_a_report_says_its_cap_on_the_terminal_too(money: Path, tmp_path: Path) -> None:
+    """Beside the page's name; as JSON with it."""
+    arguments = ("report", money, *CSV, "--target", "fixed:a", "--cap", "60", "-o", tmp_path / "a.html")
+    assert CAPPED in run(*arguments)[2]
+    assert rows(*arguments)[0]["cap"] == 60
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    """Lists of two of three arms, with propensities given the places above."""
+    rng = np.random.default_rng(0)
+    lines = ["id,arm,pos,click,p"]
+    for i in range(1500):
+        top, below = rng.permutation(3)[:2]
+        lines += [f"{i},{'abc'[top]},0,{i % 3 // 2},{1 / 3}", f"{i},{'abc'[below]},1,{i % 5 // 4},0.5"]
+    path = tmp_path / "lists.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+LISTED = (*CSV, "--position", "pos", "--decision-id", "id")
+
+
+def test_places_of_conditional_propensities_point_to_lists(listed: Path) -> None:
+    """Not to rows that may be lost; in the table's notes, in JSON, and of a comparison on stderr."""
+    code, out, err = run("evaluate", listed, *LISTED, "--target", "fixed:a", "--estimator", "dr")
+    assert code == 0
+    assert "all: propensities look like those given the places above" in out
+    assert "may be lost" not in out
+    assert "values are a place's; --lists values whole lists" in err
+    (row,) = rows("evaluate", listed, *LISTED, "--target", "fixed:a", "--estimator", "dr")
+    assert row["note"].startswith("propensities look like those given the places above")
+    assert "refused: propensities look like" in run("compare", listed, *LISTED, *CAPS[1][1:])[2]
+    assert rows("evaluate", listed, *LISTED, "--target", "uniform", "--lists", "--estimator", "standard")[0]["value"]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare", "select", "report"])
+def test_a_list_as_a_target_of_places_points_to_lists(listed: Path, tmp_path: Path, command: str) -> None:
+    """Not to a list of policies among which it is not; with --stream too."""
+    more = ("-o", tmp_path / "a.html") if command == "report" else ()
+    streams: list[tuple[str, ...]] = [(), ("--stream",)] if command == "evaluate" else [()]
+    for stream in streams:
+        code, out, err = run(command, listed, *LISTED, "--target", "list:a,b", "--target", "uniform", *more, *stream)
+        assert (code, out) == (2, "")
+        assert "list:a,b is a whole list: `evaluate --lists` values lists" in err
+
+
+def test_lists_take_no_cap(listed: Path) -> None:
+    """It was ignored."""
+    code, _, err = run("evaluate", listed, *LISTED, "--lists", "--cap", "1")
+    assert (code, "--lists takes no --cap" in err) == (2, True)

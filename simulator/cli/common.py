@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from functools import wraps
@@ -14,6 +14,7 @@ import typer
 
 from bandit import telling
 from bandit.errors import printable
+from simulator.wording import counted
 
 PROGRAM = "bandit-simulator"
 
@@ -85,10 +86,15 @@ def value_of(text: str) -> Any:
         return text
 
 
+def beside_cap(rows: Iterable[Mapping[str, Any]], cap: float | None, *, as_json: bool) -> list[dict[str, Any]]:
+    """Rows for `print_rows`; as JSON with the cap, where there is one: for people it stands above the table."""
+    return [{**row, **({} if cap is None or not as_json else {"cap": cap})} for row in rows]
+
+
 def tell_cleaning(cleaning: Mapping[str, int]) -> None:
     """Say on stderr what was done to how many rows."""
     for what, count in cleaning.items():
-        note(f"{count:,} {what}")
+        note(counted(count, what))
 
 
 def note(line: str) -> None:

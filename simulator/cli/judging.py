@@ -60,6 +60,7 @@ class Targets:
             typer.BadParameter: collaborative filtering has nothing to learn from.
             ValueError: a target is not what it should be.
         """
+        self._refuse_lists()
         cut = int(len(log) * self.share)
         rows = log.take(slice(cut, None))
         self.tell(cut, len(log))
@@ -83,9 +84,17 @@ class Targets:
         from simulator.adapters.collaborative import MODELS
         from simulator.targets import of_pieces
 
+        self._refuse_lists()
         if any(name.partition(":")[0] in MODELS for name in self.names):
             raise typer.BadParameter(f"--stream takes no {' or '.join(MODELS)}: they need the whole log")
         return {name: of_pieces(name, refresh=self.refresh, seed=seed) for name in self.names}
+
+    def _refuse_lists(self) -> None:
+        """Targets that are whole lists have no probability of an arm."""
+        if wrong := [name for name in self.names if name.startswith("list:")]:
+            raise typer.BadParameter(
+                f"{wrong[0]} is a whole list: `evaluate --lists` values lists, one target at a time"
+            )
 
     def _one(self, log: Log, cut: int, name: str, seed: int) -> Matrix:
         from simulator.adapters.collaborative import MODELS
@@ -125,7 +134,10 @@ RangeOption = Annotated[
     typer.Option(callback=rising, metavar="LOW HIGH", help="Possible rewards; by default 0 1, or the log's own."),
 ]
 CapOption = Annotated[
-    float | None, typer.Option(help="Rewards above it count as it: a narrower answer where few orders are large.")
+    float | None,
+    typer.Option(
+        help="Rewards above it count as it: a narrower answer where few orders are large, of rewards so counted."
+    ),
 ]
 
 

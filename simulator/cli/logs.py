@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from simulator.cli.common import Alpha, AsJson, Seed, grouped, note, tell_cleaning
+from simulator.cli.common import Alpha, AsJson, Seed, beside_cap, grouped, note, tell_cleaning
 from simulator.cli.judging import CapOption, Estimators, LooksOption, Model, RangeOption, Targets
 from simulator.cli.source import Source
+from simulator.wording import capped, noted
 
 
 @grouped
@@ -34,8 +35,8 @@ def evaluate(
 
     how = {**estimators.how(), **model.how(seed)}
     cleaning: dict[str, int] = {}
-    if lists and stream:
-        raise typer.BadParameter("--lists takes no --stream")
+    if lists and (wrong := "stream" if stream else "cap" if model.cap is not None else ""):
+        raise typer.BadParameter(f"--lists takes no --{wrong}")
     if lists:
         valued = _of_lists(source, targets, how, cleaning)
     elif stream:
@@ -43,20 +44,41 @@ def evaluate(
     else:
         log = source.load(targets.names)
         cleaning.update(log.cleaning)
-        if log.conditional is not None:
-            typer.echo("the log has lists: values are a place's; --lists values whole lists", err=True)
+        if log.position is not None and log.position.any() and log.decision_id is not None:
+            note("the log has lists: values are a place's; --lists values whole lists")
         rows, pis = targets.of(log, seed)
         valued = (
-            (name, [*evaluation.evaluate(rows, pi, **how), *_alone(log, name, targets, how)])
+            (name, [*_explained(rows, evaluation.evaluate(rows, pi, **how)), *_alone(log, name, targets, how)])
             for name, pi in pis.items()
         )
     for name, found in valued:
         plain = output.rows_of(found)
         if as_json:
-            output.print_rows([{"target": name, **row} for row in plain], as_json=True)
+            told = [{"target": name, **row} for row in plain]
+            output.print_rows(beside_cap(told, model.cap, as_json=True), as_json=True)
         else:
-            output.print_evaluation(name, plain)
+            output.print_evaluation(name, plain, capped(model.cap))
     tell_cleaning(cleaning)
+
+
+def _explained(log: Any, rows: list[Any]) -> list[Any]:
+    """Rows that are refused with what that probably comes from."""
+    from simulator.reasons import explained, likely
+
+    refused = [row.verdict == "refused" and row.value is not None for row in rows]
+    reasons = likely(log) if any(refused) else []
+    return [
+        replace(row, note=explained(row.note, reasons)) if wrong else row
+        for row, wrong in zip(rows, refused, strict=True)
+    ]
+
+
+def _tell_reasons(log: Any, verdicts: list[str]) -> None:
+    """Say on stderr what a refusal probably comes from."""
+    from simulator.reasons import likely
+
+    for each in likely(log) if "refused" in verdicts else []:
+        note(f"refused: {each}")
 
 
 def _alone(log: Any, name: str, targets: Targets, how: dict[str, Any]) -> list[Any]:
@@ -170,10 +192,11 @@ def replay(
         lived = {"matches": done.matches, "rows": done.rows, "share": done.share, "cut": done.cut}
         judged = {"n_eff": row.n_eff, "skewness": row.skewness}
         rows.append({"policy": name, **ends, **lived, **judged, **({"note": row.note} if as_json else {})})
-        notes += [f"{name}: {row.note}"] * bool(row.note)
-    output.print_rows(rows, as_json=as_json)
+        notes += [f"{name}: {noted(row.note)}"] * bool(row.note)
+    output.print_rows(beside_cap(rows, cap, as_json=as_json), as_json=as_json, title=capped(cap))
     for each in [] if as_json else notes:
         note(each)
+    _tell_reasons(log, [row["verdict"] for row in rows])
     tell_cleaning(log.cleaning)
 
 
@@ -211,7 +234,9 @@ def compare(
     rows, pis = targets.of(log, seed)
     done = differences.compare(rows, pis, baseline=first, **{**model.how(seed), "looks": looks})
     found = [{"target": name, "baseline": first, **each._asdict()} for name, each in done.items()]
-    output.print_rows(found, as_json=as_json)
+    found = beside_cap(found, model.cap, as_json=as_json)
+    output.print_rows(found, as_json=as_json, title=capped(model.cap))
+    _tell_reasons(rows, [each.verdict for each in done.values()])
     tell_cleaning(log.cleaning)
 
 
@@ -242,9 +267,11 @@ def select(
     rows, pis = targets.of(log, seed)
     in_time = True if targets.keep_learning and any(map(learns, targets.names)) else None
     done = selection.select(rows, pis, estimator=estimator, in_time=in_time, **model.how(seed))
-    output.print_rows(done.table("target", brief=not as_json), as_json=as_json)
+    found = beside_cap(done.table("target", brief=not as_json), model.cap, as_json=as_json)
+    output.print_rows(found, as_json=as_json, title=capped(model.cap))
     if done.note:
-        note(f"{done.chosen.policy}, the best by one half: {done.note}")
+        note(f"{done.chosen.policy}, the best by one half: {noted(done.note)}")
+    _tell_reasons(rows, [row["verdict"] for row in found])
     tell_cleaning(log.cleaning)
 
 
@@ -278,7 +305,9 @@ def report(
     page = written(
         rows, pis, output, how=how, settings=settings, curves=drawn, segment=segment, figures=figures, title=title
     )
-    out.print_rows([{"report": str(page)}], as_json=as_json)
+    out.print_rows(beside_cap([{"report": str(page)}], model.cap, as_json=as_json), as_json=as_json)
+    if model.cap is not None and not as_json:
+        note(capped(model.cap))
     tell_cleaning(log.cleaning)
 
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from simulator.cli.common import AsJson, Seed, grouped, note, tell_cleaning, value_of, within
+from simulator.cli.common import AsJson, Seed, beside_cap, grouped, note, tell_cleaning, value_of, within
 from simulator.cli.judging import CapOption, RangeOption
 from simulator.cli.place import Hands, Place, interval
 from simulator.cli.source import Source
+from simulator.wording import capped, noted, number
 
 Rounds = Annotated[int | None, typer.Option(min=1, help="By default one pass over the data.")]
 Refresh = Annotated[str, typer.Option(help="Rounds between two refreshes, or a time such as 100ms.")]
@@ -129,7 +130,7 @@ def _sweep_environment(
         output.print_rows(_plain(summaries(done.rows)), as_json=False, title="over the seeds")
     if seeds > 1 and done.complete:
         best = chosen_by_seeds(done)
-        note(f"chosen by every other seed: {best.policy}, {best.held_out:.5g} on the others")
+        note(f"chosen by every other seed: {best.policy}, {number(best.held_out, 5)} on the others")
         if equal := not_worse(done, best):
             note(f"on the others it is not clearly better than {', '.join(equal)}: more --seeds may tell")
     _tell_if_cut_short(done.complete)
@@ -149,12 +150,14 @@ def _sweep_log(
     log = source.load()
     with hands.spread() as spread:
         done = sweep_log(log, policy, grid, refresh=int(refresh), seed=seed, spread=spread, progress=True, **how)
-    output.print_rows(done.table(brief=not as_json), as_json=as_json)
+    found, cap = done.table(brief=not as_json), how.get("cap")
+    output.print_rows(beside_cap(found, cap, as_json=as_json), as_json=as_json, title=capped(cap))
     best = done.chosen
-    held_out = f"{best.held_out:.5g} on the other (standard error {best.held_out_error:.2g})"
-    note(f"{'chosen' if done.decided else 'best'} by one half: {best.policy}, {best.choosing:.5g} there, {held_out}")
+    held_out = f"{number(best.held_out, 5)} on the other (standard error {number(best.held_out_error, 2)})"
+    what = "chosen" if done.decided else "best"
+    note(f"{what} by one half: {best.policy}, {number(best.choosing, 5)} there, {held_out}")
     if done.note:
-        note(f"{best.policy}: {done.note}")
+        note(f"{best.policy}: {noted(done.note)}")
     tell_cleaning(log.cleaning)
     _tell_if_cut_short(len(done.tried) == len(variants(policy, grid)))
 

@@ -61,7 +61,7 @@ def report(
     page = _template().render(
         title=title,
         sentence=subject.said(subject.main),
-        verdict=subject.headline(subject.main).verdict,
+        verdict=subject.shade,
         facts=list(facts(subject)),
         sections=made,
     )

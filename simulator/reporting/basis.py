@@ -16,9 +16,10 @@ from simulator.reporting.contrasts import average, calibration
 from simulator.reporting.figures import draw_calibration, draw_learning
 from simulator.reporting.guide import INTRODUCTION, TERMS
 from simulator.reporting.subject import BELOW, Section, Subject, Table, mark_alone, widened
-from simulator.reporting.words import DASH, both, number, plain
+from simulator.reporting.words import plain
 from simulator.runs import Curve
 from simulator.sample_ratio import Share
+from simulator.wording import DASH, both, number
 
 SHARES = 10  # of the sample-ratio check, the ones furthest off
 
@@ -36,9 +37,9 @@ def model(of: Subject) -> Section:
         "model",
         "The reward model",
         [f"{INTRODUCTION['model']} Predicted and observed differ by {number(off, 2)} on average over these bins."],
-        of.drawn(draw_calibration(means, [mark_alone("", side) for side in sides]), "model", alt),
+        of.drawn(draw_calibration(means, [mark_alone("", side) for side in sides], of.unit), "model", alt),
         "Dashed: observed as predicted. Models predict decisions they have not seen, unless q or q_fit says otherwise.",
-        Table("By prediction", ("Predicted", "Decisions", "Observed", f"{of.level} interval"), lines),
+        Table("By prediction", ("Predicted", of.each_head, "Observed", f"{of.level} interval"), lines),
         widened(len(bins)),
     )
 
@@ -70,8 +71,11 @@ def ratio(of: Subject) -> Section:
     """Whether arms were shown as often as their propensities say."""
     worst = sorted(of.ratio.shares, key=lambda each: -abs(each.z) / max(each.limit, 1e-9))[:SHARES]
     failed = of.ratio.failures()
+    why = "".join(f" Perhaps: {each}." for each in of.reasons)
     sound = "Arms were shown as often as their propensities say, as far as chance allows."
-    broken = f"The log or the draw is broken: {'; '.join(failed)}. Nothing that is computed from it can be believed."
+    broken = (
+        f"The log or the draw is broken: {'; '.join(failed)}. Nothing that is computed from it can be believed.{why}"
+    )
     weak = "Only the shown arm's propensity was logged, so this check sees little."
     counted = "Sum of 1 / propensity" if of.ratio.basis == "rows" else "Shown"
     head = ("Arm", "Slice", counted, "Expected", "z", "Limit of |z|", "Verdict")

@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from bandit.errors import printable
 from bandit.linear import Vector
 from simulator.comparison import Band
-from simulator.reporting.words import MEANING, Said, number
+from simulator.reporting.words import MEANING, Said
+from simulator.wording import number
 
 WIDTH = 4.9  # inches, 353 units of SVG: a phone shows it without shrinking its text
 LABEL = 22  # letters of a label
@@ -243,28 +244,28 @@ class Arm(NamedTuple):
     wanted: float
 
 
-def draw_arms(of: Sequence[Arm], target: str) -> Figure:
+def draw_arms(of: Sequence[Arm], target: str, each: str, unit: str) -> Figure:
     """Each arm's mean reward, and beside it how often it was shown and would have been."""
     figure = Figure(figsize=(WIDTH, 1.3 + 0.23 * len(of)))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     low_high = limits({"": [arm.mark for arm in of]}, None)
     for y, arm in enumerate(of):
         draw_mark(left, y, arm.mark, low_high)
-        right.plot([arm.shown], [y], "o", color=SOFT, ms=5, label="in the log")
-        right.plot([arm.wanted], [y], "D", color=SERIES[0], mfc="none", ms=5, label="in the target")
-    _finish_forest(left, [(y, label(arm.mark.label, 14)) for y, arm in enumerate(of)], low_high, "mean reward")
+        right.plot([arm.shown], [y], "o", color=SOFT, ms=5, label="in the log", clip_on=False)
+        right.plot([arm.wanted], [y], "D", color=SERIES[0], mfc="none", ms=5, label="in the target", clip_on=False)
+    _finish_forest(left, [(y, label(arm.mark.label, 14)) for y, arm in enumerate(of)], low_high, unit)
     left.locator_params(axis="x", nbins=4)
     right.set_xlim(left=0)
     right.grid(axis="x", color="#e4e4e4", lw=0.6)
     right.locator_params(axis="x", nbins=4)
-    right.set_xlabel("share of decisions")
+    right.set_xlabel(f"share of {each}s")
     right.tick_params(axis="y", length=0)
     handles = right.get_lines()[:2]
     figure.legend(handles, ["in the log", f"in “{label(target, 18)}”"], loc="outside upper right", ncols=2, fontsize=8)
     return figure
 
 
-def draw_calibration(predicted: Sequence[float], marks: Sequence[Mark]) -> Figure:
+def draw_calibration(predicted: Sequence[float], marks: Sequence[Mark], unit: str) -> Figure:
     """Observed mean rewards, with intervals, against predicted ones, with the line of a model that is right."""
     figure = Figure(figsize=(WIDTH, 3.6))
     axes = figure.add_subplot()
@@ -273,8 +274,8 @@ def draw_calibration(predicted: Sequence[float], marks: Sequence[Mark]) -> Figur
             axes.plot([x, x], [mark.low, mark.high], color=COLOURS[mark.said], lw=1.4)
         axes.plot([x], [mark.value or 0.0], MARKERS[mark.said], color=COLOURS[mark.said], ms=5)
     axes.axline((predicted[0], predicted[0]), slope=1, color=INK, lw=1, ls="--")
-    axes.set_xlabel("predicted reward")
-    axes.set_ylabel("observed mean reward")
+    axes.set_xlabel(f"predicted {unit}")
+    axes.set_ylabel(f"observed {unit}")
     axes.locator_params(nbins=5)
     return figure
 

@@ -64,12 +64,18 @@ TERMS = (
         "wide but safe",
         "Few decisions could decide the value, or rewards are rare or uneven: a normal interval would be too narrow, "
         "so a confidence sequence is given. It holds for any number of decisions, however often it is looked at, and "
-        "while rates move. It is told how many decisions, how much exploration or which cap an interval takes.",
+        "while rates move. It is told how many decisions, how much exploration or which cap an interval takes; "
+        "with a cap, the answer is of the capped reward.",
         "https://arxiv.org/abs/2010.09686",
     ),
     Term(
         "bias not included",
         "The interval is around what this estimator would say of endless data, not around the truth.",
+    ),
+    Term(
+        "In doubt",
+        "What was found in the log that no interval holds: rows that may be copies, rewards that may still come, rows "
+        "that could not be used, arms shown too rarely for their propensities, a cap that turns an answer round.",
     ),
     Term(
         "no answer",

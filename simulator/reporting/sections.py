@@ -6,28 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from bandit.linear import Matrix, Vector, loose_range
+from bandit.linear import Matrix, Vector
 from simulator.differences import Difference, Side, compared, earned, lift
 from simulator.evaluation import BIASED, Row
 from simulator.logged import Log
-from simulator.reporting.contrasts import arms_of, windows
+from simulator.reasons import explained
+from simulator.reporting.contrasts import arms_of
 from simulator.reporting.figures import Arm, Mark, draw_arms, draw_over_time, draw_weights, forest
 from simulator.reporting.guide import INTRODUCTION
 from simulator.reporting.segments import chosen, segments
-from simulator.reporting.subject import BELOW, KEY, Section, Subject, Table, mark_alone, mark_of, widened
-from simulator.reporting.words import (
-    DASH,
-    ESTIMATORS,
-    MEANING,
-    both,
-    fixed,
-    noted,
-    number,
-    percent,
-    said_of,
-    when,
-)
+from simulator.reporting.subject import BELOW, Section, Subject, Table, mark_alone, mark_of, widened
+from simulator.reporting.words import ESTIMATORS, MEANING, said_of, when
 from simulator.verdict import row_weights
+from simulator.wording import DASH, amount, both, counted, fixed, noted, number, percent
 
 ARMS_DRAWN, ARMS_LISTED = 20, 100
 
@@ -37,41 +28,56 @@ def facts(of: Subject) -> Iterator[str]:
     log = of.log
     value, ends = both(of.earned.value, of.earned.low, of.earned.high)
     time = "" if log.time_ms is None else f", {when(int(log.time_ms.min()))} to {when(int(log.time_ms.max()))} UTC"
-    own = f"its own policy earned {value} a decision" + (f" ({ends})" if ends != DASH else "")
-    yield f"The log: {len(log):,} decisions among {log.K:,} arms{time}; {own}."
-    yield from (f"In doubt: {doubt}." for doubt in (*of.ratio.warnings, *_loose(of)))
+    own = f"its own policy earned {value} a {of.each}" + (f" ({ends})" if ends != DASH else "")
+    yield f"The log: {_size(of)} among {counted(log.K, 'arms')}{time}; {own}{_uncapped(of)}."
+    yield from (f"In doubt: {doubt}." for doubt in of.doubts)
     for name in of.targets:
         if name != of.main:
             yield of.said(name)
 
 
-def _loose(of: Subject) -> Iterator[str]:
-    """That intervals are wide because the range of rewards is, not because decisions are few."""
-    r, (low, high) = of.data.log.reward, of.data.span
-    size = loose_range(float(np.mean(r**2)), float(np.mean(np.abs(r))), low, high)
-    if size is not None:
-        told = f"rewards have a mean size of {number(size)} in a range of {number(low)} to {number(high)}"
-        yield f"{told}, and intervals are as wide as that allows: give a narrower range, or a cap"
+def _size(of: Subject) -> str:
+    """How many rows there are, and of lists how many lists."""
+    rows = counted(len(of.log), f"{of.each}s")
+    if of.each == "decision":
+        return rows
+    ids = of.log.decision_id
+    return f"{rows} of lists" if ids is None else f"{counted(len(np.unique(ids)), 'lists')} with {rows}"
+
+
+def _uncapped(of: Subject) -> str:
+    """What was earned without the cap."""
+    if not of.capped:
+        return ""
+    if not of.cuts:
+        return f"; {of.capped}"
+    r, cap = of.log.reward, amount(of.how["cap"])
+    share = percent(float(np.average(r > of.how["cap"], weights=row_weights(of.log))))
+    came = number(float(np.average(r, weights=row_weights(of.log))))
+    return f", where the {share} of rewards above {cap} count as {cap}; as they came, it earned {came}"
 
 
 def values(of: Subject) -> Section:
     """Every target by every estimator."""
     groups = _apart(of)
-    figure = forest(groups, "reward a decision", of.earned.value, f"earned, {of.earnings}")
+    figure = forest(groups, of.unit, of.earned.value, f"earned, {of.earnings}")
     names = ", ".join(of.rows)
     alt = f"Values of {names} by each estimator with {of.level} intervals, beside the {of.earnings} earned. {BELOW}"
-    common = {name: _common(rows) for name, rows in of.rows.items()}
+    common = {name: _common(of, rows) for name, rows in of.rows.items()}
     titled = len(groups) > 1
-    lines = [_value_line(name, row, common[name], titled) for name, rows in of.rows.items() for row in rows]
+    lines = [_value_line(of, name, row, common[name], titled) for name, rows in of.rows.items() for row in rows]
     head = ("Target: estimator" if titled else "Estimator", "Value", f"{of.level} interval", "Verdict", "Notes")
     return Section(
         "values",
         "What each target would have earned",
         [INTRODUCTION["values"]],
         of.drawn(figure, "values", alt),
-        f"{KEY} Grey diamonds: {MEANING['biased']}. An arrow: the interval goes on.",
-        Table("Reward a decision", head, lines, ("Verdict",), ("Notes",)),
-        [f"{name}, all estimators: {'; '.join(notes)}." for name, notes in common.items() if notes],
+        f"{of.key} Grey diamonds: {MEANING['biased']}. An arrow: the interval goes on.",
+        Table(_titled(of, f"Reward a {of.each}"), head, lines, ("Verdict",), ("Notes",)),
+        [
+            *(["What is in doubt, at the top of the page, is in none of these intervals."] if of.doubts else []),
+            *(f"{name}, all estimators: {'; '.join(map(noted, notes))}." for name, notes in common.items() if notes),
+        ],
     )
 
 
@@ -89,15 +95,26 @@ def _mark(row: Row) -> Mark:
     return Mark(ESTIMATORS[row.estimator], row.value, row.low, row.high, said_of(row))
 
 
-def _common(rows: Sequence[Row]) -> list[str]:
+def _common(of: Subject, rows: Sequence[Row]) -> list[str]:
     """Notes that stand beside every row of a target."""
-    split = [row.note.split("; ") for row in rows]
+    split = [_notes(of, row) for row in rows]
     return [note for note in split[0] if note and len(rows) > 1 and all(note in each for each in split)]
 
 
-def _value_line(name: str, row: Row, common: Sequence[str], titled: bool) -> Sequence[str]:
-    said = MEANING[said_of(row)]
-    own = "; ".join(noted(note) for note in row.note.split("; ") if note not in (*common, said))
+def _notes(of: Subject, row: Row) -> list[str]:
+    """What is noted of an estimator; of a refusal what it probably comes from, first."""
+    reasons = of.reasons if row.verdict == "refused" and row.value is not None else []
+    return explained(row.note, reasons).split("; ")
+
+
+def _titled(of: Subject, caption: str) -> str:
+    """The caption of a table of rewards, with what a cap does to them."""
+    return f"{caption}; {of.capped}" if of.cuts else caption
+
+
+def _value_line(of: Subject, name: str, row: Row, common: Sequence[str], titled: bool) -> Sequence[str]:
+    said = of.meaning(said_of(row))
+    own = "; ".join(noted(note) for note in _notes(of, row) if note not in (*common, said))
     label = f"{name}: {ESTIMATORS[row.estimator]}" if titled else ESTIMATORS[row.estimator]
     return label, *both(row.value, row.low, row.high), said, own
 
@@ -116,21 +133,32 @@ def _of_differences(
 ) -> Section:
     """A section that is a forest and a table of differences."""
     marks = [mark_of(name, each) for name, each in found.items()]
-    figure = forest({"": marks}, "difference in reward a decision", 0.0, "no difference")
-    alt = f"{title}: {len(found)} differences in reward a decision with {of.level} intervals. {BELOW}"
+    figure = forest({"": marks}, f"difference in {of.unit}", 0.0, "no difference")
+    alt = f"{title}: {len(found)} differences in reward a {of.each} with {of.level} intervals. {BELOW}"
     table = _difference_table(of, what, found)
-    return Section(anchor, title, [text], of.drawn(figure, anchor, alt), KEY, table, [*widened(len(found)), *notes])
+    return Section(anchor, title, [text], of.drawn(figure, anchor, alt), of.key, table, [*widened(len(found)), *notes])
 
 
 def _difference_table(of: Subject, what: str, found: Mapping[str, Difference]) -> Table:
-    head = (what, "Decisions", "Difference", f"{of.level} interval", "Per cent", "Verdict")
-    return Table("In reward a decision", head, [_difference_line(*each) for each in found.items()], ("Verdict",))
+    head = (what, of.each_head, "Difference", f"{of.level} interval", "Per cent", "Verdict")
+    return Table(
+        _titled(of, f"In reward a {of.each}"), head, [_difference_line(*each) for each in found.items()], ("Verdict",)
+    )
 
 
 def _difference_line(name: str, found: Difference) -> Sequence[str]:
     if found.low is None:
         return name, f"{found.n:,}", DASH, DASH, DASH, MEANING["refused"]
-    said = "not clear" if not found.clear else "clearly more" if found.value > 0 else "clearly less"
+    same = found.low == found.high == 0
+    said = (
+        "the same"
+        if same
+        else "not clear"
+        if not found.clear
+        else "clearly more"
+        if found.value > 0
+        else "clearly less"
+    )
     share = percent(found.share, sign=True)
     return name, f"{found.n:,}", *both(found.value, found.low, found.high), share, said
 
@@ -147,7 +175,7 @@ def spread_of_weights(of: Subject) -> Section:
         "How much of the log speaks of each target",
         [INTRODUCTION["weights"]],
         of.drawn(draw_weights(w, titles), "weights", f"Histograms of importance weights. {'; '.join(titles)}."),
-        "Both axes are logarithmic. Dashed: weight 1, shown as often by both. Decisions of weight 0 are left out.",
+        f"Logarithmic axes. Dashed: weight 1, shown as often by both. {of.each_head} of weight 0 are left out.",
         Table("Importance weights", head, lines),
     )
 
@@ -164,15 +192,21 @@ def per_arm(of: Subject) -> Section:
     drawn = [_arm(of.log.arms[a], found[a], shares[0][a], shares[1][a]) for a in order[:ARMS_DRAWN]]
     lines = [_arm_line(of.log, a, found[a], [share[a] for share in shares]) for a in order]
     head = ("Arm", "Shown", "Mean reward", f"{of.level} interval", "Share", *(f"In {name}" for name in of.targets))
-    most = f"the {len(drawn)} arms shown most" if len(drawn) < of.log.K else f"all {len(drawn)} arms"
+    most = (
+        f"the {len(drawn)} arms shown most"
+        if len(drawn) < of.log.K
+        else "both arms"
+        if len(drawn) == 2
+        else f"all {len(drawn)} arms"
+    )
     left_out = of.log.K - len(order)
     return Section(
         "arms",
         "Arms",
         [INTRODUCTION["arms"]],
-        of.drawn(draw_arms(drawn, of.main), "arms", f"Mean reward and share of {most}. {BELOW}"),
+        of.drawn(draw_arms(drawn, of.main, of.each, of.unit), "arms", f"Mean reward and share of {most}. {BELOW}"),
         f"Drawn: {most}.",
-        Table("The arms shown most first", head, lines),
+        Table(_titled(of, "The arms shown most first"), head, lines),
         [*widened(len(order)), *([f"{left_out:,} more arms are not listed."] if left_out else [])],
     )
 
@@ -215,19 +249,20 @@ def per_segment(of: Subject) -> Section:
 
 def over_time(of: Subject) -> Section:
     """The first target's difference from what was earned, window by window."""
-    parts = windows(of.log, of.headline(of.main).n_eff)
-    target, m = of.targets[of.main], len(parts)
-    found = [lift(of.data.take(rows), target[rows], of.alpha / m) for rows in parts]
+    parts, found = zip(*of.over_time[of.main], strict=True)
+    m = len(parts)
     starts = [_start(of.log, int(rows[0])) for rows in parts]
-    figure = draw_over_time(list(map(mark_of, starts, found)), "difference a decision")
+    figure = draw_over_time(list(map(mark_of, starts, found)), f"difference in\n{of.unit}")
     numbered = {f"{i}. {start}": each for i, (start, each) in enumerate(zip(starts, found, strict=True), 1)}
     alt = f"{of.main} less what was earned in {m} windows over the log, with {of.level} intervals. {BELOW}"
+    told = f"“{of.main}” less what was earned, in {m} windows of equally many {of.each}s."
+    moved = f" This {of.changed(of.main)}." if of.changed(of.main) else ""
     return Section(
         "time",
         "Over time",
-        [f"“{of.main}” less what was earned, in {m} windows of equally many decisions. {INTRODUCTION['time']}"],
+        [f"{told}{moved} {INTRODUCTION['time']}"],
         of.drawn(figure, "time", alt),
-        f"{KEY} Each window is named by its start.",
+        f"{of.key} Each window is named by its start.",
         _difference_table(of, "From", numbered),
         widened(m),
     )

@@ -10,19 +10,21 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from bandit.linear import Matrix
+from bandit.sums import Int
 from simulator.differences import Data, Difference, Side, earned, lift
 from simulator.evaluation import Row, evaluate
 from simulator.logged import Log
+from simulator.reasons import LOST, likely
+from simulator.reporting.contrasts import windows
+from simulator.reporting.doubts import doubts
 from simulator.reporting.figures import Mark, Picture, finished
 from simulator.reporting.guide import Term
-from simulator.reporting.words import MEANING, confidence, ranged, sentence
+from simulator.reporting.words import MEANING, Ground, Said, changed, confidence, sentence
 from simulator.runs import Curve
 from simulator.sample_ratio import SampleRatio, sample_ratio
+from simulator.wording import amount, capped, number, ranged
 
 HEADLINE = "dr"  # the estimator of every statement but the table of all: chosen before any was seen
-KEY = (
-    f"For one look. Filled circles: {MEANING['interval']}. Open squares: {MEANING['sequence']} (confidence sequences)."
-)
 BELOW = "The numbers are in the table below."
 
 
@@ -116,13 +118,108 @@ class Subject:
         """The sample-ratio check."""
         return sample_ratio(self.log)
 
+    @property
+    def each(self) -> str:
+        """What a row is: a decision, or a place of a list."""
+        return "place" if self.log.position is not None and self.log.position.any() else "decision"
+
+    @property
+    def each_head(self) -> str:
+        """The same as the head of a column."""
+        return f"{self.each.capitalize()}s"
+
+    @property
+    def capped(self) -> str:
+        """What a cap does to every reward of the page; empty where none is set."""
+        return capped(self.how.get("cap"), float(self.log.reward.max()))
+
+    @property
+    def cuts(self) -> bool:
+        """Whether a cap changes any reward."""
+        return self.how.get("cap") is not None and bool(self.log.reward.max() > self.how["cap"])
+
+    @property
+    def unit(self) -> str:
+        """What an axis of rewards is in, for a figure that is taken out of the page."""
+        return f"reward a {self.each}" + (f", capped at {amount(self.how['cap'])}" if self.cuts else "")
+
+    @cached_property
+    def reasons(self) -> list[str]:
+        """Where the log is refused: why, probably."""
+        refused = any(self.headline(name).verdict == "refused" for name in self.targets)
+        return likely(self.log) if refused else []
+
+    @cached_property
+    def doubts(self) -> list[str]:
+        """What is in doubt about all that the page says."""
+        warned = [each for each in self.ratio.warnings if not (self.reasons and each.endswith(LOST))]
+        return [*self._turned(), *warned, *doubts(self.log, self.data, self.each)]
+
+    def _turned(self) -> list[str]:
+        """Targets of which a cap turns the answer round."""
+        if not self.cuts:
+            return []
+        data, found = Data.of(self.log, {**self.how, "cap": None}), []
+        for name, pi in self.targets.items():
+            here, there = self.gains[name], lift(data, pi, self.alpha)
+            if here.clear and there.low is not None and here.value * there.value < 0:
+                less = "less" if there.value < 0 else "more"
+                told = f"without the cap the best guess is that “{name}” earns {number(abs(there.value))} {less}"
+                found.append(f"{told} than was earned: the cap turns the answer round")
+        return found
+
+    @cached_property
+    def gains(self) -> dict[str, Difference]:
+        """Each target less what was earned, alone."""
+        return {name: lift(self.data, pi, self.alpha) for name, pi in self.targets.items()}
+
+    @cached_property
+    def over_time(self) -> dict[str, list[tuple[Int, Difference]]]:
+        """Each target less what was earned, window by window of the log; all the windows hold at once."""
+        found = {}
+        for name, pi in self.targets.items():
+            parts = windows(self.log, self.headline(name).n_eff)
+            found[name] = [(rows, lift(self.data.take(rows), pi[rows], self.alpha / len(parts))) for rows in parts]
+        return found
+
     def headline(self, name: str) -> Row:
         """A target's DR."""
         return next(row for row in self.rows[name] if row.estimator == HEADLINE)
 
+    @property
+    def shade(self) -> str:
+        """How the first sentence is set: as an interval's only where nothing is in doubt."""
+        said = self.headline(self.main).verdict
+        return "sequence" if said == "interval" and (self.doubts or self.changed(self.main)) else said
+
+    def changed(self, name: str) -> str:
+        """How a target's difference changed over time, if it clearly did."""
+        return changed([each for _, each in self.over_time[name]])
+
     def said(self, name: str) -> str:
         """What the log says of a target, in one sentence."""
-        return sentence(name, self.headline(name), lift(self.data, self.targets[name], self.alpha), self.earnings)
+        reward = self.log.reward
+        ground = Ground(
+            self.earned.value,
+            self.data.span,
+            (float(reward.min()), float(reward.max())),
+            self.each,
+            self.capped if self.cuts else "",
+            self.reasons,
+            bool(self.doubts),
+            self.changed(name),
+        )
+        return sentence(name, self.headline(name), self.gains[name], ground)
+
+    @property
+    def key(self) -> str:
+        """What the marks of a figure are."""
+        squares = f"Open squares: {MEANING['sequence']} (confidence sequences)."
+        return f"For one look. Filled circles: {self.meaning('interval')}. {squares}"
+
+    def meaning(self, said: Said) -> str:
+        """A verdict in words: while something is in doubt, an interval is only an interval."""
+        return "an interval, see “In doubt”" if said == "interval" and self.doubts else MEANING[said]
 
     def drawn(self, figure: Figure, name: str, alt: str) -> Picture:
         """The figure as files in memory."""
@@ -141,4 +238,5 @@ def mark_alone(name: str, side: Side) -> Mark:
 
 def widened(m: int) -> list[str]:
     """That m intervals stand together."""
-    return [f"Intervals are widened so that all {m} of them hold at once (Bonferroni)."] if m > 1 else []
+    which = "both" if m == 2 else f"all {m}"
+    return [f"Intervals are widened so that {which} of them hold at once (Bonferroni)."] if m > 1 else []

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from simulator.differences import Difference
 from simulator.evaluation import BIASED, Row
+from simulator.reasons import explained
 from simulator.verdict import Verdict
+from simulator.wording import TINY, amount, beside, percent, ranged
 
 Said = Verdict | Literal["biased"]  # "biased": an interval around what the estimator says, not around the truth
 
-DASH = "–"
+ALIKE = 1e-9  # of an interval's width: a difference that is none
 MEANING: dict[Said, str] = {
     "interval": "can be believed (one look)",
     "sequence": "wide but safe",
@@ -35,64 +37,9 @@ ESTIMATORS = {
 }
 
 
-def number(x: float | None, digits: int = 3) -> str:
-    """About three significant digits, without an exponent where that can be read."""
-    if x is None or not math.isfinite(x):
-        return DASH if x is None or math.isnan(x) else ("∞" if x > 0 else "−∞")
-    if x == 0:
-        return "0"
-    size = math.floor(math.log10(abs(x)))
-    text = f"{x:.{digits - 1}e}" if not -6 < size < 15 else fixed(x, max(0, digits - 1 - size))
-    return text.replace("-", "−")
-
-
-def fixed(x: float, decimals: int) -> str:
-    """With so many decimals, thousands apart."""
-    text = f"{x:,.{decimals}f}"
-    return (text.removeprefix("-") if not float(text.replace(",", "")) else text).replace("-", "−")
-
-
-def ranged(value: float | None, low: float | None, high: float | None) -> tuple[str, str, str]:
-    """A value and its interval, each with three significant digits, or two of the interval's width if that is more."""
-    if low is None or high is None or not math.isfinite(high - low):
-        return number(value), DASH, DASH
-    width = high - low
-    least = 1 - math.floor(math.log10(width)) if width > 0 else 0
-
-    def text(x: float | None) -> str:
-        if x is None:
-            return ""
-        if not x:
-            return "0"
-        own = 2 - math.floor(math.log10(abs(x)))
-        return fixed(x, min(10, max(0, own, least)))
-
-    return text(value), text(low), text(high)
-
-
-def both(value: float | None, low: float | None, high: float | None) -> tuple[str, str]:
-    """`0.105` and `0.098 to 0.113`."""
-    middle, first, last = ranged(value, low, high)
-    return middle, DASH if first == DASH else f"{first} to {last}"
-
-
 def said_of(row: Row) -> Said:
     """The verdict as it is shown: of a biased estimator, that it is one."""
     return "biased" if row.estimator in BIASED and row.verdict != "refused" else row.verdict
-
-
-def noted(note: str) -> str:
-    """A note of an evaluation for people: no limit at all makes DR of these estimators."""
-    return re.sub(r"^(tau|lambda) inf$", r"\1 ∞, the same as DR", note)
-
-
-def percent(share: float, *, sign: bool = False) -> str:
-    """A share of 1 as per cent, in two significant digits below 10 %."""
-    if not math.isfinite(share):
-        return DASH
-    x = 100 * share
-    text = fixed(x, 0 if abs(x) >= 9.95 or x == 0 else max(0, min(3, 1 - math.floor(math.log10(abs(x))))))
-    return f"{'+' if sign and x > 0 else ''}{text}\u00a0%"
 
 
 def confidence(alpha: float) -> str:
@@ -120,36 +67,132 @@ def plain(value: object) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", str(value)) if shape is None else f"a table of shape {tuple(shape)}"
 
 
-def sentence(name: str, row: Row, gain: Difference, earned: str) -> str:
-    """What the log says of a target, in one sentence.
+class Ground(NamedTuple):
+    """What a sentence stands on.
+
+    Attributes:
+        earned: what was, in reward units a decision or place.
+        span: the lowest and the highest possible reward, as far as known.
+        came: the lowest and the highest reward of the log.
+        each: what a row is called: decision or place.
+        capped: what a cap does; empty where there is none.
+        reasons: why the log is refused, if it is.
+        doubtful: whether anything is in doubt, and is said elsewhere.
+        changed: how it changed over time, if it clearly did.
+    """
+
+    earned: float
+    span: tuple[float, float]
+    came: tuple[float, float]
+    each: str = "decision"
+    capped: str = ""
+    reasons: Sequence[str] = ()
+    doubtful: bool = False
+    changed: str = ""
+
+
+DOUBT = "see “In doubt” before believing it"
+BESIDE = ("effective n is optimistic", "clustered by", "rewards above", "of the ")  # no reason for a refusal
+
+
+def sentence(name: str, row: Row, gain: Difference, of: Ground) -> str:
+    """What the log says of a target, in one sentence, after one of a cap.
 
     Args:
         name: of the target.
         row: its evaluation by DR.
         gain: the target less what was earned.
-        earned: what was, in reward units per decision.
+        of: what else it stands on.
     """
     if row.value is None or row.low is None or row.high is None:
-        return f"This log cannot say what “{name}” would have earned: {row.note}."
-    value, low, high = ranged(row.value, row.low, row.high)
-    part = "" if row.share == 1 else f" in the {percent(row.share)} of decisions in which it could be shown"
-    than = _than(gain, earned)
+        notes = explained(row.note, list(of.reasons)).split("; ")
+        why = "; ".join(each for each in notes if not each.startswith(BESIDE))
+        return f"This log cannot say what “{name}” would have earned: {why}."
+    start = f"{of.capped[0].upper()}{of.capped[1:]}. So counted, “{name}”" if of.capped else f"“{name}”"
+    value, low, high = _within(row, of)
+    part = "" if row.share == 1 else f" in the {percent(row.share)} of {of.each}s in which it could be shown"
+    than = f"{_than(row, gain, of)}{_beyond(row, of)}"
     if row.verdict == "interval":
-        own = f"“{name}” would have earned {value} a decision{part} ({low} to {high})"
-        return f"{own}, {than}; for one look this can be believed."
-    own = f"“{name}” would have earned between {low} and {high} a decision{part} (best guess {value}), {than}"
-    starts = ("an interval takes", "or a cap", "state the possible")
-    lacking = [note for note in row.note.split("; ") if note.startswith(starts)]
-    return f"{own}; these limits are wide but safe{': ' if lacking else ''}{', '.join(lacking)}."
+        own = f"{_value(row, gain, of)[0]} a {of.each}{part} ({low} to {high})"
+        return f"{start} would have earned {own}, {than}; {_belief(of)}."
+    guess = f"between {low} and {high} a {of.each}{part} (best guess {value})"
+    return f"{start} would have earned {guess}, {than}; {_limits(row, of)}."
 
 
-def _than(gain: Difference, earned: str) -> str:
+def _belief(of: Ground) -> str:
+    """Whether an interval can be believed."""
+    told = [*([f"but this {of.changed}"] if of.changed else []), *([DOUBT] if of.doubtful else [])]
+    return "; ".join(told) or "for one look this can be believed"
+
+
+def _limits(row: Row, of: Ground) -> str:
+    """What limits of a sequence are, and what an interval takes."""
+    advice = _advice(row.note.split("; "), of)
+    limits = f"these limits are wide{'' if of.doubtful else ' but safe'}{': ' if advice else ''}{advice}"
+    return "; ".join([*([f"this {of.changed}"] if of.changed else []), limits, *([DOUBT] if of.doubtful else [])])
+
+
+def _within(row: Row, of: Ground) -> tuple[str, str, str]:
+    """Value and ends, none of them beyond the possible rewards."""
+    inside = (min(max(x, of.span[0]), of.span[1]) for x in (row.value, row.low, row.high) if x is not None)
+    return ranged(*inside)
+
+
+def _beyond(row: Row, of: Ground) -> str:
+    """That the estimate itself is beyond the possible rewards, where that can be seen."""
+    value, width = row.value or 0.0, (row.high or 0.0) - (row.low or 0.0)
+    if max(of.span[0] - value, value - of.span[1]) <= TINY * width:
+        return ""
+    return f" (the estimate itself, {beside(value, width)}, is beyond the possible rewards)"
+
+
+def _value(row: Row, gain: Difference, of: Ground) -> tuple[str, str]:
+    """The value and what was earned, with digits enough to tell them apart where they clearly differ."""
+    value = min(max(row.value or 0.0, of.span[0]), of.span[1])
+    width = (row.high or 0.0) - (row.low or 0.0)
+    if gain.clear and gain.low is not None and gain.high is not None and value != of.earned:
+        while beside(value, width) == beside(of.earned, width) and width > (gain.high - gain.low) / 100:
+            width /= 10
+    return beside(value, width), beside(of.earned, width)
+
+
+def _than(row: Row, gain: Difference, of: Ground) -> str:
     """How it compares; words come from the interval that is called clear."""
+    earned = _value(row, gain, of)[1]
+    was = f"{earned} {'of the log’s own policy' if of.capped else 'that was earned'}"
     if gain.low is None or gain.high is None:
-        return f"where {earned} was earned"
+        return f"beside the {was}"
+    if max(abs(gain.low), abs(gain.high)) <= ALIKE * ((row.high or 0.0) - (row.low or 0.0)):
+        return f"and plays as the log’s own policy did, which earned {earned}"
     _, low, high = ranged(gain.value, gain.low, gain.high)
     if not gain.clear:
-        return f"not clearly different from the {earned} that was earned (difference {low} to {high})"
+        return f"not clearly different from the {was} (difference {low} to {high})"
     more, ends = ("more", (low, high)) if gain.low > 0 else ("less", (high, low))
     least, most = (end.replace("−", "") for end in ends)
-    return f"{least} to {most} {more} than the {earned} that was earned"
+    return f"{least} to {most} {more} than the {was}"
+
+
+def _advice(notes: Sequence[str], of: Ground) -> str:
+    """What an interval takes, of an evaluation's notes; empty if nothing helps."""
+    takes = []
+    if any(note.startswith("state the possible") for note in notes):
+        low, high = map(amount, of.came)
+        takes.append(f"the possible rewards to be stated ({low} to {high} came)")
+    for note in notes:
+        if note.startswith("an interval takes"):
+            more = note.removeprefix("an interval takes ").replace(" decisions like", f" {of.each}s like")
+            takes.append(re.sub(r", or 1 times their exploration$", "", more).replace(", or", " or"))
+    cap = next((found[1] for note in notes if (found := re.search(r"^or a cap.*\(cap=([^)]+)\)", note))), None)
+    ways = [f"an interval takes {' and '.join(takes)}"] if takes else []
+    if cap is not None and float(cap) < of.came[1]:
+        ways.append(f"a cap of {amount(float(cap))}: the answer is then of the capped reward")
+    return ", or ".join(ways)
+
+
+def changed(found: Sequence[Difference]) -> str:
+    """That windows of a log contradict each other clearly; empty where they do not."""
+    clear = [each.value > 0 for each in found if each.clear]
+    if all(clear) or not any(clear):
+        return ""
+    more, less = sum(clear), len(clear) - sum(clear)
+    return f"changed over time: clearly more than was earned in {more} of {len(found)} windows, clearly less in {less}"
