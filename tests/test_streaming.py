@@ -89,6 +89,22 @@ def test_pieces_are_valued_as_the_whole(name: str, q: str) -> None:
     close(evaluate_stream(cut(log), make, **how), whole)
 
 
+@pytest.mark.parametrize("learning", [False, True])
+def test_arms_of_few_rows_are_fitted_by_their_rows(learning: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more features than rows of an arm as many equations are solved as it has rows; the answer is the whole's."""
+    rng, d = np.random.default_rng(5), 200
+    X = np.column_stack([np.ones(N), rng.normal(size=(N, d - 1)) / 10])
+    log, sizes, solve = replace(logged(), context=X, learning=learning), [], np.linalg.solve
+    few, most = log.take(slice(0, 200)), int(np.bincount(log.arm[:200]).max())
+    how: dict[str, Any] = {"estimators": ["dr"], "q_fit": "past" if learning else "in_sample"}
+    whole, all_rows = (evaluate(each, uniform(each), **how) for each in (few, log))
+    monkeypatch.setattr(np.linalg, "solve", lambda A, b: sizes.append(A.shape[-1]) or solve(A, b))
+    close(evaluate_stream(cut(few, 7, 100), EVEN, **how), whole)
+    assert max(sizes) <= most < d
+    close(evaluate_stream(cut(log, 7, 300, 900), EVEN, **how), all_rows)  # some arms have more rows than that by now
+    assert max(sizes) == d
+
+
 def test_fitted_on_all_rows_it_is_the_same_too() -> None:
     """`in_sample`, for comparison with others."""
     log = logged()
