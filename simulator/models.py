@@ -25,6 +25,7 @@ import numpy as np
 from bandit.linear import Matrix, Vector
 from bandit.sums import Int
 from simulator.estimators import mrdr_weights
+from simulator.limits import check_log, check_predictions
 from simulator.logged import Log
 from simulator.verdict import row_weights
 
@@ -230,14 +231,21 @@ def prefixes(n: int) -> list[int]:
 
 
 def predictions(fit: Fit, log: Log, how: QFit, *, seed: int = 0, unit: Int | None = None) -> Matrix:
-    """q of every row and arm, shape (n, K), fitted on the rows that `how` says."""
+    """q of every row and arm, shape (n, K), fitted on the rows that `how` says.
+
+    Raises:
+        ValueError: a reward, feature or row weight of the log is no number or too large, or a prediction is none.
+    """
+    check_log(log)
     match how:
         case "cross":
-            return cross_fitted(fit, log, seed=seed, unit=unit)
+            q = cross_fitted(fit, log, seed=seed, unit=unit)
         case "past":
-            return past_only(fit, log)
+            q = past_only(fit, log)
         case "in_sample":
-            return in_sample(fit, log)
+            q = in_sample(fit, log)
+    check_predictions(q)
+    return q
 
 
 def jackknife(fit: Fit, log: Log, value: Callable[[Log, Matrix, Int], float], unit: Int | None, seed: int) -> float:

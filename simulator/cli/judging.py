@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from simulator.cli.common import Alpha, note, rising, settings, within
+from simulator.cli.common import Alpha, above_0, note, rising, settings, within
 
 if TYPE_CHECKING:
     from bandit.linear import Matrix
@@ -125,7 +125,8 @@ RangeOption = Annotated[
     typer.Option(callback=rising, metavar="LOW HIGH", help="Possible rewards; by default 0 1, or the log's own."),
 ]
 CapOption = Annotated[
-    float | None, typer.Option(help="Rewards above it count as it: a narrower answer where few orders are large.")
+    float | None,
+    typer.Option(callback=above_0, help="Rewards above it count as it: a narrower answer where few orders are large."),
 ]
 
 
