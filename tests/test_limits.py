@@ -12,6 +12,7 @@ from simulator_cli import CSV, run, write_log
 
 from simulator.differences import compare
 from simulator.evaluation import Row, evaluate
+from simulator.listed import evaluate_lists
 from simulator.logged import Log
 from simulator.models import model_of, predictions, regressor_model
 from simulator.problem import Options
@@ -74,6 +75,7 @@ WAYS: dict[str, Callable[..., object]] = {
     "stream": streamed,
     "select": selected,
     "sweep": swept,
+    "lists": lambda log, **how: evaluate_lists(lists(log), "uniform", **how),
 }
 RANGES: list[Any] = [(5.0, 5.0), (10.0, 0.0), (0.0, INF), (-INF, 1.0), (NAN, NAN), (0.0, NAN), (0.0, 1e300)]
 OPTIONS = [
