@@ -67,6 +67,11 @@ LOGS: dict[str, Callable[[], Log]] = {
     "uniform, only the shown one's": lambda: replace(logged(1.0), probability=None),
     "users that come back": lambda: logged(user=np.array([f"u{i % 400}" for i in range(N)])),
     "some nobody's": lambda: logged(user=np.array([f"u{i % 400}" if i % 3 else "" for i in range(N)])),
+    "decisions that are there again": lambda: logged(decision_id=np.array([f"d{i % 400}" for i in range(N)])),
+    "decisions that all differ": lambda: logged(decision_id=np.arange(N).astype(str)),
+    "places of lists, all of nobody": lambda: logged(
+        decision_id=(np.arange(N) // 3).astype(str), position=np.arange(N) % 3, user=np.full(N, "")
+    ),
     "row weights": lambda: logged(weight=np.where(np.arange(N) % 2, 2.0, 0.5)),
     "slices": lambda: logged(part=np.arange(N) % 2),
     "an arm that some could not be shown": lambda: without_one_arm(),
