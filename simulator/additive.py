@@ -4,21 +4,43 @@ they predict.
     A = sum s x x'    b = sum s r x    g = sum s x    of each arm and fold; sum s r and sum s of each fold
 
     ridge   theta_a = mu e + (A + lambda I)^-1 (b - mu g),  mu = sum s r / (sum s + 1)
-    mean    theta_a = (b + a) / (A + c), without a context
+    mean    theta_a = (b + a) / (g + c), without a context
+
+The rows of an arm with no more of them than features take less room than A, and less time: they are kept until then.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections import defaultdict
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from bandit.linear import Matrix, Vector
 from bandit.sums import Int
 from simulator.logged import Log
-from simulator.models import ARM_REWARD, ARM_ROWS, LAMBDA
+from simulator.models import ARM_REWARD, ARM_ROWS, LAMBDA, ridge, solved
 
 Kind = Literal["ridge", "mean"]
+Place = tuple[int, int]  # fold and arm
+
+
+class Rows(NamedTuple):
+    """Some rows of one arm: contexts, shape (n, d), rewards and weights, shape (n,)."""
+
+    X: Matrix
+    r: Vector
+    s: Vector
+
+    @classmethod
+    def joined(cls, parts: list[Rows]) -> Rows:
+        """All of them, one after the other."""
+        X, r, s = zip(*parts, strict=True)
+        return cls(np.concatenate(X), np.concatenate(r), np.concatenate(s))
+
+    def square(self) -> Matrix:
+        """A of these rows, shape (d, d)."""
+        return np.asarray(self.X.T @ (self.s[:, None] * self.X))
 
 
 class Additive:
@@ -34,9 +56,10 @@ class Additive:
 
     def __init__(self, kind: Kind, folds: int, arms: int, d: int, scale: float = 1.0) -> None:
         self.kind, self.K, self.scale = kind, arms, scale
-        d = d if kind == "ridge" else 1
-        self.A = np.zeros((folds, arms, d, d))
-        self.b, self.g = np.zeros((2, folds, arms, d))
+        self.folds, self.d = folds, d if kind == "ridge" else 1
+        self.A: dict[Place, Matrix] = {}
+        self.kept: defaultdict[Place, list[Rows]] = defaultdict(list)
+        self.b, self.g = np.zeros((2, folds, arms, self.d))
         self.earned, self.seen = np.zeros((2, folds))
 
     def add(self, log: Log, s: Vector, fold: Int) -> None:
@@ -44,26 +67,46 @@ class Additive:
         X, key = self._context(log), fold * self.K + log.arm
         order = np.argsort(key, kind="stable")
         for rows in np.split(order, np.flatnonzero(np.diff(key[order])) + 1) if len(key) else []:
-            at = fold[rows[0]], log.arm[rows[0]]
-            weighted = s[rows, None] * X[rows]
-            self.A[at] += X[rows].T @ weighted
-            self.b[at] += log.reward[rows] @ weighted
-            self.g[at] += weighted.sum(axis=0)
+            at, part = (int(fold[rows[0]]), int(log.arm[rows[0]])), Rows(X[rows], log.reward[rows], s[rows])
+            self.b[at] += (part.s * part.r) @ part.X
+            self.g[at] += part.s @ part.X
+            if self.kind == "ridge":
+                self._square(at, part)
         self.earned += np.bincount(fold, s * log.reward, len(self.earned))
         self.seen += np.bincount(fold, s, len(self.seen))
 
+    def _square(self, at: Place, part: Rows) -> None:
+        """Keep the rows, or add them to A where there are more than features."""
+        if at in self.A:
+            self.A[at] += part.square()
+            return
+        kept = self.kept[at]
+        kept.append(part)
+        if sum(len(each.r) for each in kept) > self.d:
+            self.A[at] = Rows.joined(self.kept.pop(at)).square()
+
     def fit(self, without: int | None = None) -> Matrix:
         """theta of every arm, shape (K, d), from all folds or all but one."""
-        A, b, g, earned, seen = (
-            (each.sum(axis=0) - (0 if without is None else each[without])) / self.scale
-            for each in (self.A, self.b, self.g, self.earned, self.seen)
-        )
+        folds = [k for k in range(self.folds) if k != without]
+        b, g, earned, seen = (each[folds].sum(axis=0) / self.scale for each in (self.b, self.g, self.earned, self.seen))
         if self.kind == "mean":
-            return np.asarray((b + ARM_REWARD) / (A[:, 0] + ARM_ROWS))
+            return np.asarray((b + ARM_REWARD) / (g + ARM_ROWS))
         mu = earned / (seen + 1)
-        theta = np.linalg.solve(A + LAMBDA * np.eye(A.shape[1]), (b - mu * g)[..., None])[..., 0]
+        theta = np.array([self._theta([(k, a) for k in folds], b[a] - mu * g[a], mu) for a in range(self.K)])
         theta[:, 0] += mu
-        return np.asarray(theta)
+        return theta
+
+    def _theta(self, places: list[Place], right: Vector, mu: float) -> Vector:
+        """What one arm adds to mu e, from its sums or, if they are few, its rows; `right`: b - mu g."""
+        parts = [part for at in places for part in self.kept.get(at, ())]
+        full = [self.A[at] for at in places if at in self.A]
+        if not full and not parts:
+            return np.zeros(self.d)
+        if not full:
+            X, r, s = Rows.joined(parts)
+            return ridge(X, r - mu, s / self.scale, LAMBDA)
+        A = sum(full[1:], full[0]) + sum(part.square() for part in parts)
+        return solved(A / self.scale + LAMBDA * np.eye(self.d), right)
 
     def predict(self, theta: Matrix, log: Log) -> Matrix:
         """q of every row and arm, shape (n, K)."""

@@ -18,6 +18,7 @@ from bandit.linear import Matrix
 from simulator.design import Spread, crowd
 from simulator.estimators import Acceptance, Estimate
 from simulator.intervals import Interval, bootstrap, normal, standard_error, student, upper_error
+from simulator.limits import check_log, check_options, check_predictions, check_span, check_weights
 from simulator.logged import Log, span_of
 from simulator.models import GROUPS, QFit
 from simulator.moving import sequence_of
@@ -187,6 +188,10 @@ def options_of(log: Log, span: tuple[float, float], *, q_fit: QFit | None = None
     for name, kind in (("q_fit", QFit), ("acceptance", Acceptance), ("interval", Ends), ("looks", Looks)):
         if (value := getattr(options, name)) not in get_args(kind):
             raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}; got {value!r}")
+    check_options(alpha=options.alpha, clip=options.clip, tau=options.tau, lam=options.lam, cap=options.cap)
+    check_span(span)
+    if isinstance(options.q, np.ndarray):
+        check_predictions(options.q)
     return options
 
 
@@ -207,9 +212,8 @@ def check_rows(log: Log, target: Matrix, span: tuple[float, float]) -> None:
         row = int(wrong.argmax())
         got = f"has {least[row]}" if least[row] < 0 else f"sums to {sums[row]}"
         raise ValueError(f"each row of the target must be probabilities that sum to 1; row {row} {got}")
-    if (wrong := ~((log.reward >= span[0]) & (log.reward <= span[1]))).any():
-        row = int(wrong.argmax())
-        raise ValueError(f"rewards must be in [{span[0]}, {span[1]}]; row {row} has {log.reward[row]}")
+    check_log(log, span)
+    check_weights(log, target)
 
 
 def _row(name: str, problem: Problem, failures: list[str]) -> Row:

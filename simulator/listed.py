@@ -4,14 +4,15 @@ A target is the arms' order (`list:a,b,c`), `uniform` (all orders alike), or a C
 position. The last says nothing of arms given those above them, so that only the independent estimator can use it.
 
 Weights multiply from place to place, and nobody has the probabilities of all lists: the effective n is that of the
-weights drawn, (sum W)^2 / sum W^2, which is optimistic, and their mean must be near 1.
+weights drawn, (sum W)^2 / sum W^2, which is optimistic, and their mean must be near 1. Lists of one user are not
+independent: as in `evaluate` users are what counts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,16 +23,18 @@ from bandit.scoring import Mask
 from bandit.sums import Int
 from simulator import lists as of
 from simulator.contexts import LogError
-from simulator.design import Spread, moments, spread, totals_drawn
-from simulator.estimators import Estimate, importance
-from simulator.evaluation import Row, too_little
+from simulator.design import Spread, clustering, moments, spread, totals_drawn
+from simulator.estimators import Estimate, by_unit, importance
+from simulator.evaluation import Row, never, options_of, ranged, too_little
 from simulator.intervals import Bet, Stakes, normal, standard_error, upper_error
 from simulator.learners.logs import eligible_of
-from simulator.logged import Log, span_of
+from simulator.limits import LARGEST, check_log
+from simulator.logged import Log
 from simulator.moving import sequence_of
+from simulator.problem import Looks, Options
 from simulator.sample_ratio import sample_ratio
 from simulator.targets import from_file, index_of
-from simulator.verdict import kish, numbered, overlap_of, row_weights, verdict
+from simulator.verdict import Verdict, kish, numbered, overlap_of, row_weights, units, verdict
 
 ESTIMATORS = ("standard", "independent", "reward-interaction", "cascade-dr")
 BLOCKS = 10  # of lists, each valued by a model of the others
@@ -162,6 +165,9 @@ def evaluate_lists(
     estimators: Sequence[str] | None = None,
     alpha: float = 0.05,
     reward_range: tuple[float, float] | None = None,
+    cap: float | None = None,
+    drifts: bool = True,
+    looks: Looks = "one",
 ) -> list[Row]:
     """The value of a target's lists, a list, by each estimator that can use the target.
 
@@ -170,11 +176,19 @@ def evaluate_lists(
         text: names the target.
         estimators: names out of `ESTIMATORS`; None: all that apply.
         alpha: 1 - confidence.
-        reward_range: lowest and highest possible reward of a place; None: 0 to 1, wider if the log has others.
+        reward_range: lowest and highest possible reward of a place; None: the log's own, else 0 to 1, wider if the log
+            has others (then no normal interval is given).
+        cap: rewards of a place above it count as it.
+        drifts: as of `evaluate`.
+        looks: as of `evaluate`.
 
     Raises:
-        ValueError: the log has no lists, or the target or a name is not known.
+        ValueError: the log has no lists, the target or a name is not known, a reward is outside its range, or a number
+            is none.
     """
+    log, span, stated = ranged(log, reward_range, cap)
+    check_log(log, span)
+    options = options_of(log, span, alpha=alpha, stated=stated, cap=cap, drifts=drifts, looks=looks)
     lists = Lists.of(log)
     wanted = target(log, lists, text)
     names = ESTIMATORS if estimators is None else tuple(estimators)
@@ -182,39 +196,59 @@ def evaluate_lists(
         raise ValueError(f"estimators of lists are {', '.join(ESTIMATORS)}; unknown {unknown}")
     if wanted.conditional is None:
         names = tuple(name for name in names if name == "independent")
-    broken = sample_ratio(lists.log).failures()
-    span = span_of(log.reward) if reward_range is None else reward_range
-    return [_row(name, lists, wanted, broken, alpha, span) for name in names]
+    broken, unit = sample_ratio(lists.log).failures(), units(lists.log)
+    return [_row(name, lists, wanted, broken, unit, options) for name in names]
 
 
-def _row(
-    name: str, lists: Lists, wanted: Target, broken: Sequence[str], alpha: float, span: tuple[float, float]
-) -> Row:
+def _row(name: str, lists: Lists, wanted: Target, broken: Sequence[str], unit: Int | None, options: Options) -> Row:
     """One estimator's answer."""
     W, s = _weights(name, lists, wanted), row_weights(lists.log)
-    found, n_eff = _estimate(name, lists, wanted), min(kish(s * each) for each in W.T)
-    support = overlap_of(s, W[:, -1], None, "rows", None)
-    failures, by_design = [*support.failures(), *broken], _spread(found, lists, W, span)
+    if not W.max(initial=0.0) <= LARGEST:
+        return replace(never(name), n=len(s), note=f"weights of the lists' last places are beyond {LARGEST:g}")
+    rows = _estimate(name, lists, wanted)
+    found = rows if unit is None else rows.grouped(unit)
+    n_eff = min(kish(each) for each in (*(s * W.T), by_unit(s, unit)))
+    support = overlap_of(s, W[:, -1], None, "rows", unit)
+    failures, by_design = [*support.failures(), *broken], _spread(rows, clustering(rows, found), lists, W, options.span)
     said = verdict(n_eff, by_design.skewness, failures)
+    if said == "interval" and (options.looks == "any" or not options.stated):
+        said = "sequence"
     error, wide = (max(each(found), by_design.error) for each in (standard_error, upper_error))
-    low, high = (None, None) if said == "refused" else normal(found.value, wide, alpha)
-    notes = list(failures)
+    low, high = (None, None) if said == "refused" else normal(found.value, wide, options.alpha)
     if said == "sequence":
-        low, high = _sequence(name, lists, W, alpha, span)
-        low, high, notes = min(low, found.value), max(high, found.value), too_little(len(s), n_eff, by_design.skewness)
+        low, high = _sequence(name, lists, W, unit, options)
+        low, high = min(low, found.value), max(high, found.value)
     return Row(
         estimator=name, value=found.value, low=low, high=high, n=len(s), share=1.0, n_eff=n_eff,
         skewness=by_design.skewness, max_weight=float(W.max(initial=0.0)), mean_weight=support.mean_weight,
         standard_error=error if math.isfinite(error) else None, verdict=said,
-        note="; ".join([*notes, "effective n is optimistic: it is of the weights that were drawn"]),
+        note="; ".join([*failures, *_notes(said, n_eff, by_design.skewness, rows, unit, options)]),
     )  # fmt: skip
 
 
-def _spread(found: Estimate, lists: Lists, W: Matrix, span: tuple[float, float]) -> Spread:
+def _notes(
+    said: Verdict, n_eff: float, skew: float, rows: Estimate, unit: Int | None, options: Options
+) -> Iterator[str]:
+    """What a reader must know beside the number; words as of `evaluate`."""
+    if said == "sequence":
+        yield from too_little(rows.top.shape[1], n_eff, skew)
+        if not options.drifts:
+            yield "the sequence takes the value for the same in all rows"
+    if not options.stated:
+        yield f"state the possible rewards of a place for an interval: {options.span[1]:g} is the largest that came"
+    if options.cap is not None:
+        yield f"rewards above {options.cap:g} count as {options.cap:g}"
+    yield "effective n is optimistic: it is of the weights that were drawn"
+    if unit is not None:
+        times = math.sqrt(clustering(rows, rows.grouped(unit)))
+        yield f"clustered by {int(unit.max()) + 1} users: {times:.2g} times as wide as lists alone"
+
+
+def _spread(rows: Estimate, f: float, lists: Lists, W: Matrix, span: tuple[float, float]) -> Spread:
     """The spread of a list's weighted reward, each list with the largest weight of its places."""
     one, s = np.zeros(len(W), np.int64), row_weights(lists.log)
     k = moments(one, lists.reward.sum(axis=1), 1, lists.arm.shape[1] * max(map(abs, span)))
-    return spread(found, totals_drawn(one, W.max(axis=1), s, 1), k, None, s)
+    return spread(rows, totals_drawn(one, W.max(axis=1), s, 1), k, None, s, f=f)
 
 
 def _weights(name: str, lists: Lists, wanted: Target) -> Matrix:
@@ -238,16 +272,17 @@ def _estimate(name: str, lists: Lists, wanted: Target) -> Estimate:
     return of.cascade_dr(r, np.maximum(lists.arm, 0), *pair, wanted.choices, _model(lists), s)
 
 
-def _sequence(name: str, lists: Lists, W: Matrix, alpha: float, span: tuple[float, float]) -> tuple[float, float]:
+def _sequence(name: str, lists: Lists, W: Matrix, unit: Int | None, options: Options) -> tuple[float, float]:
     """That of the weighted rewards, which covers what cascade DR estimates too; an empty place is a sure loss."""
-    (low, high), s, k = span, lists.log.weight, lists.arm.shape[1]
+    (low, high), s, k = options.span, lists.log.weight, lists.arm.shape[1]
     r = (lists.reward - low) / (high - low)
     gain = (np.where(lists.there, W * r, 0.0)).sum(axis=1) / k
     loss = (np.where(lists.there, W * (1 - r), 1.0)).sum(axis=1) / k
     if name == "standard":  # one weight for all places, empty ones too
         loss = (W * np.where(lists.there, 1 - r, 1.0)).sum(axis=1) / k
     t = row_weights(lists.log)
-    ends = sequence_of(Stakes([Bet(t * gain)], [Bet(t * loss)], t), alpha)
+    gains, losses, counts = (by_unit(each, unit) for each in (t * gain, t * loss, t))
+    ends = sequence_of(Stakes([Bet(gains)], [Bet(losses)], counts), options.alpha, moves=options.drifts)
     base = low * float(np.average(lists.there.sum(axis=1), weights=s))
     return base + (high - low) * k * ends.low, base + (high - low) * k * ends.high
 
@@ -255,11 +290,12 @@ def _sequence(name: str, lists: Lists, W: Matrix, alpha: float, span: tuple[floa
 def _model(lists: Lists) -> Matrix:
     """Q_j(a) for cascade DR, (n, k, K): what lists with arm a at place j earned from there on.
 
-    Means are shrunk to that of the place. Fitted on the other blocks of lists or, where the logging policy learned, on
-    those before.
+    Means are shrunk to that of the place. Fitted on the other blocks of lists, or of users where they repeat; where the
+    logging policy learned, on the lists before.
     """
-    (n, k), K = lists.arm.shape, lists.log.K
-    block = np.arange(n) * BLOCKS // max(n, 1)
+    (n, k), K, unit = lists.arm.shape, lists.log.K, units(lists.log)
+    number = np.arange(n) if unit is None or lists.log.learning else unit
+    block = number * BLOCKS // (number.max(initial=0) + 1)
     onward = np.cumsum(lists.reward[:, ::-1], axis=1)[:, ::-1]
     seen, earned = np.zeros((2, BLOCKS, k, K))
     rows, places = np.nonzero(lists.there)

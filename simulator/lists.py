@@ -25,7 +25,7 @@ from simulator.estimators import Estimate, importance, mean
 
 
 def prefix_weights(propensity: Matrix, target: Matrix) -> Matrix:
-    """W_j = prod_{i <= j} pi_i / p_i, shape (n, k).
+    """W_j = prod_{i <= j} pi_i / p_i, shape (n, k); infinite or NaN where a long list's is too large for a float.
 
     Args:
         propensity: p_j, shape (n, k), in (0, 1].
@@ -35,7 +35,8 @@ def prefix_weights(propensity: Matrix, target: Matrix) -> Matrix:
         ValueError: if a propensity is not in (0, 1]; the place in the flattened table is named.
     """
     w = importance(propensity.ravel(), target.ravel()).reshape(propensity.shape)
-    return np.asarray(np.cumprod(w, axis=1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(np.cumprod(w, axis=1))
 
 
 def conditional(prefix: Matrix) -> Matrix:

@@ -4,6 +4,7 @@
 
     mean    q(a) = (sum s r + a) / (sum s + c)                       over the rows of arm a (and position)
     ridge   theta_a = mu e + (sum s x x' + lambda I)^-1 sum s x (r - mu)         q(x, a) = x'theta_a
+            of fewer rows than features: mu e + Z' (Z Z' + lambda I)^-1 sqrt(s) (r - mu), Z the rows sqrt(s) x: the same
     others  any object with fit and predict (or predict_proba), as scikit-learn has them, on [x, arm, position]
 
 A model is a function that takes a log and returns a function that predicts every arm's reward for the rows of another
@@ -24,6 +25,7 @@ import numpy as np
 from bandit.linear import Matrix, Vector
 from bandit.sums import Int
 from simulator.estimators import mrdr_weights
+from simulator.limits import check_log, check_predictions
 from simulator.logged import Log
 from simulator.verdict import row_weights
 
@@ -77,7 +79,7 @@ def ridge_model(lam: float = LAMBDA) -> Fit:
     def fit(log: Log) -> Predict:
         X, s = _context(log), row_weights(log)
         mu = float(s @ log.reward) / (float(s.sum()) + 1)
-        thetas = np.array([_ridge(X[rows], log.reward[rows] - mu, s[rows], lam) for rows in _rows_of_arms(log)])
+        thetas = np.array([ridge(X[rows], log.reward[rows] - mu, s[rows], lam) for rows in _rows_of_arms(log)])
         return lambda rows: np.asarray(mu + _context(rows) @ thetas.T)
 
     return fit
@@ -89,9 +91,32 @@ def _rows_of_arms(log: Log) -> list[Int]:
     return np.split(order, np.cumsum(np.bincount(log.arm, minlength=log.K))[:-1])
 
 
-def _ridge(X: Matrix, y: Vector, s: Vector, lam: float) -> Vector:
-    A = X.T @ (s[:, None] * X) + lam * np.eye(X.shape[1])
-    return np.asarray(np.linalg.lstsq(A, X.T @ (s * y))[0] if lam == 0 else np.linalg.solve(A, X.T @ (s * y)))
+def ridge(X: Matrix, y: Vector, s: Vector, lam: float) -> Vector:
+    """(sum s x x' + lambda I)^-1 sum s x y, shape (d,): of the rows' equations where they are fewer than the features'.
+
+    Args:
+        X: x of every row, shape (n, d).
+        y: shape (n,).
+        s: row weights, shape (n,).
+        lam: lambda, at least 0.
+    """
+    n, d = X.shape
+    if lam > 0 and n < d:
+        Z = np.sqrt(s)[:, None] * X
+        return np.asarray(Z.T @ solved(Z @ Z.T + lam * np.eye(n), np.sqrt(s) * y))
+    A, b = X.T @ (s[:, None] * X) + lam * np.eye(d), X.T @ (s * y)
+    return np.asarray(np.linalg.lstsq(A, b)[0]) if lam == 0 else solved(A, b)
+
+
+def solved(A: Matrix, b: Vector) -> Vector:
+    """A^-1 b, for a penalised A. Where floats lose the penalty beside huge features, so that there is no inverse, the
+    shortest solution in units in which the diagonal is 1.
+    """
+    try:
+        return np.asarray(np.linalg.solve(A, b))
+    except np.linalg.LinAlgError:
+        root = np.sqrt(np.diag(A))
+        return np.asarray(np.linalg.lstsq(A / np.outer(root, root), b / root)[0] / root)
 
 
 def _context(log: Log) -> Matrix:
@@ -206,14 +231,21 @@ def prefixes(n: int) -> list[int]:
 
 
 def predictions(fit: Fit, log: Log, how: QFit, *, seed: int = 0, unit: Int | None = None) -> Matrix:
-    """q of every row and arm, shape (n, K), fitted on the rows that `how` says."""
+    """q of every row and arm, shape (n, K), fitted on the rows that `how` says.
+
+    Raises:
+        ValueError: a reward, feature or row weight of the log is no number or too large, or a prediction is none.
+    """
+    check_log(log)
     match how:
         case "cross":
-            return cross_fitted(fit, log, seed=seed, unit=unit)
+            q = cross_fitted(fit, log, seed=seed, unit=unit)
         case "past":
-            return past_only(fit, log)
+            q = past_only(fit, log)
         case "in_sample":
-            return in_sample(fit, log)
+            q = in_sample(fit, log)
+    check_predictions(q)
+    return q
 
 
 def jackknife(fit: Fit, log: Log, value: Callable[[Log, Matrix, Int], float], unit: Int | None, seed: int) -> float:

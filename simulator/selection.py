@@ -23,6 +23,7 @@ from bandit.sums import Int
 from simulator.differences import Data, Difference, compared
 from simulator.environments.episode import stream
 from simulator.evaluation import Row, evaluate
+from simulator.limits import check
 from simulator.logged import Log
 from simulator.verdict import units
 
@@ -161,6 +162,7 @@ def select(
     Raises:
         ValueError: no policy has a value, or `evaluation.evaluate` refuses the log or a target.
     """
+    check(log, alpha, how)
     sides = halves(log, seed, in_time=in_time)
     how = {**how, "seed": seed}
     parts = [Data.of(log.take(rows), how) for rows in sides]

@@ -26,7 +26,7 @@ from simulator import estimators as of
 from simulator.additive import Additive
 from simulator.design import Totals, totals
 from simulator.evaluation import MODELLED, Row, check_rows, judged, names_of, never, options_of, ranged
-from simulator.logged import Log, span_of
+from simulator.logged import Log, Strings, span_of
 from simulator.models import needed, prefixes
 from simulator.problem import Modelled, Options, Problem, modelled
 from simulator.progress import Show, silent
@@ -212,20 +212,26 @@ class _Columns:
         K = 1 if self.known else len(self.arms)
         return Totals(K * self.squares, K**2 * self.cubes)
 
+    _last: tuple[Strings, int, Int] | None = None  # names, how many rows came before, their numbers: models ask again
+
     def unit(self, log: Log, before: int) -> Int | None:
-        """A number at least 0 for each row, the same for rows of one user or, without users, of one decision's places.
+        """A number at least 0 for each row, the same for rows of one user or, where no user is known, of one decision.
+
+        As of `verdict.units`; what it cannot know is whether any user will come back, so that users go first.
 
         Args:
             log: the rows.
             before: how many came before them.
         """
-        names = log.user if log.user is not None else log.decision_id if log.position is not None else None
+        names = log.decision_id if log.user is None or not (log.user != "").any() else log.user
         if names is None:
             return None
-        different, which = np.unique(names, return_inverse=True)
-        keys = np.array([int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) >> 2 for name in different])
-        own = 2**62 + before + np.arange(len(log))  # nobody's: each stands for itself
-        return np.where(names == "", own, keys[which])
+        if self._last is None or self._last[0] is not names or self._last[1] != before:
+            digests = b"".join(blake2b(name.encode(), digest_size=8).digest() for name in names.tolist())
+            keys = (np.frombuffer(digests, ">u8") >> np.uint64(2)).astype(np.int64)
+            own = 2**62 + before + np.arange(len(log))  # nobody's: each stands for itself
+            self._last = names, before, np.where(names == "", own, keys)
+        return self._last[2]
 
     def column(self, name: str) -> Any:
         """A column over all rows, once; None where there is none."""

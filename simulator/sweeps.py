@@ -16,6 +16,7 @@ import numpy as np
 from bandit.linear import Matrix
 from simulator.comparison import differences, summaries
 from simulator.environments.episode import Environment
+from simulator.limits import check
 from simulator.lived import judge
 from simulator.logged import Log
 from simulator.progress import Show, bar, silent
@@ -106,12 +107,13 @@ def sweep_log(
         how: as of `evaluation.evaluate`.
 
     Raises:
-        ValueError: a policy or an option is not known, or no setting has a value.
+        ValueError: a policy or an option is not known, a number is not what it can be, or no setting has a value.
         MissingLibraryError: a policy needs a library that is not installed.
         bandit.errors.Problem: an option has not the value that it should have.
     """
     if by not in get_args(By):
         raise ValueError(f"by is one of {', '.join(get_args(By))}; got {by!r}")
+    check(log, alpha, how)
     specs = variants(policy, grid)
     for spec in specs:  # an option that is wrong is refused now, not in another process
         made(log, spec, refresh, seed)

@@ -73,6 +73,7 @@ SIMULATOR = (
         "simulator.environments.synthetic",
         "simulator.intervals",
         "simulator.learners.protocol",
+        "simulator.limits",
         "simulator.lists",
         "simulator.reporting.segments",
         "simulator.spread",

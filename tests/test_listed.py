@@ -209,6 +209,108 @@ def test_single_decisions_among_lists_are_lists_of_one_place() -> None:
         assert found[name].low < 0.5 < found[name].high
 
 
+def of_people(n: int, users: int, seed: int) -> Log:
+    """Lists shown to people who return: some click on much, most on nothing (on .1 of what they see, on average)."""
+    log, rng = logged(n, seed), np.random.default_rng([seed, 1])
+    who = rng.permutation(n) % users
+    clicks = rng.random(2 * n) < np.repeat(rng.beta(0.3, 2.7, users)[who], 2)
+    return replace(log, reward=clicks * 1.0, user=np.repeat(np.char.add("u", who.astype(str)), 2))
+
+
+def test_lists_of_people_who_return_are_counted_by_people() -> None:
+    """200 people with 20 lists each: 100 logs, 5 % may miss, and 1.4 standard errors. By lists 38 % or more do."""
+    held: dict[str, list[bool]] = {name: [] for name in ESTIMATORS}
+    for seed in range(100):
+        for row in evaluate_lists(of_people(4000, 200, seed), "uniform"):
+            if row.low is not None and row.high is not None:
+                assert row.verdict == "interval"
+                held[row.estimator].append(row.low <= 0.2 <= row.high)
+                assert row.n_eff <= 200
+                assert "clustered by 200 users" in row.note
+    for name, each in held.items():
+        assert len(each) >= 95, name
+        assert np.mean(each) >= 0.92, name
+
+
+def test_sequences_of_lists_are_of_people_too() -> None:
+    """50 people are too few for an interval; a person's lists are one bet, whatever the order of the others."""
+    log = of_people(1000, 50, 0)
+    together = np.argsort(np.unique(log.user, return_inverse=True)[1], kind="stable")
+    for row, other in zip(*(evaluate_lists(each, "uniform") for each in (log, log.take(together))), strict=True):
+        assert (row.verdict, row.n_eff) == ("sequence", 50)
+        if row.estimator == "standard":
+            assert row.high - row.low == pytest.approx(other.high - other.low, rel=0.05)
+    rows, users = (
+        evaluate_lists(each, "uniform", looks="any", estimators=["standard"])[0]
+        for each in (replace(log, user=None), log)
+    )
+    assert users.high - users.low > 2 * (rows.high - rows.low)
+
+
+def test_the_model_of_cascade_dr_has_not_seen_the_person_it_values() -> None:
+    """Other rewards in all lists of the first people leave what their lists are predicted as it was."""
+    log = of_people(1000, 50, 0)
+    first = np.isin(log.user, list(dict.fromkeys(log.user.tolist()))[:5])
+    one, other = (_model(Lists.of(each)) for each in (log, replace(log, reward=np.where(first, 1.0, log.reward))))
+    assert (one[first[::2]] == other[first[::2]]).all()
+    assert (one != other).any()
+
+
+def test_money_of_lists_has_an_interval_only_where_its_range_is_known() -> None:
+    """One order in thirty is 30 times as large: as in `evaluate` what came does not tell what will come."""
+    log = logged(6000)
+    money = replace(log, reward=log.reward * np.where(np.arange(len(log)) % 30 == 7, 30.0, 1.0))
+    for row in evaluate_lists(money, "uniform"):
+        assert row.verdict == "sequence"
+        assert "state the possible rewards of a place for an interval: 30 is the largest that came" in row.note
+    known = [
+        evaluate_lists(money, "uniform", reward_range=(0.0, 30.0)),
+        evaluate_lists(replace(money, reward_range=(0.0, 30.0)), "uniform"),
+        evaluate_lists(money, "uniform", cap=3.0),
+    ]
+    assert {row.verdict for found in known for row in found} == {"interval"}
+    assert known[0] == known[1]
+    assert known[2][0].value < known[0][0].value
+    assert "rewards above 3 count as 3" in known[2][0].note
+
+
+def test_a_reward_of_a_place_outside_its_range_is_refused() -> None:
+    """As in `evaluate`: the row is named."""
+    log = logged(100)
+    row = int(log.reward.argmax())
+    with pytest.raises(ValueError, match=rf"rewards must be in \[0.0, 1.0\]; row {row} has 10.0"):
+        evaluate_lists(replace(log, reward=10 * log.reward), "uniform", reward_range=(0.0, 1.0))
+
+
+def test_lists_can_be_looked_at_again_and_again() -> None:
+    """`looks="any"`: a sequence where one look has an interval; narrower where the value stays the same."""
+    log = logged(5000)
+    once, again, still = (
+        evaluate_lists(log, "uniform", estimators=["independent"], **how)[0]
+        for how in ({}, {"looks": "any"}, {"looks": "any", "drifts": False})
+    )
+    assert (once.verdict, again.verdict, still.verdict) == ("interval", "sequence", "sequence")
+    assert once.high - once.low < still.high - still.low < again.high - again.low
+    assert "the sequence takes the value for the same in all rows" in still.note
+
+
+def test_weights_of_long_lists_beyond_all_bounds_have_no_value() -> None:
+    """150 places of 1,000 arms: the weight of the whole list is 1e448; of each place alone it is small."""
+    n, places, rng = 30, 150, np.random.default_rng(0)
+    arm = np.array([rng.permutation(1000)[:places] for _ in range(n)])
+    log = Log(
+        tuple(map(str, range(1000))), arm.ravel(), (rng.random(n * places) < 0.1) * 1.0, np.full(n * places, 1e-3),
+        conditional=np.tile(1 / (1000.0 - np.arange(places)), n), position=np.tile(np.arange(places), n),
+        decision_id=np.repeat(np.arange(n).astype(str), places),
+    )  # fmt: skip
+    order = "list:" + ",".join(map(str, arm[0]))
+    found = by_name(evaluate_lists(log, order))
+    assert found["independent"].value is not None
+    for name in ("standard", "reward-interaction", "cascade-dr"):
+        assert (found[name].value, found[name].verdict, found[name].n) == (None, "refused", n)
+        assert "beyond 1e+30" in found[name].note
+
+
 def test_a_broken_log_of_lists_is_refused() -> None:
     """Propensities that are not those of the draw: the mean weight is not near 1."""
     log = logged(5000)
@@ -227,6 +329,11 @@ def test_lists_are_valued_from_the_command_line(tmp_path: Path, form: Callable[[
     assert found == [pytest.approx(row) for row in expected]
     (one,) = rows("evaluate", path, "--format", "table", "--lists", "--estimator", "standard")
     assert one["estimator"] == "standard"
+    capped, expected = (
+        rows("evaluate", path, "--format", "table", "--lists", "--cap", "0.5", "--looks", "any", "--stationary"),
+        evaluate_lists(log, "uniform", cap=0.5, looks="any", drifts=False),
+    )
+    assert [row["high"] for row in capped] == [row.high for row in expected]
     code, _, err = run("evaluate", path, "--format", "table", "--estimator", "ips")
     assert (code, err) == (0, "the log has lists: values are a place's; --lists values whole lists\n")
     code, out, err = run("evaluate", path, "--format", "table", "--lists", "--stream")

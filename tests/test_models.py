@@ -11,6 +11,7 @@ from sklearn.tree import DecisionTreeRegressor
 from simulator.logged import Log
 from simulator.models import (
     Fit,
+    QFit,
     cross_fitted,
     for_mrdr,
     in_sample,
@@ -67,6 +68,48 @@ def test_ridge_is_least_squares_with_a_row_for_each_penalty() -> None:
         X = np.vstack([log.context[rows], np.sqrt(lam) * np.eye(3)])
         theta = np.linalg.lstsq(X, np.append(log.reward[rows] - mu, np.zeros(3)))[0]
         assert q[:, a] == pytest.approx(mu + log.context @ theta, rel=1e-9)
+
+
+def wide(n: int = 300, d: int = 40, K: int = 12, **fields: object) -> Log:
+    """A log with more features than most arms have rows: arm 0 has 60, arm 1 none."""
+    rng = np.random.default_rng(1)
+    arm = np.where(np.arange(n) < 60, 0, rng.integers(2, K, n))
+    X = np.column_stack([np.ones(n), rng.normal(size=(n, d - 1))])
+    reward = (rng.random(n) < 0.2).astype(float)
+    return replace(log_of(np.full((n, K), 1 / K), arm, reward, context=X), **fields)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_ridge_is_the_same_by_rows_and_by_features(weighted: bool) -> None:
+    """Arms of fewer rows than features against the solution of all features' equations, to 1e-9."""
+    log = wide(weight=np.random.default_rng(2).random(300) * 3 if weighted else None)
+    s = np.ones(300) if log.weight is None else log.weight
+    mu = (s @ log.reward) / (s.sum() + 1)
+    q = ridge_model(0.7)(log)(log)
+    for a in range(log.K):
+        X, y, of = log.context[log.arm == a], log.reward[log.arm == a] - mu, s[log.arm == a]
+        theta = np.linalg.solve((X.T * of) @ X + 0.7 * np.eye(40), X.T @ (of * y))
+        assert q[:, a] == pytest.approx(mu + log.context @ theta, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("how", ["cross", "past"])
+def test_no_more_equations_are_solved_than_an_arm_has_rows(how: QFit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor more than there are features: an arm of ten rows and a thousand features is ten equations."""
+    log, sizes, solve = wide(), [], np.linalg.solve
+    most = np.bincount(log.arm).clip(max=40)
+    monkeypatch.setattr(np.linalg, "solve", lambda A, b: sizes.append(len(A)) or solve(A, b))
+    predictions(ridge_model(), log, how)
+    assert max(sizes) == 40
+    assert sum(each == 40 for each in sizes) <= 5  # of arm 0 only: 3 times in the past's fits, 5 in the folds'
+    assert sorted(sizes)[-6] <= sorted(most)[-2]
+
+
+def test_features_beyond_what_floats_resolve_are_no_error() -> None:
+    """The same feature three times, at 1e8: the penalty is lost in rounding, and an arm's equations have no inverse."""
+    log, x = small(), 1e8 * np.random.default_rng(0).normal(size=60)
+    X = np.column_stack([np.ones(60), x, x, x])
+    q, one = (ridge_model()(each)(each) for each in (replace(log, context=X), replace(log, context=X[:, :2])))
+    assert q == pytest.approx(one, abs=1e-3)
 
 
 def test_ridge_without_context_is_a_mean_shrunk_to_the_pooled_one() -> None:

@@ -67,6 +67,11 @@ LOGS: dict[str, Callable[[], Log]] = {
     "uniform, only the shown one's": lambda: replace(logged(1.0), probability=None),
     "users that come back": lambda: logged(user=np.array([f"u{i % 400}" for i in range(N)])),
     "some nobody's": lambda: logged(user=np.array([f"u{i % 400}" if i % 3 else "" for i in range(N)])),
+    "decisions that are there again": lambda: logged(decision_id=np.array([f"d{i % 400}" for i in range(N)])),
+    "decisions that all differ": lambda: logged(decision_id=np.arange(N).astype(str)),
+    "places of lists, all of nobody": lambda: logged(
+        decision_id=(np.arange(N) // 3).astype(str), position=np.arange(N) % 3, user=np.full(N, "")
+    ),
     "row weights": lambda: logged(weight=np.where(np.arange(N) % 2, 2.0, 0.5)),
     "slices": lambda: logged(part=np.arange(N) % 2),
     "an arm that some could not be shown": lambda: without_one_arm(),
@@ -87,6 +92,22 @@ def test_pieces_are_valued_as_the_whole(name: str, q: str) -> None:
     whole = evaluate(log, target, **how)
     close(evaluate_stream(cut(log, 7, 300, 60, 1), make, **how), whole)
     close(evaluate_stream(cut(log), make, **how), whole)
+
+
+@pytest.mark.parametrize("learning", [False, True])
+def test_arms_of_few_rows_are_fitted_by_their_rows(learning: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more features than rows of an arm as many equations are solved as it has rows; the answer is the whole's."""
+    rng, d = np.random.default_rng(5), 200
+    X = np.column_stack([np.ones(N), rng.normal(size=(N, d - 1)) / 10])
+    log, sizes, solve = replace(logged(), context=X, learning=learning), [], np.linalg.solve
+    few, most = log.take(slice(0, 200)), int(np.bincount(log.arm[:200]).max())
+    how: dict[str, Any] = {"estimators": ["dr"], "q_fit": "past" if learning else "in_sample"}
+    whole, all_rows = (evaluate(each, uniform(each), **how) for each in (few, log))
+    monkeypatch.setattr(np.linalg, "solve", lambda A, b: sizes.append(A.shape[-1]) or solve(A, b))
+    close(evaluate_stream(cut(few, 7, 100), EVEN, **how), whole)
+    assert max(sizes) <= most < d
+    close(evaluate_stream(cut(log, 7, 300, 900), EVEN, **how), all_rows)  # some arms have more rows than that by now
+    assert max(sizes) == d
 
 
 def test_fitted_on_all_rows_it_is_the_same_too() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
@@ -28,8 +29,15 @@ def within(value: float | None) -> float | None:
 
 def rising(value: tuple[float, float] | None) -> tuple[float, float] | None:
     """The lower and the upper end of a range."""
-    if value and not value[0] < value[1]:
-        raise typer.BadParameter(f"expected LOW below HIGH, got {value[0]:g} and {value[1]:g}")
+    if value and not -math.inf < value[0] < value[1] < math.inf:
+        raise typer.BadParameter(f"expected LOW below HIGH, both finite, got {value[0]:g} and {value[1]:g}")
+    return value
+
+
+def above_0(value: float | None) -> float | None:
+    """What rewards are capped at."""
+    if value is not None and not 0 < value < math.inf:
+        raise typer.BadParameter(f"expected a number above 0, got {value:g}")
     return value
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from simulator.cli.common import Alpha, note, rising, settings, within
+from simulator.cli.common import Alpha, above_0, note, rising, settings, within
 
 if TYPE_CHECKING:
     from bandit.linear import Matrix
@@ -136,7 +136,8 @@ RangeOption = Annotated[
 CapOption = Annotated[
     float | None,
     typer.Option(
-        help="Rewards above it count as it: a narrower answer where few orders are large, of rewards so counted."
+        callback=above_0,
+        help="Rewards above it count as it: a narrower answer where few orders are large, of rewards so counted.",
     ),
 ]
 

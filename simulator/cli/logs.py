@@ -100,7 +100,7 @@ def _of_lists(
 
     log = (replace(source, places="each") if source.format_ == "server" else source).load()
     cleaning.update(log.cleaning)
-    taken = {name: how[name] for name in ("estimators", "alpha", "reward_range")}
+    taken = {name: how[name] for name in ("estimators", "alpha", "reward_range", "cap", "drifts", "looks")}
     for name in targets.names:
         yield name, evaluate_lists(log, name, **taken)
 
