@@ -25,6 +25,7 @@ from simulator.design import Spread, Totals, crowd, moments, spread, totals, tot
 from simulator.estimators import Estimate
 from simulator.evaluation import ranged
 from simulator.intervals import Interval, bounded, normal, upper_error
+from simulator.limits import check, check_log, check_predictions
 from simulator.logged import Log
 from simulator.models import QFit, model_of, predictions
 from simulator.moving import sequence_of
@@ -62,8 +63,10 @@ class Data:
     def of(cls, log: Log, how: Mapping[str, Any]) -> Data:
         """With the model that `evaluate` would fit, given the same options."""
         log, span, stated = ranged(log, how.get("reward_range"), how.get("cap"))
+        check_log(log, span)
         q, rest = how.get("q", "ridge"), (stated, how.get("drifts", True), tuple(sample_ratio(log).failures()))
         if isinstance(q, np.ndarray):
+            check_predictions(q)
             return cls(log, q, span, *rest)
         fit: QFit = how.get("q_fit") or ("past" if log.learning else "cross")
         predicted = predictions(model_of(q), log, fit, seed=how.get("seed", 0), unit=units(log))
@@ -275,5 +278,6 @@ def compare(
     first = next(iter(targets)) if baseline is None else baseline
     if first not in targets:
         raise ValueError(f"the baseline is one of {', '.join(targets)}; got {first!r}")
+    check(log, alpha, how)
     data = Data.of(log, how)
     return {name: compared(data, pi, targets[first], alpha, looks) for name, pi in targets.items() if name != first}

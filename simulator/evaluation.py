@@ -25,11 +25,13 @@ from simulator.moving import sequence_of
 from simulator.problem import Ends, InMemory, Looks, Options, Problem
 from simulator.terms import bounds, estimate, spread_of, stakes_of, sufficient_cap
 from simulator.verdict import ENOUGH, SKEWNESS, Verdict, kish, lacking, playable, row_weights, verdict
+from simulator.wording import amount, capped
 
 ESTIMATORS = ("ips", "clipped", "snips", "dm", "dr", "sndr", "switch-dr", "dros", "mrdr", "replay")
 BIASED = {"clipped", "dm", "switch-dr", "dros", "mrdr"}
 MODELLED = {"dm", "dr", "sndr", "switch-dr", "dros", "mrdr"}
 NEVER = "the target plays what could never be shown"
+MOVED = "the limits alone leave the estimate out: one was moved to it"
 ROUNDING = 1e-9  # of the range, that a reward may be beyond it
 SUM_TOLERANCE = 1e-3  # how far a target's probabilities may be from 1 in sum, for rounding
 
@@ -227,7 +229,8 @@ def _row(name: str, problem: Problem, failures: list[str]) -> Row:
     if said == "interval" and (problem.options.looks == "any" or not problem.options.stated):
         said = "sequence"
     error, value = _error(name, problem, found, by_design), _possible(problem.options, found.value)
-    low, high = (None, None) if said == "refused" else _ends(name, problem, found, said, by_design)
+    low, high, stretched = (None, None, False) if said == "refused" else _ends(name, problem, found, said, by_design)
+    notes = _notes(name, problem, said, n_eff, by_design.skewness, rows)
     return Row(
         estimator=name,
         value=value if known else None,
@@ -241,7 +244,7 @@ def _row(name: str, problem: Problem, failures: list[str]) -> Row:
         mean_weight=support.mean_weight,
         standard_error=error if math.isfinite(error) else None,
         verdict=_told(name, problem.options, said),
-        note="; ".join([*failures, *_notes(name, problem, said, n_eff, by_design.skewness, rows)]),
+        note="; ".join([*failures, *notes, *[MOVED] * stretched]),
     )
 
 
@@ -276,8 +279,8 @@ def _error(name: str, problem: Problem, found: Estimate, by_design: Spread) -> f
     return max(standard_error(found), by_design.error)
 
 
-def _ends(name: str, problem: Problem, found: Estimate, said: Verdict, by_design: Spread) -> tuple[float, float]:
-    """Ends of the interval that a verdict allows, the value between them."""
+def _ends(name: str, problem: Problem, found: Estimate, said: Verdict, by_design: Spread) -> tuple[float, float, bool]:
+    """Ends of the interval that a verdict allows, the value between them; whether one was moved to it."""
     if said == "sequence":
         low, high = sequence(name, problem, found)
     else:
@@ -285,7 +288,9 @@ def _ends(name: str, problem: Problem, found: Estimate, said: Verdict, by_design
     least, most = problem.options.span
     low, high = max(low, least), min(high, most)
     value = _possible(problem.options, found.value)
-    return (min(low, value), max(high, value)) if math.isfinite(value) else (low, high)
+    if not math.isfinite(value):
+        return low, high, False
+    return min(low, value), max(high, value), not low <= value <= high
 
 
 def _interval(name: str, problem: Problem, found: Estimate, error: float) -> Interval:
@@ -312,7 +317,8 @@ def _clustered(problem: Problem, rows: Estimate) -> list[str]:
     if problem.unit is None or not math.isfinite(rows.value):
         return []
     times = math.sqrt(crowd(rows, problem.unit).times)
-    return [f"clustered by {int(problem.unit.max()) + 1} users or decisions: {times:.2g} times as wide as rows alone"]
+    wide = "no wider than" if times < 1.05 else f"{times:.2g} times as wide as"
+    return [f"clustered by {int(problem.unit.max()) + 1:,} users or decisions: {wide} rows alone"]
 
 
 def _notes(name: str, problem: Problem, said: Verdict, n_eff: float, skew: float, rows: Estimate) -> list[str]:
@@ -327,12 +333,10 @@ def _notes(name: str, problem: Problem, said: Verdict, n_eff: float, skew: float
     if said == "sequence":
         notes += [*too_little(len(problem.log), n_eff, skew), *_caps(name, problem, n_eff, skew)]
     if not options.stated:
-        low, high = options.span
-        notes.append(
-            f"no range of rewards was stated: it holds if all are between {low:g} and {high:g}, as those that came"
-        )
+        low, high = map(amount, options.span)
+        notes.append(f"state the possible rewards: this holds if all are between {low} and {high}, as those that came")
     if options.cap is not None:
-        notes.append(f"rewards count from {options.span[0]:g} to {options.span[1]:g}: what is above or below is cut")
+        notes.append(capped(options.cap, low=options.span[0]))
     if (cut := _possible(options, rows.value)) != rows.value and math.isfinite(rows.value):
         notes.append(f"the estimate itself is {rows.value:.3g}, beyond the possible {cut:g}")
     if said == "sequence" and not options.drifts:
@@ -356,7 +360,9 @@ def _caps(name: str, problem: Problem, n_eff: float, skew: float) -> list[str]:
     if name != "dr" or options.span[1] <= 1 or n_eff < ENOUGH or skew <= SKEWNESS or options.cap is not None:
         return []
     cap = sufficient_cap(problem)
-    return [] if cap is None else [f"or a cap: an interval for rewards that count {cap:.3g} at most (cap={cap:.3g})"]
+    if cap is None or cap >= problem.log.reward.max():
+        return []
+    return [f"or a cap of {amount(cap)} (cap={cap:.3g}): the answer is then of the capped reward"]
 
 
 def too_little(n: int, n_eff: float, skew: float) -> list[str]:
@@ -365,7 +371,8 @@ def too_little(n: int, n_eff: float, skew: float) -> list[str]:
     if times <= 1 or not math.isfinite(times):
         return []
     more, fold = float(f"{n * (times - 1):.1e}"), f"{times:.2g}" if times < 10 else f"{times:,.0f}"
-    return [f"an interval takes some {more:,.0f} more decisions like these, or {fold} times their exploration"]
+    times_it = "" if fold == "1" else f", or {fold} times their exploration"
+    return [f"an interval takes some {more:,.0f} more decisions like these{times_it}"]
 
 
 def _own_notes(name: str, problem: Problem, said: Verdict) -> list[str]:

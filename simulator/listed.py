@@ -23,7 +23,7 @@ from bandit.scoring import Mask
 from bandit.sums import Int
 from simulator import lists as of
 from simulator.contexts import LogError
-from simulator.design import Spread, clustering, moments, spread, totals_drawn
+from simulator.design import Crowd, Spread, crowd, moments, spread, totals_drawn
 from simulator.estimators import Estimate, by_unit, importance
 from simulator.evaluation import Row, never, options_of, ranged, too_little
 from simulator.intervals import Bet, Stakes, normal, standard_error, upper_error
@@ -35,6 +35,7 @@ from simulator.problem import Looks, Options
 from simulator.sample_ratio import sample_ratio
 from simulator.targets import from_file, index_of
 from simulator.verdict import Verdict, kish, numbered, overlap_of, row_weights, units, verdict
+from simulator.wording import amount, capped
 
 ESTIMATORS = ("standard", "independent", "reward-interaction", "cascade-dr")
 BLOCKS = 10  # of lists, each valued by a model of the others
@@ -209,7 +210,7 @@ def _row(name: str, lists: Lists, wanted: Target, broken: Sequence[str], unit: I
     found = rows if unit is None else rows.grouped(unit)
     n_eff = min(kish(each) for each in (*(s * W.T), by_unit(s, unit)))
     support = overlap_of(s, W[:, -1], None, "rows", unit)
-    failures, by_design = [*support.failures(), *broken], _spread(rows, clustering(rows, found), lists, W, options.span)
+    failures, by_design = [*support.failures(), *broken], _spread(rows, crowd(rows, unit), lists, W, options.span)
     said = verdict(n_eff, by_design.skewness, failures)
     if said == "interval" and (options.looks == "any" or not options.stated):
         said = "sequence"
@@ -221,7 +222,8 @@ def _row(name: str, lists: Lists, wanted: Target, broken: Sequence[str], unit: I
     return Row(
         estimator=name, value=found.value, low=low, high=high, n=len(s), share=1.0, n_eff=n_eff,
         skewness=by_design.skewness, max_weight=float(W.max(initial=0.0)), mean_weight=support.mean_weight,
-        standard_error=error if math.isfinite(error) else None, verdict=said,
+        standard_error=error if math.isfinite(error) else None,
+        verdict="assumed" if said == "sequence" and not options.stated else said,
         note="; ".join([*failures, *_notes(said, n_eff, by_design.skewness, rows, unit, options)]),
     )  # fmt: skip
 
@@ -235,20 +237,21 @@ def _notes(
         if not options.drifts:
             yield "the sequence takes the value for the same in all rows"
     if not options.stated:
-        yield f"state the possible rewards of a place for an interval: {options.span[1]:g} is the largest that came"
+        most = amount(options.span[1])
+        yield f"state the possible rewards of a place: this holds if none is above {most}, as those that came"
     if options.cap is not None:
-        yield f"rewards above {options.cap:g} count as {options.cap:g}"
+        yield capped(options.cap, low=options.span[0])
     yield "effective n is optimistic: it is of the weights that were drawn"
     if unit is not None:
-        times = math.sqrt(clustering(rows, rows.grouped(unit)))
+        times = math.sqrt(crowd(rows, unit).times)
         yield f"clustered by {int(unit.max()) + 1} users: {times:.2g} times as wide as lists alone"
 
 
-def _spread(rows: Estimate, f: float, lists: Lists, W: Matrix, span: tuple[float, float]) -> Spread:
+def _spread(rows: Estimate, users: Crowd, lists: Lists, W: Matrix, span: tuple[float, float]) -> Spread:
     """The spread of a list's weighted reward, each list with the largest weight of its places."""
     one, s = np.zeros(len(W), np.int64), row_weights(lists.log)
     k = moments(one, lists.reward.sum(axis=1), 1, lists.arm.shape[1] * max(map(abs, span)))
-    return spread(rows, totals_drawn(one, W.max(axis=1), s, 1), k, None, s, f=f)
+    return spread(rows, totals_drawn(one, W.max(axis=1), s, 1), k, None, s, users=users)
 
 
 def _weights(name: str, lists: Lists, wanted: Target) -> Matrix:

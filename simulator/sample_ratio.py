@@ -128,7 +128,7 @@ class Tally:
         mu, self.basis = logging_policy(log)
         if self.basis == "uniform" and not self.constant:
             mu, self.basis = None, "rows"
-        self.balance.add(log, mu)
+        self.balance.add(log, mu, row_weights(log))
         self.arms = log.arms
         self.least = min(self.least, _least(log))
         self.rows, self.mismatched = self.rows + len(log), self.mismatched + _mismatch(log) * len(log)

@@ -174,7 +174,7 @@ class _Columns:
         self.n, self.largest, self.constant = 0, 0.0, True
         self.squares, self.cubes = np.zeros((2, first.K))  # as of `design.Totals`, with 1 for mu where it is not known
         self.square = 0.0
-        self.tally = Tally(GROUPS if first.user is not None or first.position is not None else 0)
+        self.tally = Tally(GROUPS if first.user is not None or first.decision_id is not None else 0)
         self.known = first.probability is not None
         self._parts: dict[str, list[Any]] = {}
 
@@ -189,7 +189,7 @@ class _Columns:
         self.square += float(squares.sum())
         self.constant = self.constant and bool(np.allclose(log.propensity, 1 / log.K, rtol=1e-6, atol=0))
         if not self.known:  # the tally waits until it is clear whether p is constant; the context passes only now
-            self.tally.balance.add(log, None)
+            self.tally.balance.add(log, None, s)
         else:
             self.tally.add(log, None if unit is None else unit % GROUPS)
         columns = {

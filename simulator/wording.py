@@ -90,18 +90,20 @@ def counted(count: int, what: str) -> str:
     return f"1 {one.replace(' their ', ' its ', 1)}"
 
 
-def capped(cap: float | None, largest: float | None = None) -> str:
+def capped(cap: float | None, largest: float | None = None, low: float | None = None) -> str:
     """What a cap does to every number beside it; empty where there is none.
 
     Args:
         cap: rewards above it count as it.
         largest: reward that came, where it is known.
+        low: rewards below it count as it.
     """
     if cap is None:
         return ""
     if largest is not None and largest <= cap:
         return f"no reward is above the cap of {amount(cap)}"
-    return f"rewards above {amount(cap)} count as {amount(cap)}: this is not what was earned"
+    below = "" if low is None else f", those below {amount(low)} as {amount(low)}"
+    return f"rewards above {amount(cap)} count as {amount(cap)}{below}: this is not what was earned"
 
 
 def noted(notes: str) -> str:

@@ -180,8 +180,8 @@ def test_a_cap_bounds_refunds_too() -> None:
     (none,) = evaluate(replace(log, reward=30 * log.reward), target, estimators=["ips"], cap=20)
     refunds = replace(log, reward=np.where(np.arange(4000) % 50 == 0, -500.0, 30 * log.reward))
     (some,) = evaluate(refunds, target, estimators=["ips"], cap=20)
-    assert "rewards count from 0 to 20" in none.note
-    assert "rewards count from -20 to 20" in some.note
+    assert "rewards above 20 count as 20, those below 0 as 0" in none.note
+    assert "rewards above 20 count as 20, those below −20 as −20" in some.note
     assert some.value == pytest.approx(none.value - 0.4, abs=0.15)
 
 
@@ -215,10 +215,10 @@ def test_money_without_a_stated_range_has_no_interval() -> None:
         )
     )  # fmt: skip
     assert (unknown.verdict, known.verdict, capped.verdict) == ("assumed", "interval", "interval")
-    assert "it holds if all are between 0 and 30" in unknown.note
+    assert "this holds if all are between 0 and 30" in unknown.note
     assert own == known
     assert capped.value == pytest.approx(known.value * 2 / 3)
-    assert "rewards count from 0 to 20" in capped.note
+    assert "rewards above 20 count as 20" in capped.note
 
 
 def test_rewards_on_another_scale_give_the_same_intervals_on_that_scale() -> None:
@@ -316,7 +316,7 @@ def test_users_that_repeat_widen_the_interval() -> None:
     (once,), (many,) = (evaluate(each, t, estimators=["ips"]) for each, t in ((log, target), (users, target[rows])))
     assert (many.value, many.verdict) == (pytest.approx(once.value), "interval")
     assert (many.low, many.high) == pytest.approx((once.low, once.high), rel=2e-3)
-    assert "clustered by 2000 users or decisions: 2.2 times as wide as rows alone" in many.note
+    assert "clustered by 2,000 users or decisions: 2.2 times as wide as rows alone" in many.note
     short = slice(0, 400)  # 80 users: a sequence over users, as wide as over their 80 decisions
     (once,) = evaluate(log.take(slice(0, 80)), target[:80], estimators=["ips"])
     (many,) = evaluate(users.take(short), target[rows][short], estimators=["ips"])
@@ -340,7 +340,7 @@ def test_a_list_among_single_decisions_is_one_decision() -> None:
         assert row.value == pytest.approx(one[name].value, rel=1e-2)
         assert (row.low, row.high) == pytest.approx((one[name].low, one[name].high), rel=0.02)
         assert row.n_eff == pytest.approx(one[name].n_eff, rel=1e-2)
-    assert "clustered by 1999 users or decisions: 1 times" in other["ips"].note
+    assert "clustered by 1,999 users or decisions: no wider than rows alone" in other["ips"].note
 
 
 def test_row_weights_undo_a_thinned_log() -> None:

@@ -66,6 +66,7 @@ SIMULATOR = (
         "simulator.reporting.guide",
     },
     {
+        "simulator.balance",
         "simulator.cli.judging",
         "simulator.cli.place",
         "simulator.cli.source",

@@ -75,6 +75,7 @@ WAYS: dict[str, Callable[..., object]] = {
     "stream": streamed,
     "select": selected,
     "sweep": swept,
+    "compare": lambda log, **how: compare(log, fixed_arms(log), **how),
     "lists": lambda log, **how: evaluate_lists(lists(log), "uniform", **how),
 }
 RANGES: list[Any] = [(5.0, 5.0), (10.0, 0.0), (0.0, INF), (-INF, 1.0), (NAN, NAN), (0.0, NAN), (0.0, 1e300)]
@@ -132,21 +133,13 @@ def test_rows_with_numbers_that_are_none_are_named(name: str, field: str, value:
         WAYS[name](broken(field, value))
 
 
-@pytest.mark.parametrize(("field", "value", "message"), [each for each in ROWS if each[0] in ("reward", "weight")])
-def test_a_comparison_names_them_too(field: str, value: float, message: str) -> None:
-    """Whose model is fitted on all rows."""
-    log = broken(field, value)
-    with pytest.raises(ValueError, match=message), np.errstate(all="ignore"):
-        compare(log, fixed_arms(log))
-
-
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_predictions_that_are_no_numbers_are_refused(value: float) -> None:
     """Given as they are, or from a model."""
     log = logged()
     q = np.full((N, log.K), 0.5)
     q[9, 2] = value
-    for way in (WAYS["evaluate"], lambda log, q: evaluate(log, uniform(log), q=q, estimators=["dm"])):
+    for way in (WAYS["evaluate"], WAYS["compare"], lambda log, q: evaluate(log, uniform(log), q=q, estimators=["dm"])):
         with pytest.raises(ValueError, match="predictions of rewards must be finite numbers; row 9 has"):
             way(log, q=q)
 

@@ -223,7 +223,9 @@ def test_advice_is_one_sentence(tmp_path: Path) -> None:
         r"an interval takes the possible rewards to be stated \(0 to 99,000,\d+ came\) and some [\d,]+ more decisions "
     )
     cap = r"like these or [\d.]+ times their exploration, or a cap of 99: the answer is then of the capped reward\.$"
-    assert re.search(f"these limits are wide but safe: {takes}{cap}", said), said
+    assert re.search(
+        f"these limits are wide, and hold if no reward can be beyond those that came: {takes}{cap}", said
+    ), said
     assert "e+07" not in said
 
 

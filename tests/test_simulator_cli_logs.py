@@ -522,9 +522,3 @@ def test_a_list_as_a_target_of_places_points_to_lists(listed: Path, tmp_path: Pa
         code, out, err = run(command, listed, *LISTED, "--target", "list:a,b", "--target", "uniform", *more, *stream)
         assert (code, out) == (2, "")
         assert "list:a,b is a whole list: `evaluate --lists` values lists" in err
-
-
-def test_lists_take_no_cap(listed: Path) -> None:
-    """It was ignored."""
-    code, _, err = run("evaluate", listed, *LISTED, "--lists", "--cap", "1")
-    assert (code, "--lists takes no --cap" in err) == (2, True)

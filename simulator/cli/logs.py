@@ -35,8 +35,8 @@ def evaluate(
 
     how = {**estimators.how(), **model.how(seed)}
     cleaning: dict[str, int] = {}
-    if lists and (wrong := "stream" if stream else "cap" if model.cap is not None else ""):
-        raise typer.BadParameter(f"--lists takes no --{wrong}")
+    if lists and stream:
+        raise typer.BadParameter("--lists takes no --stream")
     if lists:
         valued = _of_lists(source, targets, how, cleaning)
     elif stream:

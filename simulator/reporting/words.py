@@ -128,7 +128,10 @@ def _belief(of: Ground) -> str:
 def _limits(row: Row, of: Ground) -> str:
     """What limits of a sequence are, and what an interval takes."""
     advice = _advice(row.note.split("; "), of)
-    limits = f"these limits are wide{'' if of.doubtful else ' but safe'}{': ' if advice else ''}{advice}"
+    safe = "" if of.doubtful else " but safe"
+    if row.verdict == "assumed":
+        safe = ", and hold if no reward can be beyond those that came"
+    limits = f"these limits are wide{safe}{': ' if advice else ''}{advice}"
     return "; ".join([*([f"this {of.changed}"] if of.changed else []), limits, *([DOUBT] if of.doubtful else [])])
 
 
