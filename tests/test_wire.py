@@ -413,6 +413,15 @@ def test_a_refusal_reaches_who_is_still_sending(wire: Wire) -> None:
         assert (heard.statuses, heard.ended) == ([400], True)
 
 
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_last_answer_reaches_who_is_still_sending(wire: Wire, version: bytes) -> None:
+    """The same where a connection ends as agreed: an answer that came before the body was read is not lost."""
+    head = post(b"Connection: close", b"Content-Length: 2000000", to=b"/early", version=version)
+    for _ in range(20):
+        heard = wire.say(head, *[b"x" * 100_000] * 20, NEXT)
+        assert (heard.statuses, heard.ended) == ([200], True)
+
+
 def test_a_refused_client_that_stays_is_let_go_of() -> None:
     """It is heard out for two seconds, not for ever."""
     with wired() as wire, socket.create_connection(("127.0.0.1", wire.port)) as client:

@@ -59,6 +59,8 @@ class Wire:
     def close(self) -> None:
         """Ends it."""
         self._server.close()
+        for each in list(self._state.connections):
+            each.transport.abort()
         self.loop.run_until_complete(self._until(lambda: not self._state.connections, 10_000))
         self.loop.close()
 
@@ -110,14 +112,14 @@ class Wire:
         return Heard(found, ended, self.taken)
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answers with what it took; /slow after a while, /early before the body."""
+        """Answers with what it took; /soon and /slow after a while, /early before the body."""
         self.headers.append(scope["headers"])
         self.most_waiting = max(self.most_waiting, len(self._last.pipeline))
         target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         body: bytes | None = b""
         if scope["path"] != "/early":
             body = await _whole(receive)
-            await asyncio.sleep({"/slow": 0.02, "/slower": 0.6, "/turns": 0}.get(scope["path"], 0))
+            await asyncio.sleep({"/soon": 0.001, "/slow": 0.02, "/slower": 0.6}.get(scope["path"], 0))
         self.taken.append(Taken(scope["method"], target, body))
         told = b"%b %b %d" % (scope["method"].encode(), target, len(body or b""))
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(told))]})

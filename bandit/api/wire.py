@@ -16,8 +16,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Sized
-from typing import Any
+from collections.abc import Callable, Sized
+from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
@@ -67,6 +67,13 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
+class _Last:
+    """The transport of an answer with which the connection ends: closing it hears the client out."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
+
+
 class WireProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -80,7 +87,8 @@ class WireProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.pipeline: deque[Any]
         self.partial = False  # a request has begun and is not whole
-        self._last: bytes | None = None  # the refusal that ends the connection
+        self._last: bytes | None = None  # the refusal that ends the connection; nothing after it is a request
+        self._ended = False  # all is said
         self._told = 0  # bytes of the head so far, or of the trailers
         self._loose = 0  # bytes since a request began or the last byte of a body, but for those that came with it
         self._moved = False  # such a byte is among those at hand
@@ -141,7 +149,8 @@ class WireProtocol(HttpToolsProtocol):
             self.refuse(CUT)
         if not self._owing():
             return False
-        self.cycle.keep_alive = False
+        if self._last is None:
+            self.cycle.keep_alive = False  # else the refusal is the end
         return True
 
     # what the parser finds
@@ -197,6 +206,8 @@ class WireProtocol(HttpToolsProtocol):
             raise Refused(_no_http("expected one Host"))
         self.url = _target(self.url)
         super().on_headers_complete()
+        if not self.cycle.keep_alive:
+            self.cycle.transport = cast(asyncio.Transport, _Last(self.transport, self._end))
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -232,22 +243,26 @@ class WireProtocol(HttpToolsProtocol):
 
     def _owing(self) -> bool:
         """Whether a request is being answered, or waits for it."""
-        return bool(self.pipeline) or (
-            self.cycle is not None and not self.cycle.response_complete and not self.cycle.disconnected
-        )
+        if self._ended or self.cycle is None:
+            return False
+        return bool(self.pipeline) or not (self.cycle.response_complete or self.cycle.disconnected)
 
     def _end(self) -> None:
         """Says the last word, and hears the client out: closing at once would reset, and could take the answer back."""
-        if self.transport.is_closing():
+        if self._ended or self.transport.is_closing():
             return
-        if self._last:
-            self.transport.write(self._last)
+        self._ended, self._last = True, self._last or b""
+        self.transport.write(self._last)
         self.transport.write_eof()
+        self.pipeline.clear()
+        self.flow.resume_reading()
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(LINGER, self.transport.close)
 
     def on_response_complete(self) -> None:
         """Goes on to the next in turn: a request, or the refusal."""
+        if self._ended:
+            return
         was_last = not self.pipeline
         super().on_response_complete()
         if was_last and self._last is not None:
