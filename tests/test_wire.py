@@ -261,13 +261,13 @@ def test_what_is_loose_but_has_one_reading_is_taken(wire: Wire, name: str) -> No
 )
 def test_http_1_0_is_answered_and_the_connection_ends(wire: Wire, more: bytes) -> None:
     """Its client need not say where the request goes; what comes after it is no request."""
-    heard = wire.say(b"POST /a HTTP/1.0\r\n%bContent-Length: 2\r\n\r\n{}" % more + NEXT)
+    heard = wire.say(b"POST /a HTTP/1.0\r\n%bContent-Length: 2\r\n\r\n{}" % more + NEXT + b"\0\0")
     assert (heard.taken, heard.statuses, heard.ended) == ([Taken("POST", b"/a", b"{}")], [200], True)
 
 
 def test_after_connection_close_nothing_is_a_request(wire: Wire) -> None:
-    """Neither a request nor junk."""
-    for more in (NEXT, b"\0\0", SMUGGLED):
+    """Neither a request nor junk, and no amount of it is answered."""
+    for more in (NEXT, b"\0\0", SMUGGLED, b"x" * 200_000):
         for to in (b"/a", b"/slow"):
             heard = wire.say(b"".join(sized(b"{}", b"Connection: close", to=to)) + more)
             assert (heard.taken, heard.statuses, heard.ended) == ([Taken("POST", to, b"{}")], [200], True)

@@ -145,7 +145,8 @@ def reading(data: bytes) -> list[Taken]:
         method, target, version = words
         path, mark, query = target.partition(b"?")
         found.append(Taken(method.decode("latin-1"), path + mark * bool(query) + query, body))
-        if version != b"HTTP/1.1" or any(n == b"connection" and b"close" in v for n, v in fields):
+        words = [word.strip(b" \t") for name, value in fields if name == b"connection" for word in value.split(b",")]
+        if version != b"HTTP/1.1" or b"close" in words:
             return found
 
 

@@ -207,7 +207,7 @@ class WireProtocol(HttpToolsProtocol):
         self.url = _target(self.url)
         super().on_headers_complete()
         if not self.cycle.keep_alive:
-            self.cycle.transport = cast(asyncio.Transport, _Last(self.transport, self._end))
+            self.cycle.transport = cast(asyncio.Transport, _Last(self.transport, self._hang_up))
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -258,6 +258,11 @@ class WireProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(LINGER, self.transport.close)
+
+    def _hang_up(self) -> None:
+        """Ends after an answer that was to be the last, whatever came after its request."""
+        self._last = b""
+        self._end()
 
     def on_response_complete(self) -> None:
         """Goes on to the next in turn: a request, or the refusal."""
