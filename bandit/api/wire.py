@@ -163,22 +163,21 @@ class WireProtocol(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target."""
-        super().on_url(url)
-        self._tell(len(url))
+        self.url += url
+        self._told += len(url)
+        if self._told > HEAD_MAX:
+            raise Refused(LARGE_HEAD)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer: those belong to no head, and are left out."""
-        self._tell(len(name) + len(value) + 4)
-        name = name.lower()
-        if name in _JUDGED:
-            self._judge(name, value.strip().lower())
-        if not self._trailing:
-            self.headers.append((name, value))
-
-    def _tell(self, size: int) -> None:
-        self._told += size
+        self._told += len(name) + len(value) + 4
         if self._told > HEAD_MAX:
             raise Refused(LARGE_HEAD)
+        name = name.lower()
+        if name in _JUDGED:
+            self._judge(name, value)
+        if not self._trailing:
+            self.headers.append((name, value))
 
     def _judge(self, name: bytes, value: bytes) -> None:
         """Refuses what would be read in two ways, though the parser takes it."""
@@ -187,13 +186,14 @@ class WireProtocol(HttpToolsProtocol):
                 raise Refused(_no_http("Connection is no trailer"))
         elif name == b"host":
             self._hosts += 1
-        elif name == b"transfer-encoding" and (value != b"chunked" or self.parser.get_http_version() != "1.1"):
-            raise Refused(_no_http("Transfer-Encoding is chunked, and is of HTTP/1.1"))
-        elif name == b"expect" and value == b"100-continue" and self.parser.get_http_version() == "1.1":
-            self.expect_100_continue = True
+        elif name == b"transfer-encoding":
+            if value.strip().lower() != b"chunked" or self.parser.get_http_version() != "1.1":
+                raise Refused(_no_http("Transfer-Encoding is chunked, and is of HTTP/1.1"))
+        elif name == b"expect" and value.strip().lower() == b"100-continue":
+            self.expect_100_continue = self.parser.get_http_version() == "1.1"
 
     def on_headers_complete(self) -> None:
-        """Begins a request, unless the parser stops here for an upgrade: `_parse_on` comes by again."""
+        """Begins a request, unless the parser stops here for an upgrade: `_parse` has the head read again."""
         self._told, self._loose, self._trailing = 0, 0, True
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
@@ -201,7 +201,7 @@ class WireProtocol(HttpToolsProtocol):
             return
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
-            raise Refused(_no_http("another version"))
+            raise Refused(_no_http("expected HTTP/1.1 or HTTP/1.0"))
         if self._hosts != 1 and (self._hosts or version == "1.1"):
             raise Refused(_no_http("expected one Host"))
         self.url = _target(self.url)
@@ -276,7 +276,7 @@ class WireProtocol(HttpToolsProtocol):
             self.flow.resume_reading()  # uvicorn's own call came while the next one was still in the queue
 
 
-_JUDGED = frozenset((b"host", b"transfer-encoding", b"expect", b"connection"))
+_JUDGED = frozenset((b"host", b"transfer-encoding", b"expect", b"connection"))  # all others cost one look
 
 
 def _target(url: bytes) -> bytes:
