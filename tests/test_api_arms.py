@@ -54,12 +54,6 @@ def test_these_are_no_arm_names(server: Live, name: str) -> None:
     problem(server.client.get(f"{one.at}/arms/{name}"), Code.ARM_NOT_FOUND)
 
 
-def test_bad_utf_8_in_a_name_is_replaced_and_so_is_found_by_nobody(server: Live) -> None:
-    """The address is read as UTF-8; what is none becomes U+FFFD, and another arm with it is that arm."""
-    one = server.experiment()
-    assert ok(server.client.put(f"{one.at}/arms/%FF"), 201)["arm"] == "\ufffd"
-
-
 def test_put_adds_with_201_and_replaces_with_200(server: Live) -> None:
     """No body is an arm without more; a body is the whole arm; its id may be told again but no other."""
     one = server.experiment()

@@ -154,8 +154,6 @@ STRANGE = [
     "/v1/nothing",
     "/v1/experiments/",
     "/v1/experiments/%00",
-    "/v1/experiments/%ff%fe",
-    "/v1/experiments/%zz%",
     "/v1/experiments/a/b/c/d",
     "/healthz%0A",
     "/healthz/",
@@ -181,10 +179,10 @@ def test_an_address_that_is_not_served_is_404(server: Live, path: str) -> None:
 def test_a_method_that_is_not_served_is_405_and_says_which_are(server: Live, home: Experiment) -> None:
     """With Allow, as HTTP has it."""
     for method, at, allowed in (
-        ("DELETE", "/v1/experiments", "GET"),
+        ("DELETE", "/v1/experiments", "GET, HEAD"),
         ("GET", f"{home.at}/recommendations", "POST"),
         ("PUT", f"{home.at}/feedback/batch", "POST"),
-        ("OPTIONS", "/healthz", "GET"),
+        ("OPTIONS", "/healthz", "GET, HEAD"),
     ):
         response = server.client.request(method, at)
         problem(response, Code.METHOD_NOT_ALLOWED)

@@ -126,7 +126,7 @@ def test_these_are_experiment_names(server: Live, name: str) -> None:
     assert server.client.delete(f"/v1/experiments/{name}").status_code == 204
 
 
-@pytest.mark.parametrize("name", ["A", "-a", ".a", "_a", "x" * 65, "a%20b", "a%0Ab", "%C3%A4", "a%00", "%FF", "a%7D"])
+@pytest.mark.parametrize("name", ["A", "-a", ".a", "_a", "x" * 65, "a%20b", "a%0Ab", "%C3%A4", "a%00", "a%7D"])
 def test_these_are_no_experiment_names(server: Live, name: str) -> None:
     """On the outside: not to be created, and not found."""
     problem(server.client.put(f"/v1/experiments/{name}", json=DOCUMENT), Code.INVALID_EXPERIMENT)

@@ -6,12 +6,14 @@ import logging
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bandit import __version__
@@ -72,6 +74,10 @@ class HotPath:
             return
         found = self._address.fullmatch(scope["path"]) if scope["method"] == "POST" else None
         try:
+            if b"%" in scope["raw_path"] or b"%" in scope["query_string"]:
+                _check_escapes(scope["raw_path"], scope["query_string"])
+            if scope["method"] == "HEAD":
+                scope = {**scope, "method": "GET"}  # whoever sends the answer knows, and leaves its body out
             if found is not None:
                 response = await native.HOT[found[2]](Request(scope, receive), found[1])
             elif scope["path"].endswith("\n"):  # the router's patterns let a line end through: .../arms/a%0A would be a
@@ -82,6 +88,27 @@ class HotPath:
         except Problem as problem:
             response = problem_response(problem)
         await response(scope, receive, send)
+
+
+_BROKEN = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+def _check_escapes(path: bytes, query: bytes) -> None:
+    """Refuses an address that decodes to what nobody wrote: elsewhere two names would become one.
+
+    Raises:
+        Problem: `malformed` for a % without two digits and for what is not UTF-8; `not_found` for a / that is written
+            %2F anywhere but in an arm's name: decoded, an experiment's name would go on as another address.
+    """
+    for part in (path, query):
+        if _BROKEN.search(part):
+            raise Problem(Code.MALFORMED, "a % in an address is followed by two hexadecimal digits; % itself is %25")
+        try:
+            unquote_to_bytes(part).decode()
+        except UnicodeDecodeError:
+            raise Problem(Code.MALFORMED, "the percent-escapes of an address are UTF-8") from None
+    if any(b"%2f" in part.lower() for part in path.split(b"/", 5)[:5]):
+        raise Problem(Code.NOT_FOUND, "no address has a / written as %2F before an arm's name")
 
 
 def _openapi(plain: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -97,7 +124,21 @@ async def _on_http(request: Request, error: Exception) -> Response:
     code = Code.METHOD_NOT_ALLOWED if status == 405 else Code.NOT_FOUND
     response = problem_response(Problem(code, f"{request.method} of this address is not served; see /docs"))
     response.headers.update(getattr(error, "headers", None) or {})
+    if status == 405 and (methods := _methods(request)):
+        response.headers["Allow"] = ", ".join(methods)
     return response
+
+
+METHODS = "GET", "PUT", "PATCH", "POST", "DELETE"
+
+
+def _methods(request: Request) -> list[str]:
+    """What an address takes, by all of its routes: the router itself tells of the first. Where GET is, HEAD is too."""
+    routes = [route for route in request.app.router.routes if not isinstance(route, Mount)]  # whose Allow is whole
+    plain = {"type": "http", "path": request.scope["path"], "root_path": "", "headers": []}
+    scopes = ((method, plain | {"method": method}) for method in METHODS)
+    found = [method for method, scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
+    return ["GET", "HEAD", *found[1:]] if "GET" in found else found
 
 
 async def _on_query(request: Request, error: Exception) -> Response:

@@ -11,29 +11,17 @@ import asyncio
 from typing import Any, ClassVar
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
+
+from bandit.api.wire import WireProtocol
 
 TIMED_OUT = (
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: 24\r\n\r\nrequest did not complete"
 )
 
-HEAD_MAX = 64 * 1024  # bytes of a request's line and headers: uvicorn itself would take any number
 
-
-def _refusal(line: bytes, code: bytes, detail: bytes) -> bytes:
-    body = b'{"type":"urn:bandit-server:problem:%b","title":"%b","status":%b,"code":"%b","detail":"%b"}'
-    body %= code, code.replace(b"_", b" "), line[:3], code, detail
-    head = b"HTTP/1.1 %b\r\nconnection: close\r\ncontent-type: application/problem+json\r\ncontent-length: %d\r\n\r\n"
-    return head % (line, len(body)) + body
-
-
-NO_HTTP = _refusal(b"400 Bad Request", b"malformed", b"this is not a request in HTTP/1.1")
-LARGE_HEAD = _refusal(b"413 Content Too Large", b"too_large", b"the head of the request is larger than 64 KiB")
-
-
-class DeadlineProtocol(HttpToolsProtocol):
+class DeadlineProtocol(WireProtocol):
     """One connection; the class attributes, shared by a server's connections, are set by `deadline_protocol`."""
 
     request_timeout: ClassVar[float]
@@ -52,7 +40,6 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._begun: float | None = None  # when the first byte of an unfinished request came
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False  # it was closing when last looked at
-        self._head: int | None = None  # bytes of a head that is not complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         """Starts both clocks: a connection that never says anything is idle, and idle ones end after keep-alive."""
@@ -77,31 +64,18 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._begun is None:
             self._begun = self.loop.time()
         super().data_received(data)
-        if self._head is not None and not self.transport.is_closing():
-            self._head += len(data)
-            if self._head > HEAD_MAX:
-                self.transport.write(LARGE_HEAD)
-                self.transport.close()
-
-    def send_400_response(self, msg: str) -> None:
-        """Answers bytes that are no HTTP in the form of every other refusal."""
-        self.transport.write(NO_HTTP)
-        self.transport.close()
 
     def on_message_begin(self) -> None:
         """Gives a pipelined request its own time."""
-        self._begun, self._head = self.loop.time(), 0
+        self._begun = self.loop.time()
         super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        """The head is in."""
-        self._head = None
-        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Stops the clock: what is owed now is the answer, unless that went out before the whole request was in."""
-        self._begun = None
         super().on_message_complete()
+        if self.partial:
+            return  # its head is read again
+        self._begun = None
         if self.cycle.response_complete:
             self._keep_alive()  # uvicorn stopped it when the rest of the request came
         else:
@@ -111,6 +85,8 @@ class DeadlineProtocol(HttpToolsProtocol):
         """Puts the connection at the end of those that are waited for, unless a pipelined request is in."""
         super().on_response_complete()
         self.waiting.pop(self, None)
+        if self._begun is not None:
+            self._begun = self.loop.time()  # we may have read nothing of the next one meanwhile
         if self.cycle.response_complete and not self.transport.is_closing():
             self.waiting[self] = None
 
@@ -130,19 +106,15 @@ class DeadlineProtocol(HttpToolsProtocol):
         elif self._begun is not None and not self._answering():
             left -= self.loop.time() - self._begun
             if left <= 0:
-                self._time_out()
+                self.refuse(TIMED_OUT)
                 left = self.request_timeout
         self._timer = self.loop.call_later(left, self._check)
 
     def _answering(self) -> bool:
         """Whether a whole request is being answered, so that reading the pipelined next one may be paused by us."""
+        if self.pipeline:
+            return True
         return self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
-
-    def _time_out(self) -> None:
-        """Closes the connection, with 408 where no answer has begun."""
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            self.transport.write(TIMED_OUT)
-        self.transport.close()
 
     def _make_room(self) -> None:
         """Closes the connection that has owed a request for longest, if it is not the newest."""

@@ -120,7 +120,7 @@ def _operation(ok: dict[int, str], answer: type | dict[str, Any] | None, *proble
     schema = answer if isinstance(answer, dict) else _ref(answer) if answer else None
     shown = {code: {"description": text} | (_content(schema) if schema else {}) for code, text in ok.items()}
     refused = {"description": "a problem"} | _content(_ref(ProblemDetails), "application/problem+json")
-    return {"responses": shown | dict.fromkeys(sorted({*problems, 404, 422, 503}), refused)}
+    return {"responses": shown | dict.fromkeys(sorted({*problems, 400, 404, 422, 503}), refused)}
 
 
 def _writing(
@@ -134,7 +134,7 @@ def _writing(
     """What a route with a body passes on to FastAPI."""
     content = {"schema": body if isinstance(body, dict) else _ref(body), "example": example}
     given = {"required": required, "content": {"application/json": content}}
-    return _operation(ok, answer, 400, 413, 415, *problems) | {"openapi_extra": {"requestBody": given}}
+    return _operation(ok, answer, 413, 415, *problems) | {"openapi_extra": {"requestBody": given}}
 
 
 _OBJECT = {"type": "object"}
