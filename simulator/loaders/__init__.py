@@ -46,13 +46,25 @@ FORMATS: dict[str, Callable[..., Table]] = {
 }
 
 
-def open_table(path: Path | str | None, format: str, *, rules: Rules | None = None, **options: Any) -> Table:  # noqa: A002
+TOLERANT = {"dsjson", "vw"}  # formats with lines that have no reward and are no rows
+
+
+def open_table(
+    path: Path | str | None,
+    format: str,  # noqa: A002 - the option's name
+    *,
+    rules: Rules | None = None,
+    faulty: float | None = None,
+    **options: Any,
+) -> Table:
     """A log as a table, cleaned.
 
     Args:
         path: the file or folder; None only for a server's store.
         format: one of `FORMATS`.
         rules: what else is cleaned; by default only what no estimator can use, and repeated decisions.
+        faulty: the largest share of rows, in [0, 1], that may have no reward, or of lines that may be
+            broken; None: that of `rules`, 0.25 if none are given.
         options: of the format: the arguments of its loader.
 
     Raises:
@@ -66,9 +78,10 @@ def open_table(path: Path | str | None, format: str, *, rules: Rules | None = No
     kind = "folder" if format == "open-bandit" else "file"
     if where is not None and not (where.is_dir() if kind == "folder" else where.is_file()):
         raise LogError(f"{format}: expected a {kind}, got {str(where)!r}, which is none")
-    table = FORMATS[format](where, **options)
-    known = Rules(duplicates=not table.header.unique)
-    return clean(table, known if rules is None else rules)
+    asked = rules or Rules()
+    asked = asked if faulty is None else replace(asked, faulty=faulty)
+    table = FORMATS[format](where, **options, **({"faulty": asked.faulty} if format in TOLERANT else {}))
+    return clean(table, asked if rules else replace(asked, duplicates=not table.header.unique))
 
 
 def load(path: Path | str | None, format: str, *, rules: Rules | None = None, **options: Any) -> Log:  # noqa: A002

@@ -27,7 +27,7 @@ from simulator.loaders.csv_source import Source, WidenedError
 from simulator.loaders.csv_text import AMOUNT, DATED, like_times
 from simulator.loaders.csv_times import Times
 from simulator.loaders.repeats import Repeats
-from simulator.loaders.rows import ordered
+from simulator.loaders.rows import lost, ordered
 from simulator.table import COLUMNS, REWARD, SHOWN, Header, Table, list_array
 
 PLAIN = ("decision_id", "user", "weight", "position")  # columns that are taken as they are
@@ -101,8 +101,7 @@ class _Found:
             counts[what] = len(times)
         if self.source.roles.decision_id is None:
             counts[COPIED] = self.repeats.copies()
-        if lost := [arm for arm in self.dropped if arm not in self.arms]:
-            counts[f"arms left out, shown only in rows that are dropped: {str(lost[:10])[1:-1]}"] = len(lost)
+        counts += lost(self.arms, self.dropped)
         if self.low == self.high and (digits := _rounded(self.low, K)):
             what = f"rows with a propensity of {self.low:g}, perhaps 1 / {K} in {digits} digits: if so, give that with"
             counts[f"{what} --propensity {1 / K!r}"] = self.rows
