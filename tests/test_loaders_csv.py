@@ -263,7 +263,7 @@ def test_a_log_that_begins_with_its_newest_rows_is_put_in_order(tmp_path: Path) 
     assert log.time_ms is not None
     assert (np.diff(log.time_ms) > 0).all()
     assert log.reward.tolist() == [k % 2 for k in range(49, -1, -1)]
-    assert log.cleaning["rows put in the order of their times: steps back"] == 49
+    assert log.cleaning["rows put in the order of their times"] == 50
     pieces = list(stream(tmp_path / "log.csv", "csv", **COLUMNS, time="t"))
     assert [(piece.reward.tolist(), piece.cleaning) for piece in pieces] == [(log.reward.tolist(), log.cleaning)]
     with pytest.raises(LogError, match=r"order of its times.*: expected times after 2026-.*, got 2025-"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
@@ -16,6 +17,11 @@ from bandit import telling
 from bandit.errors import printable
 
 PROGRAM = "bandit-simulator"
+ONE = {
+    "rows": "row", "columns": "column", "files": "file", "lines": "line", "examples": "example", "arms": "arm",
+    "entries": "entry", "categories": "category", "times": "time", "decisions": "decision",
+}  # fmt: skip
+MANY = re.compile(r"\bthat (?:look|sound|stand)\b")  # what they do, of many
 
 
 def within(value: float | None) -> float | None:
@@ -88,7 +94,16 @@ def value_of(text: str) -> Any:
 def tell_cleaning(cleaning: Mapping[str, int]) -> None:
     """Say on stderr what was done to how many rows."""
     for what, count in cleaning.items():
-        note(f"{count:,} {what}")
+        note(counted(count, what))
+
+
+def counted(count: int, what: str) -> str:
+    """How many there are of what is told of many: `1 row dropped: no reward` of `rows dropped: no reward`."""
+    noun, _, rest = what.partition(" ")
+    if count == 1 and noun in ONE:
+        rest = MANY.sub(lambda found: found[0] + "s", rest, count=1)
+        return f"1 {ONE[noun]} {rest}"
+    return f"{count:,} {what}"
 
 
 def note(line: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from unicodedata import category, normalize
 
 import numpy as np
 import pyarrow as pa
@@ -116,6 +117,23 @@ def lost(kept: Container[str], dropped: Iterable[str]) -> Counter[str]:
     arms = [arm for arm in dropped if arm not in kept]
     what = f"arms left out, shown only in rows that are dropped: {str(arms[:10])[1:-1]}"
     return Counter({what: len(arms)} if arms else {})
+
+
+def alike(arms: Iterable[str]) -> Counter[str]:
+    """What is said of arms whose names look alike."""
+    groups: dict[str, list[str]] = {}
+    for arm in arms:
+        bare = "".join(letter for letter in normalize("NFKC", arm) if category(letter) != "Cf")  # no breadth
+        groups.setdefault(" ".join(bare.casefold().split()), []).append(arm)
+    same = [names for names in groups.values() if len(names) > 1]
+    told = ", ".join(" and ".join(map(_written, names)) for names in same[:5])
+    what = f"arms whose names differ only in case, blanks or how a letter is put together: {told}"
+    return Counter({what: sum(map(len, same))} if same else {})
+
+
+def _written(name: str) -> str:
+    """A name with what cannot be seen of it."""
+    return repr(name) if normalize("NFC", name) == name == normalize("NFKC", name) else ascii(name)
 
 
 def ordered(first: Sequence[str], found: Iterable[str]) -> tuple[str, ...]:
