@@ -76,7 +76,7 @@ def test_fields_that_are_no_columns_are_counted(tmp_path: Path) -> None:
 
 
 def test_every_row_that_changes_its_place_is_counted(tmp_path: Path) -> None:
-    """Of days, the newest first, one step back fewer than days was told; what moves is every row but those of a middle day."""
+    """Of days, the newest first, what was told were steps back; every row moves but those of a middle day."""
     for days, moved in ((30, 300), (31, 300), (1, 0)):
         times = [f"2026-01-{days - k // 10:02}T00:00:00Z" for k in range(10 * days)]
         path = write(tmp_path / "log", *(row(time=time) for time in times))
