@@ -1,17 +1,22 @@
 """Quotes in a CSV that are left open take no row with them, and nothing of a reader outlives an error."""
 
+import csv
 import gzip
 import io
+import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from simulator.contexts import LogError
 from simulator.loaders import load
-from simulator.loaders.csv_blocks import Blocks
+from simulator.loaders.csv_blocks import Blocks, parsed
 from simulator.loaders.csv_text import form_of
 from simulator.logged import Log
 
@@ -111,6 +116,32 @@ def test_the_quotes_of_open_bandits_files_are_looked_at_too(tmp_path: Path) -> N
     log.write_text("timestamp,item_id,position,click,propensity_score,user_feature_0\n2019-11-24,0,1,0,0.5,a\n")
     with pytest.raises(LogError, match=r"item_context.csv, row 1 \(line 2\): a quote opens here"):
         load(tmp_path, "open-bandit")
+
+
+TEXT = st.lists(st.sampled_from(["a", ",", ";", '"', "\n", "\r\n", " "]), max_size=6).map("".join)
+
+
+@given(
+    rows=st.lists(st.tuples(*[TEXT] * 3), min_size=1, max_size=30),
+    all_=st.booleans(), end=st.sampled_from(["\n", "\r\n"]), size=st.integers(40, 300),
+)  # fmt: skip
+def test_what_another_program_writes_is_read_as_it_was(
+    rows: list[tuple[str, ...]], all_: bool, end: str, size: int
+) -> None:
+    """Texts of marks and line ends, quoted where they must be or all, in blocks of any size: the same cells."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file, quoting=csv.QUOTE_ALL if all_ else csv.QUOTE_MINIMAL, lineterminator=end)
+            writer.writerows([("w", "x", "y", "z"), *(("-", *row) for row in rows)])
+        form, found = form_of(path, ","), list[tuple[str, ...]]()
+        blocks = Blocks(path, form, size)
+        for data in blocks:
+            batch = parsed(data, form, blocks.names, types=dict.fromkeys(form.names, pa.string()))
+            found += zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            blocks.rows += len(batch) + blocks.names
+    assert found == [("-", *row) for row in rows]
+    assert blocks.rows == len(rows)
 
 
 class Watched(io.BufferedReader):

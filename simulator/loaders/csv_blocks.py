@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
@@ -79,20 +80,52 @@ class Blocks:
 
     def _whole(self, data: bytes, final: bool) -> int:
         """Where the last whole row ends."""
-        end = at = 0  # of the last row; of the last text between quotes
-        for found in self.quoted.finditer(data) if b'"' in data else ():
+        rows = self._rows_of_many_lines(data) if b'"' in data else [0]
+        begin = rows.pop()
+        for row, end in zip(rows[::2], rows[1::2], strict=True):
+            self._scan(data, row, end, final=True)
+        end = self._scan(data, begin, len(data), final)
+        return len(data) if final else end
+
+    def _rows_of_many_lines(self, data: bytes) -> list[int]:
+        """Begin and end of each row with line ends and separators within quotes; begin of the last, which may go on.
+
+        All at once where no quote stands within a text, but doubled ones; else the data are one row.
+        """
+        b = np.frombuffer(data, np.uint8)
+        quote = b == ord('"')
+        within = np.bitwise_xor.accumulate(quote)
+        beside = quote | (b == ord("\n")) | (b == ord("\r")) | (b == self.separator[0])
+        if ((quote & within)[1:] & ~beside[:-1]).any() or ((quote & ~within)[:-1] & ~beside[1:]).any():
+            return [0]
+        ends = np.flatnonzero((b == ord("\n")) & ~within)
+        if not len(ends):
+            ends = np.flatnonzero((b[:-1] == ord("\r")) & ~within[:-1])
+        begins = np.concatenate([[0], ends + 1])
+        inner = ((b == ord("\n")) | (b == ord("\r"))) & within, (b == self.separator[0]) & within
+        lines, cells = np.zeros((2, len(begins)), bool)  # whether a row has some
+        for has, each in zip((lines, cells), inner, strict=True):
+            has[np.searchsorted(ends, np.flatnonzero(each))] = True
+        rows = np.flatnonzero((lines & cells)[:-1])
+        found: list[int] = np.column_stack([begins[rows], ends[rows] + 1]).ravel().tolist()
+        return [*found, int(begins[-1])]
+
+    def _scan(self, data: bytes, begin: int, stop: int, final: bool) -> int:
+        """Look at the quotes from a row's begin on, and tell where the last whole row ends."""
+        end = at = begin  # of the last row; of the last text between quotes
+        for found in self.quoted.finditer(data, begin, stop):
             end = _row_end(data, at, found.start(), end)
             at = found.end()
-            unclosed = not found[1] or (at == len(data) and not final)  # another quote may follow
+            unclosed = not found[1] or (at == stop and not final)  # another quote may follow
             if unclosed and (final or at - found.start() > (self.size or at)):
                 raise LogError(
-                    f"{self._at(found.start())}: a quote opens here and is left open (one within a text is doubled)"
+                    f"{self._at(found.start())}: a quote opens here and is left open (in a text it is doubled)"
                 )
             if unclosed:
                 return end
             if ENDS.search(text := found[0]):
                 self._check(data, end, found.start(), text, data[at : at + 1])
-        return len(data) if final else _row_end(data, at, len(data), end)
+        return _row_end(data, at, stop, end)
 
     def _check(self, data: bytes, row: int, start: int, text: bytes, after: bytes) -> None:
         """Refuse a text between quotes that has taken in rows: which begin in `row`, and `after` which stands what."""

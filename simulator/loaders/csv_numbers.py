@@ -57,7 +57,7 @@ class Marks:
     def __init__(self, decimal: str) -> None:
         self.decimal = decimal
         mark = re.escape(decimal)
-        self.like = re.compile(rf"(?<![\d.,])[1-9]\d{{0,2}}{mark}\d{{3}}(?![\d.,])".encode())
+        self.like = re.compile(rf"{mark}(?<=\d{mark})\d{{3}}(?![\d.,])".encode())
         self.three = rf"^\s*[-+]?[1-9]\d{{0,2}}\{decimal}\d{{3}}\s*$"
         self.clear: set[str] = set()  # columns that can be nothing but decimal
         self.found: dict[str, str] = {}  # the others with a mark, and a number of each
