@@ -133,6 +133,8 @@ def test_a_column_of_who_it_was_is_refused_unless_it_has_a_role(tmp_path: Path, 
     taken = read(tmp_path, text, user=name)
     assert taken.user is not None
     assert (set(taken.user), taken.columns) == ({"u1", "u2"}, ("1", "age", "size"))
+    with pytest.raises(LogError, match=rf"\['{name}'\] sound like who it was; name the columns of the context: --cont"):
+        read(tmp_path, text, user="age")
     assert read(tmp_path, text, context=[name]).columns == ("1", f"{name}=u1", f"{name}=u2")
 
 

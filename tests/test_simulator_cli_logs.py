@@ -90,7 +90,7 @@ def test_a_log_in_pieces_is_valued_as_a_whole_one(path: Path, name: str, more: l
     said = (run("evaluate", *options, *stream)[2].splitlines() for stream in ([], ["--stream"]))
     plain, streamed = ([line for line in each if not line.startswith(ONE_WAY)] for each in said)
     assert streamed == plain
-    assert plain.count("1 rows dropped: propensity not above 0") == 1
+    assert plain.count("1 row dropped: propensity not above 0") == 1
 
 
 def test_what_needs_the_whole_log_is_refused_of_pieces(path: Path) -> None:

@@ -162,8 +162,9 @@ class Source:
         if later:
             why.append(f"{later} may be known only after a decision, and would tell a model what it should predict")
         if whose:
-            why.append(f"{whose} sound like who it was: --user {whose[0]} keeps the rows of each together")
-        ask = "or name" if whose and not later else "name"
+            take = "" if self.roles.user else f": --user {whose[0]} keeps the rows of each together"
+            why.append(f"{whose} sound like who it was{take}")
+        ask = "or name" if whose and not later and not self.roles.user else "name"
         raise LogError(f"{self.path.name}: {'; '.join(why)}; {ask} the columns of the context: {kept}")
 
 
