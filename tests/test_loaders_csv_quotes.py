@@ -169,3 +169,14 @@ def test_a_file_is_read_by_nobody_but_the_caller(
     with suppress(LogError):
         load(path if format_ == "csv" else tmp_path, format_, **(COLUMNS if format_ == "csv" else {}))
     assert Watched.threads == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_empty_lines_are_no_rows_however_many(tmp_path: Path, size: int, end: str) -> None:
+    """More of them than a block has bytes, at the end and between rows."""
+    path = tmp_path / "log.csv"
+    path.write_bytes(f"arm,click,p{end}a,1,0.5{end * 1500}b,0,0.5{end * 1500}".encode())
+    assert load(path, "csv", **COLUMNS).reward.tolist() == [1, 0]
+    path.write_bytes(f"arm,click,p{end}a,1,0.5{end * 1500}b,0,x{end}".encode())
+    with pytest.raises(LogError, match=r"row 2 \(line 1502\)"):
+        load(path, "csv", **COLUMNS)

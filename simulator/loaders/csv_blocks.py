@@ -68,7 +68,7 @@ class Blocks:
                 if self.size and end == 0 and len(data) > self.size:
                     raise LogError(f"{self._at(0)}: expected a row of less than {self.size:,} bytes, got a longer one")
                 self.data, data = data[:end], data[end:]
-                if self.data:
+                if self.data.strip(b"\r\n"):
                     yield self.data
                 self.lines += _lines(self.data)
 
@@ -167,7 +167,7 @@ class Blocks:
                 break
             line += piece.count(SAME_ROW)
         number = self.rows + row
-        return f"row {number:,} (line {line:,})" if number else f"the names (line {line:,})"
+        return f"row {number} (line {line})" if number else f"the names (line {line})"
 
     def _one_a_line(self, data: bytes) -> bytes:
         """The data with a line for each row."""
