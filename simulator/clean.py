@@ -6,6 +6,9 @@ A row is dropped for the first of these that holds; rows of decisions that were 
     propensity not in (0, 1], or below 1e-9  weight not above 0, or beyond 1e12
     probabilities that do not sum to 1, or give the arm shown another probability than its propensity
     a decision (and place of its list) that came before
+
+Where a larger share of the rows than the rules allow has no reward, nothing is valued: an empty reward that means that
+nothing came would leave out just the rows without, and what is left is certain to have earned.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from bandit.linear import Vector
 from simulator.contexts import LogError
 from simulator.table import ROUNDING, Header, Mask, Table, column, floats, own, propensities
 
+UNREWARDED = "no reward"
+FAULTY = 0.25  # share of rows that may lack what they are for
 SUM_TOLERANCE = 0.01  # logs keep probabilities in float32, or round them for people
 LEAST = 1e-9  # propensity: no log is so long that it would show a smaller one
 MOST, HEAVIEST = 1e30, 1e12  # reward, row weight: with that propensity, powers of larger ones are infinite
@@ -38,10 +43,12 @@ class Rules:
     Attributes:
         reward_range: (low, high); rewards outside are dropped. None: every finite reward is kept.
         duplicates: whether the second row of a decision is dropped; needs a few dozen bytes a row.
+        faulty: the largest share of rows, in [0, 1], that may have no reward.
     """
 
     reward_range: tuple[float, float] | None = None
     duplicates: bool = True
+    faulty: float = FAULTY
 
 
 class Fault(NamedTuple):
@@ -56,7 +63,8 @@ class Fault(NamedTuple):
 def clean(table: Table, rules: Rules | None = None) -> Table:
     """The table without the rows that cannot be used; they are counted in its `cleaning`.
 
-    The batches raise LogError at their end if no row was left, with the first row of each fault.
+    The batches raise LogError at their end if no row was left, with the first row of each fault, or if too many rows
+    have no reward.
     """
     cleaner = _Cleaner(table.header, rules or Rules(), table.cleaning)
     header = msgspec.structs.replace(table.header, unique=table.header.unique or cleaner.rules.duplicates)
@@ -67,7 +75,7 @@ class _Cleaner:
     def __init__(self, header: Header, rules: Rules, counts: Counter[str]) -> None:
         self.header, self.rules, self.counts = header, rules, counts
         self.seen: set[int] = set()
-        self.rows = self.kept = 0
+        self.rows = self.kept = self.exempt = self.unrewarded = 0
         self.examples: dict[str, str] = {}  # fault -> where it was first
 
     def batches(self, source: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -80,6 +88,7 @@ class _Cleaner:
         if not self.kept:
             before = "".join(f"; {what}: {n:,}" for what, n in self.counts.items() if n and "left out" in what)
             raise LogError(f"expected at least one row that can be used, got none of {self.rows}{self._why()}{before}")
+        refuse_unrewarded("rows", self.unrewarded, self.rows - self.exempt, self.rules.faulty)
 
     def _why(self) -> str:
         return "".join(f"; {what}: {where}" for what, where in self.examples.items())
@@ -88,7 +97,9 @@ class _Cleaner:
         skipped = column(batch, "skipped")
         exempt = np.zeros(len(batch), bool) if skipped is None else floats(skipped.fill_null(False)) == 1
         good = np.ones(len(batch), bool)
+        self.exempt += int(exempt.sum())
         for fault in faults(self.header, batch, self.rules):
+            self.unrewarded += int((fault.bad & ~exempt & good).sum()) * (fault.what == UNREWARDED)
             self._drop(batch, good, fault._replace(bad=fault.bad & ~exempt & good))
         if self.rules.duplicates and column(batch, "decision_id") is not None:
             self._drop(batch, good, Fault("decision that came before", "each once", self._repeated(batch, good)))
@@ -122,6 +133,25 @@ class _Cleaner:
         return repeated
 
 
+def refuse_unrewarded(what: str, count: int, of: int, faulty: float) -> None:
+    """Refuse a log of which too large a share has no reward.
+
+    Args:
+        what: the log consists of.
+        count: how many of those have none.
+        of: how many there are.
+        faulty: the largest share that may have none, in [0, 1].
+
+    Raises:
+        LogError: more have none, though not all; says how many, and what to do.
+    """
+    if not 0 <= faulty <= 1:
+        raise LogError(f"faulty: expected a share in [0, 1], got {faulty:g}")
+    if faulty * of < count < of:
+        do = f"write 0 where nothing came; or leave these out knowingly, with --faulty {-(-100 * count // of) / 100:g}"
+        raise LogError(f"no reward in {count:,} of {of:,} {what}, expected a share of {faulty:g} at most: {do}")
+
+
 def _shown(value: float) -> str:
     return "nothing" if math.isnan(value) else f"{value:g}"
 
@@ -130,7 +160,7 @@ def faults(header: Header, batch: pa.RecordBatch, rules: Rules) -> Iterator[Faul
     """Each reason to drop rows of a batch, but repetition."""
     reward, p = floats(batch.column("reward")), propensities(batch)
     yield Fault("no arm", "an arm", own(batch).field("arm").is_null().to_numpy(zero_copy_only=False))
-    yield Fault("no reward", "a number as reward", ~np.isfinite(reward), reward)
+    yield Fault(UNREWARDED, "a number as reward", ~np.isfinite(reward), reward)
     yield Fault(f"reward beyond {MOST:g}", "one that can be squared", np.abs(reward) > MOST, reward)
     if rules.reward_range is not None:
         low, high = rules.reward_range

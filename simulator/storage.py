@@ -19,6 +19,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bandit.errors import nearest
 from simulator.contexts import LogError
 from simulator.table import PIECE, ROWS, VERSION, Header, Row, Table, batch_of, rows_of
 
@@ -39,7 +40,12 @@ class _Last(msgspec.Struct):
     rows: int
 
 
-_ROW = msgspec.json.Decoder(Row)
+class _Known(Row, forbid_unknown_fields=True):
+    """A row of nothing but columns of the table."""
+
+
+_KNOWN, _ROW = msgspec.json.Decoder(_Known), msgspec.json.Decoder(Row)
+_NAMES = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -155,14 +161,33 @@ def _rows(path: Path, cleaning: Counter[str]) -> Iterator[Row]:
                 raise LogError(f"{path.name}, line {number}: expected {last.rows} rows before it, got {count}")
             cleaning.update(last.cleaning)
             return
-        yield json_of(path, number, line, _ROW)
+        yield _row(path, number, line, cleaning)
     cleaning[CUT_SHORT] += 1
 
 
-def plain_rows(path: Path) -> Iterator[Row]:
-    """The rows of JSON lines without a header."""
+def plain_rows(path: Path, cleaning: Counter[str]) -> Iterator[Row]:
+    """The rows of JSON lines without a header; counts fields that are no columns."""
     for number, line in lines(path):
-        yield json_of(path, number, line, _ROW)
+        yield _row(path, number, line, cleaning)
+
+
+def _row(path: Path, number: int, line: bytes, cleaning: Counter[str]) -> Row:
+    """The row of a line.
+
+    Raises:
+        LogError: it is none, or has another field where its context should be.
+    """
+    try:
+        return _KNOWN.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        row = json_of(path, number, line, _ROW)
+    names = json_of(path, number, line, _NAMES)
+    for name in names.keys() - set(Row.__struct_fields__):
+        meant = nearest(name, Row.__struct_fields__)
+        if "'context'" in meant and "context" not in names:
+            raise LogError(f"{path.name}, line {number}: expected columns of the table, got {name!r}{meant}")
+        cleaning[f"lines with a field that is no column, and passed over: {name!r}{meant}"] += 1
+    return row
 
 
 def write_parquet(table: Table, path: Path) -> int:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping
-from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -28,9 +27,9 @@ from simulator.contexts import LogError
 from simulator.learners.logs import eligible_of, grid_of, task_of
 from simulator.learners.logs import frozen as frozen_on
 from simulator.learners.protocol import Outcomes
+from simulator.loaders.csv_blocks import Blocks
 from simulator.loaders.csv_text import form_of
 from simulator.logged import Log
-from simulator.storage import opened
 
 Target = Callable[[Log], Matrix]  # pi(a|x) of a piece's rows, (n, K); called with a log's pieces in order
 MakeTarget = Callable[[Log, tuple[float, float]], Target]  # from the first piece and the range of rewards
@@ -112,8 +111,8 @@ def index_of(log: Log, arm: str, where: str = "") -> int:
 def from_file(log: Log, path: Path) -> Matrix:
     """The probabilities that a CSV gives each arm, or each arm at each position (counted from the file's lowest)."""
     form = form_of(path)
-    with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="") as text:
-        rows = list(csv.reader(islice(text, form.above, None), delimiter=form.separator))[1:]
+    text = b"".join(Blocks(path, form, None)).decode("utf-8", "replace")
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=form.separator))[1:]
     if not rows or not {"arm", "probability"} <= set(form.names):
         got = form.names if rows else "no rows"
         raise LogError(f"{path.name}: expected columns arm and probability, got {got}")

@@ -11,8 +11,8 @@ from decimal import Decimal
 
 DASH = "–"
 TINY = 1e-4  # of an interval's width: a value that nobody could tell from 0
-NOUNS = "row|column|line|example|file|decision|place|list|value|arm|user"
-VERBS = {"are": "is", "were": "was", "have": "has", "look": "looks", "sound": "sounds"}
+NOUNS = "row|column|line|example|file|decision|place|list|value|arm|user|time"
+VERBS = {"stand": "stands", "are": "is", "were": "was", "have": "has", "look": "looks", "sound": "sounds"}
 
 
 def number(x: float | None, digits: int = 3) -> str:
@@ -83,7 +83,7 @@ def counted(count: int, what: str) -> str:
     """`1 row dropped: ...`, `2 rows dropped: ...`: of what is told in the plural."""
     if count != 1:
         return f"{count:,} {what}"
-    one = re.sub(rf"^({NOUNS})s\b", r"\1", re.sub("^categories", "category", what))
+    one = re.sub(rf"^({NOUNS})s\b", r"\1", re.sub("^(categor|entr)ies", r"\1y", what))
     if one == what:
         return f"1 {what}"
     one = re.sub(rf"\b({'|'.join(VERBS)})\b", lambda verb: VERBS[verb[0]], one, count=1)

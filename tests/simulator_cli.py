@@ -33,13 +33,13 @@ def rows(*arguments: str | Path) -> list[dict[str, Any]]:
 
 
 def write_log(path: Path, n: int = 1200, arms: int = 4, users: int = 60, seed: int = 0) -> Path:
-    """A CSV of evenly drawn arms in which each user clicks on one arm in 80 % of the cases, on others in 20 %."""
+    """A CSV of evenly drawn arms in which each town clicks on one arm in 80 % of the cases, on others in 20 %."""
     rng = np.random.default_rng(seed)
     user, arm = rng.integers(0, users, n), rng.integers(0, arms, n)
     click = rng.random(n) < np.where(arm == user % arms, 0.8, 0.2)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["user", "arm", "click", "p", "age"])
+        writer.writerow(["town", "arm", "click", "p", "age"])
         columns = user.tolist(), arm.tolist(), click.astype(int).tolist(), rng.integers(18, 80, n).tolist()
         writer.writerows(
             [f"u{u}", "abcdefgh"[a], r, 1 / arms, age + 10 * (u % arms)] for u, a, r, age in zip(*columns, strict=True)

@@ -2,12 +2,15 @@
 
 from collections import Counter
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from simulator.clean import Rules, clean
 from simulator.contexts import LogError
+from simulator.loaders import load
 from simulator.storage import whole
 from simulator.table import COLUMNS, Eligible, Header, Row, Shown, Table, batch_of, rows_of
 
@@ -47,7 +50,10 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_faulty_row_is_dropped_and_counted(fault: str) -> None:
     """Of three rows the one with the fault goes, under the fault's name."""
-    assert cleaned(row("1"), FAULTS[fault], row("2")) == (["1", "2"], {f"rows dropped: {fault}": 1})
+    assert cleaned(row("1"), FAULTS[fault], row("2"), rules=Rules(faulty=1)) == (
+        ["1", "2"],
+        {f"rows dropped: {fault}": 1},
+    )
 
 
 def test_a_table_that_promises_all_probabilities_has_no_row_without() -> None:
@@ -95,7 +101,7 @@ def test_rows_that_were_never_shown_pass() -> None:
 
 def test_a_row_counts_under_its_first_fault_only() -> None:
     """Counts add up to the rows dropped."""
-    assert cleaned(row("1"), row("2", p=0.0, reward=None))[1] == {"rows dropped: no reward": 1}
+    assert cleaned(row("1"), row("2", p=0.0, reward=None), rules=Rules(faulty=1))[1] == {"rows dropped: no reward": 1}
 
 
 def test_an_error_names_the_first_row_of_each_fault_where_none_is_left() -> None:
@@ -113,3 +119,15 @@ def test_an_empty_log_is_an_error() -> None:
     """Nothing can be said of no rows."""
     with pytest.raises(LogError, match="got none of 0"):
         cleaned()
+
+
+def test_arms_of_lines_are_those_of_rows_that_are_kept(tmp_path: Path) -> None:
+    """A total of all without a propensity is no arm, which would make 1 / 2 of two arms something else than uniform."""
+    path = tmp_path / "log.jsonl"
+    rows = [row(str(k), shown=[Shown("ab"[k % 2], 0.5)]) for k in range(8)]
+    total = row("9", shown=[Shown("Total", None)])
+    never = row("11", shown=[Shown("c", 0.5)], skipped=True)
+    path.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in [*rows, total, never]))
+    log = load(path, "table")
+    assert log.arms == ("a", "b", "c")
+    assert log.cleaning["arms left out, shown only in rows that are dropped: 'Total'"] == 1

@@ -29,12 +29,12 @@ def path(tmp_path: Path) -> Path:
     return found
 
 
-ROLES = {"arm": "shown", "reward": "paid", "propensity": "p"}
+ROLES = {"arm": "shown", "reward": "paid", "propensity": "p", "user": "visitor"}
 
 
 def test_columns_are_found_by_name_and_the_rest_is_context(path: Path) -> None:
     """By hand: ages 20, 40, 30 have mean 30 and deviation sqrt(200 / 3); the nameless first column is no feature."""
-    log = load(path, "csv", **ROLES, user="visitor")
+    log = load(path, "csv", **ROLES)
     assert log.arms == ("blue", "red")
     assert (log.arm.tolist(), log.reward.tolist(), log.propensity.tolist()) == (
         [0, 1, 0],
@@ -49,7 +49,12 @@ def test_columns_are_found_by_name_and_the_rest_is_context(path: Path) -> None:
     assert log.user is not None
     assert log.user.tolist() == ["ann", "bob", "ann"]
     told = "columns of context: age, plan (2 values), member"
-    assert log.cleaning == {"columns scaled": 1, "rows with missing features, filled in": 1, told: 3}
+    assert log.cleaning == {
+        "columns scaled": 1,
+        "rows with missing features, filled in": 1,
+        told: 3,
+        "columns left out: without a name": 1,
+    }
 
 
 def test_the_context_can_be_chosen(path: Path) -> None:
@@ -60,10 +65,10 @@ def test_the_context_can_be_chosen(path: Path) -> None:
 
 def test_one_propensity_for_all_rows_is_uniform_where_it_is_one_in_k(path: Path) -> None:
     """1 / 2 of two arms: all probabilities are known. With a third arm that was never shown they are not."""
-    log = load(path, "csv", arm="shown", reward="paid", propensity=0.5)
+    log = load(path, "csv", arm="shown", reward="paid", propensity=0.5, user="visitor")
     assert log.probability is not None
     assert log.probability.tolist() == [[0.5, 0.5]] * 3
-    more = load(path, "csv", arm="shown", reward="paid", propensity=0.5, arms=["green", "blue", "red"])
+    more = load(path, "csv", arm="shown", reward="paid", propensity=0.5, user="visitor", arms=["green", "blue", "red"])
     assert (more.arms, more.probability) == (("green", "blue", "red"), None)
 
 
@@ -74,16 +79,16 @@ def test_a_missing_column_is_named_with_those_there_are(path: Path) -> None:
 
 
 def test_a_value_of_the_wrong_type_is_told_with_row_and_column(path: Path) -> None:
-    """The row is the file's line."""
+    """The row is counted from 1 without the names; the line is the file's."""
     path.write_text(TEXT.replace("0.75", "most"))
-    with pytest.raises(LogError, match=r"log.csv, column 'p', row 3: .* invalid value 'most'"):
+    with pytest.raises(LogError, match=r"log.csv, column 'p', row 2 \(line 3\): .* invalid value 'most'"):
         load(path, "csv", **ROLES)
 
 
 def test_a_line_with_too_few_values_is_told(path: Path) -> None:
     """What was expected and what came."""
     path.write_text(TEXT + "3,red\n")
-    with pytest.raises(LogError, match="Expected 8 columns, got 2"):
+    with pytest.raises(LogError, match=r"log.csv, row 4 \(line 5\): Expected 8 columns, got 2"):
         load(path, "csv", **ROLES)
 
 
@@ -122,7 +127,9 @@ def test_times_are_iso_8601_or_milliseconds(tmp_path: Path) -> None:
         assert found is not None
         assert found.tolist() == [1714521600000]
     path.write_text("a,r,t\nx,1,yesterday\n")
-    with pytest.raises(LogError, match="column 't', row 2: expected ISO 8601 or a number since 1970, got 'yesterday'"):
+    with pytest.raises(
+        LogError, match=r"column 't', row 1 \(line 2\): expected ISO 8601 or a number since 1970, got 'yesterday'"
+    ):
         load(path, "csv", arm="a", reward="r", propensity=1.0, time="t")
 
 
@@ -188,7 +195,7 @@ def test_separators_and_decimal_commas_are_found_out(tmp_path: Path, separator: 
 
 def test_a_quoted_line_break_may_stand_where_blocks_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of 200 bytes, each row with two lines."""
-    monkeypatch.setattr("simulator.loaders.csv.BLOCK", 200)
+    monkeypatch.setattr("simulator.loaders.csv_source.BLOCK", 200)
     log = read(tmp_path, "arm,reward,p,text\n" + '"a\nb",1,0.5,"two\nlines"\nc,0,0.5,one\n' * 50)
     assert (len(log), set(log.arms)) == (100, {"a\nb", "c"})
 
@@ -256,7 +263,7 @@ def test_a_log_that_begins_with_its_newest_rows_is_put_in_order(tmp_path: Path) 
     assert log.time_ms is not None
     assert (np.diff(log.time_ms) > 0).all()
     assert log.reward.tolist() == [k % 2 for k in range(49, -1, -1)]
-    assert log.cleaning["rows put in the order of their times: steps back"] == 49
+    assert log.cleaning["rows put in the order of their times"] == 50
     pieces = list(stream(tmp_path / "log.csv", "csv", **COLUMNS, time="t"))
     assert [(piece.reward.tolist(), piece.cleaning) for piece in pieces] == [(log.reward.tolist(), log.cleaning)]
     with pytest.raises(LogError, match=r"order of its times.*: expected times after 2026-.*, got 2025-"):
@@ -330,7 +337,9 @@ def test_what_a_row_lacks_is_counted(tmp_path: Path) -> None:
     assert log.cleaning["rows without a weight, taken for 1"] == 1
     assert log.cleaning["rows without a place, taken for the first"] == 1
     for place in (-1, 3_000_000_000):
-        with pytest.raises(LogError, match=f"column 'k': expected a place from 0 to 9999, got {place}"):
+        with pytest.raises(
+            LogError, match=rf"column 'k', row 1 \(line 2\): expected a place from 0 to 9999, got {place}"
+        ):
             read(tmp_path, f"arm,reward,p,k\na,1,0.5,{place}\n", position="k")
 
 

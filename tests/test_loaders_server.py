@@ -18,9 +18,10 @@ from bandit.settings import Settings
 from bandit.store import Store
 from bandit.sums import ONE
 from simulator.contexts import LogError
+from simulator.conversion import convert
 from simulator.evaluation import evaluate
-from simulator.loaders import load, open_table
-from simulator.loaders.server import UNSURE, YOUNG
+from simulator.loaders import REORDERED, load, open_table
+from simulator.loaders.server import REPEATED, UNSURE, YOUNG
 from simulator.logged import Log
 from simulator.table import rows_of
 from simulator.targets import target
@@ -337,3 +338,67 @@ def test_a_list_among_single_decisions_leaves_the_others_their_probabilities(tri
     assert log.probability is not None
     assert done(log)["rows left out: lower places of lists"] == 1
     assert len(load(exported(trial), "server", places="each")) == 6
+
+
+def two_days(tmp_path: Path) -> tuple[list[bytes], Log]:
+    """The lines of an export, and what they are as they were exported."""
+    path = tmp_path / "e.jsonl"
+    lines = [msgspec.json.encode(row) + b"\n" for row in late_rewards(2, 0)]
+    path.write_bytes(b"".join(lines))
+    return lines, load(path, "server")
+
+
+@pytest.mark.parametrize("way", ["twice", "whole twice", "overlapping", "later ones first", "each line"])
+def test_an_entry_counts_once_however_often_it_is_in_the_file(tmp_path: Path, way: str) -> None:
+    """Rewards were twice what they are, and left out were -686: exports of one log that overlap are one log."""
+    lines, once = two_days(tmp_path)
+    n = len(lines)
+    joined, repeated = {
+        "twice": (lines + lines[1:], n - 1),
+        "whole twice": (lines * 2, n),
+        "overlapping": (lines[: n // 2] + lines[n // 4 :], n // 2 - n // 4),
+        "later ones first": (lines[:1] + lines[n // 2 :] + lines[: n // 2 + 9], 10),
+        "each line": ([line for line in lines for _ in range(3)], 2 * n),
+    }[way]
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"".join(joined))
+    log = load(path, "server")
+    told = dict(log.cleaning)
+    assert (told.pop(REPEATED), bool(told.pop(REORDERED, 0))) == (repeated, way == "later ones first")
+    assert (len(log), log.reward.sum(), told) == (len(once), once.reward.sum(), once.cleaning)
+    assert all(count > 0 for count in told.values())
+    done = convert(path, "server", "jsonl", tmp_path / "out.jsonl")
+    assert (done.rows, done.cleaning[REPEATED]) == (len(once), repeated)
+    assert load(tmp_path / "out.jsonl", "table").reward.sum() == once.reward.sum()
+
+
+def test_a_log_without_its_document_counts_entries_once_too(tmp_path: Path) -> None:
+    """Its features are learned from rows that are there once."""
+    lines, _ = two_days(tmp_path)
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"".join(lines[1:] * 2))
+    log = load(path, "server", weights={"click": 1.0})
+    assert (len(log), log.cleaning[REPEATED]) == (400, len(lines) - 1)
+
+
+def test_an_export_in_reverse_order_is_told(tmp_path: Path) -> None:
+    """It was 'none of 0'."""
+    lines, _ = two_days(tmp_path)
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"".join(reversed(lines)))
+    with pytest.raises(LogError, match=rf"log.jsonl, line {len(lines)}: expected the experiment's row first"):
+        load(path, "server")
+
+
+def test_an_entry_without_its_place_in_the_log_is_refused(tmp_path: Path) -> None:
+    """With its line; one of a far future is none the worse."""
+    path = tmp_path / "log.jsonl"
+    for position in ("null", '"soon"', '""', "5"):
+        path.write_text(f'{{"type": "activation", "decision_id": "x", "position": {position}}}\n')
+        with pytest.raises(LogError, match=r"log.jsonl, line 1: expected a position such as .*, got"):
+            load(path, "server", weights={})
+    lines, once = two_days(tmp_path)
+    far = b'{"type": "activation", "decision_id": "x", "position": "99999999999999999999-7"}\n'
+    path.write_bytes(b"".join([*lines, far, far]))
+    log = load(path, "server", min_age="0s")
+    assert (len(log), log.cleaning[REPEATED]) == (len(once), 1)

@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 def test_a_line_is_an_example_of_a_numbered_action(path: Path) -> None:
     """Costs become rewards, features are named by namespace, and what has no cost and probability is counted."""
     path.write_text(SIMPLE)
-    log = load(path, "vw")
+    log = load(path, "vw", faulty=0.5)
     assert (log.arms, log.arm.tolist()) == (("1", "2"), [0, 1])
     assert (log.reward.tolist(), log.propensity.tolist()) == ([-2.0, 1.5], [0.4, 0.5])
     assert log.columns == ("1", "a", "b", "user.age", "user.old", "b.b")
@@ -53,7 +53,7 @@ shared | user=ann hour:11
 def test_a_block_is_an_example_of_described_actions(path: Path) -> None:
     """The action with the label is the one shown, by its tag or features; the shared line is the context."""
     path.write_text(ADF)
-    log = load(path, "vw")
+    log = load(path, "vw", faulty=0.5)
     assert log.arms == ("article=food", "article=music", "article=sports", "tagged")
     assert [log.arms[arm] for arm in log.arm] == ["article=music", "tagged"]
     assert (log.reward.tolist(), log.propensity.tolist()) == ([1.0, -0.5], [0.25, 0.5])
@@ -184,7 +184,7 @@ def test_blocks_with_equal_actions_are_counted_and_left_out(path: Path) -> None:
 def test_a_mark_of_byte_order_and_either_end_of_a_line_change_nothing(path: Path, end: str) -> None:
     """Neither is part of a label or of a name."""
     path.write_bytes(f"\ufeff{ADF}".replace("\n", end).encode())
-    log = load(path, "vw")
+    log = load(path, "vw", faulty=0.5)
     assert log.arms == ("article=food", "article=music", "article=sports", "tagged")
     assert losses(path, "--cb_explore_adf")[0] == 3
 

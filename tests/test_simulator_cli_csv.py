@@ -32,7 +32,7 @@ def test_every_command_says_once_what_it_takes_for_the_context(path: Path, comma
     done, out, err = run(*command.split()[:1], path, *CSV, *command.split()[1:], *COMMANDS[command])
     assert done == 0, err
     said = out if command == "convert" else err
-    assert said.count("columns of context: user (30 values), age") == 1
+    assert said.count("columns of context: town (30 values), age") == 1
 
 
 def test_a_column_that_a_target_is_not_told_is_refused_unless_named(path: Path) -> None:
@@ -44,9 +44,9 @@ def test_a_column_that_a_target_is_not_told_is_refused_unless_named(path: Path) 
     for more in ([], ["--stream"]):
         code, out, err = run("evaluate", path, *CSV, "--target", home, *more)
         assert (code, out) == (1, "")
-        assert err.startswith("bandit-simulator: log.csv: ['user'] may be known only after a decision")
+        assert err.startswith("bandit-simulator: log.csv: ['town'] may be known only after a decision")
         assert err.endswith("name the columns of the context: --context age\n")
-    for target, context in ((home, ["age"]), (home, ["user", "age"]), (plain, [])):
+    for target, context in ((home, ["age"]), (home, ["town", "age"]), (plain, [])):
         told = [word for name in context for word in ("--context", name)]
         assert rows("evaluate", path, *CSV, *told, "--target", target, "--estimator", "ips")
 

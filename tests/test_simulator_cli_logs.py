@@ -163,10 +163,10 @@ def test_collaborative_filtering_learns_from_the_first_share_and_is_valued_on_th
 ) -> None:
     """The value is that of the library's policy on the same parts; what else learns has met the first part too."""
     pytest.importorskip(needs)
-    arguments = ("--user", "user", "--train", "0.25", "--estimator", "snips")
+    arguments = ("--user", "town", "--train", "0.25", "--estimator", "snips")
     names = (name, "uniform", "linucb")
     found = rows("evaluate", path, *CSV, *arguments, *(each for one in names for each in ("--target", one)))
-    log = load(path, "csv", user="user", **ROLES)
+    log = load(path, "csv", user="town", **ROLES)
     first, rest = log.take(slice(300)), log.take(slice(300, None))
     pis = [probabilities(first, rest, name.partition(":")[0], **how), uniform(rest), frozen(log, "linucb", 300)]
     assert [(row["target"], row["n"]) for row in found] == [(each, 900) for each in names]
@@ -177,7 +177,7 @@ def test_collaborative_filtering_learns_from_the_first_share_and_is_valued_on_th
 def test_als_finds_what_each_user_likes_and_is_seeded(path: Path) -> None:
     """Users click on one arm in 80 % of the cases, on others in 20; --seed is that of its factors if it has none."""
     pytest.importorskip("implicit")
-    arguments = ("evaluate", path, *CSV, "--user", "user", "--train", "0.5", "--estimator", "snips", "--target")
+    arguments = ("evaluate", path, *CSV, "--user", "town", "--train", "0.5", "--estimator", "snips", "--target")
     value, seeded, own, other = (
         rows(*arguments, *target)[0]["value"]
         for target in (

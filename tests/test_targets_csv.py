@@ -45,6 +45,11 @@ def test_a_target_is_the_same_from_any_spreadsheet(log: Log, tmp_path: Path, tex
         ("arm;probability\nx;1\n", "line 2: the log has no arm 'x'"),
         ("arm,probability\n", "expected columns arm and probability, got no rows"),
         ("arm,share\na,1\n", r"expected columns arm and probability, got \['arm', 'share'\]"),
+        (
+            'arm,probability,note\na,1,"x\nc,0.25,y\nd,0.75,z\n',
+            r"row 1 \(line 2\): a quote opens here and is left open",
+        ),
+        ('arm,probability,note\na,1,"x\nc,0.25,y"\nd,0,z\n', r"row 1 \(line 2\): a quote opens here and is closed"),
         ("", "a line of names, got none"),
     ],
 )

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from simulator.environments.episode import Environment
     from simulator.spread import Spread
 
-LABELLED = ("label", "bad", "rewards", "ignore", "delimiter")  # of a table with a label, or with rewards
-RATED = ("user", "item", "rating", "items", "known")  # of a table of ratings
+LABELLED = ("label", "bad", "rewards", "ignore", "delimiter", "decimal")  # of a table with a label, or with rewards
+RATED = ("user", "item", "rating", "items", "known", "delimiter", "decimal")  # of a table of ratings
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Place:
     ] = None
     ignore: Annotated[list[str] | None, typer.Option(help="A column of the table that is no feature.")] = None
     header: Annotated[bool, typer.Option(help="Whether the table's first line names its columns.")] = True
-    delimiter: Annotated[str | None, typer.Option(help="What stands between two values, if not a comma.")] = None
+    delimiter: Annotated[str | None, typer.Option(help="What stands between two values; by default found out.")] = None
+    decimal: Annotated[str | None, typer.Option(help="Its decimal mark, . or , ; by default found out.")] = None
     user: User = None
     item: Annotated[str | None, typer.Option(help="ratings: the column of the item.")] = None
     rating: Annotated[str | None, typer.Option(help="ratings: their column; by default each row is a rating of 1.")] = (
@@ -71,8 +72,6 @@ class Place:
 
         if self.bad is not None and self.label is None:
             raise typer.BadParameter("--bad needs --label")
-        if self.delimiter is not None and len(self.delimiter) != 1:
-            raise typer.BadParameter(f"--delimiter is one character; got {self.delimiter!r}")
         return read(str(self.table), header=self.header, **self._given(LABELLED))
 
     def _ratings(self) -> Environment:

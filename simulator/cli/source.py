@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 CSV = {
     "arm", "reward", "propensity", "position", "time", "user", "decision_id", "weight", "context", "first_position",
-    "arms", "learning", "weights", "delimiter", "decimal", "day_first",
+    "arms", "learning", "weights", "delimiter", "decimal", "day_first", "faulty",
 }  # fmt: skip
 TAKES = {
     "csv": CSV,
     "server": {"experiment", "redis_url", "data_dir", "weights", "places", "min_age"},
-    "criteo": {"kept", "inverse"},
-    "open-bandit": {"learning"},
+    "criteo": {"kept", "inverse", "faulty"},
+    "open-bandit": {"learning", "faulty"},
     "dsjson": {"learning", "faulty"},
-    "vw": {"learning"},
+    "vw": {"learning", "faulty"},
+    "table": {"faulty"},
 }
 OPTIONS = set().union(*TAKES.values())
 
@@ -78,7 +79,7 @@ class Source:
         None
     )
     faulty: Annotated[
-        float | None, typer.Option(help="dsjson: the share of lines that may be broken, if not 0.25.")
+        float | None, typer.Option(help="The share of rows without a reward, or of broken lines, if not 0.25.")
     ] = None
     inverse: Annotated[bool | None, typer.Option("--inverse", help="criteo: the file has 1 / propensity.")] = None
     keep_rewards: Annotated[

@@ -20,7 +20,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
 
 from bandit.features import Boolean, Category, Feature, Number, compile_encoder
 from bandit.linear import Matrix
@@ -28,6 +27,9 @@ from simulator import contexts
 from simulator.contexts import Survey
 from simulator.environments.episode import Grid, on_grid
 from simulator.environments.full import FullEnvironment
+from simulator.loaders.csv_blocks import whole
+from simulator.loaders.csv_numbers import Marks, all_grouped, ungrouped
+from simulator.loaders.csv_text import form_of
 
 ARMS_MAX = 1000  # values of a label: more are not a label
 GAIN, LOSS = 5.0, -35.0  # of eating: what is good, and what is bad half of the time
@@ -41,7 +43,8 @@ def read(
     bad: str | None = None,
     ignore: Sequence[str] = (),
     header: bool = True,
-    delimiter: str = ",",
+    delimiter: str | None = None,
+    decimal: str | None = None,
 ) -> FullEnvironment:
     """The environment of a table in a file, plain or compressed (.gz).
 
@@ -53,13 +56,13 @@ def read(
         bad: the label of what must not be eaten: makes a gamble of the table.
         ignore: columns that are no features.
         header: whether the first line names the columns; else they are f0, f1, ...
-        delimiter: what stands between two values.
+        delimiter: what stands between two values; None: found out, as of a log.
+        decimal: the decimal mark, `.` or `,`; None: found out.
 
     Raises:
         ValueError: a column is missing, or the table cannot be read so.
     """
-    parse, named = csv.ParseOptions(delimiter=delimiter), csv.ReadOptions(autogenerate_column_names=not header)
-    table = csv.read_csv(path, read_options=named, parse_options=parse)
+    table = _read(Path(path), delimiter, decimal, header=header)
     _present(table, [name for name in (label, *ignore) if name is not None])
     name = Path(path).name.split(".")[0]
     if label is None:
@@ -69,7 +72,15 @@ def read(
 
 
 def ratings(
-    path: str | Path, *, user: str, item: str, rating: str | None = None, arms: int = 20, features: int = 60
+    path: str | Path,
+    *,
+    user: str,
+    item: str,
+    rating: str | None = None,
+    arms: int = 20,
+    features: int = 60,
+    delimiter: str | None = None,
+    decimal: str | None = None,
 ) -> FullEnvironment:
     """The environment of a table of ratings: which of the popular items would this user rate high?
 
@@ -83,11 +94,13 @@ def ratings(
         rating: the column of ratings, above 0; None: each row is a rating of 1.
         arms: how many items can be recommended.
         features: how many items after those are known of a user.
+        delimiter: what stands between two values; None: found out.
+        decimal: the decimal mark; None: found out.
 
     Raises:
         ValueError: a column is missing, there is no row, or a rating is not above 0.
     """
-    table = csv.read_csv(path)
+    table = _read(Path(path), delimiter, decimal)
     _present(table, [name for name in (user, item, rating) if name is not None])
     users, row = np.unique(table[user].to_numpy(), return_inverse=True)
     items, column, times = np.unique(table[item].cast(pa.string()).to_pylist(), return_inverse=True, return_counts=True)
@@ -106,6 +119,30 @@ def ratings(
     }
     X = np.column_stack([np.ones(len(users)), others, np.minimum(others.sum(axis=1), 5) / 5])
     return FullEnvironment(Path(path).name.split(".")[0], document, on_grid(X), rated[:, ranked[:arms]])
+
+
+def _read(path: Path, delimiter: str | None, decimal: str | None, *, header: bool = True) -> pa.Table:
+    """The table of a file, with numbers as they are meant.
+
+    Raises:
+        LogError: a quote is left open, a row has too few columns, or nothing tells what the marks of numbers are.
+    """
+    form = form_of(path, delimiter, decimal, header=header)
+    table = pa.Table.from_batches([whole(path, form)])
+    wanted = pa.string() if decimal else pa.float64()
+    if not (names := [name for name in table.column_names if name and table.schema.field(name).type == wanted]):
+        return table
+    texts = dict(zip(names, whole(path, form, columns=names, types=dict.fromkeys(names, pa.string())), strict=True))
+    if decimal is None:
+        marks = Marks(form.decimal)
+        for name, each in texts.items():
+            marks.add(name, each)
+        marks.check(path.name)
+        return table
+    for name, each in texts.items():
+        if all_grouped(each, decimal):
+            table = table.set_column(table.column_names.index(name), name, ungrouped(each, decimal)[0])
+    return table
 
 
 def _present(table: pa.Table, names: Sequence[str]) -> None:
@@ -141,7 +178,8 @@ def _rewarded(name: str, table: pa.Table, prefix: str) -> FullEnvironment:
     outcomes = [column for column in _alike(table.column_names, arms, prefix) if column not in columns]
     reward = np.column_stack([table[column].cast(pa.float64()).to_numpy() for column in columns])
     if not np.isfinite(reward).all():
-        raise ValueError(f"every arm's reward must be known; row {int(np.flatnonzero(~np.isfinite(reward).all(1))[0])}")
+        first = int(np.flatnonzero(~np.isfinite(reward).all(1))[0]) + 1
+        raise ValueError(f"every arm's reward must be known; row {first} lacks one")
     notes = (f"outcomes, no features: {', '.join(outcomes)}",) if outcomes else ()
     return _made(name, table.drop_columns([*columns, *outcomes]), arms, reward, notes=notes)
 

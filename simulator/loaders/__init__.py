@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from simulator.loaders.criteo import read as read_criteo
 from simulator.loaders.csv import read as read_csv
 from simulator.loaders.dsjson import read as read_dsjson
 from simulator.loaders.open_bandit import read as read_open_bandit
-from simulator.loaders.rows import surveyed
+from simulator.loaders.rows import alike, surveyed
 from simulator.loaders.server import read as read_server
 from simulator.loaders.vw import read as read_vw
 from simulator.logged import Log
@@ -29,10 +30,10 @@ def _table(path: Path) -> Table:
     """The documented table, as Parquet or JSON lines; the latter without a header too, which is then learned."""
     if starts(path, PARQUET) or has_header(path):
         return read_table(path)
-    return surveyed(lambda counts: plain_rows(path))
+    return surveyed(partial(plain_rows, path))
 
 
-REORDERED = "rows put in the order of their times: steps back"
+REORDERED = "rows put in the order of their times"
 SKEW_MS = 60_000  # that a piece's times may be before those of earlier pieces: clocks of several machines
 
 FORMATS: dict[str, Callable[..., Table]] = {
@@ -46,13 +47,25 @@ FORMATS: dict[str, Callable[..., Table]] = {
 }
 
 
-def open_table(path: Path | str | None, format: str, *, rules: Rules | None = None, **options: Any) -> Table:  # noqa: A002
+TOLERANT = {"dsjson", "vw"}  # formats with lines that have no reward and are no rows
+
+
+def open_table(
+    path: Path | str | None,
+    format: str,  # noqa: A002 - the option's name
+    *,
+    rules: Rules | None = None,
+    faulty: float | None = None,
+    **options: Any,
+) -> Table:
     """A log as a table, cleaned.
 
     Args:
         path: the file or folder; None only for a server's store.
         format: one of `FORMATS`.
         rules: what else is cleaned; by default only what no estimator can use, and repeated decisions.
+        faulty: the largest share of rows, in [0, 1], that may have no reward, or of lines that may be
+            broken; None: that of `rules`, 0.25 if none are given.
         options: of the format: the arguments of its loader.
 
     Raises:
@@ -66,9 +79,12 @@ def open_table(path: Path | str | None, format: str, *, rules: Rules | None = No
     kind = "folder" if format == "open-bandit" else "file"
     if where is not None and not (where.is_dir() if kind == "folder" else where.is_file()):
         raise LogError(f"{format}: expected a {kind}, got {str(where)!r}, which is none")
-    table = FORMATS[format](where, **options)
-    known = Rules(duplicates=not table.header.unique)
-    return clean(table, known if rules is None else rules)
+    asked = rules or Rules()
+    asked = asked if faulty is None else replace(asked, faulty=faulty)
+    table = FORMATS[format](where, **options, **({"faulty": asked.faulty} if format in TOLERANT else {}))
+    for what, count in alike(table.header.arms).items():
+        table.cleaning[what] = count  # a converted log may say so already
+    return clean(table, asked if rules else replace(asked, duplicates=not table.header.unique))
 
 
 def load(path: Path | str | None, format: str, *, rules: Rules | None = None, **options: Any) -> Log:  # noqa: A002
@@ -80,8 +96,9 @@ def load(path: Path | str | None, format: str, *, rules: Rules | None = None, **
 
 def in_order(log: Log, moved: int = 0) -> Log:
     """The log in the order of its times, rows of one time as they came; what moved is counted, with `moved` before."""
-    if log.time_ms is not None and (back := int((np.diff(log.time_ms) < 0).sum())):
-        log, moved = log.take(np.argsort(log.time_ms, kind="stable")), moved + back
+    if log.time_ms is not None and (np.diff(log.time_ms) < 0).any():
+        order = np.argsort(log.time_ms, kind="stable")
+        log, moved = log.take(order), moved + int((order != np.arange(len(order))).sum())
     return replace(log, cleaning={**log.cleaning, REORDERED: moved}) if moved else log
 
 

@@ -1,4 +1,4 @@
-"""What a CSV file is written in: separator, decimal mark, names; and which names tell of what came after a decision."""
+"""What a CSV file is written in: separator, decimal mark, names; and which names tell what came after, when, or who."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ SPELLED = {"tab": "\t", "\\t": "\t"}  # what a shell makes hard to type
 SAMPLE = 1 << 16  # bytes looked at, to the end of their last line
 COMMA = re.compile(r"[-+]?\d+,(\d+)")
 POINT = re.compile(r"[-+]?\d*\.\d+")
+NUMBER = re.compile(r"[-+]?[\d.,]*\d[\d.,]*(?:e[-+]?\d+)?|true|false", re.IGNORECASE)  # as one of any column looks
+PAIRED = re.compile(r"\d,(?=\d)")  # a comma that may be a decimal mark
 AMOUNT = re.compile(r"[-+]?[$€£]?\s*\d+(?:[.,' \u00a0\u202f]\d{3})*(?:[.,]\d+)?\s*[%$€£]?")  # as people write numbers
+DATED = re.compile(r"(?:\d{4}([./-])\d{1,2}\1\d{1,2}|\d{1,2}([./-])\d{1,2}\2\d{4})(?:[T ,].*)?")
 ABOVE = re.compile(r"[\r\n]*(?:sep=(.)[\r\n]+)?", re.IGNORECASE)  # empty lines, and one that Excel understands
 LINE = re.compile(r"\r\n|\r|\n")
 AFTER = {
@@ -27,25 +30,48 @@ AFTER = {
     "klick", "geklickt", "kauf", "gekauft", "umsatz", "gewinn", "bestellung", "bestellt",
     "clic", "achat", "acheté", "vente", "vendu", "commande", "revenu",
 }  # fmt: skip
-WHEN = {"time", "timestamp", "ts", "date", "datetime", "zeit", "datum", "heure"}
+WHEN = {"time", "timestamp", "ts", "date", "datetime", "when", "zeit", "datum", "wann", "heure", "quand"}
+WHO = {
+    "user", "visitor", "customer", "session", "subscriber", "patient", "cookie", "uid", "userid", "username", "email",
+    "kunde", "kundin", "kunden", "kundennr", "kundennummer", "nutzer", "nutzerin", "benutzer", "benutzername",
+    "besucher", "sitzung", "sitzungs",
+    "utilisateur", "utilisatrice", "visiteur", "client", "cliente", "abonné",
+}  # fmt: skip
+WHOSE = {"member", "device", "account", "person", "player", "guest", "anonymous", "konto", "gerät", "compte", "membre"}
+ID = {
+    "id", "ids", "uuid", "guid", "hash", "key", "number", "num", "no", "nr", "nummer", "kennung", "token", "name",
+    "identifiant", "numéro", "numero",
+}  # fmt: skip
 
 
 class Form(NamedTuple):
-    """How a file is written: separator, decimal mark, the columns' names, and how many lines stand above these."""
+    """How a file is written.
+
+    Attributes:
+        separator: of its columns.
+        decimal: the mark before a fraction.
+        names: of the columns.
+        above: how many lines stand above these.
+        numbers: the places of the columns that have numbers, or true and false, in most of the first rows.
+        header: whether the names are in the file.
+    """
 
     separator: str
     decimal: str
     names: list[str]
     above: int
+    numbers: tuple[int, ...] = ()
+    header: bool = True
 
 
-def form_of(path: Path, delimiter: str | None = None, decimal: str | None = None) -> Form:
+def form_of(path: Path, delimiter: str | None = None, decimal: str | None = None, *, header: bool = True) -> Form:
     """How a file is written, by its first lines.
 
     Args:
         path: the file.
         delimiter: the separator, where it is known; else the one of `SEPARATORS` that is most often among the names.
         decimal: the decimal mark, where it is known.
+        header: whether the first row has the names; else these are f0, f1, ...
 
     Raises:
         LogError: there are no names, or one is there twice; or it is no text in UTF-8; or no such separator can be.
@@ -53,17 +79,24 @@ def form_of(path: Path, delimiter: str | None = None, decimal: str | None = None
     text = _head(path)
     above = next(ABOVE.finditer(text))  # which may be nothing
     text = text[above.end() :]
-    separator = _separator(delimiter, text, above[1])
+    separator = _separator(delimiter, text, above[1], header)
     if decimal not in (None, ".", ","):
         raise LogError(f"decimal: expected . or , as the decimal mark, got {decimal!r}")
-    rows = filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=separator))
     try:
-        names = next(rows, [])
-        decimal = decimal or _decimal((cell.strip() for row in rows for cell in row), separator)
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row]
     except csv.Error as error:  # of a quote that is left open
         raise LogError(f"{path.name}: {error}") from None
+    first = rows[0] if rows else []
+    names, rows = (first, rows[1:]) if header else ([f"f{place}" for place in range(len(first))], rows)
     _check(path, names)
-    return Form(separator, decimal, names, len(LINE.findall(above[0])))
+    decimal = decimal or _decimal((cell.strip() for row in rows for cell in row), separator)
+    return Form(separator, decimal, names, len(LINE.findall(above[0])), _numbers(rows, len(names)), header)
+
+
+def _numbers(rows: list[list[str]], columns: int) -> tuple[int, ...]:
+    """The places of the columns that have a number in more than half of the rows."""
+    found = [sum(len(row) > k and bool(NUMBER.fullmatch(row[k].strip())) for row in rows) for k in range(columns)]
+    return tuple(k for k, count in enumerate(found) if 2 * count > len(rows))
 
 
 def _head(path: Path) -> str:
@@ -74,9 +107,10 @@ def _head(path: Path) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _separator(delimiter: str | None, text: str, told: str | None) -> str:
+def _separator(delimiter: str | None, text: str, told: str | None, header: bool) -> str:
     if delimiter is None:
         first = re.sub(r'"[^"]*"', "", text.lstrip("\r\n")).partition("\n")[0]
+        first = first if header else PAIRED.sub("", first)
         return told or max(SEPARATORS, key=first.count)
     found = SPELLED.get(delimiter, delimiter)
     if len(found.encode()) != 1 or found in '"\r\n':
@@ -112,6 +146,20 @@ def after_the_fact(names: Iterable[str]) -> list[str]:
 def like_times(names: Iterable[str]) -> list[str]:
     """Names that sound like when a decision was made, such as ts or created_at_date."""
     return [name for name in names if WHEN & set(_words(name))]
+
+
+def like_users(names: Iterable[str]) -> list[str]:
+    """Names that sound like who it was, such as visitor, userId or Kunden-Nr; not what is known of them: user_age."""
+    return [name for name in names if _who({_whole(word) for word in _words(name)})]
+
+
+def _who(words: set[str]) -> bool:
+    return bool(words & WHO and words <= WHO | ID) or bool(words & WHOSE and words & ID and words <= WHO | WHOSE | ID)
+
+
+def _whole(word: str) -> str:
+    """A word that id is joined to, as in visitorid, without it."""
+    return bare if (bare := word.removesuffix("id")) in WHO else word
 
 
 def _words(name: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import numpy as np
@@ -33,13 +34,12 @@ class Times:
         name: of the column.
         day_first: whether 3.4.2026 is in April (True) or in March (False); None: such dates are refused.
         counts: where it is counted what was taken for granted.
-        line: of the file, the first row's.
+        where: says where a row of the block that is read stands, counted from 0.
     """
 
-    def __init__(self, name: str, day_first: bool | None, counts: Counter[str], line: int = 2) -> None:
-        self.name, self.day_first, self.counts = name, day_first, counts
+    def __init__(self, name: str, day_first: bool | None, counts: Counter[str], where: Callable[[int], str]) -> None:
+        self.name, self.day_first, self.counts, self.where = name, day_first, counts, where
         self.form = ""  # a unit, or dates
-        self.row = line
         self.zoned = self.unzoned = 0
 
     def read(self, values: pa.Array) -> pa.Array:
@@ -54,7 +54,6 @@ class Times:
         if found is None:
             each = enumerate(texts.to_pylist())
             found = np.array([np.nan if text is None else self._one(text, row) for row, text in each])
-        self.row += len(texts)
         if self.zoned and self.unzoned:
             self.counts[UNZONED] = self.unzoned
         return pa.array(found, mask=np.isnan(found)).cast(pa.int64()).cast(pa.timestamp("ms", "UTC"))
@@ -88,7 +87,7 @@ class Times:
             raise self._error(f"times in {self.form}, as before", f"{form}: {got}", row)
 
     def _error(self, expected: str, got: str, row: int) -> LogError:
-        return LogError(f"column {self.name!r}, row {self.row + row}: expected {expected}, got {got}")
+        return LogError(f"column {self.name!r}, {self.where(row)}: expected {expected}, got {got}")
 
     def _one(self, text: str, row: int) -> float:
         try:
@@ -108,6 +107,9 @@ class Times:
         except ValueError:
             pass
         expected, found = "ISO 8601 or a number since 1970", DATE.fullmatch(text)
+        if found and self.day_first is not None and len(found[1]) < 4:
+            order = ("day", "month") if self.day_first else ("month", "day")
+            expected = f"a date with the {order[0]} first, then the {order[1]} (--{order[0]}-first)"
         if not found or len(found[1]) not in (1, 2, 4):
             raise self._error(expected, repr(text), row)
         if len(found[1]) < 4 and self.day_first is None:

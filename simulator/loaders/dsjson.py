@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from simulator.clean import FAULTY, refuse_unrewarded
 from simulator.contexts import LogError, Value
 from simulator.loaders.rows import surveyed
 from simulator.storage import lines
@@ -38,6 +39,7 @@ BROKEN = "lines left out: not JSON"
 TORN = "lines left out: _labelIndex, _label_Action and a name different actions"
 TWINS = "lines left out: equal actions without all their probabilities"
 SLOTS = "_outcomes"  # of the format's kinds with several slots
+DROPPED = "rows that stand for others too, by their pdrop: weight 1 / (1 - pdrop)"
 FAULTS = {DANGLING, BROKEN, TORN}
 MODEL = "N/A"
 EXACT = 2**53  # size up to which float64 has every whole number
@@ -70,13 +72,14 @@ class Line(msgspec.Struct, omit_defaults=True):
 _JSON = msgspec.json.Decoder()
 
 
-def read(path: Path, *, learning: bool = True, faulty: float = 0.25) -> Table:
+def read(path: Path, *, learning: bool = True, faulty: float = FAULTY) -> Table:
     """A dsjson file as a table; numbers that a line does not have are 0, as Vowpal Wabbit takes them.
 
     Args:
         path: the file, compressed or not.
         learning: whether the logging policy learned.
-        faulty: the largest share of lines, in [0, 1], that may be no JSON, outcomes only, or contradict themselves.
+        faulty: the largest share of lines, in [0, 1], that may be no JSON, outcomes only, or contradict themselves; and
+            of those that may have no label.
 
     Raises:
         LogError: a line is no dsjson line of a contextual bandit, says which; or more than `faulty` are none.
@@ -93,11 +96,13 @@ def _rows(path: Path, faulty: float, counts: Counter[str]) -> Iterator[Row]:
         found = _of_line(at, text)
         cut = isinstance(found, Left) and found.why == BROKEN
         if isinstance(found, Row):
+            counts[DROPPED] += found.weight is not None
             yield found
             continue
         counts[found.why] += 1
         if found.why in FAULTS:
             first, bad = first or f"{at}: {found.detail}", bad + 1
+    refuse_unrewarded("lines", counts[UNLABELLED], seen - bad, faulty)
     if bad - (cut and seen > 1) > faulty * seen:
         raise LogError(f"{first}; {bad} of {seen} lines have such faults, expected a share of {faulty:g} at most")
 

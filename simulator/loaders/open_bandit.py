@@ -11,11 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
-from pyarrow import csv
 
 from simulator.contexts import LogError
 from simulator.loaders.csv import read as read_csv
-from simulator.storage import opened
+from simulator.loaders.csv_blocks import whole
+from simulator.loaders.csv_text import form_of
 from simulator.table import Table
 
 ITEMS = "item_context"
@@ -44,6 +44,8 @@ def read(path: Path, *, learning: bool = False) -> Table:
         time="timestamp",
         context=[name for name in _names(log) if name.startswith(USER)],
         first_position=1,
+        delimiter=",",
+        decimal=".",
     )
 
 
@@ -59,17 +61,14 @@ def _files(folder: Path) -> tuple[Path, Path]:
 
 
 def _names(path: Path) -> list[str]:
-    with opened(path) as file:
-        names: list[str] = csv.open_csv(file).schema.names
-        return names
+    return form_of(path, ",", ".").names
 
 
 def _arms(path: Path) -> list[str]:
     """The items' ids."""
-    types = csv.ConvertOptions(column_types={"item_id": pa.string()})
-    with opened(path) as file:
-        items = csv.read_csv(file, convert_options=types)
-    if "item_id" not in items.schema.names:
-        raise LogError(f"{path.name}: expected a column 'item_id', got {items.schema.names}")
+    form = form_of(path, ",", ".")
+    if "item_id" not in form.names:
+        raise LogError(f"{path.name}: expected a column 'item_id', got {form.names}")
+    items = whole(path, form, columns=["item_id"], types={"item_id": pa.string()})
     ids: list[str] = items.column("item_id").to_pylist()
     return ids

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from unicodedata import category, normalize
 
+import numpy as np
 import pyarrow as pa
 
 from bandit.experiment import ARMS_MAX
+from simulator.clean import Rules, faults
 from simulator.contexts import Feature, LogError, Survey
 from simulator.storage import chunks
 from simulator.table import ALWAYS, COLUMNS, PIECE, Header, Row, Table, batch_of
 
 Rows = Callable[[Counter[str]], Iterator[Row]]  # all rows again at each call; counts what it leaves out
+BARE = Header(arms=(), columns=(*ALWAYS, "weight"))  # what tells whether a row can be used
 FIELDS = [name for name in Row.__struct_fields__ if name in COLUMNS]
 
 
@@ -51,7 +55,7 @@ def surveyed(
         learning=learning,
         sparse=sparse,
     )
-    counts = Counter(cleaning)
+    counts = Counter(cleaning) + lost(found.arms, found.dropped)
     return Table(header, batches(header, rows(counts)), counts)
 
 
@@ -68,6 +72,7 @@ class _Found:
         self.survey = Survey(sparse=sparse)
         self.given = features is not None
         self.arms: dict[str, None] = {}
+        self.dropped: dict[str, None] = {}  # arms of rows that cannot be used
         self.present: set[str] = set(ALWAYS)
         self.every = True  # row so far has a probability for each eligible arm
 
@@ -78,23 +83,57 @@ class _Found:
         for name in FIELDS:
             if name not in self.present and any(getattr(row, name) is not None for row in rows):
                 self.present.add(name)
-        for row in rows:
-            self._add(row)
+        for row, kept in zip(rows, _usable(rows), strict=True):
+            self._add(row, kept)
         if len(self.arms) > ARMS_MAX:
             raise LogError(f"expected at most {ARMS_MAX} arms, got more: {list(self.arms)[-3:]} among them")
 
-    def _add(self, row: Row) -> None:
-        self.arms.update((each.arm, None) for each in row.shown)
+    def _add(self, row: Row, kept: bool) -> None:
+        arms = self.arms if kept else self.dropped
+        arms.update((each.arm, None) for each in row.shown)
         if row.eligible is None:
             self.every = self.every and bool(row.skipped)
             return
-        self.arms.update((each.arm, None) for each in row.eligible)
+        arms.update((each.arm, None) for each in row.eligible)
         self.every = self.every and all(each.probability is not None for each in row.eligible)
 
     def columns(self, context: bool) -> tuple[str, ...]:
         """The columns that there are, in the order of a row's fields."""
         there = self.present | ({"context"} if context else set())
         return tuple(name for name in Row.__struct_fields__ if name in there)
+
+
+def _usable(rows: Sequence[Row]) -> list[bool]:
+    """Which rows cleaning keeps, as far as arm, reward, propensity and weight say; or that were never shown."""
+    batch = batch_of(BARE, rows)
+    good = np.ones(len(rows), bool)
+    for fault in faults(BARE, batch, Rules()):
+        good &= ~fault.bad
+    return [bool(kept or row.skipped) for kept, row in zip(good.tolist(), rows, strict=True)]
+
+
+def lost(kept: Container[str], dropped: Iterable[str]) -> Counter[str]:
+    """What is said of arms that are only in rows that are dropped."""
+    arms = [arm for arm in dropped if arm not in kept]
+    what = f"arms left out, shown only in rows that are dropped: {str(arms[:10])[1:-1]}"
+    return Counter({what: len(arms)} if arms else {})
+
+
+def alike(arms: Iterable[str]) -> Counter[str]:
+    """What is said of arms whose names look alike."""
+    groups: dict[str, list[str]] = {}
+    for arm in arms:
+        bare = "".join(letter for letter in normalize("NFKC", arm) if category(letter) != "Cf")  # no breadth
+        groups.setdefault(" ".join(bare.casefold().split()), []).append(arm)
+    same = [names for names in groups.values() if len(names) > 1]
+    told = ", ".join(" and ".join(map(_written, names)) for names in same[:5])
+    what = f"arms whose names differ only in case, blanks or how a letter is put together: {told}"
+    return Counter({what: sum(map(len, same))} if same else {})
+
+
+def _written(name: str) -> str:
+    """A name with what cannot be seen of it."""
+    return repr(name) if normalize("NFC", name) == name == normalize("NFKC", name) else ascii(name)
 
 
 def ordered(first: Sequence[str], found: Iterable[str]) -> tuple[str, ...]:

@@ -3,11 +3,13 @@
     reward = sum over kinds of weight (default + sum of what feedback was credited)
 
 The first reading keeps what was credited to each rewarded decision, which deferred ones were activated, and what there
-is in decisions of each version; the second makes the rows. So memory grows with feedback, not with decisions.
+is in decisions of each version; the second makes the rows. So memory grows with feedback, and by 8 bytes an entry of a
+file (60 where they are out of order): exports may overlap, and each entry counts once, by its position in the log.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,10 +32,12 @@ from simulator.table import Eligible, Header, Reward, Row, Shown, Table
 
 OTHER_GENERATION = "rows left out: decided before the experiment was reset"
 ORPHANS = "feedback left out: of decisions that are not in the log"
+REPEATED = "entries left out: in the file already, by their position in the log"
 LOWER = "rows left out: lower places of lists"
 YOUNG = "rows left out: their rewards may still come, being younger at the log's end than"
 UNSURE = "rows whose rewards may still come, and count as none: nothing tells how long rewards take (matured: null)"
 TYPES = ("decision", "feedback", "activation", "experiment")
+LARGEST = 1 << 64  # of a position in 8 bytes
 Entry = dict[str, Any]  # a row of the export
 Key = tuple[str, str]  # decision id, arm
 
@@ -112,24 +116,73 @@ def read(
     Raises:
         LogError: the file is no such export, or nothing says what a reward is.
     """
-    entries = partial(_from_file, path) if path else partial(_from_store, experiment, redis_url, data_dir)
+    repeated = Counter[str]()
+    entries = partial(_from_file, path, repeated) if path else partial(_from_store, experiment, redis_url, data_dir)
     if min_age is not None and not DURATION.fullmatch(min_age):
         raise LogError(f'min_age: expected a duration such as "12h" or "2d", got {min_age!r}')
     joined = _Joined(entries(), weights)
     joined.min_age_ms = None if min_age is None else round(seconds(min_age) * 1000)
     if joined.last is None:  # nothing says what the contexts consist of
-        return surveyed(lambda counts: joined.rows(entries(), places or "each", counts), learning=True, grid=True)
+        table = surveyed(lambda counts: joined.rows(entries(), places or "each", counts), learning=True, grid=True)
+        table.cleaning.update(repeated)
+        return table
     places = places or ("each" if joined.mostly_lists else "first")
-    header, counts = joined.header(lists=places == "each"), Counter[str]()
+    header, counts = joined.header(lists=places == "each"), Counter(repeated)
     return Table(header, batches(header, joined.rows(entries(), places, counts)), counts)
 
 
-def _from_file(path: Path) -> Iterator[Entry]:
+def _from_file(path: Path, repeated: Counter[str]) -> Iterator[Entry]:
+    """The entries of a file, each once; says how many are there again.
+
+    Raises:
+        LogError: a line is none, or tells of the experiment after decisions that were made by what it tells.
+    """
+    once, decided = _Once(), (-1, -1)
+    repeated.clear()
     for number, line in lines(path):
         entry = json_of(path, number, line, _ENTRY)
         if entry.get("type") not in TYPES:
             raise LogError(f"{path.name}, line {number}: expected a type of {TYPES}, got {entry.get('type')!r}")
+        try:
+            position = _position(entry)
+        except (KeyError, ValueError, AttributeError):
+            got = entry.get("position")
+            raise LogError(
+                f"{path.name}, line {number}: expected a position such as 1767225600000-0, got {got!r}"
+            ) from None
+        if not once.is_new(position):
+            repeated[REPEATED] += 1
+            continue
+        if entry["type"] == "experiment" and position < decided:
+            what = "expected the experiment's row first and decisions after it, as they are exported"
+            raise LogError(
+                f"{path.name}, line {number}: {what}, got it after later ones: is the file in reverse order?"
+            )
+        if entry["type"] == "decision":
+            decided = max(decided, position)
         yield entry
+
+
+class _Once:
+    """Whether a position is there for the first time; a few bytes for each while they come in order."""
+
+    def __init__(self) -> None:
+        self.last = -1
+        self.ordered = array("Q")  # all so far, where none was before another
+        self.all: set[int] | None = None
+
+    def is_new(self, position: tuple[int, int]) -> bool:
+        """Take a position."""
+        key = (position[0] << 20) + position[1]  # never a million in a millisecond
+        if self.all is None and self.last < key < LARGEST:
+            self.last = key
+            self.ordered.append(key)
+            return True
+        if self.all is None:
+            self.all, self.ordered = set(self.ordered), array("Q")
+        new = key not in self.all
+        self.all.add(key)
+        return new
 
 
 def _from_store(experiment: str | None, redis_url: str | None, data_dir: Path | None) -> Iterator[Entry]:
@@ -162,11 +215,12 @@ class _Joined:
         self.activated: set[str] = set()
         self.made: dict[int, _Made] = {}
         self.end = (0, 0)
+        self.told = (-1, -1)  # where the last document stands
         self.min_age_ms: int | None = None
         self.changed: dict[tuple[str, str, str], tuple[int, int]] = {}  # when decided, and when last credited
         for entry in entries:
             self._take(entry)
-            self.end = _position(entry)
+            self.end = max(self.end, _position(entry))
         if self.last is None and weights is None:
             raise LogError("expected a row of type 'experiment' or weights=, got neither: what is a reward?")
         self.document = self.last.document if self.last else _Document({kind: _Kind() for kind in weights or ()})
@@ -180,14 +234,16 @@ class _Joined:
                     self.made[version] = _Made(frozenset(entry["context"]))
                 self.made[version].take(entry)
             case "experiment" if entry["document"] is not None:
-                self.last = msgspec.convert(entry, _Version)
-                self.versions[entry["version"]] = self.last
+                self.versions[entry["version"]] = msgspec.convert(entry, _Version)
+                if _position(entry) > self.told:
+                    self.last, self.told = self.versions[entry["version"]], _position(entry)
             case "feedback":
                 credits_ = self.credited.setdefault((entry["decision_id"], entry["arm"]), Counter())
                 credits_[entry["event"]] += entry["credited"]
                 if entry["credited"] and "decided" in entry:
                     at = round(datetime.fromisoformat(entry["decided"]).timestamp() * 1000), _position(entry)[0]
-                    self.changed[entry["decision_id"], entry["arm"], entry["event"]] = at
+                    credit = entry["decision_id"], entry["arm"], entry["event"]
+                    self.changed[credit] = max(at, self.changed.get(credit, at))
             case "activation":
                 self.activated.add(entry["decision_id"])
 

@@ -23,6 +23,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from simulator.clean import FAULTY, refuse_unrewarded
 from simulator.contexts import LogError
 from simulator.loaders.rows import surveyed
 from simulator.storage import BOM, opened
@@ -50,14 +51,19 @@ class Label(NamedTuple):
     probability: float
 
 
-def read(path: Path, *, learning: bool = False) -> Table:
+def read(path: Path, *, learning: bool = False, faulty: float = FAULTY) -> Table:
     """A text file of Vowpal Wabbit as a table; only the propensity of the action shown is known.
 
+    Args:
+        path: the file, compressed or not.
+        learning: whether the logging policy learned.
+        faulty: the largest share of examples, in [0, 1], that may have no cost.
+
     Raises:
-        LogError: a line is no example; says which.
+        LogError: a line is no example; says which. Or more than `faulty` have no cost.
     """
     examples = _adf if _is_adf(path) else _simple
-    return surveyed(partial(_rows, path, examples), learning=learning, sparse=True)
+    return surveyed(partial(_rows, path, examples, faulty), learning=learning, sparse=True)
 
 
 def _is_adf(path: Path) -> bool:
@@ -98,12 +104,16 @@ def _kind(line: str) -> str:
     return found[1] if found else ""
 
 
-def _rows(path: Path, examples: Callable[[Path], Iterator[Row | str]], counts: Counter[str]) -> Iterator[Row]:
-    for row in examples(path):
+def _rows(
+    path: Path, examples: Callable[[Path], Iterator[Row | str]], faulty: float, counts: Counter[str]
+) -> Iterator[Row]:
+    seen = 0
+    for seen, row in enumerate(examples(path), 1):  # noqa: B007 - how many there are
         if isinstance(row, str):
             counts[row] += 1
         else:
             yield row
+    refuse_unrewarded("examples", counts[UNLABELLED], seen, faulty)
 
 
 def _simple(path: Path) -> Iterator[Row | str]:
