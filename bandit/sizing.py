@@ -5,9 +5,7 @@ The store's own overhead is measured (Valkey 9.1, 64 bit); `tests/test_sizing.py
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from bandit.log import DECISION, FEEDBACK, SHOWN
 
@@ -52,14 +50,3 @@ def need(rate: float, *, d: int, arms: int, kinds: int, window: float, rewarded:
     held = rate * (window + DAY) * (decision + rewarded * feedback)
     written = rate * DAY * (decision + FILE_DECISION + rewarded * feedback * FILE_FEEDBACK)
     return Need(decision, feedback, arm, round(held), 2 * arms * arm, round(written))
-
-
-def machine_memory() -> int:
-    """Bytes of memory that this machine, or the container that we run in, has."""
-    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            has = min(has, int(Path(limit).read_text()))
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
-    return has

@@ -109,6 +109,7 @@ def moments(
     share = np.minimum(1.0, OFTEN / np.maximum(n, 1))  # what a row of each arm counts among all
     heavy = None if g is None else _heavy(arm, np.abs(g), K)
     heavier = np.zeros(K) if heavy is None else np.bincount(arm[heavy], minlength=K)
+    apart = (heavier > 0) & (heavier < n)  # others are heavy and light alike
 
     def of(power: int) -> Vector:
         values = e**power / (1.0 if s is None else float(np.mean(s**power)))
@@ -117,10 +118,10 @@ def moments(
         found = (each + IMAGINED * pooled) / (n + IMAGINED)
         if heavy is not None:
             upper = np.bincount(arm[heavy], values[heavy], K)
-            found = np.maximum(found, (upper + IMAGINED * found) / (heavier + IMAGINED))
+            found = np.where(apart, np.maximum(found, (upper + IMAGINED * found) / (heavier + IMAGINED)), found)
         return np.asarray(found + reach**power / len(arm))
 
-    return Moments(of(2), of(3), of(4), np.where(heavier > 0, heavier, n) + IMAGINED, reach)
+    return Moments(of(2), of(3), of(4), np.where(apart, heavier, n) + IMAGINED, reach)
 
 
 def _heavy(arm: Int, g: Vector, K: int) -> Mask:

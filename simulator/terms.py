@@ -120,7 +120,7 @@ def _totals(name: str, problem: Problem, rows: Estimate) -> tuple[Totals, Vector
     if name == "dm":
         return Totals(np.zeros(log.K), np.zeros(log.K)), None, 0.0
     if name == "replay":
-        return totals_drawn(log.arm, rows.bottom[0], np.ones(len(log)), log.K), rows.bottom[0], 0.0
+        return totals_drawn(log.arm, rows.bottom[0], np.ones(len(log)), log.K), None, 0.0
     most = float(row_weights(log).max(initial=0.0))
     if 5 * bound > math.sqrt(len(log)):
         return problem.totals(), w, most * problem.heaviest

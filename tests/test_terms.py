@@ -10,7 +10,7 @@ import pytest
 from simulator.evaluation import ESTIMATORS, evaluate, options_of
 from simulator.logged import Log
 from simulator.problem import InMemory
-from simulator.terms import bounds, difference_stakes, estimate, stakes_of, sufficient_cap
+from simulator.terms import bounds, difference_stakes, estimate, own_stakes, stakes_of, sufficient_cap
 from tests.logs import Array, World, log_of
 
 MU = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])
@@ -62,24 +62,35 @@ def test_every_bet_has_the_value_for_its_mean(name: str) -> None:
         assert found == pytest.approx(truth(PI) if side == "gains" else S - truth(PI))
 
 
-@pytest.mark.parametrize("every", [True, False])
-def test_every_bet_on_a_difference_has_the_difference_for_its_mean(every: bool) -> None:
-    """Of two targets, by the weights of every arm or of those shown; losses are the gains with the other sign."""
+def test_every_bet_on_a_difference_has_the_difference_for_its_mean() -> None:
+    """Of two targets, by the weights of every arm; losses are the gains with the other sign."""
     less = PI - OTHER
     d, v = less / MU, (less * Q).sum(axis=1)
     mean: dict[tuple[str, int], Array] = {}
     for log, chance in draws():
         shown = d[np.arange(3), log.arm]
-        stakes = difference_stakes(log.reward, shown, Q, v, d if every else None, log.arm, S, None)
+        stakes = difference_stakes(log.reward, shown, Q, v, d, log.arm, S, None)
         assert (stakes.both, stakes.least, stakes.most) == (0, -1, 1)
         for side, bets in (("gains", stakes.gains), ("losses", stakes.losses)):
             for i, bet in enumerate(bets):
                 bet.check(stakes.t)
                 mean[side, i] = mean.get((side, i), np.zeros(3)) + chance * bet.X
-    assert len(mean) == (4 if every else 2)
+    assert len(mean) == 4
     value = S * (less * RATE).sum(axis=1)
     for (side, _), found in mean.items():
         assert found == pytest.approx(value if side == "gains" else -value)
+
+
+def test_a_side_alone_bets_on_its_own_value() -> None:
+    """Where only drawn weights are known: w r and w (1 - r), which have no floor to be guessed."""
+    gain, loss = np.zeros((2, 3))
+    for log, chance in draws():
+        w = (PI / MU)[np.arange(3), log.arm]
+        stakes = own_stakes(log.reward, w, S, None)
+        gain, loss = gain + chance * stakes.gains[0].X, loss + chance * stakes.losses[0].X
+        assert (stakes.gains[0].floor, stakes.losses[0].floor) == (0, 0)
+    assert gain == pytest.approx(truth(PI))
+    assert loss == pytest.approx(S - truth(PI))
 
 
 def test_the_floor_is_the_worst_draw_there_could_be() -> None:
@@ -140,7 +151,7 @@ def test_the_cap_that_is_proposed_gives_an_interval() -> None:
     """Two orders of 400 hide what orders of 1 to 3 say: a cap of 3 shows it, and the note says so."""
     log, target = orders()
     (row,) = evaluate(log, target, estimators=["dr"], q="mean", reward_range=(0, 500))
-    assert (row.verdict, "or a cap:" in row.note) == ("sequence", True)
+    assert (row.verdict, "or a cap of" in row.note) == ("sequence", True)
     cap = float(row.note.partition("(cap=")[2].partition(")")[0])
     (capped,) = evaluate(log, target, estimators=["dr"], q="mean", reward_range=(0, 500), cap=cap)
     assert capped.verdict == "interval"
