@@ -8,7 +8,7 @@
 The usual effective n, (sum w)^2 / sum w^2 over the rows, is blind to large weights that were never drawn: it read 350
 of 500 where 95 % intervals covered 20 to 36 %. The verdict:
 
-    interval   n_eff* >= 100 and the design skewness (simulator.design) <= .5: a normal interval can be believed
+    interval   n_eff* >= 50 and the design skewness (simulator.design) <= .5: a normal interval can be believed
     sequence   else: an interval that holds for any n and any shape (a confidence sequence)
     assumed    a sequence that holds if no reward can be larger, or smaller, than those that came: no range was stated
     biased     else, of an estimator with a bias: its interval is around its own expectation, not around the value
@@ -34,7 +34,7 @@ from simulator.logged import Log
 Verdict = Literal["interval", "sequence", "assumed", "biased", "refused"]
 Basis = Literal["full", "uniform", "rows"]
 
-ENOUGH = 100.0  # n_eff* from which normal intervals are given
+ENOUGH = 50.0  # n_eff* from which normal intervals are given
 SKEWNESS = 0.5  # of an estimate by design, above which a normal interval is not given (docs/decisions/0009)
 ROUNDED = 1e-4  # how far the mean weight may be from 1 because probabilities were rounded
 RARE = 10.4  # ln(2 / 6e-5)

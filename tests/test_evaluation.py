@@ -223,7 +223,7 @@ def test_money_without_a_stated_range_has_no_interval() -> None:
 
 def test_rewards_on_another_scale_give_the_same_intervals_on_that_scale() -> None:
     """r to 40 r - 35, between -35 and 5: values and ends move along, in the sequence and the normal case."""
-    for n in (60, 3000):
+    for n in (40, 3000):
         log, target = drawn(n, 1.0)
         moved = replace(log, reward=40 * log.reward - 35)
         plain, scaled = evaluate(log, target, q="ridge"), evaluate(moved, target, reward_range=(-35, 5))
@@ -244,11 +244,11 @@ def test_a_reward_range_wider_than_0_to_1_is_taken_from_the_log() -> None:
 
 
 def test_replay_is_judged_by_its_matches() -> None:
-    """300 rows of a uniform log of five arms: n_eff* of the uniform target is 300, but about 60 rows match."""
-    log, target = drawn(300, 1.0)
+    """150 rows of a uniform log of five arms: n_eff* of the uniform target is 150, but about 30 rows match."""
+    log, target = drawn(150, 1.0)
     found = by_name(evaluate(log, target))
-    assert found["ips"].n_eff == pytest.approx(300)
-    assert 40 < found["replay"].n_eff < 80
+    assert found["ips"].n_eff == pytest.approx(150)
+    assert 20 < found["replay"].n_eff < 45
     assert (found["ips"].verdict, found["replay"].verdict) == ("interval", "sequence")
 
 
@@ -317,11 +317,11 @@ def test_users_that_repeat_widen_the_interval() -> None:
     assert (many.value, many.verdict) == (pytest.approx(once.value), "interval")
     assert (many.low, many.high) == pytest.approx((once.low, once.high), rel=2e-3)
     assert "clustered by 2,000 users or decisions: 2.2 times as wide as rows alone" in many.note
-    short = slice(0, 400)  # 80 users: a sequence over users, as wide as over their 80 decisions
-    (once,) = evaluate(log.take(slice(0, 80)), target[:80], estimators=["ips"])
+    short = slice(0, 200)  # 40 users: a sequence over users, as wide as over their 40 decisions
+    (once,) = evaluate(log.take(slice(0, 40)), target[:40], estimators=["ips"])
     (many,) = evaluate(users.take(short), target[rows][short], estimators=["ips"])
     assert once.verdict == many.verdict == "sequence"
-    assert many.n_eff == pytest.approx(80)
+    assert many.n_eff == pytest.approx(40)
     assert (many.low, many.high) == pytest.approx((once.low, once.high), abs=0.12)  # t is 5: slopes are others
 
 

@@ -181,7 +181,7 @@ def test_the_model_of_cascade_dr_has_not_seen_the_list_it_values() -> None:
 
 def test_few_lists_have_a_sequence() -> None:
     """Where few weights decide; with rewards on another scale the ends move along."""
-    log = logged(300)
+    log = logged(200)
     found = by_name(evaluate_lists(log, "list:c,d"))
     assert {row.verdict for row in found.values()} == {"sequence"}
     assert all(row.low is not None and row.value is not None and row.low < row.value for row in found.values())
@@ -233,11 +233,11 @@ def test_lists_of_people_who_return_are_counted_by_people() -> None:
 
 
 def test_sequences_of_lists_are_of_people_too() -> None:
-    """50 people are too few for an interval; a person's lists are one bet, whatever the order of the others."""
-    log = of_people(1000, 50, 0)
+    """40 people are too few for an interval; a person's lists are one bet, whatever the order of the others."""
+    log = of_people(1000, 40, 0)
     together = np.argsort(np.unique(log.user, return_inverse=True)[1], kind="stable")
     for row, other in zip(*(evaluate_lists(each, "uniform") for each in (log, log.take(together))), strict=True):
-        assert (row.verdict, row.n_eff) == ("sequence", 50)
+        assert (row.verdict, row.n_eff) == ("sequence", 40)
         if row.estimator == "standard":
             assert row.high - row.low == pytest.approx(other.high - other.low, rel=0.05)
     rows, users = (

@@ -56,7 +56,7 @@ class Term(NamedTuple):
 TERMS = (
     Term(
         "can be believed",
-        "Effective n is at least 100 and no few decisions could decide the value, drawn or not: the interval is a "
+        "Effective n is at least 50 and no few decisions could decide the value, drawn or not: the interval is a "
         "normal (or bootstrap) one, for one look. Of a hundred such 95 % intervals ninety-five or more hold the true "
         "value; looked at again and again while the log grows, they do not.",
     ),
