@@ -108,6 +108,13 @@ class Config(msgspec.Struct, frozen=True, rename={"lam": "lambda"}):
     index: tuple[str, ...]  # every arm of this generation, by index
     kinds: tuple[str, ...]  # every kind, by index
     deleted: bool = False
+    stripped: bool = False  # the arms' payloads are not here, but in the store's own copy
+
+    def bare(self) -> Config:
+        """What the log records: payloads would be in it at every change of whatever arm."""
+        arms = tuple(plain(ArmSpec(arm.id, status=arm.status)) for arm in map(arm_spec, self.document.arms))
+        document = msgspec.structs.replace(self.document, arms=arms)
+        return msgspec.structs.replace(self, document=document, stripped=True)
 
 
 @dataclass(frozen=True)
@@ -267,8 +274,14 @@ def revise(before: Config, document: Document, *, learned: bool, reset: bool) ->
     same = kinds == before.kinds and all(
         document.rewards[name].fixed() == before.document.rewards[name].fixed() for name in kinds
     )
-    schema = before.schema if same else before.schema + 1
+    schema = before.schema if same and not _takes_away(before.document, document) else before.schema + 1
     return Config(before.name, before.version + 1, before.generation, schema, document, tuple(index), kinds)
+
+
+def _takes_away(before: Document, document: Document) -> bool:
+    """Whether a server that has not heard of it would show what must not be shown any more."""
+    active = [{arm.id for arm in map(arm_spec, each.arms) if arm.status == "active"} for each in (before, document)]
+    return before.status != document.status == "paused" or not active[0] <= active[1]
 
 
 def _fixed_faults(before: Config, document: Document) -> Iterable[Fault]:

@@ -59,13 +59,17 @@ class MemoryStore:
         """See `Store`."""
         return self._logs[name].stored if name in self._logs else None
 
+    def remains(self, name: str) -> Stored | None:
+        """See `Store`."""
+        return self.config(name)
+
     def put(self, config: Config, before: Stored | None) -> Position | None:
         """See `Store`."""
         with self._lock:
             log = self._logs.setdefault(config.name, MemoryLog())
             if log.stored != before:
                 return None
-            position = log.add(self.now_ms(), b"x", msgspec.json.encode(config))
+            position = log.add(self.now_ms(), b"x", msgspec.json.encode(config.bare()))
             new = before is None or before.config.deleted
             learned = before is not None and before.learned and before.config.generation == config.generation
             log.stored = Stored(config, learned, position if new or before is None else before.identity, position)

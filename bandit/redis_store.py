@@ -19,8 +19,8 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from bandit.errors import StoreUnavailable, StoreUnsuitable
-from bandit.experiment import Config
+from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
+from bandit.experiment import Config, Document, Kind
 from bandit.keys import EXPERIMENTS, META, Keys
 from bandit.log import START, Entry, Position
 from bandit.store import (
@@ -49,10 +49,10 @@ STORE_FORMAT = b"1"
 ADDRESSES = "redis://[USER:PASSWORD@]HOST:PORT[/DATABASE], rediss://... or unix:///PATH (signs in a password as %XX)"
 FLOOR = {"redis": (7, 0), "valkey": (7, 2)}
 SCRIPTS = "append", "configure", "lease", "beat", "checkpoint", "trim", "forget"
+MOVED = "READONLY", "MASTERDOWN", "LOADING"  # of a node that is no longer, or not yet, the one to ask
 REFUSALS = "LOADING", "BUSY", "OOM", "MISCONF", "READONLY", "NOREPLICAS"
 # the client takes the code off the text of those that it has a class for
 CANNOT_WRITE = (
-    redis.exceptions.ReadOnlyError,
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ClusterDownError,
     redis.exceptions.TryAgainError,
@@ -60,11 +60,17 @@ CANNOT_WRITE = (
 _POSITION = struct.Struct(">QQ")
 
 
+class StoreMoved(StoreUnavailable):
+    """What answers is not, or not yet, what takes writes: another connection may lead elsewhere."""
+
+
 class Script:
     """One Lua script and the digest that Redis knows it by."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, first: str = "") -> None:
         self.text = resources.files("bandit").joinpath("lua", f"{name}.lua").read_text()
+        if first:
+            self.text = first + self.text[self.text.index("\n") :]
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -75,7 +81,7 @@ class RedisStore:
         # The client's own retries turn one write into two when a reply is lost, so it has none: the scripts know what
         # they have done, and callers repeat the same bytes.
         options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        self._fresh = True
+        self._fresh, self._moved = True, False
         with _understood(url):
             pool = redis.asyncio.BlockingConnectionPool.from_url(
                 url, max_connections=32, timeout=timeout, retry=AsyncRetry(NoBackoff(), 0), **options
@@ -87,15 +93,30 @@ class RedisStore:
             )
             self._sync.connection_pool.make_connection()  # sends nothing, but finds options that there are not
         self._scripts = {name: Script(name) for name in SCRIPTS}
+        self._scripts["bury"] = Script("configure", "#!lua flags=allow-oom")  # a deletion frees memory
 
     def _connected(self, connection: Any) -> None:
         """Every new connection passes here, also those that the client library makes by itself, without a word."""
         connection.on_connect()
         self._fresh = True
 
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Errors as ours; from a node that is no longer, or not yet, what its address stands for, we part at once.
+
+        Nobody closes connections to a node that was demoted: it would answer READONLY for ever.
+        """
+        try:
+            with _mapped():
+                yield
+        except StoreMoved:
+            self._sync.connection_pool.disconnect()
+            self._moved = True
+            raise
+
     def reconnected(self) -> bool:
         """See `Store`."""
-        with _mapped():
+        with self._asking():
             self._sync.ping()  # finds a dead connection now, not in the middle of a read
         if not self._fresh:
             return False
@@ -108,7 +129,7 @@ class RedisStore:
         Raises:
             StoreUnsuitable: too old, written by another version of ours, or it may evict keys.
         """
-        with _mapped():
+        with self._asking():
             info = self._sync.info()
             form = self._noted("format", STORE_FORMAT)
         kind = "valkey" if "valkey_version" in info else "redis"
@@ -123,19 +144,19 @@ class RedisStore:
 
     def info(self) -> dict[str, Any]:
         """What the server tells of itself (INFO)."""
-        with _mapped():
+        with self._asking():
             return dict(self._sync.info())
 
     def memory(self) -> tuple[int, int]:
         """See `Store`."""
-        with _mapped():
+        with self._asking():
             info = self._sync.info("memory")
         return int(info["used_memory"]), int(info.get("maxmemory", 0))
 
     def log_size(self, name: str) -> str:
         """How many entries an experiment's log has, and their memory, for people."""
         log = Keys.of(name).log
-        with _mapped():
+        with self._asking():
             entries, size = self._sync.xlen(log), self._sync.memory_usage(log, samples=0) or 0
         return f"{entries} entries ({size / 1e6:.1f} MB)"
 
@@ -150,18 +171,29 @@ class RedisStore:
 
     def names(self) -> list[str]:
         """See `Store`."""
-        with _mapped():
+        with self._asking():
             return sorted(name.decode() for name in self._sync.smembers(EXPERIMENTS))
 
     def config(self, name: str) -> Stored | None:
         """See `Store`."""
-        with _mapped():
+        with self._asking():
             fields = self._sync.hgetall(Keys.of(name).config)
         if not fields:
             return None
-        config = msgspec.json.decode(fields[b"config"], type=Config)
-        learned = fields.get(b"learned") == fields[b"generation"]
-        return Stored(config, learned, Position.parse(fields[b"identity"]), Position.parse(fields[b"updated"]))
+        try:
+            config = msgspec.json.decode(fields[b"config"], type=Config)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise CorruptLog(f"{name}: its config cannot be read, was a later version here? ({error})") from None
+        return _stored(config, fields)
+
+    def remains(self, name: str) -> Stored | None:
+        """See `Store`."""
+        with self._asking():
+            fields = self._sync.hgetall(Keys.of(name).config)
+        if not fields:
+            return None
+        version, generation, schema = (int(fields[key]) for key in (b"version", b"generation", b"schema"))
+        return _stored(Config(name, version, generation, schema, Document({"unreadable": Kind()}, ()), (), ()), fields)
 
     def put(self, config: Config, before: Stored | None) -> Position | None:
         """See `Store`."""
@@ -169,22 +201,28 @@ class RedisStore:
         version = before.config.version if before else 0
         new = before is None or before.config.deleted
         state = config.version, config.generation, config.schema, int(config.deleted), int(new), DELETED_MS
-        with _mapped():
+        with self._asking():
             self._sync.sadd(EXPERIMENTS, config.name)
         done = self._run(
-            "configure",
+            "bury" if config.deleted else "configure",
             [keys.config, keys.log, keys.table("sums"), keys.table("base"), keys.lease],
-            [version, int(before is not None and before.learned), msgspec.json.encode(config), *state],
+            [
+                version,
+                int(before is not None and before.learned),
+                msgspec.json.encode(config),
+                *state,
+                msgspec.json.encode(config.bare()),
+            ],
         )
         if not done:
             return None
-        with _mapped():
+        with self._asking():
             self._sync.sadd(EXPERIMENTS, config.name)  # again: it may have been forgotten in between
         return Position.parse(done)
 
     def secret(self) -> bytes:
         """See `Store`."""
-        with _mapped():
+        with self._asking():
             return self._noted("secret", secrets.token_bytes(32))
 
     def _noted(self, field: str, new: bytes) -> bytes:
@@ -201,7 +239,10 @@ class RedisStore:
     async def append_async(self, name: str, batch: Batch) -> Reply:
         """See `Store`."""
         script, (keys, args) = self._scripts["append"], _append_call(name, batch)
-        with _mapped():
+        if self._moved:  # by whichever of the two clients it was noticed
+            self._moved = False
+            await self._async.connection_pool.disconnect(inuse_connections=False)
+        with self._asking():
             try:
                 found = await self._async.execute_command("EVALSHA", script.digest, len(keys), *keys, *args)
             except redis.exceptions.NoScriptError:
@@ -211,7 +252,7 @@ class RedisStore:
     def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run a script; the script cache is empty after a restart, then its text goes along."""
         script = self._scripts[name]
-        with _mapped():
+        with self._asking():
             try:
                 return self._sync.execute_command("EVALSHA", script.digest, len(keys), *keys, *args)
             except redis.exceptions.NoScriptError:
@@ -224,7 +265,7 @@ class RedisStore:
         while size < READ_BYTES and len(found) < count:
             start = found[-1].position if found else after
             asked = min(step, count - len(found))
-            with _mapped():
+            with self._asking():
                 part = _entries(self._sync.xrange(Keys.of(name).log, b"(" + start.text(), "+", count=asked))
             found += part
             if len(part) < asked:
@@ -236,18 +277,18 @@ class RedisStore:
 
     def read_back(self, name: str, upto: Position, count: int) -> list[Entry]:
         """See `Store`."""
-        with _mapped():
+        with self._asking():
             return _entries(self._sync.xrevrange(Keys.of(name).log, upto.text(), "-", count=count))
 
     def end(self, name: str) -> Position:
         """See `Store`."""
-        with _mapped():
+        with self._asking():
             found = self._sync.xrevrange(Keys.of(name).log, count=1)
         return Position.parse(found[0][0]) if found else START
 
     def at(self, name: str, position: Position) -> Entry | None:
         """See `Store`."""
-        with _mapped():
+        with self._asking():
             found = _entries(self._sync.xrange(Keys.of(name).log, position.text(), position.text()))
         return found[0] if found else None
 
@@ -256,19 +297,19 @@ class RedisStore:
         if not positions:
             return []
         logs = {Keys.of(name).log.encode(): name for name in positions}
-        with _mapped():
+        with self._asking():
             found = self._sync.xread({Keys.of(name).log: at.text() for name, at in positions.items()}, count=1)
         return [logs[bytes(log)] for log, _ in found]
 
     def now_ms(self) -> int:
         """See `Store`."""
-        with _mapped():
+        with self._asking():
             s, us = self._sync.time()
         return int(s) * 1000 + int(us) // 1000
 
     def lease(self, name: str) -> Lease | None:
         """See `Store`."""
-        with _mapped():
+        with self._asking():
             token, beat = self._sync.hmget(Keys.of(name).lease, "token", "beat")
         return Lease(token, int(beat)) if token else None
 
@@ -281,7 +322,7 @@ class RedisStore:
     def attend(self, held: Mapping[str, bytes | None]) -> dict[str, bool | Lease | None]:
         """See `Store`."""
         beat = self._scripts["beat"]
-        with _mapped():
+        with self._asking():
             pipe = self._sync.pipeline(transaction=False)
             for name, token in held.items():
                 key = Keys.of(name).lease
@@ -295,7 +336,7 @@ class RedisStore:
             if isinstance(reply, redis.exceptions.NoScriptError):
                 reply = self._run("beat", [Keys.of(name).lease], [token])
             if isinstance(reply, Exception):
-                with _mapped():
+                with self._asking():
                     raise reply
             if token is None:
                 found[name] = Lease(reply[0], int(reply[1])) if reply[0] else None
@@ -305,18 +346,18 @@ class RedisStore:
 
     def probe(self) -> None:
         """See `Store`."""
-        with _mapped():
+        with self._asking():
             self._sync.hsetnx(META, "format", STORE_FORMAT)
 
     def forget(self, name: str) -> bool:
         """See `Store`."""
         keys, found = Keys.of(name), []
-        with _mapped():
+        with self._asking():
             found = list(self._sync.scan_iter(f"{keys.prefix}:*", count=SWEEP))
         for start in range(0, len(found), SWEEP):
             if not self._run("forget", [keys.config, *found[start : start + SWEEP]], []):
                 return False
-        with _mapped():
+        with self._asking():
             if self._sync.exists(keys.config):
                 return False
             self._sync.srem(EXPERIMENTS, name)  # who makes it again names it before and after
@@ -324,20 +365,20 @@ class RedisStore:
 
     def cursor(self, name: str, table: Table) -> Position:
         """See `Store`."""
-        with _mapped():
+        with self._asking():
             found = self._sync.hget(Keys.of(name).table(table), "cursor")
         return Position(*_POSITION.unpack(found)) if found else START
 
     def rows(self, name: str, table: Table) -> Iterator[Row]:
         """See `Store`."""
-        with _mapped():
+        with self._asking():
             for field, value in self._sync.hscan_iter(Keys.of(name).table(table), count=64):
                 if field.isdigit():
                     yield _row(int(field), value)
 
     def row(self, name: str, table: Table, arm: int) -> Row | None:
         """See `Store`."""
-        with _mapped():
+        with self._asking():
             value = self._sync.hget(Keys.of(name).table(table), str(arm))
         return _row(arm, value) if value else None
 
@@ -350,7 +391,7 @@ class RedisStore:
 
     def base_config(self, name: str) -> bytes:
         """See `Store`."""
-        with _mapped():
+        with self._asking():
             return self._sync.hget(Keys.of(name).table("base"), "config") or b""
 
     def trim(self, name: str, token: bytes, cut: Position, config: bytes) -> bool:
@@ -383,12 +424,16 @@ def _mapped() -> Iterator[None]:
     """The client library's errors as ours: what may pass is `StoreUnavailable`."""
     try:
         yield
+    except redis.exceptions.BusyLoadingError as error:
+        raise StoreMoved("the store is loading its data.") from error
     except redis.exceptions.AuthenticationError as error:
         raise StoreUnavailable("the store refuses the user or password in its address, or asks for one.") from error
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
         why = str(error).rstrip(".")
         raise StoreUnavailable(f"the store does not answer ({why}): is it running, is its address right?") from error
     except redis.exceptions.ResponseError as error:
+        if str(error).startswith(MOVED) or isinstance(error, redis.exceptions.ReadOnlyError):
+            raise StoreMoved(f"the store cannot write now: {str(error).rstrip('.')}.") from error
         if str(error).startswith(REFUSALS) or isinstance(error, CANNOT_WRITE):
             raise StoreUnavailable(f"the store cannot write now: {str(error).rstrip('.')}.") from error
         if isinstance(error, redis.exceptions.NoPermissionError):
@@ -396,6 +441,11 @@ def _mapped() -> Iterator[None]:
         raise
     except redis.exceptions.InvalidResponse as error:
         raise StoreUnsuitable(f"what answers at the store's address is no Redis and no Valkey: {error}") from error
+
+
+def _stored(config: Config, fields: dict[bytes, bytes]) -> Stored:
+    learned = fields.get(b"learned") == fields[b"generation"]
+    return Stored(config, learned, Position.parse(fields[b"identity"]), Position.parse(fields[b"updated"]))
 
 
 def _entries(found: list[Any]) -> list[Entry]:

@@ -209,11 +209,13 @@ class Replica:
 
     def _take_config(self, config: Config, position: Position) -> None:
         """A config found in the log; one that is not newer than what was loaded has already had its effect."""
-        self.position = position
         before = self.config
         if before is not None and config.version <= before.version:
+            self.position = position
             return
-        self.config = config
+        if config.stripped and not config.deleted:
+            config = self._whole(config)  # first: where the store fails now, this entry is read again
+        self.position, self.config = position, config
         if config.deleted:
             self.model = self._folded = None
             return
@@ -223,6 +225,13 @@ class Replica:
         else:
             self.model.adopt(experiment)
             self._folded = self._folded.with_sums(self.model.sums)
+
+    def _whole(self, config: Config) -> Config:
+        """A config of the log with the payloads that the store has; of a later version, if that has come since."""
+        stored = self.store.config(self.name)
+        if stored is None or stored.config.generation != config.generation or stored.config.deleted:
+            return config  # what comes next in the log says more
+        return stored.config if stored.config.version >= config.version else config
 
     def _begin(self, experiment: Experiment) -> None:
         """A new generation, from zero."""

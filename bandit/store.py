@@ -157,7 +157,14 @@ class Store(Protocol):
         """Every experiment's name, sorted; some may have been deleted since."""
 
     def config(self, name: str) -> Stored | None:
-        """An experiment as it stands, deleted or not; None where there never was one."""
+        """An experiment as it stands, deleted or not; None where there never was one.
+
+        Raises:
+            CorruptLog: it is there, and this version cannot read it.
+        """
+
+    def remains(self, name: str) -> Stored | None:
+        """What is known of an experiment whose config cannot be read: enough to delete it."""
 
     def put(self, config: Config, before: Stored | None) -> Position | None:
         """Log and store a config if the store still has `before`; None where it has not, and nothing is written."""
