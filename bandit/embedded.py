@@ -34,6 +34,7 @@ from bandit.datadir import (
     remove_record,
     write_record,
 )
+from bandit.machine import machine_memory
 
 __all__ = ["EmbeddedError", "EmbeddedStore", "OccupiedError", "find_binary", "find_running", "lock", "opened", "start"]
 
@@ -68,17 +69,6 @@ def _wheel_binary() -> Path | None:
     folders = spec.submodule_search_locations or [] if spec else []
     found = (path for folder in folders for path in Path(folder).glob("_binaries/*/valkey-server"))
     return next((path for path in found if os.access(path, os.X_OK)), None)
-
-
-def machine_memory() -> int:
-    """Bytes of memory that this machine, or the container that we run in, has."""
-    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            has = min(has, int(Path(limit).read_text()))
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
-    return has
 
 
 def _ask(url: str, question: Callable[["redis.Redis"], Any], seconds: float = 1.0) -> dict[str, Any] | None:

@@ -190,6 +190,11 @@ def compile_config(config: Config) -> Experiment:
     )
 
 
+def shape_of(config: Config) -> tuple[int, int, int]:
+    """(K, m, d) of a config, without compiling it."""
+    return len(config.index), len(config.kinds), compile_encoder(config.document.features).d
+
+
 def arm_spec(arm: str | ArmSpec) -> ArmSpec:
     """An arm of a document, whichever way it was written."""
     return ArmSpec(arm) if isinstance(arm, str) else arm

@@ -17,6 +17,7 @@ from typing import TypeVar
 from bandit.checkpoint import Beats, Checkpointer
 from bandit.errors import CorruptLog, Problem, StoreUnavailable
 from bandit.replica import TURN, Replica
+from bandit.sizing import model_bytes
 from bandit.store import Store
 from bandit.trim import trim
 
@@ -42,11 +43,13 @@ class Follower(threading.Thread):
     """Follows the logs. `ready` is set once every experiment is folded up to the end its log had at the start."""
 
     def __init__(
-        self, store: Store, holder: bytes, *, lease_seconds: float, checkpoint_seconds: float, grace_ms: int
-    ) -> None:
+        self, store: Store, holder: bytes, *, lease_seconds: float, checkpoint_seconds: float, grace_ms: int,
+        budget: int = 2**63,
+    ) -> None:  # fmt: skip
         super().__init__(name="follower", daemon=True)
         self.store, self.holder, self.grace_ms = store, holder, grace_ms
         self.lease_seconds, self.checkpoint_seconds = lease_seconds, checkpoint_seconds
+        self.budget = budget  # bytes of the models of all experiments
         self.replicas: dict[str, Replica] = {}
         self.checkpointers: dict[str, Checkpointer] = {}
         self.ready, self.stopping, self.woken = threading.Event(), threading.Event(), threading.Event()
@@ -232,7 +235,7 @@ class Follower(threading.Thread):
 
     def _load(self, name: str) -> None:
         """Load an experiment and fold its log up to the end."""
-        replica = Replica(name, self.store)
+        replica = Replica(name, self.store, self._room(name))
         try:
             replica.load()
             replica.catch_up()
@@ -241,6 +244,10 @@ class Follower(threading.Thread):
         made = Checkpointer(replica, self.store, self.holder, self.lease_seconds, self.checkpoint_seconds)
         self.checkpointers[name], self.replicas[name] = made, replica
         self.beats.woken.set()
+
+    def _room(self, name: str) -> int:
+        """Bytes that the models of all others leave to this one."""
+        return self.budget - sum(model_bytes(*each.shape) for other, each in self.replicas.items() if other != name)
 
     def _trim(self) -> None:
         """Trim what is ours to trim, once folded past the checkpoints: then no config in the log is news to us."""

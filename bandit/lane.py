@@ -19,11 +19,14 @@ from bandit.draw import Choice
 from bandit.engine import Decided, Model, Outdated
 from bandit.errors import Code, Problem, StoreUnavailable
 from bandit.experiment import Experiment
+from bandit.export import time_of
 from bandit.log import DEFERRED, FORMAT, USER, Head, Position, pack_decision, pack_probabilities, pack_x
 from bandit.replica import Replica
 from bandit.requests import Recommendation
 from bandit.store import (
+    USER_MAX,
     Activate,
+    Ahead,
     Batch,
     Decide,
     Gap,
@@ -42,7 +45,9 @@ from bandit.store import (
 log = logging.getLogger(__name__)
 
 TICK = 256  # requests served at once
+WORK = 0.02  # seconds of work in one tick, as estimated: other experiments, and every other request, wait for it
 WAITING = 2048  # requests waiting; more are refused: a short queue answers sooner
+BY_USER = 5e-5  # seconds of the store for each decision of a user that is looked at
 PATIENCE = 4.0  # seconds a request waits for the store
 IDLE = 86_400.0  # a producer that was silent for a day takes a new name: its last number may be forgotten
 REREADS = 5
@@ -61,6 +66,7 @@ class Call:
     experiment: Experiment
     answer: asyncio.Future[Any]
     since: float
+    work: float  # seconds, about
     reads: int = 0
 
 
@@ -125,6 +131,7 @@ class Lane:
         self.replica, self.store, self.grace_ms = replica, store, grace_ms
         self.entropy, self.on_gap, self.wrote = entropy, on_gap, wrote
         self._waiting: list[Call] = []
+        self.work = 0.0  # seconds that what waits will take, about
         self._runner: asyncio.Task[None] | None = None
         self._rules: tuple[Experiment, Rules] | None = None  # of the version last appended for
         self._renew()
@@ -143,8 +150,9 @@ class Lane:
             raise Problem(Code.OVERLOADED, f"{WAITING} requests are waiting already; try again in a second")
         ask = read(experiment)
         loop = asyncio.get_running_loop()
-        call = Call(read, ask, experiment, loop.create_future(), time.monotonic())
+        call = Call(read, ask, experiment, loop.create_future(), time.monotonic(), _work(ask, experiment))
         self._waiting.append(call)
+        self.work += call.work
         if self._runner is None or self._runner.done():
             self._runner = loop.create_task(self._run())
         return call.answer
@@ -156,7 +164,7 @@ class Lane:
 
     async def _run(self) -> None:
         while self._waiting:
-            calls, self._waiting = self._waiting[:TICK], self._waiting[TICK:]
+            calls = self._next()
             if not (calls := [call for call in calls if _awaited(call)]):
                 continue
             try:
@@ -166,6 +174,17 @@ class Lane:
                     log.exception("%s: a tick failed", self.replica.name)
                 for call in calls:
                     _fail(call, error)
+
+    def _next(self) -> list[Call]:
+        """The calls of the next tick: as many as one script, and one turn of the event loop, should take."""
+        count, work = 0, 0.0
+        for call in self._waiting[:TICK]:
+            if count and work + call.work > WORK:
+                break
+            count, work = count + 1, work + call.work
+        calls, self._waiting = self._waiting[:count], self._waiting[count:]
+        self.work = sum(call.work for call in self._waiting)
+        return calls
 
     async def _tick(self, calls: list[Call]) -> None:
         model = self.replica.model
@@ -185,6 +204,8 @@ class Lane:
         reply = await self._append(experiment, items, min(call.since for call in calls))
         if isinstance(reply, Stale):
             await self._again(calls, experiment)
+        elif isinstance(reply, Ahead):
+            self._doubt(reply)
         elif isinstance(reply, Gap):
             self._gap(reply)
         else:
@@ -235,7 +256,7 @@ class Lane:
             self._renew()
         if self._rules is None or self._rules[0] is not experiment:
             self._rules = experiment, rules_of(experiment, self.grace_ms)
-        batch = Batch(self._producer, self._sequence, self._rules[1], items)
+        batch = Batch(self._producer, self._sequence, self._rules[1], items, round(time.time() * 1000))
         pause = 0.05
         while True:
             try:
@@ -251,12 +272,21 @@ class Lane:
                 self._renew()  # a part of it may be written: this number is spent
                 raise
             else:
-                self.wrote(None)
+                if not isinstance(reply, Ahead):
+                    self.wrote(None)
                 break
         self._used = time.monotonic()
-        if not isinstance(reply, Stale | Gap):
+        if not isinstance(reply, Stale | Gap | Ahead):
             self._sequence += 1
         return reply
+
+    def _doubt(self, reply: Ahead) -> None:
+        """Nothing was written, because the store's clock cannot be right: say which clocks differ."""
+        store, end, ours = map(time_of, (reply.store_ms, reply.log_ms, round(time.time() * 1000)))
+        detail = f"the store's clock says {store}; its log ends at {end}, and here it is {ours}: set the clocks right"
+        error = Problem(Code.STORE_UNAVAILABLE, f"nothing is written while clocks differ by minutes: {detail}")
+        self.wrote(error)
+        raise error
 
     async def _again(self, calls: list[Call], experiment: Experiment) -> None:
         """The store has a later schema: wait for the replica to have it, then read and decide anew."""
@@ -299,6 +329,17 @@ class Lane:
                     answer = Told(result.position, experiment, choice, head.nonce, call.ask.caller, scores, scored)
             if not call.answer.done():
                 call.answer.set_result(answer)
+
+
+def _work(ask: Ask, experiment: Experiment) -> float:
+    """Seconds that a request takes in the store and here, about: measured, see `benchmarks/stalls.py`."""
+    K, _, d = experiment.shape
+    if isinstance(ask, Recommendation):
+        lists = 1e-10 * K * d * d + ask.k * (1e-9 * d * d + 6e-6) if ask.k > 1 else 0.0
+        return 6e-5 + K * (3e-11 * d * d + 3e-8) + lists
+    if isinstance(ask, Reward) and ask.ref.user:
+        return BY_USER * (USER_MAX if experiment.document.attribution == "all" else 1)
+    return 4e-5
 
 
 def _decisions(made: _Made) -> Iterator[tuple[Choice, Head, Scores]]:

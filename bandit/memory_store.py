@@ -17,7 +17,9 @@ from bandit.log import (
 )
 from bandit.memory_append import MemoryLog, Step
 from bandit.store import (
+    CLOCK_AHEAD_MS,
     DELETED_MS,
+    Ahead,
     Batch,
     Gap,
     Lease,
@@ -90,6 +92,8 @@ class MemoryStore:
                 return Gap(last)
             if log.stored is None or log.stored.config.deleted or log.stored.config.schema != batch.rules.schema:
                 return Stale()
+            if (now := self.now_ms()) > max(batch.clock_ms, log.last.ms) + CLOCK_AHEAD_MS:
+                return Ahead(now, log.last.ms)
             step = Step(log, batch.rules, max(self.now_ms(), log.last.ms))
             results = [step.take(item) for item in batch.items]
             log.producers[batch.producer] = batch.sequence, results
@@ -118,6 +122,11 @@ class MemoryStore:
     def at(self, name: str, position: Position) -> Entry | None:
         """See `Store`."""
         return self._logs[name].entries.get(position) if name in self._logs else None
+
+    def decision(self, name: str, caller: bytes) -> Entry | None:
+        """See `Store`."""
+        at = self._logs[name].callers.get(caller) if name in self._logs else None
+        return None if at is None else self.at(name, at)
 
     def grown(self, positions: Mapping[str, Position]) -> list[str]:
         """See `Store`."""

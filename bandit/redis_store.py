@@ -24,9 +24,11 @@ from bandit.experiment import Config, Document, Kind
 from bandit.keys import EXPERIMENTS, META, Keys
 from bandit.log import START, Entry, Position
 from bandit.store import (
+    CLOCK_AHEAD_MS,
     DELETED_MS,
     READ_BYTES,
     Activate,
+    Ahead,
     Batch,
     Decide,
     Gap,
@@ -52,6 +54,7 @@ SCRIPTS = "append", "configure", "lease", "beat", "checkpoint", "trim", "forget"
 MOVED = "READONLY", "MASTERDOWN", "LOADING"  # of a node that is no longer, or not yet, the one to ask
 REFUSALS = "LOADING", "BUSY", "OOM", "MISCONF", "READONLY", "NOREPLICAS"
 # the client takes the code off the text of those that it has a class for
+DEMOTED = redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError
 CANNOT_WRITE = (
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ClusterDownError,
@@ -292,6 +295,12 @@ class RedisStore:
             found = _entries(self._sync.xrange(Keys.of(name).log, position.text(), position.text()))
         return found[0] if found else None
 
+    def decision(self, name: str, caller: bytes) -> Entry | None:
+        """See `Store`."""
+        with self._asking():
+            at = self._sync.get(Keys.of(name).prefix.encode() + b":i:" + caller)
+        return self.at(name, Position.parse(at)) if at else None
+
     def grown(self, positions: Mapping[str, Position]) -> list[str]:
         """See `Store`."""
         if not positions:
@@ -432,7 +441,7 @@ def _mapped() -> Iterator[None]:
         why = str(error).rstrip(".")
         raise StoreUnavailable(f"the store does not answer ({why}): is it running, is its address right?") from error
     except redis.exceptions.ResponseError as error:
-        if str(error).startswith(MOVED) or isinstance(error, redis.exceptions.ReadOnlyError):
+        if str(error).startswith(MOVED) or isinstance(error, DEMOTED):
             raise StoreMoved(f"the store cannot write now: {str(error).rstrip('.')}.") from error
         if str(error).startswith(REFUSALS) or isinstance(error, CANNOT_WRITE):
             raise StoreUnavailable(f"the store cannot write now: {str(error).rstrip('.')}.") from error
@@ -456,7 +465,7 @@ def _append_call(name: str, batch: Batch) -> tuple[list[str], list[Any]]:
     """(keys, arguments) of `lua/append.lua`."""
     keys, rules = Keys.of(name), batch.rules
     args: list[Any] = [keys.prefix, batch.sequence, rules.schema, rules.generation, int(rules.explicit)]
-    args += [rules.attribution, rules.grace_ms, len(rules.kinds)]
+    args += [rules.attribution, rules.grace_ms, len(rules.kinds), batch.clock_ms, CLOCK_AHEAD_MS]
     args += [number for kind in rules.kinds for number in kind]
     for item in batch.items:
         args += _item_args(item)
@@ -474,6 +483,8 @@ def _item_args(item: Item) -> list[Any]:
 def _reply(found: list[Any]) -> Reply:
     if found[0] == b"stale":
         return Stale()
+    if found[0] == b"ahead":
+        return Ahead(int(found[1]), int(found[2]))
     if found[0] == b"gap":
         return Gap(int(found[1]))
     return [_result(item) for item in found[1:]]

@@ -14,6 +14,7 @@ from bandit.engine import CHUNK, Model
 from bandit.experiment import Config, Experiment, compile_config
 from bandit.fold import Batch, read_events
 from bandit.log import START, Entry, Position, read_config
+from bandit.sizing import model_bytes
 from bandit.store import READ_BYTES, Row, Store, Stored
 from bandit.sums import row_head
 
@@ -27,8 +28,8 @@ QUANTUM = 0.005  # seconds of refreshing in one turn
 class Replica:
     """One experiment in this server's memory. One thread calls everything but `model`, `position` and `scored`."""
 
-    def __init__(self, name: str, store: Store) -> None:
-        self.name, self.store = name, store
+    def __init__(self, name: str, store: Store, room: int = 2**63) -> None:
+        self.name, self.store, self.room = name, store, room  # bytes that the model may take
         self.model: Model | None = None  # None: never was, deleted, or not loaded yet
         self.config: Config | None = None
         self.position = START  # folded up to here
@@ -64,6 +65,9 @@ class Replica:
             self.position = stored.updated
             return stored
         experiment = compile_config(stored.config)
+        if (need := model_bytes(*experiment.shape)) > self.room:
+            told = f"its model takes {need >> 20} MiB, and --model-memory leaves {max(0, self.room) >> 20}"
+            raise MemoryError(told)
         folded = load(self.store, self.name, "sums", experiment)
         if folded.cursor < self.store.cursor(self.name, "base") or not stands(self.store, self.name, folded):
             log.error("%s: the log has lost an entry that a checkpoint stands at; folding from its start", self.name)
@@ -166,7 +170,7 @@ class Replica:
 
     def _load_anew(self) -> None:
         """Take the place of what is in memory once all is loaded: that goes on deciding until then."""
-        new = Replica(self.name, self.store)
+        new = Replica(self.name, self.store, self.room)
         new.load()
         new.catch_up()
         self.config, self.position, self.dirty, self._folded = new.config, new.position, new.dirty, new._folded

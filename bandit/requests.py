@@ -181,6 +181,27 @@ def read_recommendation(experiment: Experiment, data: bytes | Raw, secret: bytes
     return Recommendation(experiment, body.context, eligible, body.k, caller, user, body.defer, sets)
 
 
+def read_again(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Recommendation | None:
+    """A recommendation request as it may have been answered before the world moved: None if it names no decision.
+
+    Arms that may not be shown any more, or are too few now, do not matter to what was decided then.
+    """
+    try:
+        body = _decoder(experiment).decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    named = [(b"c", body.candidates), (b"x", body.exclude or None)]
+    indices = [(mark, [experiment.arm_index.get(name, NO_ARM) for name in names]) for mark, names in named if names]
+    if body.decision_id is None or any(NO_ARM in found for _, found in indices):
+        return None
+    sets = b"".join(_set(mark, found) for mark, found in indices) if indices else b""
+    if body.candidates is not None and not body.exclude:
+        sets += _set(b"x", [])
+    user = user_hash(secret, body.user_id)
+    caller = body.decision_id.encode()
+    return Recommendation(experiment, body.context, experiment.active, body.k, caller, user, body.defer, sets)
+
+
 def _decoder(experiment: Experiment) -> Any:
     """The decoder of this version's requests, made once."""
     if "recommendation" not in experiment.decoders:

@@ -32,25 +32,39 @@ from bandit.documents import (
     without_arm,
 )
 from bandit.engine import Model
-from bandit.errors import Code, Problem, StoreUnavailable, nearest
+from bandit.errors import Code, CorruptLog, Fault, Problem, StoreUnavailable, nearest
 from bandit.evaluation import Asked, Evaluation, Evaluator
-from bandit.experiment import Config, Experiment
+from bandit.experiment import Config, Experiment, shape_of
 from bandit.follower import Follower
-from bandit.lane import Lane, Reader
+from bandit.lane import Lane, Paused, Reader, Replayed
+from bandit.log import decision_head, pack_x
 from bandit.redis_store import RedisStore
 from bandit.replica import Replica
+from bandit.requests import Recommendation
 from bandit.settings import Settings
+from bandit.sizing import model_bytes
 from bandit.store import Store, Stored
 from bandit.sums import ONE
 
 log = logging.getLogger(__name__)
 
 CONFLICTS = 20  # how often a change is made anew because another came between
+TURN = 0.01  # seconds of a batch's reading or rendering after which others have theirs
+FED = 0.25  # seconds of work that a batch puts in a lane at once
 TAKE_UP = 2.0  # seconds to wait for this server's replica to take up a change
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 ANY_VERSION = 0  # If-Match: *
 # what a newer version of the experiment may know better
+MOVED = {Code.UNKNOWN_ARM, Code.NOT_ENOUGH_ARMS}  # of a request that was right when it was first sent
 DOUBTFUL = {Code.UNKNOWN_ARM, Code.UNKNOWN_EVENT, Code.INVALID_CONTEXT, Code.NOT_ENOUGH_ARMS}
+
+
+Again = Callable[[Experiment], Recommendation | None]
+
+
+def never_before(_: Experiment) -> None:
+    """Of a request that names no decision of its own."""
+    return
 
 
 class Service:
@@ -65,7 +79,9 @@ class Service:
             lease_seconds=settings.lease_seconds,
             checkpoint_seconds=settings.checkpoint_seconds,
             grace_ms=self.grace_ms,
+            budget=settings.model_bytes,
         )
+        self.budget = settings.model_bytes
         self.ready = self.follower.ready
         self._lanes: dict[str, Lane] = {}
         self._looks: dict[str, asyncio.Task[Stored]] = {}  # into the store, under way
@@ -123,7 +139,10 @@ class Service:
         names = [name for name in await self._call(self.store.names) if name > cursor]
         found: list[dict[str, Any]] = []
         for name in names:
-            stored = await self._call(self.store.config, name)
+            try:
+                stored = await self._call(self.store.config, name)
+            except CorruptLog:
+                continue  # /readyz names it
             if stored is not None and not stored.config.deleted:
                 if len(found) == limit:
                     return {"experiments": found, "next": found[-1]["name"]}
@@ -136,7 +155,7 @@ class Service:
     ) -> Stored | None:  # fmt: skip
         """Store and log what `change` makes of the document (None: delete); again if another change came between."""
         for _ in range(CONFLICTS):
-            before: Stored | None = await self._call(self.store.config, name)
+            before = await self._before(name, deleting=change is None)
             exists = before is not None and not before.config.deleted
             if not exists and not create:
                 raise self._unknown(name)
@@ -145,10 +164,33 @@ class Service:
                 has = "no such experiment" if now is None else f"version {now}"
                 raise Problem(Code.PRECONDITION_FAILED, f"If-Match asks for another version: the store has {has}")
             config = config_after(name, before, change, reset=reset)
+            if not config.deleted:
+                self._fits(config)
             if await self._call(self.store.put, config, before) is not None:
                 await self._taken_up(config)
                 return before
         raise Problem(Code.OVERLOADED, f"experiment {name!r} is being changed by others; try again in a second")
+
+    async def _before(self, name: str, *, deleting: bool) -> Stored | None:
+        """The experiment as the store has it; one that this version cannot read can be deleted all the same."""
+        try:
+            found: Stored | None = await self._call(self.store.config, name)
+        except CorruptLog as error:
+            if not deleting:
+                raise Problem(Code.NOT_READY, f"experiment {name!r} cannot be served here: {error}") from error
+            found = await self._call(self.store.remains, name)
+        return found
+
+    def _fits(self, config: Config) -> None:
+        """Refuse what would not fit beside all other experiments: whoever loads it would end, again and again."""
+        shapes = {other: model.experiment.shape for other, _, model in self._served() if other != config.name}
+        need, others = model_bytes(*shape_of(config)), sum(model_bytes(*shape) for shape in shapes.values())
+        if need + others > self.budget:
+            most = f"{self.budget >> 20} MiB for the models of all experiments (--model-memory)"
+            fault = Fault("/arms", f"arms x features^2 within {most}", f"{need >> 20} MiB beside {others >> 20}")
+            raise Problem(
+                Code.INVALID_EXPERIMENT, f"the experiment is too large: {fault.expected}, got {fault.got}", [fault]
+            )
 
     async def _taken_up(self, config: Config) -> None:
         """Wait for this server's own replica, so that who changed an experiment finds it changed."""
@@ -161,7 +203,7 @@ class Service:
             await asyncio.sleep(0.002)
 
     async def _stored(self, name: str) -> Stored:
-        stored: Stored | None = await self._call(self.store.config, name) if NAME.fullmatch(name) else None
+        stored = await self._before(name, deleting=False) if NAME.fullmatch(name) else None
         if stored is None or stored.config.deleted:
             raise self._unknown(name)
         return stored
@@ -215,21 +257,30 @@ class Service:
 
     # the hot path
 
-    async def ask(self, name: str, read: Reader) -> Any:
-        """Serve one request of a lane (`bandit.lane`). What this server does not know, it looks up before refusing."""
+    async def ask(self, name: str, read: Reader, again: Again = never_before) -> Any:
+        """Serve one request of a lane (`bandit.lane`). What this server does not know, it looks up before refusing.
+
+        Args:
+            name: of the experiment.
+            read: reads the request.
+            again: reads it as one that may have been answered before, whatever has changed since.
+        """
         lane = await self._lane_of(name)
         answer = _tried(lane, read, tried := _experiment(lane.replica))
         if isinstance(answer, Problem) and answer.code in DOUBTFUL and await self._newer(name, tried):
             answer = _tried(lane, read, _experiment(lane.replica))
-        if isinstance(answer, Problem):
-            raise answer
-        return await answer
+        settled = await self._as_before(lane, await _settled(answer), again)
+        if isinstance(settled, Problem):
+            raise settled
+        return settled
 
-    async def ask_all(self, name: str, reads: Sequence[Reader]) -> list[Any]:
+    async def ask_all(
+        self, name: str, reads: Sequence[Reader], again: Sequence[Again] | None = None
+    ) -> list[Any]:  # fmt: skip
         """Serve requests together: each one's answer or problem, in order."""
         lane = await self._lane_of(name)
         tried = _experiment(lane.replica)
-        answers = [_tried(lane, read, tried) for read in reads]
+        answers = await _fed(lane, reads, tried)
         doubtful = [isinstance(answer, Problem) and answer.code in DOUBTFUL for answer in answers]
         if any(doubtful) and await self._newer(name, tried):
             newer = _experiment(lane.replica)
@@ -237,7 +288,20 @@ class Service:
                 _tried(lane, read, newer) if doubt else answer
                 for read, answer, doubt in zip(reads, answers, doubtful, strict=True)
             ]
-        return [await _settled(answer) for answer in answers]
+        settled = [await _settled(answer) for answer in answers]
+        each = again or [never_before] * len(reads)
+        return [await self._as_before(lane, answer, same) for answer, same in zip(settled, each, strict=True)]
+
+    async def _as_before(self, lane: Lane, answer: Any, again: Again) -> Any:
+        """The answer, or the one of before where this is a retry: what has changed since is not its fault."""
+        moved = isinstance(answer, Paused) or (isinstance(answer, Problem) and answer.code in MOVED)
+        if not moved or (ask := again(experiment := _experiment(lane.replica))) is None:
+            return answer
+        entry = await self._call(self.store.decision, lane.replica.name, ask.caller)
+        if entry is None or decision_head(entry.record).generation != experiment.config.generation:
+            return answer
+        ((x, _),) = pack_x(experiment.encoder.encode([ask.context]))
+        return Replayed(entry.position, experiment, entry.record, ask.digest(x))
 
     async def _lane_of(self, name: str) -> Lane:
         if not self.ready.is_set():
@@ -310,13 +374,16 @@ class Service:
     def state(self) -> dict[str, Any]:
         """What `/readyz` tells of the store and the replicas."""
         now = time.monotonic()
-        replicas = {
+        replicas: dict[str, Any] = {
             name: {
                 "position": replica.position.text().decode(),
                 "lag_ms": round((now - replica.read_at) * 1000) if replica.read_at else None,
             }
             for name, replica, _ in self._served()
         }
+        for name, replica in list(self.follower.replicas.items()):
+            if (failed := replica.failed) is not None:
+                replicas[name] = {"failed": str(failed) or type(failed).__name__}
         store = "unavailable" if self.follower.store_down else "ok"
         return {"ready": self.ready.is_set() and not self.follower.store_down, "store": store, "replicas": replicas}
 
@@ -379,6 +446,24 @@ def _tried(lane: Lane, read: Reader, experiment: Experiment) -> asyncio.Future[A
         return lane.enqueue(read, experiment)
     except Problem as problem:
         return problem
+
+
+async def _fed(lane: Lane, reads: Sequence[Reader], tried: Experiment) -> list[asyncio.Future[Any] | Problem]:
+    """A batch's requests in their lane, as many at a time as others do not feel."""
+    answers: list[asyncio.Future[Any] | Problem] = []
+    turn = time.monotonic()
+    for read in reads:
+        answers.append(_tried(lane, read, tried))
+        if time.monotonic() - turn > TURN:
+            await asyncio.sleep(0)
+            turn = time.monotonic()
+        while lane.work > FED:
+            waiting = [answer for answer in answers if isinstance(answer, asyncio.Future) and not answer.done()]
+            if not waiting:
+                break
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            turn = time.monotonic()
+    return answers
 
 
 async def _settled(answer: asyncio.Future[Any] | Problem) -> Any:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bandit.machine import machine_memory
+
 Durability = Literal["everysec", "always"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 MIB = 1 << 20
@@ -36,6 +38,9 @@ class Settings(BaseSettings):
     store_memory: int | None = Field(
         None, ge=16, description="memory that our own store may take, in MiB; by default half of the machine's"
     )
+    model_memory: int | None = Field(
+        None, ge=1, description="memory that all models may take in a worker, in MiB; by default a quarter, shared"
+    )
     log_level: LogLevel = Field("info", description="what is logged to stderr: debug, info, warning or error")
     request_timeout: float = Field(
         30, gt=0, description="seconds within which a request's headers and body must arrive"
@@ -48,6 +53,11 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         3, gt=0, description="a standing heartbeat for so long, in seconds, elects another worker"
     )
+
+    @property
+    def model_bytes(self) -> int:
+        """Bytes that the models of all experiments may take in one worker."""
+        return machine_memory() // 4 // self.workers if self.model_memory is None else self.model_memory * MIB
 
     @property
     def store_bytes(self) -> int | None:

@@ -50,3 +50,8 @@ def need(rate: float, *, d: int, arms: int, kinds: int, window: float, rewarded:
     held = rate * (window + DAY) * (decision + rewarded * feedback)
     written = rate * DAY * (decision + FILE_DECISION + rewarded * feedback * FILE_FEEDBACK)
     return Need(decision, feedback, arm, round(held), 2 * arms * arm, round(written))
+
+
+def model_bytes(arms: int, kinds: int, d: int) -> int:
+    """Memory of a model in a worker: of each arm sums in 8-byte numbers, its factor, and its packed inverse."""
+    return arms * (18 * d * d + 28 * kinds * d + 40 * d + 32 * kinds * kinds + 200)

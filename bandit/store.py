@@ -23,6 +23,7 @@ USER_MAX = 100  # decisions kept of one user
 PRODUCER_MS = 2 * 86_400_000  # a producer's last reply is kept 2 days
 DELETED_MS = 3_600_000  # a deleted experiment's log stays for an hour, so that every server hears of it
 READ_BYTES = 4 << 20  # of entries in one read, about: a config is as large as its document, a decision as its list
+CLOCK_AHEAD_MS = 300_000  # a store's clock that is so far ahead of its log and of our own is not believed
 NO_ARM = -1
 
 
@@ -82,6 +83,7 @@ class Batch(NamedTuple):
     sequence: int
     rules: Rules
     items: Sequence[Item]
+    clock_ms: int = 2**53  # of whoever appends; without one the store's own is not doubted
 
 
 class Logged(NamedTuple):
@@ -116,8 +118,15 @@ class Gap(NamedTuple):
     last: int
 
 
+class Ahead(NamedTuple):
+    """The store's clock is ahead of the log and of ours by more than `CLOCK_AHEAD_MS`: nothing was written."""
+
+    store_ms: int
+    log_ms: int
+
+
 Result = Logged | Judged | list[Judged]
-Reply = list[Result] | Stale | Gap
+Reply = list[Result] | Stale | Gap | Ahead
 
 
 class Stored(NamedTuple):
@@ -189,6 +198,9 @@ class Store(Protocol):
 
     def at(self, name: str, position: Position) -> Entry | None:
         """The log's entry at this position, if it still has it."""
+
+    def decision(self, name: str, caller: bytes) -> Entry | None:
+        """The decision that a caller's own id names, if there is one."""
 
     def grown(self, positions: Mapping[str, Position]) -> list[str]:
         """The experiments whose log has entries after these positions: one command for all of them."""

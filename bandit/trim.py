@@ -7,6 +7,7 @@ An archive, verification and retraining work as ever: base + fold of the rest = 
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from bandit.checkpoint import SLICE, Folded
 from bandit.experiment import Experiment
 from bandit.fold import Batch, read_events
 from bandit.log import START, Entry, Position, decision_head
-from bandit.store import Row, Store
+from bandit.store import CLOCK_AHEAD_MS, Row, Store
 from bandit.sums import Sums, increments, row_head
 
 STEP = 5000  # entries at a time: what one step blocks
@@ -23,7 +24,10 @@ STEP = 5000  # entries at a time: what one step blocks
 
 def trim(store: Store, name: str, token: bytes, experiment: Experiment, grace_ms: int) -> int:
     """Move the base and cut the log by up to `STEP` entries; returns how many went."""
-    now_ms, cursor = store.now_ms() - grace_ms, store.cursor(name, "sums")
+    now_ms, cursor = store.now_ms(), store.cursor(name, "sums")
+    if now_ms > max(time.time() * 1000, store.end(name).ms) + CLOCK_AHEAD_MS:
+        return 0  # its clock has jumped: decisions would go whose windows are open
+    now_ms -= grace_ms
     first = store.read(name, START, 2)  # mostly there is nothing to do, and the first entry tells
     if not _expired(first, now_ms, cursor):
         return 0

@@ -27,7 +27,7 @@ class Swallowing:
 
     def __init__(self, target: str, directory: Path | None = None, every: int = 0, marker: bytes = b"EVAL") -> None:
         self.target, self.every, self.marker = target, every, marker
-        self.counted = self.swallowed = 0
+        self.counted = self.swallowed = self.connected = 0
         self.rewrites: dict[bytes, bytes] = {}  # of replies; of equal length, or bulk lengths would lie
         self._drops, self._answers = 0, list[bytes]()
         self._lock, self._sockets = threading.Lock(), set[socket.socket]()
@@ -74,6 +74,7 @@ class Swallowing:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                self.connected += 1
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:

@@ -2,10 +2,12 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 from live import CONTEXT, Experiment, Live, ok, pointers, problem, serving, valkey
 
@@ -201,6 +203,55 @@ def test_a_paused_experiment_answers_its_fallback_arm_and_learns_nothing(server:
     problem(one.recommend(context={}), Code.INVALID_CONTEXT)
     ok(one.patch({"status": "active"}))
     assert one.decided(decision_id="visit")["logged"]
+
+
+def test_a_retry_is_answered_as_before_whatever_has_changed_since(server: Live) -> None:
+    """Its candidate retired, too few arms left for k, the experiment paused: the impression counts already."""
+    one = server.experiment(arms=["a", "b", "c"])
+    asked = [{"candidates": ["a"]}, {"k": 3}, {"exclude": ["b", "c"]}, {}]
+    before = [one.decided(decision_id=f"d{i}", **body) for i, body in enumerate(asked)]
+    changes = [
+        lambda: one.client.delete(f"{one.at}/arms/a"),
+        lambda: one.client.patch(one.at, json={"status": "paused"}),
+    ]
+    for change in changes:
+        assert change().is_success
+        for i, body in enumerate(asked):
+            again = one.decided(decision_id=f"d{i}", **body)
+            assert again["replayed"]
+            assert [each["arm"] for each in again["arms"]] == [each["arm"] for each in before[i]["arms"]]
+        requests = [{"context": {"age": 31, "country": "us"}, "decision_id": f"d{i}", **b} for i, b in enumerate(asked)]
+        results = ok(one.post("recommendations/batch", {"requests": requests}))["results"]
+        assert all(each["replayed"] for each in results)
+    one.client.patch(one.at, json={"status": "active"})
+    problem(one.recommend(decision_id="new", candidates=["a"]), Code.UNKNOWN_ARM)
+    problem(one.recommend(decision_id="d0", candidates=["b"]), Code.DECISION_ID_REUSED)
+    assert logged(server, one, b"d") == 4
+
+
+def test_a_long_batch_of_long_lists_lets_others_be_answered(server: Live) -> None:
+    """200 lists of 10 of 600 arms that nobody knows yet: /healthz waits for no more than a tick of them."""
+    one = server.experiment(arms=[f"arm-{i}" for i in range(600)])
+    requests = [{"context": {"age": i % 90, "country": "us"}, "k": 10} for i in range(200)]
+    done = threading.Event()
+    waits = []
+
+    def watch() -> None:
+        with httpx.Client(base_url=server.url) as client:
+            while not done.is_set():
+                begun = time.monotonic()
+                client.get("/healthz")
+                waits.append(time.monotonic() - begun)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        results = ok(one.post("recommendations/batch", {"requests": requests}))["results"]
+    finally:
+        done.set()
+        thread.join()
+    assert all(len(each["arms"]) == 10 for each in results)
+    assert max(waits) < 1.0  # it was 10 s; benchmarks/stalls.py has the figure of a quiet machine
 
 
 def test_a_paused_experiment_without_a_fallback_arm_is_409(server: Live) -> None:

@@ -17,6 +17,7 @@ from bandit.experiment import (
     Experiment,
     ExperimentName,
     Kind,
+    arm_spec,
     compile_config,
     first,
     parse_document,
@@ -384,17 +385,22 @@ def test_an_experiment_starts_at_version_generation_and_schema_1() -> None:
 
 def test_each_change_is_a_new_version_of_the_same_generation() -> None:
     """Live settings leave generation and schema alone, learned or not."""
-    live = {
-        "policy": {"alpha": 2},
-        "lambda": 3,
-        "noise": 1,
-        "status": "paused",
-        "reward_window": "1d",
-        "arms": ["c", "d"],
-    }
+    arms = [*msgspec.to_builtins(start().document.arms), "new"]
+    live = {"policy": {"alpha": 2}, "lambda": 3, "noise": 1, "reward_window": "1d", "arms": arms}
     for learned in (True, False):
         config = changed(start(), learned=learned, **live, rewards={"click": {"weight": 3, "over_range": "clip"}})
         assert (config.version, config.generation, config.schema) == (2, 1, 1)
+
+
+def test_what_takes_something_away_is_a_new_schema() -> None:
+    """A server that has not heard of it is refused by the store, and decides anew: what gives back is not one."""
+    names = [arm_spec(arm).id for arm in start().document.arms]
+    first_paused = [{"id": names[0], "status": "paused"}, *names[1:]]
+    for fields in ({"status": "paused"}, {"arms": names[1:]}, {"arms": first_paused}):
+        less = changed(start(), learned=True, **fields)
+        assert less.schema == 2
+        back = changed(less, learned=True, status="active", arms=names)
+        assert back.schema == 2
 
 
 def test_an_index_of_an_arm_is_never_used_again() -> None:

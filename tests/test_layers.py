@@ -20,6 +20,7 @@ FLOORS = (
     {"bandit.fold", "bandit.store"},
     {"bandit.memory_append"},
     {
+        "bandit.machine",
         "bandit.memory_store",
         "bandit.redis_store",
         "bandit.checkpoint",

@@ -10,21 +10,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 import redis
 from conftest import running
 from proxy import Swallowing
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from trial import DAY, HOUR, SALE, Trial, at, until
+from trial import DAY, DOCUMENT, HOUR, SALE, Trial, at, until
 
 from bandit.embedded import find_binary
-from bandit.errors import StoreUnavailable, StoreUnsuitable
-from bandit.experiment import first
+from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
+from bandit.experiment import Document, first, parse_document, revise
 from bandit.keys import EXPERIMENTS, META, Keys
 from bandit.log import START, Position
 from bandit.redis_store import SCRIPTS, RedisStore, Script
-from bandit.store import Activate, Judged, Logged, Ref, Row, Store
+from bandit.store import Activate, Ahead, Judged, Logged, Ref, Row, Store
 
 
 @contextmanager
@@ -329,6 +330,53 @@ def test_without_memory_everything_that_frees_some_goes_on(own: str, name: str) 
         raw.config_set("maxmemory", 0)
 
 
+@pytest.mark.parametrize("code", ["READONLY", "MASTERDOWN", "LOADING"])
+def test_a_node_that_is_no_longer_the_one_is_parted_from(proxy: Swallowing, name: str, code: str) -> None:
+    """Nobody ends connections to a node that was demoted: by themselves they would go there for ever."""
+    with opened(proxy.url) as store:
+        trial = Trial(store, name)
+        trial.decide()
+        assert store.reconnected()
+        assert not store.reconnected()
+        proxy.answer_next(f"-{code} is not what you look for\r\n".encode())
+        with pytest.raises(StoreUnavailable):
+            store.append(name, trial.batch(trial.decision()))
+        assert store.reconnected()
+
+        async def story() -> int:
+            await store.append_async(name, trial.batch(trial.decision()))
+            trial.sequence += 1
+            before = proxy.connected
+            proxy.answer_next(f"-{code} is not what you look for\r\n".encode())
+            with pytest.raises(StoreUnavailable):
+                await store.append_async(name, trial.batch(trial.decision()))
+            await store.append_async(name, trial.batch(trial.decision()))
+            await store.aclose()
+            return proxy.connected - before
+
+        assert asyncio.run(story()) == 1
+
+
+def test_a_clock_that_jumped_ahead_writes_nothing(real: RedisStore, raw: redis.Redis, name: str) -> None:
+    """By more than five minutes of ours and of the log: an idle log alone is no jump, nor is a clock of ours behind."""
+    trial = Trial(real, name)
+    now = real.now_ms()
+    behind = trial.batch(trial.decision())._replace(clock_ms=now - 400_000)
+    assert isinstance(real.append(name, behind), list)  # the log is of this minute
+    trial.sequence += 1
+    (config,) = (entry for entry in trial.log() if entry.tag == b"x")
+    raw.delete(keys(trial).log)
+    raw.xadd(keys(trial).log, {b"x": config.record}, id=f"{now - 3_600_000}-0")
+    batch = trial.batch(trial.decision(caller="c"))
+    found = real.append(name, batch._replace(clock_ms=now - 400_000))
+    assert isinstance(found, Ahead)
+    assert found.log_ms == now - 3_600_000
+    assert abs(found.store_ms - now) < 10_000
+    assert len(trial.log()) == 1
+    assert not raw.keys(f"{keys(trial).prefix}:i:*")
+    assert isinstance(real.append(name, batch._replace(clock_ms=now)), list)  # the number was unused
+
+
 @pytest.fixture
 def own(short: Path) -> Iterator[str]:
     """A server of the test's own, whose role and settings it may change."""
@@ -590,6 +638,42 @@ def test_a_deleted_experiments_log_stays_for_an_hour(real: RedisStore, raw: redi
     again = first(name, deleted.config.document, deleted.config)
     assert real.put(again, deleted) is not None
     assert [raw.ttl(key) for key in data] == [-1] * 4
+
+
+def test_a_log_has_no_payloads_but_the_config_does(real: RedisStore, raw: redis.Redis, name: str) -> None:
+    """Of 200 arms of 2 kB, one is changed 20 times: 8 MB in the log, were they in it each time."""
+
+    def document(payload: str) -> Document:
+        arms = [{"id": f"a{i}", "payload": payload if i == 0 else "x" * 2000} for i in range(200)]
+        return parse_document(msgspec.json.encode(DOCUMENT | {"arms": arms}))
+
+    config = first(name, document("x" * 2000))
+    assert real.put(config, None) is not None
+    for i in range(20):
+        config = revise(config, document(str(i) * 500), learned=False, reset=False)
+        assert real.put(config, real.config(name)) is not None
+    log = real.read(name, START, 1000)
+    assert len(log) == 21
+    assert sum(len(entry.record) for entry in log) < 100_000
+    stored = real.config(name)
+    assert stored is not None
+    assert len(bytes(stored.config.document.arms[7].payload)) == 2002
+    assert raw.memory_usage(Keys.of(name).log) < 200_000
+
+
+def test_a_config_of_a_later_version_can_be_deleted(real: RedisStore, raw: redis.Redis, name: str) -> None:
+    """It is told apart from one that is not there; what is left of it is enough to end it."""
+    trial = Trial(real, name)
+    raw.hset(keys(trial).config, "config", b'{"of":"the future"}')
+    with pytest.raises(CorruptLog, match="cannot be read"):
+        real.config(name)
+    left = real.remains(name)
+    assert left is not None
+    assert left.config.version == trial.config.version
+    assert real.put(msgspec.structs.replace(left.config, version=2, deleted=True), left) is not None
+    found = real.config(name)
+    assert found is not None
+    assert found.config.deleted
 
 
 def test_an_hour_after_its_deletion_nothing_is_left(real: RedisStore, raw: redis.Redis, name: str) -> None:

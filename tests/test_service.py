@@ -117,6 +117,40 @@ def test_readiness_tells_of_the_store_and_of_every_replica(pair: tuple[Live, Liv
     until(lambda: one.name not in ok(pair[1].client.get("/readyz?digests=true"))["replicas"])
 
 
+def test_an_experiment_that_cannot_be_read_fails_alone_and_can_be_deleted(pair: tuple[Live, Live]) -> None:
+    """Another one is served, the list has it, /readyz says why; DELETE ends it, and it can be made anew."""
+    one, other = pair[0].experiment(), pair[0].experiment()
+    store = pair[0].service.store
+    assert isinstance(store, RedisStore)
+    store._sync.hset(Keys.of(one.name).config, "config", b'{"of":"the future"}')
+    with serving(pair[0].service.settings.redis_url or "") as late:
+        until(lambda: late.client.get("/readyz").status_code == 200)
+        state = ok(late.client.get("/readyz"))["replicas"]
+        assert "its config cannot be read" in state[one.name]["failed"]
+        assert other.through(late).decided()["arms"]
+        names = [each["name"] for each in ok(late.client.get("/v1/experiments?limit=1000"))["experiments"]]
+        assert (one.name in names, other.name in names) == (False, True)
+        problem(one.through(late).recommend(), Code.NOT_READY)
+        problem(late.client.get(one.at), Code.NOT_READY)
+        assert late.client.delete(one.at).status_code == 204
+        assert late.client.put(one.at, json=DOCUMENT).status_code == 201
+        until(lambda: one.through(late).recommend().status_code == 200)
+
+
+def test_an_experiment_beyond_the_memory_for_models_is_refused() -> None:
+    """10,000 arms of 1,000 features ended every worker, again and again; also where it grows by an arm at a time."""
+    with valkey() as url, serving(url, model_memory=8) as live:
+        features = [{"name": f"f{i}", "type": "number", "mean": 0, "scale": 1} for i in range(60)]
+        big = {"arms": [f"a{i}" for i in range(1000)], "features": features, "rewards": {"click": {}}}
+        refused = live.client.put("/v1/experiments/big", json=big)
+        assert pointers(refused, Code.INVALID_EXPERIMENT) == ["/arms"]
+        assert "8 MiB for the models of all experiments" in refused.text
+        small = live.experiment(arms=[f"a{i}" for i in range(900)], features=features[:12])
+        more = [f"a{i}" for i in range(3000)]
+        assert pointers(live.client.put(f"{small.at}/arms", json=more), Code.INVALID_EXPERIMENT) == [""]
+        assert live.client.delete(small.at).status_code == 204
+
+
 def test_a_server_is_ready_only_when_all_of_its_start_are() -> None:
     """One address for several workers: it is ready when the last of them is."""
     from bandit.api.app import build_app

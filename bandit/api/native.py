@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -16,8 +18,8 @@ from bandit.documents import version_in
 from bandit.errors import Code, Fault, Problem
 from bandit.evaluation import ROWS_MAX, Asked
 from bandit.experiment import Experiment
-from bandit.requests import read_activation, read_batch, read_feedback, read_recommendation
-from bandit.service import ANY_VERSION, NAME, Service
+from bandit.requests import read_activation, read_again, read_batch, read_feedback, read_recommendation
+from bandit.service import ANY_VERSION, NAME, TURN, Service
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Reset = Annotated[bool, Query(description="start a new generation from zero")]
@@ -183,20 +185,39 @@ async def get_evaluation(
 # deciding and feedback
 
 
-async def _asked(request: Request, e: str, read: Read, render: Callable[[Any], Any]) -> Response:
+async def _asked(
+    request: Request, e: str, read: Read, render: Callable[[Any], Any], again: Read = lambda *_: None
+) -> Response:
     service = _service(request)
     data, secret = await _body(request), await service.secret()
-    return _json(render(await service.ask(e, lambda experiment: read(experiment, data, secret))))
+    asked = await service.ask(
+        e, lambda experiment: read(experiment, data, secret), lambda experiment: again(experiment, data, secret)
+    )
+    return _json(render(asked))
 
 
-async def _asked_all(request: Request, e: str, read: Read, render: Callable[[Any], Any]) -> Response:
+async def _asked_all(
+    request: Request, e: str, read: Read, render: Callable[[Any], Any], again: Read = lambda *_: None
+) -> Response:
     """Serve a batch: an item's fault is its own."""
     service = _service(request)
     data = await body.read(request, service.settings.batch_limit)
     secret, parts = await service.secret(), read_batch(data)
     reads = [lambda experiment, part=part: read(experiment, part, secret) for part in parts]
-    results = await service.ask_all(e, reads)
-    return _json({"results": [_rendered(result, render) for result in results]})
+    same = [lambda experiment, part=part: again(experiment, part, secret) for part in parts]
+    results = await service.ask_all(e, reads, same)
+    return Response(await _encoded(results, render), media_type="application/json")
+
+
+async def _encoded(results: Sequence[Any], render: Callable[[Any], Any]) -> bytes:
+    """A batch's answer, an item at a time: long lists take long, and others are served in between."""
+    parts, turn = [], time.monotonic()
+    for result in results:
+        parts.append(_ENCODER.encode(_rendered(result, render)))
+        if time.monotonic() - turn > TURN:
+            await asyncio.sleep(0)
+            turn = time.monotonic()
+    return b'{"results":[' + b",".join(parts) + b"]}"
 
 
 def _rendered(result: Any, render: Callable[[Any], Any]) -> Any:
@@ -210,13 +231,13 @@ def _rendered(result: Any, render: Callable[[Any], Any]) -> Any:
 @router.post("/v1/experiments/{e}/recommendations", tags=["deciding"], **docs.RECOMMEND)
 async def recommend(request: Request, e: str) -> Response:
     """Which arm for this context? One decision, logged before it is answered."""
-    return await _asked(request, e, read_recommendation, answers.recommendation)
+    return await _asked(request, e, read_recommendation, answers.recommendation, read_again)
 
 
 @router.post("/v1/experiments/{e}/recommendations/batch", tags=["deciding"], **docs.RECOMMEND_BATCH)
 async def recommend_batch(request: Request, e: str) -> Response:
     """Up to 1,000 decisions at once."""
-    return await _asked_all(request, e, read_recommendation, answers.recommendation)
+    return await _asked_all(request, e, read_recommendation, answers.recommendation, read_again)
 
 
 @router.post("/v1/experiments/{e}/activations", tags=["deciding"], **docs.ACTIVATE)

@@ -1,8 +1,8 @@
 #!lua
 -- Append one producer's batch to a log, once. The layouts are those of bandit/log.py.
 -- KEYS: log, config, producer; every other key has the log's hash tag and the prefix ARGV[1].
--- ARGV: prefix, sequence, schema, generation, explicit, attribution, grace, how many kinds, 5 numbers a kind, then the
--- items: "d" record caller user window | "f" entry nonce caller user kind credit event own arm | "a" entry nonce caller user
+-- ARGV: prefix, sequence, schema, generation, explicit, attribution, grace, how many kinds, the caller's clock (ms), how far
+-- ours may be ahead of it and of the log (ms), 5 numbers a kind, then the items: "d" record caller user window | "f" entry nonce caller user kind credit event own arm | "a" entry nonce caller user
 local log, config, producer, prefix = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local sequence, schema, generation = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local explicit, attribution, grace, m = ARGV[5] == '1', ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -20,7 +20,7 @@ if sequence ~= last + 1 then return {'gap', last} end
 local now_config = redis.call('HMGET', config, 'schema', 'learned', 'deleted')
 if now_config[1] ~= schema or now_config[3] == '1' then return {'stale'} end
 
-local kinds, at = {}, 9
+local kinds, at = {}, 11
 for k = 1, m do
   kinds[k] = {aggregation = tonumber(ARGV[at]), low = tonumber(ARGV[at + 1]), high = tonumber(ARGV[at + 2]),
               clip = ARGV[at + 3] == '1', default = tonumber(ARGV[at + 4])}
@@ -28,6 +28,15 @@ for k = 1, m do
 end
 
 local function ms_of(id) return tonumber(string.match(id, '^%d+')) end
+
+-- An entry of a clock that jumped ahead would end every window, and the log could not be written to for as long.
+local t = redis.call('TIME')
+local ours, most = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000), tonumber(ARGV[9]) + tonumber(ARGV[10])
+if ours > most then
+  local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+  local last_ms = newest and ms_of(newest[1]) or 0
+  if ours > last_ms + tonumber(ARGV[10]) then return {'ahead', ours, last_ms} end
+end
 local function seq_of(id) return tonumber(string.match(id, '%d+$')) end
 
 local clock
