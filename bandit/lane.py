@@ -335,7 +335,7 @@ def _work(ask: Ask, experiment: Experiment) -> float:
     """Seconds that a request takes in the store and here, about: measured, see `benchmarks/stalls.py`."""
     K, _, d = experiment.shape
     if isinstance(ask, Recommendation):
-        lists = 1e-10 * K * d * d + ask.k * (1e-9 * d * d + 6e-6) if ask.k > 1 else 0.0
+        lists = 1.5e-4 + 8e-10 * K * d * d + ask.k * (1e-9 * d * d + 6e-6) if ask.k > 1 else 0.0
         return 6e-5 + K * (3e-11 * d * d + 3e-8) + lists
     if isinstance(ask, Reward) and ask.ref.user:
         return BY_USER * (USER_MAX if experiment.document.attribution == "all" else 1)
