@@ -368,7 +368,7 @@ def test_after_the_grace_period_a_callers_decision_is_unknown_and_a_servers_late
     )
     assert isinstance(other, Logged)
     assert statuses(judged) == ["accepted"] * 2
-    past(store, other.position.ms + SHORT + 1)
+    past(store, store.now_ms() + SHORT + 1)  # a user's event is known for a window from its own time on
     assert trial.feed(ref, 5, event="e").status == "unknown"
     assert trial.feed(trial.ref(mine, other), 5, event="e").status == "late"
     assert trial.feed(user("u"), 5, event="e").status == "unknown"
@@ -556,12 +556,13 @@ def test_an_event_without_an_id_of_its_own_is_no_retry_elsewhere(trial: Trial) -
 
 
 def test_a_users_list_needs_its_arm_named(trial: Trial) -> None:
-    """By user as by id; naming it, the retry is a duplicate."""
+    """By user as by id; naming it, the retry is a duplicate, and from then on without: the order is known."""
     ref = trial.decide(1, 2, user="u")
     assert by_user(trial, 5, "e") == [("arm", at(ref))]
     assert by_user(trial, 5, "e", arm=1) == [("accepted", at(ref))]
     assert by_user(trial, 5, "e", arm=1) == [("duplicate", at(ref))]
-    assert by_user(trial, 5, "e") == [("arm", at(ref))]
+    assert by_user(trial, 5, "e") == [("duplicate", at(ref))]
+    assert by_user(trial, 5, "f") == [("arm", at(ref))]
 
 
 def test_a_users_decisions_are_kept_within_bounds(store: Store, name: str) -> None:

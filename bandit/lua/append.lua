@@ -48,10 +48,12 @@ local function fetch(entry)
   local r = found[2][2]
   local _, flags, known, _, k, x_bytes, caller_bytes, gen, _, _, window = struct.unpack('<BBBBHHHI4I4I4I8', r)
   local d = {id = entry, record = r, deferred = flags % 2 == 1, sparse = math.floor(flags / 2) % 2, m = known,
-             generation = gen, deadline = ms_of(entry) + window, nonce = string.sub(r, 31, 38),
+             generation = gen, deadline = ms_of(entry) + window, window = window, nonce = string.sub(r, 31, 38),
              x = string.sub(r, 67, 66 + x_bytes), caller = string.sub(r, 67 + x_bytes, 66 + x_bytes + caller_bytes),
              arms = {}, state = prefix .. ':d:' .. entry}
-  local from = 67 + x_bytes + caller_bytes + (math.floor(flags / 8) % 2) * 16
+  local user_at = 67 + x_bytes + caller_bytes
+  local from = user_at + (math.floor(flags / 8) % 2) * 16
+  d.user = string.sub(r, user_at, from - 1)
   for place = 1, k do d.arms[place] = struct.unpack('<I4', r, from + (place - 1) * 20) end
   return d
 end
@@ -148,7 +150,43 @@ end
 
 local function event_field(arm, kind, event) return 'e:' .. arm .. ':' .. kind .. ':' .. event end
 
--- Judge feedback on one decision and credit it.
+-- A user's event of the caller's own naming: which of the user's decisions it was credited to, a field an arm. Only the
+-- event, the last part, may be of any length or have a colon.
+local function event_key(user, kind, event)
+  return prefix .. ':e:' .. user .. ':' .. ARGV[4] .. ':' .. kind .. ':' .. event
+end
+
+-- Keep that an event was credited to decisions, for their window and the grace from now on; an arm's first stay.
+local function remember(user, kind, event, credited, window)
+  local key, expires = event_key(user, kind, event), now() + window + grace
+  for arm, decisions in pairs(credited) do redis.call('HSETNX', key, arm, decisions) end
+  if redis.call('PEXPIREAT', key, expires, 'NX') == 0 then redis.call('PEXPIREAT', key, expires, 'GT') end
+end
+
+-- What names a decision in such a record, when the log no longer has it.
+local function pack_name(d)
+  return struct.pack('<I8I4', ms_of(d.id), seq_of(d.id)) .. d.nonce .. struct.pack('<H', #d.caller) .. d.caller
+end
+
+-- The decisions that a user's event was credited to, newest first; with an arm named, those credited for that arm.
+local function credited_before(user, kind, event, arm)
+  local key, found = event_key(user, kind, event), {}
+  local fields = arm < 0 and redis.call('HVALS', key) or {redis.call('HGET', key, arm) or ''}
+  for _, packed in ipairs(fields) do
+    local from = 1
+    while from <= #packed do
+      local ms, seq, size = struct.unpack('<I8I4xxxxxxxxH', packed, from)
+      found[#found + 1] = {ms = ms, seq = seq, id = string.format('%d-%d', ms, seq),
+                           nonce = string.sub(packed, from + 12, from + 19),
+                           caller = string.sub(packed, from + 22, from + 21 + size)}
+      from = from + 22 + size
+    end
+  end
+  table.sort(found, function(a, b) return a.ms > b.ms or (a.ms == b.ms and a.seq > b.seq) end)
+  return found
+end
+
+-- Judge feedback on one decision and credit it: the answer, and the arm where it was credited.
 local function credit(d, kind, value, event, arm)
   if d.generation ~= generation then return answer('late', d) end
   if arm < 0 then
@@ -183,7 +221,7 @@ local function credit(d, kind, value, event, arm)
              .. before .. after)
   keep(d, 'n', count + 1, 'c:' .. arm, after, 'k:' .. arm .. ':' .. kind, '1',
        event ~= '' and event_field(arm, kind, event) or 'g', event ~= '' and '1' or ARGV[4])
-  return answer('accepted', d, credited, clipped)
+  return answer('accepted', d, credited, clipped), arm
 end
 
 -- The decision that an id names, or the answer that there is none.
@@ -216,25 +254,36 @@ end
 -- Whether feedback by user may go to a decision: within its window, and shown.
 local function is_open(d) return now() <= d.deadline and (not d.deferred or noted(d, 'a')) end
 
--- Whether a decision has been credited with this event.
-local function knows(d, kind, event, arm)
-  if arm < 0 and #d.arms > 1 then return false end
-  return noted(d, event_field(arm < 0 and d.arms[1] or arm, kind, event))
-end
-
--- An event that one of the user's decisions knows is a repeat, even if a newer decision came since or the window passed.
+-- An event that a decision of the user's has been credited with is a repeat, even if a newer one came since, or the
+-- window passed, or the log no longer has that decision.
 local function by_user(user, kind, value, event, own, arm)
-  local found, repeats = {}, {'all'}
+  local answers = {'all'}
+  for _, d in ipairs(own and credited_before(user, kind, event, arm) or {}) do
+    answers[#answers + 1] = answer('duplicate', d)
+  end
+  if #answers > 1 then return attribution == '2' and answers or answers[2] end
+  local found, credited, window = {}, {}, 0
   for _, d in ipairs(of_user(user, arm)) do
-    if own and knows(d, kind, event, arm) then repeats[#repeats + 1] = answer('duplicate', d) end
     if is_open(d) then found[#found + 1] = d end
   end
-  if #repeats > 1 then return attribution == '2' and repeats or repeats[2] end
   if #found == 0 then return answer('unknown') end
-  if attribution ~= '2' then return credit(attribution == '0' and found[1] or found[#found], kind, value, event, arm) end
-  local answers = {'all'}
-  for _, d in ipairs(found) do answers[#answers + 1] = credit(d, kind, value, event, arm) end
-  return answers
+  if attribution ~= '2' then found = {attribution == '0' and found[1] or found[#found]} end
+  for _, d in ipairs(found) do
+    local said, to = credit(d, kind, value, event, arm)
+    answers[#answers + 1] = said
+    if to then credited[to], window = (credited[to] or '') .. pack_name(d), math.max(window, d.window) end
+  end
+  if own and window > 0 then remember(user, kind, event, credited, window) end
+  return attribution == '2' and answers or answers[2]
+end
+
+-- Feedback on the decision that an id names; an event of the caller's own naming is then known by that one's user too.
+local function by_id(entry, nonce, caller, kind, value, event, own, arm)
+  local d, refusal = find(entry, nonce, caller)
+  if not d then return refusal end
+  local said, to = credit(d, kind, value, event, arm)
+  if to and own and d.user ~= '' then remember(d.user, kind, event, {[to] = pack_name(d)}, d.window) end
+  return said
 end
 
 local function activation(entry, nonce, caller)
@@ -258,10 +307,7 @@ while at <= #ARGV do
     local kind, value, event, own, arm = tonumber(ARGV[a + 5]), tonumber(ARGV[a + 6]), ARGV[a + 7], ARGV[a + 8] == '1',
                                          tonumber(ARGV[a + 9])
     if ARGV[a + 4] ~= '' then reply[#reply + 1] = by_user(ARGV[a + 4], kind, value, event, own, arm)
-    else
-      local d, refusal = find(ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
-      reply[#reply + 1] = d and credit(d, kind, value, event, arm) or refusal
-    end
+    else reply[#reply + 1] = by_id(ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], kind, value, event, own, arm) end
     at = a + 10
   else
     reply[#reply + 1] = activation(ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
