@@ -1,10 +1,12 @@
 """An event that the caller names is counted once for a user, however many decisions came since and whatever passed."""
 
 import pytest
+import redis
 from trial import SALE, Trial, at, past, user
 
 from bandit.log import Position
 from bandit.memory_store import MemoryStore
+from bandit.redis_store import RedisStore
 from bandit.store import USER_MAX, Judged, Logged, Ref, Store
 
 LIFE = 800  # ms: a window of which half is long enough for a batch, and that passes while one waits
@@ -124,9 +126,21 @@ def test_only_an_event_id_of_the_callers_own_on_a_users_decision_is_kept(trial: 
     for ref, event in ((nobodys, "order-1"), (others, "order-1"), (mine, None), (mine, "order-2")):
         assert trial.feed(ref, 5, event=event).status == "accepted"
     come_back(trial)
-    assert [by_user(trial, event)[0].status for event in ("order-1", None, "order-2")] == ["accepted"] * 2 + [
+    assert [by_user(trial, event)[0].status for event in ("order-1", "sale", "order-2")] == ["accepted"] * 2 + [
         "duplicate"
     ]
+
+
+def test_an_event_without_an_id_of_its_own_is_not_kept(trial: Trial) -> None:
+    """Its name is its kind's: what is called so by the caller, or comes again after another visit, is another event."""
+    trial.decide(user="u")
+    trial.decide(user="u", caller="c")
+    assert [trial.feed(ref, 5).status for ref in (user("u"), Ref(caller=b"c"))] == ["accepted", "duplicate"]
+    come_back(trial)
+    assert told(trial, "sale")[0][0] == "accepted"
+    assert told(trial, "sale")[0][0] == "duplicate"
+    trial.decide(user="u")
+    assert told(trial, None)[0][0] == "accepted"
 
 
 @pytest.mark.parametrize("way", ["user", "id"])
@@ -200,3 +214,25 @@ def test_a_shorter_window_takes_nothing_from_what_is_known(store: Store, name: s
     past(store, store.now_ms() + 40)
     come_back(trial)
     assert told(trial, "order-1", arm=0) == [("duplicate", at(long))]
+
+
+@pytest.mark.parametrize("attribution", ["last", "first"])
+def test_feedback_by_user_opens_the_decisions_that_it_needs(valkey: str, name: str, attribution: str) -> None:
+    """Of a hundred, the one that it goes to; a closed one before it too. Its state is read once."""
+    store = RedisStore(valkey)
+    trial = Trial(store, name, attribution=attribution)
+    ends = trial.decision(0, 1, user="u", deferred=True), trial.decision(0, 1, user="u", deferred=True)
+    trial.send(ends[0], *(trial.decision(0, 1, user="u") for _ in range(USER_MAX - 2)), ends[1])
+    before = calls(valkey)
+    assert by_user(trial, "order-1", arm=1)[0].status == "accepted"
+    spent = {name: count - before.get(name, 0) for name, count in calls(valkey).items()}
+    reads = sum(spent.get(each, 0) for each in ("hget", "hmget", "hgetall"))
+    store.close()
+    assert (spent["xrange"], reads) == (2, 4)  # the config, the event, whether the first is active, and the state
+
+
+def calls(url: str) -> dict[str, int]:
+    """How often each command was called, by scripts too."""
+    with redis.Redis.from_url(url) as client:
+        found: dict[str, dict[str, int]] = client.info("commandstats")  # type: ignore[assignment]
+    return {name.removeprefix("cmdstat_"): each["calls"] for name, each in found.items()}

@@ -286,6 +286,17 @@ def test_a_list_needs_its_arm_named_and_only_arms_that_it_showed(trial: Trial) -
     assert (trial.feed(alone, 5, arm=2).status, trial.feed(alone, 5, arm=3).status) == ("shown", "accepted")
 
 
+def test_an_arm_was_shown_only_where_a_place_has_it(store: Store, name: str) -> None:
+    """Its bytes are all over a record of round probabilities, and between two arms: 0 and 65536 were not shown."""
+    trial = Trial(store, name, arms=[f"a{i}" for i in range(512)])
+    listed = [256 + 2 * i for i in range(100)]
+    ref = trial.decide(*listed)
+    sent = [trial.reward(ref, 1, arm=arm) for arm in range(512)]
+    sent += [trial.reward(ref, 1, arm=arm) for arm in (1 << 16, 1 << 24, 257 << 8)]
+    shown = [i for i, status in enumerate(statuses(trial.send(*sent))) if status == "accepted"]
+    assert shown == listed
+
+
 def test_feedback_of_another_generation_is_late(trial: Trial) -> None:
     """Also where it would be a duplicate: that generation's credits count as absent."""
     ref = trial.decide()
