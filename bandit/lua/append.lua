@@ -161,7 +161,7 @@ end
 
 local function activate(d, is_there)
   local x, caller = x_of(d), caller_of(d)
-  local head = struct.pack('<BBBBHHHI4I4I8I4', 1, d.sparse * 2, m, 0, d.k, #x, #caller, generation, tonumber(schema),
+  local head = struct.pack('<BBBBHHHI4I4I8I4', 1, d.sparse * 2, m, 0, d.k, #x, #caller, generation, schema_number,
                            d.ms, d.seq)
   redis.call('XADD', log, '*', 'a', head .. nonce_of(d) .. x .. caller .. arms_and_credits(d, is_there))
   keep(d, is_there, 'a', '1')
@@ -208,7 +208,9 @@ local function credited_before(user, kind, event, arm)
       from = from + 22 + size
     end
   end
-  table.sort(found, function(a, b) return a.ms > b.ms or (a.ms == b.ms and a.seq > b.seq) end)
+  if #fields > 1 then  -- a field has its own in that order
+    table.sort(found, function(a, b) return a.ms > b.ms or (a.ms == b.ms and a.seq > b.seq) end)
+  end
   return found
 end
 
@@ -269,8 +271,8 @@ local function find(entry, nonce, caller)
   return nil, answer('unknown')
 end
 
--- Whether a user's decision may be given feedback by user: of this generation, within its window, shown, and with an arm
--- named, with that arm.
+-- Whether a user's decision may be given feedback by user: of this generation, within its window, shown, and where an
+-- arm is named, with that arm.
 local function takes(d, arm)
   if not d or d.generation ~= generation or now() > d.deadline or (arm >= 0 and not shown(d, arm)) then return false end
   return not d.deferred or state_of(d, 'a')[2]
