@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 TICK = 256  # requests served at once
 WORK = 0.02  # seconds of work in one tick, as estimated: other experiments, and every other request, wait for it
 WAITING = 2048  # requests waiting; more are refused: a short queue answers sooner
-BY_USER = 5e-5  # seconds of the store for each decision of a user that is looked at
+BY_USER = 2.5e-5  # seconds of the store for each decision of a user that is looked at
 PATIENCE = 4.0  # seconds a request waits for the store
 IDLE = 86_400.0  # a producer that was silent for a day takes a new name: its last number may be forgotten
 REREADS = 5
@@ -338,7 +338,7 @@ def _work(ask: Ask, experiment: Experiment) -> float:
         lists = 1.5e-4 + 8e-10 * K * d * d + ask.k * (1e-9 * d * d + 6e-6) if ask.k > 1 else 0.0
         return 6e-5 + K * (3e-11 * d * d + 3e-8) + lists
     if isinstance(ask, Reward) and ask.ref.user:
-        return BY_USER * (USER_MAX if experiment.document.attribution == "all" else 1)
+        return BY_USER * (USER_MAX if experiment.document.attribution == "all" else 4)
     return 4e-5
 
 

@@ -80,6 +80,14 @@ class _Found:
 
 
 @dataclass
+class _Event:
+    """What a user's event of the caller's own naming was credited to, for each arm."""
+
+    expires: int = 0
+    credited: dict[int, list[Judged]] = field(default_factory=dict)  # as duplicates of them are answered
+
+
+@dataclass
 class MemoryLog:
     """One experiment's data."""
 
@@ -90,6 +98,7 @@ class MemoryLog:
     callers: dict[bytes, Position] = field(default_factory=dict)
     users: dict[bytes, list[Position]] = field(default_factory=lambda: defaultdict(list))
     lives: dict[Position, _Life] = field(default_factory=dict)
+    events: dict[tuple[bytes, int, int, bytes], _Event] = field(default_factory=dict)  # user, generation, kind, event
     lease: Lease | None = None
     tables: dict[Table, dict[int, Row]] = field(default_factory=lambda: {"sums": {}, "base": {}})
     cursors: dict[Table, Position] = field(default_factory=lambda: {"sums": START, "base": START})
@@ -124,8 +133,7 @@ class Step:
             return self._activation(item)
         if item.ref.user:
             return self._by_user(item)
-        found = self._find(item.ref)
-        return found if isinstance(found, Judged) else self._credit(found, item)
+        return self._by_id(item)
 
     def _decide(self, item: Decide) -> Result:
         if not self._fits(item):
@@ -260,33 +268,64 @@ class Step:
         self._activate(found)
         return found.answer("activated")
 
+    def _by_id(self, item: Reward) -> Judged:
+        """An event of the caller's own naming is then known by the decision's user too."""
+        found = self._find(item.ref)
+        if isinstance(found, Judged):
+            return found
+        judged = self._credit(found, item)
+        self._remember(found.decision.user, item, [(found, judged)])
+        return judged
+
     def _by_user(self, item: Reward) -> Result:
-        """An event that one of the user's decisions knows is a repeat, even if a newer decision came or time passed."""
-        decisions = self._of_user(item)
-        repeats = [each.answer("duplicate") for each in decisions if item.own_id and self._knows(each, item)]
-        found = [each for each in decisions if self.now <= each.deadline and self._life(each).active]
+        """An event that a decision of the user's has been credited with is a repeat, even if a newer one came since, or
+        the window passed, or the log no longer has that decision.
+        """
         attribution = ATTRIBUTIONS[self.rules.attribution]
-        if repeats:
+        if repeats := self._credited_before(item):
             return repeats if attribution == "all" else repeats[0]
+        found = [each for each in self._of_user(item) if self.now <= each.deadline and self._life(each).active]
         if not found:
             return Judged("unknown")
-        if attribution == "all":
-            return [self._credit(each, item) for each in found]
-        return self._credit(found[0] if attribution == "last" else found[-1], item)
+        chosen = found if attribution == "all" else [found[0] if attribution == "last" else found[-1]]
+        judged = [self._credit(each, item) for each in chosen]
+        self._remember(item.ref.user, item, list(zip(chosen, judged, strict=True)))
+        return judged if attribution == "all" else judged[0]
+
+    def _known(self, user: bytes, item: Reward) -> _Event:
+        """What is kept of a user's event."""
+        key = user, self.rules.generation, item.kind, item.event
+        if key in self.log.events and self.now > self.log.events[key].expires:
+            del self.log.events[key]
+        return self.log.events.get(key, _Event())
+
+    def _remember(self, user: bytes, item: Reward, judged: list[tuple[_Found, Judged]]) -> None:
+        """Keep what an event was credited to, for the window and the grace from now on; an arm's first stay."""
+        accepted = [found for found, each in judged if each.status == "accepted"]
+        if not (accepted and user and item.own_id):
+            return
+        event, credited = self._known(user, item), defaultdict[int, list[Judged]](list)
+        for each in accepted:
+            arm = each.decision.arms[0] if item.arm == NO_ARM else item.arm
+            credited[arm].append(each.answer("duplicate"))
+        event.credited = credited | event.credited
+        window = max(found.decision.head.window_ms for found in accepted)
+        event.expires = max(event.expires, self.now + window + self.rules.grace_ms)
+        self.log.events[user, self.rules.generation, item.kind, item.event] = event
+
+    def _credited_before(self, item: Reward) -> list[Judged]:
+        """The decisions that a user's event was credited to, newest first; with an arm named, those for that arm."""
+        if not item.own_id:
+            return []
+        credited = self._known(item.ref.user, item).credited
+        found = [each for arm, known in credited.items() if item.arm in (NO_ARM, arm) for each in known]
+        return sorted(found, key=lambda each: each.position, reverse=True)
 
     def _of_user(self, item: Reward) -> list[_Found]:
         """A user's decisions of this generation, newest first; with an arm named, those that showed it."""
         found = [self.log.fetch(position) for position in self.log.users.get(item.ref.user, ())]
         current = [each for each in found if each and each.generation == self.rules.generation]
         return [each for each in current if item.arm == NO_ARM or item.arm in each.decision.arms]
-
-    def _knows(self, found: _Found, item: Reward) -> bool:
-        """Whether a decision has been credited with this event."""
-        arms = found.decision.arms
-        if item.arm == NO_ARM and len(arms) > 1:
-            return False
-        arm = arms[0] if item.arm == NO_ARM else item.arm
-        return (arm, item.kind, item.event) in self._life(found).events
 
 
 def _is(kind: tuple[int, ...], aggregation: str) -> bool:

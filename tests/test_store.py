@@ -286,6 +286,17 @@ def test_a_list_needs_its_arm_named_and_only_arms_that_it_showed(trial: Trial) -
     assert (trial.feed(alone, 5, arm=2).status, trial.feed(alone, 5, arm=3).status) == ("shown", "accepted")
 
 
+def test_an_arm_was_shown_only_where_a_place_has_it(store: Store, name: str) -> None:
+    """Its bytes are all over a record of round probabilities, and between two arms: 0 and 65536 were not shown."""
+    trial = Trial(store, name, arms=[f"a{i}" for i in range(512)])
+    listed = [256 + 2 * i for i in range(100)]
+    ref = trial.decide(*listed)
+    sent = [trial.reward(ref, 1, arm=arm) for arm in range(512)]
+    sent += [trial.reward(ref, 1, arm=arm) for arm in (1 << 16, 1 << 24, 257 << 8)]
+    shown = [i for i, status in enumerate(statuses(trial.send(*sent))) if status == "accepted"]
+    assert shown == listed
+
+
 def test_feedback_of_another_generation_is_late(trial: Trial) -> None:
     """Also where it would be a duplicate: that generation's credits count as absent."""
     ref = trial.decide()
@@ -368,7 +379,7 @@ def test_after_the_grace_period_a_callers_decision_is_unknown_and_a_servers_late
     )
     assert isinstance(other, Logged)
     assert statuses(judged) == ["accepted"] * 2
-    past(store, other.position.ms + SHORT + 1)
+    past(store, store.now_ms() + SHORT + 1)  # a user's event is known for a window from its own time on
     assert trial.feed(ref, 5, event="e").status == "unknown"
     assert trial.feed(trial.ref(mine, other), 5, event="e").status == "late"
     assert trial.feed(user("u"), 5, event="e").status == "unknown"
@@ -556,12 +567,13 @@ def test_an_event_without_an_id_of_its_own_is_no_retry_elsewhere(trial: Trial) -
 
 
 def test_a_users_list_needs_its_arm_named(trial: Trial) -> None:
-    """By user as by id; naming it, the retry is a duplicate."""
+    """By user as by id; naming it, the retry is a duplicate, and from then on without: the order is known."""
     ref = trial.decide(1, 2, user="u")
     assert by_user(trial, 5, "e") == [("arm", at(ref))]
     assert by_user(trial, 5, "e", arm=1) == [("accepted", at(ref))]
     assert by_user(trial, 5, "e", arm=1) == [("duplicate", at(ref))]
-    assert by_user(trial, 5, "e") == [("arm", at(ref))]
+    assert by_user(trial, 5, "e") == [("duplicate", at(ref))]
+    assert by_user(trial, 5, "f") == [("arm", at(ref))]
 
 
 def test_a_users_decisions_are_kept_within_bounds(store: Store, name: str) -> None:

@@ -237,7 +237,7 @@ class Both:
                 side.send(step)
         real = self.sides[0]
         if real.short:
-            past(real.trial.store, real.short[-1].ms + SHORT + 1)
+            past(real.trial.store, real.short[-1].ms + SHORT + 10)  # a user's events: from when the script looked on
             self.now += (SHORT + 2) / 1000
             real.short.clear()
 

@@ -2,11 +2,13 @@
 -- Append one producer's batch to a log, once. The layouts are those of bandit/log.py.
 -- KEYS: log, config, producer; every other key has the log's hash tag and the prefix ARGV[1].
 -- ARGV: prefix, sequence, schema, generation, explicit, attribution, grace, how many kinds, the caller's clock (ms), how far
--- ours may be ahead of it and of the log (ms), 5 numbers a kind, then the items: "d" record caller user window | "f" entry nonce caller user kind credit event own arm | "a" entry nonce caller user
+-- ours may be ahead of it and of the log (ms), 5 numbers a kind, then the items:
+-- "d" record caller user window | "f" entry nonce caller user kind credit event own arm | "a" entry nonce caller user
 local log, config, producer, prefix = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local sequence, schema, generation = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local schema_number = tonumber(schema)
 local explicit, attribution, grace, m = ARGV[5] == '1', ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-local EVENTS_MAX, USER_MAX, PRODUCER_MS = 1000, 100, 172800000
+local EVENTS_MAX, USER_MAX, PRODUCER_MS, PART = 1000, 100, 172800000, 1000
 local SUM, FIRST, LAST = 0, 1, 2
 
 local stored = redis.call('GET', producer)
@@ -27,6 +29,10 @@ for k = 1, m do
   at = at + 5
 end
 
+local function parse(id)
+  local ms, seq = string.match(id, '^(%d+)%-(%d+)$')
+  return tonumber(ms), tonumber(seq)
+end
 local function ms_of(id) return tonumber(string.match(id, '^%d+')) end
 
 -- An entry of a clock that jumped ahead would end every window, and the log could not be written to for as long.
@@ -37,7 +43,6 @@ if ours > most then
   local last_ms = newest and ms_of(newest[1]) or 0
   if ours > last_ms + tonumber(ARGV[10]) then return {'ahead', ours, last_ms} end
 end
-local function seq_of(id) return tonumber(string.match(id, '%d+$')) end
 
 local clock
 local function now()
@@ -50,26 +55,44 @@ local function now()
   return clock
 end
 
--- A decision's record, opened; nil where the log has no decision at this entry.
+-- A decision's record, its head opened: the rest is read where it is needed, for a list is long. Nil where the log has
+-- no decision at this entry.
 local function fetch(entry)
   local found = redis.call('XRANGE', log, entry, entry)[1]
   if not found or found[2][1] ~= 'd' then return nil end
   local r = found[2][2]
   local _, flags, known, _, k, x_bytes, caller_bytes, gen, _, _, window = struct.unpack('<BBBBHHHI4I4I4I8', r)
-  local d = {id = entry, record = r, deferred = flags % 2 == 1, sparse = math.floor(flags / 2) % 2, m = known,
-             generation = gen, deadline = ms_of(entry) + window, nonce = string.sub(r, 31, 38),
-             x = string.sub(r, 67, 66 + x_bytes), caller = string.sub(r, 67 + x_bytes, 66 + x_bytes + caller_bytes),
-             arms = {}, state = prefix .. ':d:' .. entry}
-  local from = 67 + x_bytes + caller_bytes + (math.floor(flags / 8) % 2) * 16
-  for place = 1, k do d.arms[place] = struct.unpack('<I4', r, from + (place - 1) * 20) end
-  return d
+  local ms, seq = parse(entry)
+  local user_at = 67 + x_bytes + caller_bytes
+  return {id = entry, record = r, deferred = flags % 2 == 1, sparse = math.floor(flags / 2) % 2, m = known, k = k,
+          generation = gen, ms = ms, seq = seq, window = window, deadline = ms + window, caller_at = 67 + x_bytes,
+          user_at = user_at, shown_at = user_at + (math.floor(flags / 8) % 2) * 16}
+end
+
+local function nonce_of(d) return string.sub(d.record, 31, 38) end
+local function x_of(d) return string.sub(d.record, 67, d.caller_at - 1) end
+local function caller_of(d) return string.sub(d.record, d.caller_at, d.user_at - 1) end
+local function user_of(d) return string.sub(d.record, d.user_at, d.shown_at - 1) end
+
+-- Whether it showed an arm: its bytes are sought, and count where a place begins.
+local function shown(d, arm)
+  local sought, from, last = struct.pack('<I4', arm), d.shown_at, d.shown_at + (d.k - 1) * 20
+  while from <= last do
+    local hit = string.find(d.record, sought, from, true)
+    if not hit or hit > last then return false end
+    local beside = (hit - d.shown_at) % 20
+    if beside == 0 then return true end
+    from = hit + 20 - beside
+  end
+  return false
 end
 
 local function is_older_than_log(entry)
   local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
   if not oldest then return false end
-  local a, b = ms_of(entry), ms_of(oldest[1])
-  return a < b or (a == b and seq_of(entry) < seq_of(oldest[1]))
+  local ms, seq = parse(entry)
+  local oldest_ms, oldest_seq = parse(oldest[1])
+  return ms < oldest_ms or (ms == oldest_ms and seq < oldest_seq)
 end
 
 -- Whether a record is of this generation and these kinds, as long as it says, and of this caller.
@@ -86,7 +109,7 @@ local function decide(record, caller, user, window)
   if caller ~= '' then
     local before = redis.call('GET', prefix .. ':i:' .. caller)
     local d = before and fetch(before)
-    if d and d.generation == generation and d.caller == caller then return {'d', before, d.record} end
+    if d and d.generation == generation and caller_of(d) == caller then return {'d', before, d.record} end
   end
   local id = redis.call('XADD', log, '*', 'd', record)
   local expires = ms_of(id) + window + grace
@@ -100,24 +123,25 @@ local function decide(record, caller, user, window)
   return {'d', id, ''}
 end
 
--- The state of a rewarded or activated decision; another generation's counts as absent.
-local function state_of(d)
-  local fields = {}
-  local flat = redis.call('HGETALL', d.state)
-  for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
-  if fields.g == ARGV[4] then return fields end
-  if fields.g then redis.call('DEL', d.state) end
-  return {}
+-- Fields of the state of a rewarded or activated decision, and whether there is one; another generation's is none.
+local function state_of(d, ...)
+  local key = prefix .. ':d:' .. d.id
+  local fields = redis.call('HMGET', key, 'g', ...)
+  if fields[1] == ARGV[4] then return fields, true end
+  if fields[1] then redis.call('DEL', key) end
+  return {}, false
 end
 
--- One field of it.
-local function noted(d, field)
-  local found = redis.call('HMGET', d.state, 'g', field)
-  return found[1] == ARGV[4] and found[2]
+-- Note fields of the state; it goes once the last moment of the grace period is over.
+local function keep(d, is_there, ...)
+  local key = prefix .. ':d:' .. d.id
+  if is_there then redis.call('HSET', key, ...)
+  else redis.call('HSET', key, 'g', ARGV[4], ...); redis.call('PEXPIREAT', key, d.deadline + grace + 1) end
 end
 
-local function credits_of(d, fields, arm)
-  local packed, credit = fields['c:' .. arm], {}
+-- Credits of an arm as the state has them, or as they are before any feedback: a kind added later starts at 0.
+local function credits_of(d, packed)
+  local credit = {}
   for k = 1, m do
     if packed then credit[k] = #packed >= 4 * k and struct.unpack('<i4', packed, 4 * k - 3) or 0
     else credit[k] = k <= d.m and kinds[k].default or 0 end
@@ -125,74 +149,119 @@ local function credits_of(d, fields, arm)
   return credit
 end
 
-local function pack_credits(credit)
-  local parts = {}
-  for k = 1, m do parts[k] = struct.pack('<i4', credit[k]) end
+local CREDITS = '<' .. string.rep('i4', m)
+local function pack_credits(credit) return struct.pack(CREDITS, unpack(credit)) end
+
+-- What is credited to each arm of the record, packed as in the log; read a part at a time, for Lua's stack is bounded.
+local function arms_and_credits(d, is_there)
+  local parts, untouched = {}, pack_credits(credits_of(d, nil))
+  for first = 1, d.k, PART do
+    local arms, fields = {}, {}
+    for place = first, math.min(d.k, first + PART - 1) do
+      arms[#arms + 1] = string.sub(d.record, d.shown_at + (place - 1) * 20, d.shown_at + (place - 1) * 20 + 3)
+      if is_there then fields[#fields + 1] = 'c:' .. struct.unpack('<I4', arms[#arms]) end
+    end
+    local known = is_there and redis.call('HMGET', prefix .. ':d:' .. d.id, unpack(fields)) or {}
+    for i, arm in ipairs(arms) do
+      parts[#parts + 1] = arm .. (known[i] and pack_credits(credits_of(d, known[i])) or untouched)
+    end
+  end
   return table.concat(parts)
 end
 
--- Note fields of the state; it goes once the last moment of the grace period is over.
-local function keep(d, ...)
-  redis.call('HSET', d.state, 'g', ARGV[4], ...)
-  redis.call('PEXPIREAT', d.state, d.deadline + grace + 1)
-end
-
-local function activate(d, fields)
-  local parts = {}
-  for place, arm in ipairs(d.arms) do parts[place] = struct.pack('<I4', arm) .. pack_credits(credits_of(d, fields, arm)) end
-  local head = struct.pack('<BBBBHHHI4I4I8I4', 1, d.sparse * 2, m, 0, #d.arms, #d.x, #d.caller, generation,
-                           tonumber(schema), ms_of(d.id), seq_of(d.id))
-  redis.call('XADD', log, '*', 'a', head .. d.nonce .. d.x .. d.caller .. table.concat(parts))
-  keep(d, 'a', '1')
+local function activate(d, is_there)
+  local x, caller = x_of(d), caller_of(d)
+  local head = struct.pack('<BBBBHHHI4I4I8I4', 1, d.sparse * 2, m, 0, d.k, #x, #caller, generation, schema_number,
+                           d.ms, d.seq)
+  redis.call('XADD', log, '*', 'a', head .. nonce_of(d) .. x .. caller .. arms_and_credits(d, is_there))
+  keep(d, is_there, 'a', '1')
 end
 
 local function answer(status, d, credited, clipped)
-  return {'j', status, credited or 0, clipped and 1 or 0, d and d.id or '0-0', d and d.nonce or '', d and d.caller or ''}
-end
-
-local function shown(d, arm)
-  for _, a in ipairs(d.arms) do if a == arm then return true end end
-  return false
+  if not d then return {'j', status, 0, 0, '0-0', '', ''} end
+  return {'j', status, credited or 0, clipped and 1 or 0, d.id, nonce_of(d), caller_of(d)}
 end
 
 local function event_field(arm, kind, event) return 'e:' .. arm .. ':' .. kind .. ':' .. event end
 
--- Judge feedback on one decision and credit it.
+-- A user's event of the caller's own naming: which of the user's decisions it was credited to, a field an arm. Only the
+-- event, the last part, may be of any length or have a colon.
+local function event_key(user, kind, event)
+  return prefix .. ':e:' .. user .. ':' .. ARGV[4] .. ':' .. kind .. ':' .. event
+end
+
+-- Keep that an event was credited to decisions, for their window and the grace from now on; an arm's first stay.
+local function remember(user, kind, event, credited, window)
+  local key, expires = event_key(user, kind, event), now() + window + grace
+  for arm, decisions in pairs(credited) do redis.call('HSETNX', key, arm, decisions) end
+  if redis.call('PEXPIREAT', key, expires, 'NX') == 0 then redis.call('PEXPIREAT', key, expires, 'GT') end
+end
+
+-- What names a decision in such a record, when the log no longer has it.
+local function pack_name(d)
+  local caller = caller_of(d)
+  return struct.pack('<I8I4', d.ms, d.seq) .. nonce_of(d) .. struct.pack('<H', #caller) .. caller
+end
+
+-- The decisions that a user's event was credited to, as duplicates are answered, newest first; with an arm named, those
+-- credited for that arm.
+local function credited_before(user, kind, event, arm)
+  local key, found = event_key(user, kind, event), {}
+  local fields = arm < 0 and redis.call('HVALS', key) or {redis.call('HGET', key, arm) or ''}
+  for _, packed in ipairs(fields) do
+    local from = 1
+    while from <= #packed do
+      local ms, seq, size = struct.unpack('<I8I4xxxxxxxxH', packed, from)
+      found[#found + 1] = {ms = ms, seq = seq, said = {
+        'j', 'duplicate', 0, 0, string.format('%d-%d', ms, seq), string.sub(packed, from + 12, from + 19),
+        string.sub(packed, from + 22, from + 21 + size)}}
+      from = from + 22 + size
+    end
+  end
+  if #fields > 1 then  -- a field has its own in that order
+    table.sort(found, function(a, b) return a.ms > b.ms or (a.ms == b.ms and a.seq > b.seq) end)
+  end
+  return found
+end
+
+-- Judge feedback on one decision and credit it: the answer, and the arm where it was credited.
 local function credit(d, kind, value, event, arm)
   if d.generation ~= generation then return answer('late', d) end
   if arm < 0 then
-    if #d.arms > 1 then return answer('arm', d) end
-    arm = d.arms[1]
+    if d.k > 1 then return answer('arm', d) end
+    arm = struct.unpack('<I4', d.record, d.shown_at)
   elseif not shown(d, arm) then return answer('shown', d) end
-  local fields, rule = state_of(d), kinds[kind + 1]
-  local seen = fields['k:' .. arm .. ':' .. kind]
-  if event ~= '' and fields[event_field(arm, kind, event)] then return answer('duplicate', d) end
+  local credits_field, seen_field, known_field = 'c:' .. arm, 'k:' .. arm .. ':' .. kind, event_field(arm, kind, event)
+  local fields, is_there = state_of(d, 'n', credits_field, seen_field, known_field, d.deferred and 'a' or 'g')
+  local count, packed, seen, known, active, rule = fields[2], fields[3], fields[4], fields[5], fields[6], kinds[kind + 1]
+  if event ~= '' and known then return answer('duplicate', d) end
   if rule.aggregation == FIRST and seen then return answer('duplicate', d) end
   if now() > d.deadline then return answer('late', d) end
-  local count = tonumber(fields.n or '0')
+  count = tonumber(count or '0')
   if count >= EVENTS_MAX then return answer('events', d) end
-  local old = credits_of(d, fields, arm)
-  local total = (rule.aggregation == SUM and seen) and old[kind + 1] + value or value
+  local credits = credits_of(d, packed)
+  local old = credits[kind + 1]
+  local total = (rule.aggregation == SUM and seen) and old + value or value
   local clipped = false
   if total < rule.low or total > rule.high then
     if not rule.clip then return answer('range', d) end
     total, clipped = math.max(rule.low, math.min(rule.high, total)), true
   end
   local pending = 0
-  if d.deferred and not fields.a then
-    if explicit then pending = 1 else activate(d, fields) end
+  if d.deferred and not active then
+    if explicit then pending = 1 else activate(d, is_there); is_there = true end
   end
-  local before = pack_credits(old)
-  local credited = total - old[kind + 1]
-  old[kind + 1] = total
-  local after = pack_credits(old)
-  local head = struct.pack('<BBBBHHHI4I4I8I4', 1, pending + d.sparse * 2 + (clipped and 8 or 0), m, kind, #d.x, #d.caller,
-                           #event, generation, tonumber(schema), ms_of(d.id), seq_of(d.id))
-  redis.call('XADD', log, '*', 'f', head .. d.nonce .. struct.pack('<I4i4', arm, value) .. d.x .. d.caller .. event
+  local before = pack_credits(credits)
+  credits[kind + 1] = total
+  local after = pack_credits(credits)
+  local x, caller = x_of(d), caller_of(d)
+  local head = struct.pack('<BBBBHHHI4I4I8I4', 1, pending + d.sparse * 2 + (clipped and 8 or 0), m, kind, #x, #caller,
+                           #event, generation, schema_number, d.ms, d.seq)
+  redis.call('XADD', log, '*', 'f', head .. nonce_of(d) .. struct.pack('<I4i4', arm, value) .. x .. caller .. event
              .. before .. after)
-  keep(d, 'n', count + 1, 'c:' .. arm, after, 'k:' .. arm .. ':' .. kind, '1',
-       event ~= '' and event_field(arm, kind, event) or 'g', event ~= '' and '1' or ARGV[4])
-  return answer('accepted', d, credited, clipped)
+  if event ~= '' then keep(d, is_there, 'n', count + 1, credits_field, after, seen_field, '1', known_field, '1')
+  else keep(d, is_there, 'n', count + 1, credits_field, after, seen_field, '1') end
+  return answer('accepted', d, total - old, clipped), arm
 end
 
 -- The decision that an id names, or the answer that there is none.
@@ -200,7 +269,7 @@ local function find(entry, nonce, caller)
   if entry ~= '' then
     local d = fetch(entry)
     if d then
-      if d.nonce ~= nonce or d.caller ~= '' then return nil, answer('unknown') end
+      if nonce_of(d) ~= nonce or caller_of(d) ~= '' then return nil, answer('unknown') end
       return d
     end
     if is_older_than_log(entry) then return nil, {'j', 'late', 0, 0, entry, nonce, ''} end
@@ -208,52 +277,67 @@ local function find(entry, nonce, caller)
   end
   local at_entry = redis.call('GET', prefix .. ':i:' .. caller)
   local d = at_entry and fetch(at_entry)
-  if d and d.caller == caller then return d end
+  if d and caller_of(d) == caller then return d end
   return nil, answer('unknown')
 end
 
--- A user's decisions of this generation, newest first; with an arm named, those that showed it.
-local function of_user(user, arm)
-  local found = {}
-  for _, entry in ipairs(redis.call('LRANGE', prefix .. ':u:' .. user, 0, -1)) do
-    local d = fetch(entry)
-    if d and d.generation == generation and (arm < 0 or shown(d, arm)) then found[#found + 1] = d end
+-- Whether a user's decision may be given feedback by user: of this generation, within its window, shown, and where an
+-- arm is named, with that arm.
+local function takes(d, arm)
+  if not d or d.generation ~= generation or now() > d.deadline or (arm >= 0 and not shown(d, arm)) then return false end
+  return not d.deferred or state_of(d, 'a')[2]
+end
+
+-- The decisions that feedback by user goes to: all that may be given it, newest first, or the first found from one end.
+local function targets(user, arm)
+  local entries, found = redis.call('LRANGE', prefix .. ':u:' .. user, 0, -1), {}
+  local from, to, step = 1, #entries, 1
+  if attribution == '1' then from, to, step = #entries, 1, -1 end
+  for i = from, to, step do
+    local d = fetch(entries[i])
+    if takes(d, arm) then
+      found[#found + 1] = d
+      if attribution ~= '2' then break end
+    end
   end
   return found
 end
 
--- Whether feedback by user may go to a decision: within its window, and shown.
-local function is_open(d) return now() <= d.deadline and (not d.deferred or noted(d, 'a')) end
-
--- Whether a decision has been credited with this event.
-local function knows(d, kind, event, arm)
-  if arm < 0 and #d.arms > 1 then return false end
-  return noted(d, event_field(arm < 0 and d.arms[1] or arm, kind, event))
+-- An event that a decision of the user's has been credited with is a repeat, even if a newer one came since, or the
+-- window passed, or the log no longer has that decision.
+local function by_user(user, kind, value, event, own, arm)
+  local answers = {'all'}
+  for _, each in ipairs(own and credited_before(user, kind, event, arm) or {}) do answers[#answers + 1] = each.said end
+  if #answers > 1 then return attribution == '2' and answers or answers[2] end
+  local found, credited, window = targets(user, arm), {}, 0
+  if #found == 0 then return answer('unknown') end
+  for _, d in ipairs(found) do
+    local said, to = credit(d, kind, value, event, arm)
+    answers[#answers + 1] = said
+    if to then credited[to], window = (credited[to] or '') .. pack_name(d), math.max(window, d.window) end
+  end
+  if own and window > 0 then remember(user, kind, event, credited, window) end
+  return attribution == '2' and answers or answers[2]
 end
 
--- An event that one of the user's decisions knows is a repeat, even if a newer decision came since or the window passed.
-local function by_user(user, kind, value, event, own, arm)
-  local found, repeats = {}, {'all'}
-  for _, d in ipairs(of_user(user, arm)) do
-    if own and knows(d, kind, event, arm) then repeats[#repeats + 1] = answer('duplicate', d) end
-    if is_open(d) then found[#found + 1] = d end
-  end
-  if #repeats > 1 then return attribution == '2' and repeats or repeats[2] end
-  if #found == 0 then return answer('unknown') end
-  if attribution ~= '2' then return credit(attribution == '0' and found[1] or found[#found], kind, value, event, arm) end
-  local answers = {'all'}
-  for _, d in ipairs(found) do answers[#answers + 1] = credit(d, kind, value, event, arm) end
-  return answers
+-- Feedback on the decision that an id names; an event of the caller's own naming is then known by that one's user too.
+local function by_id(entry, nonce, caller, kind, value, event, own, arm)
+  local d, refusal = find(entry, nonce, caller)
+  if not d then return refusal end
+  local said, to = credit(d, kind, value, event, arm)
+  local user = to and own and user_of(d) or ''
+  if user ~= '' then remember(user, kind, event, {[to] = pack_name(d)}, d.window) end
+  return said
 end
 
 local function activation(entry, nonce, caller)
   local d, refusal = find(entry, nonce, caller)
   if not d then return refusal end
   if d.generation ~= generation then return answer('late', d) end
-  local fields = state_of(d)
-  if not d.deferred or fields.a then return answer('duplicate', d) end
+  local fields, is_there = state_of(d, 'a')
+  if not d.deferred or fields[2] then return answer('duplicate', d) end
   if now() > d.deadline then return answer('late', d) end
-  activate(d, fields)
+  activate(d, is_there)
   return answer('activated', d)
 end
 
@@ -267,10 +351,7 @@ while at <= #ARGV do
     local kind, value, event, own, arm = tonumber(ARGV[a + 5]), tonumber(ARGV[a + 6]), ARGV[a + 7], ARGV[a + 8] == '1',
                                          tonumber(ARGV[a + 9])
     if ARGV[a + 4] ~= '' then reply[#reply + 1] = by_user(ARGV[a + 4], kind, value, event, own, arm)
-    else
-      local d, refusal = find(ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
-      reply[#reply + 1] = d and credit(d, kind, value, event, arm) or refusal
-    end
+    else reply[#reply + 1] = by_id(ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], kind, value, event, own, arm) end
     at = a + 10
   else
     reply[#reply + 1] = activation(ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
