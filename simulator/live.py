@@ -171,9 +171,8 @@ def _learned(source: Source, experiment: Experiment) -> Matrix:
     later = recent.entries[place[recent.at[half]] :]
     arms, added = increments(read_events(later, experiment.config.generation, experiment.defaults, m, d).events)
     sums.add(arms, Sums(-added.A, -added.B, -added.R, -added.n))
-    model = Model(experiment, sums)
+    model = Model(experiment, sums, also=recent.eligible.sum(axis=0) > 0)  # those retired since could be shown too
     while model.refresh():
         pass
     rows = slice(half, None)
-    estimates = model.scorer.estimate(recent.x[rows], recent.eligible[rows])
-    return experiment.document.policy.probabilities(estimates)
+    return model.probabilities(recent.x[rows], recent.eligible[rows])
