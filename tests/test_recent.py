@@ -94,6 +94,21 @@ def test_what_is_read_backwards_is_what_the_log_says_forwards(seed: int, monkeyp
             assert taken.delays.matured_ms() == delay_of(log, taken, trial.experiment, end.ms)
 
 
+def test_only_the_last_change_of_a_reward_tells_how_long_it_took() -> None:
+    """One decision's reward changes 150 times in a second, another's once after 30: it takes 30 seconds, not one."""
+    clock = [1e6]
+    trial = Trial(MemoryStore(lambda: clock[0]), "e", reward_window="40s")
+    often, once = trial.decide(1, window_ms=40_000), trial.decide(2, window_ms=40_000)
+    clock[0] += 1
+    for i in range(150):
+        assert trial.feed(often, (-1) ** i, event=str(i)).status == "accepted"
+    clock[0] += 29
+    trial.feed(once, 3)
+    clock[0] += 20
+    trial.decide(0)
+    assert found(trial).delays.matured_ms() == 30_000
+
+
 class Long:
     """A log of many decisions, each with its feedback, made as they are read."""
 
