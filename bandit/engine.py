@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bandit.draw import Choice, draw, draw_list
 from bandit.experiment import Experiment
 from bandit.linear import Matrix, Vector, loose_range, rounded_scale
-from bandit.scoring import Estimates, Mask, Scorer
+from bandit.scoring import Estimates, Mask, Rows, Scorer
 from bandit.sums import LIMB, ONE, Events, Int, Sums, increments
 
 CHUNK = 64  # arms refreshed at a time: short enough not to hold up a decision
@@ -47,18 +47,25 @@ class Outdated(Exception):  # noqa: N818
 
 
 class Model:
-    """One experiment's sums and scoring data.
+    """One experiment's sums, and the scoring data of its arms that are not retired.
 
     One thread learns, refreshes and adopts; any thread may decide. `lock` keeps the scoring data whole while they are
     read, `learning` the sums, together with whatever whoever learns holds it for.
+
+    Args:
+        experiment: the version in force.
+        sums: what was learned so far; None: nothing.
+        also: arms to score although they are retired, shape (K,), until another version is adopted.
     """
 
-    def __init__(self, experiment: Experiment, sums: Sums | None = None) -> None:
+    def __init__(self, experiment: Experiment, sums: Sums | None = None, also: Mask | None = None) -> None:
         K, m, d = experiment.shape
         self.experiment = experiment
         self.sums = sums or Sums.zeros(K, m, d)
         self.lock, self.learning = threading.Lock(), threading.RLock()
-        self.scorer = Scorer(K, m, d, experiment.ridge)
+        self.scorer = Scorer(
+            K, m, d, experiment.ridge, np.flatnonzero(_live(experiment) | (False if also is None else also))
+        )
         self.pending: dict[int, bool] = {}  # arms to refresh, oldest first; True where the factor is out of date
         self._squares = _squares(self.sums)
         self._impressions = int(self.sums.n.sum())
@@ -69,16 +76,28 @@ class Model:
         """Take a later version of the same generation: new arms, kinds, weights or settings, at once and live."""
         K, m, d = experiment.shape
         refactor = experiment.ridge.lam != self.experiment.ridge.lam
+        scored = np.flatnonzero(_live(experiment))
+        back = self._returning(scored)
         with self.lock, self.learning:
             self.experiment, self.scorer.ridge = experiment, experiment.ridge
             if m < self.sums.shape[1]:  # a kind may go only while nothing has been learned
-                self.sums, self.scorer = Sums.zeros(K, m, d), Scorer(K, m, d, experiment.ridge)
-            elif (K, m) != self.sums.shape[:2]:
-                self.sums = self.sums.grown(K, m)
-                self.scorer.grow(K, m)
+                self.sums, self.scorer = Sums.zeros(K, m, d), Scorer(K, m, d, experiment.ridge, scored)
+            elif (K, m) != self.sums.shape[:2] or not np.array_equal(scored, self.scorer.scored):
+                if (K, m) != self.sums.shape[:2]:
+                    self.sums = self.sums.grown(K, m)
+                self.scorer.grow(K, m, scored)
+                for arms, rows in back:
+                    self.scorer.install(arms, rows, factor=True)
             self.scorer.derived = self.scorer.derive()
         if refactor:
             self._mark(np.arange(K), factor=True)
+
+    def _returning(self, scored: Int) -> list[tuple[Int, Rows]]:
+        """The rows of arms that come back from having been retired: computed before anyone can show them."""
+        known = scored[scored < len(self.scorer.place)]
+        back = known[self.scorer.place[known] < 0]
+        parts = [back[at : at + CHUNK] for at in range(0, len(back), CHUNK)]
+        return [(arms, self.scorer.compute(self.sums, arms, factor=True)) for arms in parts]
 
     def loose_ranges(self) -> list[Loose]:
         """Kinds of reward with a range of more than a hundred times the mean size of the rewards that came."""
@@ -114,7 +133,7 @@ class Model:
             return False
         chosen = list(self.pending.items())[:limit]
         for factor in (True, False):
-            if len(arms := np.array([arm for arm, needs in chosen if needs is factor], np.int64)):
+            if len(arms := np.array([arm for arm, needs in chosen if self._needs(arm, needs) is factor], np.int64)):
                 rows = self.scorer.compute(self.sums, arms, factor)
                 with self.lock:
                     self.scorer.install(arms, rows, factor)
@@ -125,13 +144,22 @@ class Model:
             self.scorer.derived = derived
         return True
 
+    def _needs(self, arm: int, factor: bool) -> bool:
+        """Whether a factor must be computed: it is out of date, or none is kept."""
+        return factor or bool(self.scorer.place[arm] < 0)
+
+    def probabilities(self, x: NDArray[np.int16], eligible: Mask) -> Matrix:
+        """What `decide` draws the first place from, shape (N, K)."""
+        estimates = self.scorer.estimate(x, eligible)
+        return self.scorer.whole(self.experiment.document.policy.probabilities(estimates))
+
     def decide(self, experiment: Experiment, x: NDArray[np.int16], eligible: Mask, k: list[int], u: Vector) -> Decided:
         """Decide N times at once.
 
         Args:
             experiment: the version that x and eligible were made for.
             x: feature vectors on the grid, shape (N, d).
-            eligible: which arms may be shown, shape (N, K) or (1, K); at least k[i] of them in row i.
+            eligible: which arms may be shown, shape (N, K) or (1, K), none of them retired; at least k[i] in row i.
             k: how many arms to show each time.
             u: the numbers drawn with, in [0, 1), shape (N,).
 
@@ -143,15 +171,16 @@ class Model:
                 raise Outdated
             estimates = self.scorer.estimate(x, eligible)
             probabilities = self.experiment.document.policy.probabilities(estimates)
-            arms = draw(probabilities, u)
-            drawn = probabilities[np.arange(len(u)), arms]
-            choices = [Choice((a,), (p,), (p,)) for a, p in zip(arms.tolist(), drawn.tolist(), strict=True)]
+            places = draw(probabilities, u)  # among the scored arms, as everything up to the end
+            drawn = probabilities[np.arange(len(u)), places]
+            choices = [Choice((a,), (p,), (p,)) for a, p in zip(places.tolist(), drawn.tolist(), strict=True)]
             several = np.flatnonzero(np.array(k) > 1)
             if len(several):
                 lists = self._lists(estimates.only(several), np.array(k)[several], u[several].tolist())
                 for i, choice in zip(several.tolist(), lists, strict=True):
                     choices[i] = choice
-            return Decided(choices, probabilities, self._shown(estimates, choices))
+            shown = self._shown(estimates, choices)
+            return Decided(self._named(choices), self.scorer.whole(probabilities), shown)
 
     def _lists(self, estimates: Estimates, k: Int, u: list[float]) -> list[Choice]:
         policy, score = self.experiment.document.policy, self.experiment.document.policy.leading(estimates, k)
@@ -163,11 +192,18 @@ class Model:
         ]
 
     def _shown(self, estimates: Estimates, choices: list[Choice]) -> Shown:
-        row, arms = np.array([(i, arm) for i, choice in enumerate(choices) for arm in choice.arms], np.int64).T
-        width = estimates.width(row, arms)
-        spread = self.scorer.derived.sigma[arms] * width
-        score = self.experiment.document.policy.score(estimates.mean[row, arms], spread)
-        return Shown(score, self.scorer.kinds(estimates.X[row], arms), width)
+        row, places = np.array([(i, place) for i, choice in enumerate(choices) for place in choice.arms], np.int64).T
+        width = estimates.width(row, places)
+        spread = self.scorer.derived.sigma[places] * width
+        score = self.experiment.document.policy.score(estimates.mean[row, places], spread)
+        return Shown(score, self.scorer.kinds(estimates.X[row], places), width)
+
+    def _named(self, choices: list[Choice]) -> list[Choice]:
+        """The choices by the arms' own indices in place of their places among the scored."""
+        if len(self.scorer.scored) == len(self.scorer.place):
+            return choices
+        arms = self.scorer.scored
+        return [choice._replace(arms=tuple(arms[list(choice.arms)].tolist())) for choice in choices]
 
     def _mark(self, arms: Int, factor: bool) -> None:
         for arm in arms.tolist():
@@ -179,6 +215,11 @@ class Model:
         if (v := rounded_scale(norm)) != self.scorer.v:
             self.scorer.v = v
             self._mark(np.arange(len(self.sums.n)), factor=True)
+
+
+def _live(experiment: Experiment) -> Mask:
+    """(K,) the arms of the document: those that are not retired, paused ones too."""
+    return np.array([name in experiment.arms for name in experiment.config.index], bool)
 
 
 def _from_default(sums: Sums, kind: int, default: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from bandit.errors import Code, Fault, Problem, StoreUnavailable
 from bandit.experiment import DURATION, WINDOW_MAX, Experiment, seconds
 from bandit.export import time_of
 from bandit.log import Position
-from bandit.recent import Recent, Window, delays_of, recent
+from bandit.recent import Recent, Window, recent
 from bandit.redis_store import RedisStore
 from bandit.replica import Replica
 from bandit.store import Store
@@ -233,9 +233,9 @@ def _matured(
     found = recent(store, experiment, end, window)
     if asked.min_age:
         return found, _duration_ms("min_age", asked.min_age) / 1000
-    age = delays_of(found, experiment, end.ms).matured_ms()
+    age = found.delays.matured_ms()
     if age is None and window.since_ms:  # what is older tells how long rewards take, though it is not asked for
-        age = delays_of(recent(store, experiment, end, window._replace(since_ms=0)), experiment, end.ms).matured_ms()
+        age = recent(store, experiment, end, window._replace(since_ms=0)).delays.matured_ms()
     if age is None:
         return found, None
     return recent(store, experiment, end, window._replace(until_ms=window.until_ms - age)), age / 1000

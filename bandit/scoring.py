@@ -1,8 +1,11 @@
 """The fast path of `bandit.linear`: every arm's score by one matrix product. Notation as there, K arms, N contexts.
 
-    P    (K, p)     packed upper triangles of G, off-diagonals doubled, float32, p = d (d + 1) / 2
+mu and the noise scales are of all K arms, but only S of them are scored: those that can still be shown. What grows with
+d^2 is kept of these alone, each at its place among them, so arms that were retired cost a few numbers each.
+
+    P    (S, p)     packed upper triangles of G, off-diagonals doubled, float32, p = d (d + 1) / 2
     phi  (N, p)     packed outer product of x: width^2 of every arm is phi P'
-    W    (K, d, d)  inverse of the Cholesky factor of A + Lambda: G = W'W, width = |W x|, never negative
+    W    (S, d, d)  inverse of the Cholesky factor of A + Lambda: G = W'W, width = |W x|, never negative
 
 float32 finds the contenders, float64 decides: where A is large and lambda small, width^2 cancels in float32, so its
 error is bounded, and arms that could be best within the bound are scored again from W. A sum of t products that are not
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 import copy
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,15 +45,20 @@ GATHER = 2**21  # elements of W copied at once where many arms are scored again
 DENSE = 4  # pairs of context and arm are scored together from where one in so many is wanted
 
 
-class Rows(NamedTuple):
-    """What is computed from some arms' sums, one row an arm; only the first four need a factorisation."""
+class Factors(NamedTuple):
+    """What scores need of each arm; only the first four need a factorisation."""
 
-    W: Matrix  # (K, d, d)
-    P: Float32  # (K, p)
-    reach: Float32  # (K, d) sum_j |G_ij|
-    terms: Float32  # (K,) how many elements of P are not zero
-    GB: Matrix  # (K, m, d)
-    Gs: Matrix  # (K, d)
+    W: Matrix  # (S, d, d)
+    P: Float32  # (S, p)
+    reach: Float32  # (S, d) sum_j |G_ij|
+    terms: Float32  # (S,) how many elements of P are not zero
+    GB: Matrix  # (S, m, d)
+    Gs: Matrix  # (S, d)
+
+
+class Moments(NamedTuple):
+    """What mu and the noise scales need of each arm, whether it is scored or not."""
+
     BGB: Matrix  # (K, m, m)
     BGs: Matrix  # (K, m)
     sGs: Vector  # (K,)  # noqa: N815 - s'G s
@@ -59,53 +67,76 @@ class Rows(NamedTuple):
     n: Vector  # (K,)
 
 
+class Rows(NamedTuple):
+    """What is computed from some arms' sums, one row an arm; of all arms, the factors of the scored ones only."""
+
+    factors: Factors
+    moments: Moments
+
+
 class Derived(NamedTuple):
     """What depends on all arms at once, or on the weights; made anew at each refresh and never changed."""
 
     mu: float
     mu_kinds: Vector  # (m,) pooled mean reward of each kind
-    sigma: Vector  # (K,)
+    sigma: Vector  # (S,)
     pool: float  # sigma_pool
-    theta: Matrix  # (K, d)
+    theta: Matrix  # (S, d)
 
 
 class Scorer:
-    """Scoring data of K arms. One thread refreshes; `install` and reading must not overlap (the caller's lock)."""
+    """Scoring data of K arms. One thread refreshes; `install` and reading must not overlap (the caller's lock).
 
-    def __init__(self, K: int, m: int, d: int, ridge: Ridge) -> None:
+    Args:
+        K: arms, m: kinds of reward, d: features.
+        ridge: how sums are read.
+        scored: which arms are scored, ascending; None: all.
+    """
+
+    def __init__(self, K: int, m: int, d: int, ridge: Ridge, scored: Int | None = None) -> None:
         self.ridge, self.d, self.v = ridge, d, 1.0
+        self._choose(K, scored)
         self.rows = self._cold(K, m)
         self.derived = self.derive()
 
+    def _choose(self, K: int, scored: Int | None) -> None:
+        self.scored: Int = np.arange(K) if scored is None else scored
+        self.place: Int = np.full(K, -1)  # of each arm among the scored; -1: it is not scored
+        self.place[self.scored] = np.arange(len(self.scored))
+
     def _cold(self, K: int, m: int) -> Rows:
         """Rows of K arms that have seen nothing: G is the inverse of Lambda."""
-        d, zeros = self.d, np.zeros
+        d, S, zeros = self.d, len(self.scored), np.zeros
         diagonal = 1 / penalty(d, self.ridge.lam, self.v)
         one = _packed(np.diag(diagonal)[None])
-        W = np.broadcast_to(np.diag(np.sqrt(diagonal)), (K, d, d)).copy()
-        P, reach, terms = (np.broadcast_to(part, (K, *part.shape[1:])).copy() for part in one)
-        return Rows(
-            W, P, reach, terms, zeros((K, m, d)), zeros((K, d)),
-            zeros((K, m, m)), zeros((K, m)), zeros(K), zeros((K, m, m)), zeros((K, m)), zeros(K),
-        )  # fmt: skip
+        W = np.broadcast_to(np.diag(np.sqrt(diagonal)), (S, d, d)).copy()
+        P, reach, terms = (np.broadcast_to(part, (S, *part.shape[1:])).copy() for part in one)
+        moments = zeros((K, m, m)), zeros((K, m)), zeros(K), zeros((K, m, m)), zeros((K, m)), zeros(K)
+        return Rows(Factors(W, P, reach, terms, zeros((S, m, d)), zeros((S, d))), Moments(*moments))
 
-    def grow(self, K: int, m: int) -> None:
-        """Make room for new arms and kinds, which have seen nothing; the weights must already be the new ones."""
-        larger, old = self._cold(K, m), self.rows
-        k = len(old.n)
-        for name in Rows._fields:
-            source = getattr(old, name)
-            getattr(larger, name)[tuple(slice(0, size) for size in (k, *source.shape[1:]))] = source
-        self.rows = larger
+    def grow(self, K: int, m: int, scored: Int | None = None) -> None:
+        """Make room for new arms and kinds, which have seen nothing, and score these arms, or all, from now on.
+
+        The weights must already be the new ones. Arms that were not scored before have to be installed.
+        """
+        old, before = self.rows, self.place
+        self._choose(K, scored)
+        self.rows = self._cold(K, m)
+        stay = self.scored[self.scored < len(before)]
+        stay = stay[before[stay] >= 0]
+        for target, source in zip(self.rows.factors, old.factors, strict=True):
+            _put(target, self.place[stay], source[before[stay]])
+        for target, source in zip(self.rows.moments, old.moments, strict=True):
+            _put(target, np.arange(len(source)), source)
         self.derived = self.derive()
 
     def compute(self, sums: Sums, arms: Int, factor: bool) -> Rows:
-        """The rows of these arms by their sums; with `factor` False only what changes when B and R alone changed."""
+        """The rows of these arms by their sums; with `factor` False, of scored arms only what B and R alone change."""
         if factor:
             W = self._factor(sums.A[arms] / float(ONE**2))
             P, reach, terms = _packed(W.swapaxes(1, 2) @ W)
         else:
-            W, P, reach, terms = (part[arms] for part in self.rows[:4])
+            W, P, reach, terms = (part[self.place[arms]] for part in self.rows.factors[:4])
         units = self.ridge.units
         B = sums.B[arms] * (units / ONE)[:, None]
         s = sums.A[arms, :, 0] / float(ONE**2)
@@ -113,10 +144,9 @@ class Scorer:
         GB, Gs = WB @ W, np.einsum("ki,kij->kj", Ws, W)
         R = unlimbed(sums.R[arms]) * np.outer(units, units)
         BGs = np.einsum("kmi,ki->km", WB, Ws)
-        return Rows(
-            W, P, reach, terms, GB, Gs, WB @ WB.swapaxes(1, 2), BGs, np.einsum("ki,ki->k", Ws, Ws), R, B[:, :, 0],
-            sums.n[arms].astype(np.float64),
-        )  # fmt: skip
+        sGs, n = np.einsum("ki,ki->k", Ws, Ws), sums.n[arms].astype(np.float64)
+        moments = Moments(WB @ WB.swapaxes(1, 2), BGs, sGs, R, B[:, :, 0], n)
+        return Rows(Factors(W, P, reach, terms, GB, Gs), moments)
 
     def _factor(self, A: Matrix) -> Matrix:
         """W of (K, d, d) matrices A."""
@@ -124,53 +154,67 @@ class Scorer:
         return W
 
     def install(self, arms: Int, rows: Rows, factor: bool) -> None:
-        """Put computed rows in place."""
-        for name in Rows._fields if factor else Rows._fields[4:]:
-            getattr(self.rows, name)[arms] = getattr(rows, name)
+        """Put computed rows in place: the factors of arms that are scored, the moments of all."""
+        mine = np.flatnonzero(self.place[arms] >= 0)
+        known = 0 if factor else 4
+        for target, source in zip(self.rows.factors[known:], rows.factors[known:], strict=True):
+            _put(target, self.place[arms[mine]], source[mine])
+        for target, source in zip(self.rows.moments, rows.moments, strict=True):
+            _put(target, arms, source)
 
     def derive(self) -> Derived:
-        """What depends on all arms, computed anew: mu, the noise scales and every theta."""
-        rows, ridge = self.rows, self.ridge
-        w, n = ridge.weights, rows.n
-        mu_kinds = rows.B0.sum(axis=0) / (n.sum() + 1.0)
+        """What depends on all arms, computed anew: mu, the noise scales and every scored arm's theta."""
+        (factors, moments), ridge = self.rows, self.ridge
+        w, n = ridge.weights, moments.n
+        mu_kinds = moments.B0.sum(axis=0) / (n.sum() + 1.0)
         mu = float(mu_kinds @ w)
-        bGb = np.einsum("kij,i,j->k", rows.BGB, w, w)
-        q = np.einsum("kij,i,j->k", rows.R, w, w)
-        cGc = bGb - 2 * mu * (rows.BGs @ w) + mu**2 * rows.sGs
-        b = rows.B0 @ w
+        bGb = np.einsum("kij,i,j->k", moments.BGB, w, w)
+        q = np.einsum("kij,i,j->k", moments.R, w, w)
+        cGc = bGb - 2 * mu * (moments.BGs @ w) + mu**2 * moments.sGs
+        b = moments.B0 @ w
         Q = np.maximum(0.0, q - 2 * mu * b + mu**2 * n - cGc)
-        theta = np.einsum("kmd,m->kd", rows.GB, w) - mu * rows.Gs
+        sigma, pool = noise_scales(Q, n, ridge, prior_noise(q, b, n, ridge.s0))
+        theta = np.einsum("kmd,m->kd", factors.GB, w) - mu * factors.Gs
         theta[:, 0] += mu
-        return Derived(mu, mu_kinds, *noise_scales(Q, n, ridge, prior_noise(q, b, n, ridge.s0)), theta)
+        return Derived(mu, mu_kinds, sigma[self.scored], pool, theta)
 
     def estimate(self, x: NDArray[np.int16], eligible: Mask) -> Estimates:
-        """Estimates of every arm for N contexts: x (N, d) on the grid, eligible (N, K) or (1, K)."""
-        return Estimates(self.rows, self.derived, x, eligible)
+        """Estimates of every scored arm for N contexts: x (N, d) on the grid, eligible (N, K) or (1, K)."""
+        own = eligible if len(self.scored) == len(self.place) else eligible[:, self.scored]
+        return Estimates(self.rows.factors, self.derived, x, own)
 
-    def kinds(self, X: Matrix, arms: Int) -> Matrix:
-        """x'theta_k of each kind, shape (N, m), for context i and arm arms[i]: theta_k = G B_k + mu_k h."""
-        GB, Gs = self.rows.GB[arms], self.rows.Gs[arms]
+    def whole(self, values: Matrix) -> Matrix:
+        """(N, S) values of the scored arms among those of all K, 0 for the others."""
+        if len(self.scored) == len(self.place):
+            return values
+        result = np.zeros((len(values), len(self.place)))
+        result[:, self.scored] = values
+        return result
+
+    def kinds(self, X: Matrix, places: Int) -> Matrix:
+        """x'theta_k of each kind, shape (N, m), for context i and the arm at places[i]: theta_k = G B_k + mu_k h."""
+        GB, Gs = self.rows.factors.GB[places], self.rows.factors.Gs[places]
         h = X[:, 0] - (Gs * X).sum(axis=1)
         result: Matrix = (GB @ X[:, :, None])[:, :, 0] + h[:, None] * self.derived.mu_kinds
         return result
 
 
 class Estimates:
-    """Estimates of every arm (K of them) for each of N contexts: what a policy turns into probabilities.
+    """Estimates of every scored arm (K of them here) for each of N contexts: what a policy turns into probabilities.
 
     mean      (N, K)  x'theta; -inf where the arm is not eligible
     spread    (N, K)  sigma_a width, accurate to float32 (`best` is exact)
     eligible  (N, K)  or (1, K)
     """
 
-    def __init__(self, rows: Rows, derived: Derived, x: NDArray[np.int16], eligible: Mask) -> None:
+    def __init__(self, factors: Factors, derived: Derived, x: NDArray[np.int16], eligible: Mask) -> None:
         self.X = x / float(ONE)
-        self.rows, self.derived, self.eligible = rows, derived, eligible
+        self.factors, self.derived, self.eligible = factors, derived, eligible
         self.mean = np.where(eligible, self.X @ derived.theta.T, -np.inf)
         X32 = self.X.astype(np.float32)
         i, j = triangle(X32.shape[1])
         self.phi: Float32 = X32.take(i, axis=1) * X32.take(j, axis=1)
-        self.most = _product(X32**2, rows.reach.T)  # (N, K) at least |x|'|G||x|, so at least width^2
+        self.most = _product(X32**2, factors.reach.T)  # (N, K) at least |x|'|G||x|, so at least width^2
         active = (X32 != 0).sum(axis=1)
         self.active = (active * (active + 1) // 2)[:, None]  # (N, 1) how many elements of phi are not zero
 
@@ -192,7 +236,7 @@ class Estimates:
 
     def width(self, contexts: Int, arms: Int) -> Vector:
         """The width of arm arms[i] for context contexts[i], in float64 from the factor."""
-        y = self.rows.W[arms] @ self.X[contexts][:, :, None]
+        y = self.factors.W[arms] @ self.X[contexts][:, :, None]
         result: Vector = np.sqrt((y * y).sum(axis=(1, 2)))
         return result
 
@@ -244,7 +288,7 @@ class Estimates:
 
     def _promising(self, alpha: float) -> Arms:
         """Arms among which the best are: for one context, reading P costs more than finding the few that can be."""
-        if len(self.X) > 1 or self.rows.P.size < WORTHWHILE:
+        if len(self.X) > 1 or self.factors.P.size < WORTHWHILE:
             return EVERY
         mean, scale = self.mean[0], alpha * self.derived.sigma
         high = mean + scale * np.sqrt(self.most[0] * SURELY)
@@ -254,10 +298,10 @@ class Estimates:
         return few if FEW * len(few) < len(high) else EVERY
 
     def _width2(self, arms: Arms) -> Float32:
-        return _product(self.phi, self.rows.P[arms].T)
+        return _product(self.phi, self.factors.P[arms].T)
 
     def _error(self, arms: Arms) -> Matrix:
-        terms = np.minimum(self.active, self.rows.terms[arms])
+        terms = np.minimum(self.active, self.factors.terms[arms])
         result: Matrix = ROUNDING * (terms + 2) * self.most[:, arms]
         return result
 
@@ -270,7 +314,7 @@ class Estimates:
         if DENSE * len(rows) > len(some) * n:  # each factor read once, for all contexts
             size = max(1, GATHER // (d * max(d, n)))
             for part in (some[at : at + size] for at in range(0, len(some), size)):
-                y = self.rows.W[part] @ self.X[contexts].T
+                y = self.factors.W[part] @ self.X[contexts].T
                 width = np.sqrt(np.einsum("kdn,kdn->nk", y, y))
                 score[:, part] = self.mean[contexts[:, None], part] + alpha * self.derived.sigma[part] * width
             score[~arms] = -np.inf
@@ -280,6 +324,12 @@ class Estimates:
             context = contexts[row]
             score[row, arm] = self.mean[context, arm] + alpha * self.derived.sigma[arm] * self.width(context, arm)
         return score
+
+
+def _put(target: NDArray[Any], at: Int, source: NDArray[Any]) -> None:
+    """Rows in their places; of fewer kinds than there are now, the others stay as they are."""
+    own: tuple[Int | slice, ...] = (at, *(slice(0, size) for size in source.shape[1:]))
+    target[own] = source
 
 
 def _product(one: Float32, other: Float32) -> Float32:

@@ -101,7 +101,7 @@ class Problem:
 
     def einsum(self) -> Run:
         """A run of the plain way with the same theta, inverses and noise."""
-        W, derived = self.model.scorer.rows.W, self.model.scorer.derived
+        W, derived = self.model.scorer.rows.factors.W, self.model.scorer.derived
         G: Matrix = W.swapaxes(1, 2) @ W
         pool = cycle(self.contexts(POOL) / ONE)
 

@@ -21,10 +21,9 @@ import numpy as np
 from bandit.engine import Model
 from bandit.evaluation import Candidate, Slice, wrong
 from bandit.experiment import Document, Experiment, compile_config
-from bandit.fold import read_events
 from bandit.linear import Matrix
 from bandit.recent import Recent
-from bandit.sums import ONE, Sums, increments
+from bandit.sums import ONE, Sums
 from simulator import specs
 from simulator.differences import Data, earned, lift
 from simulator.evaluation import evaluate
@@ -165,15 +164,10 @@ def _policy(experiment: Experiment, text: str) -> Experiment:
 
 def _learned(source: Source, experiment: Experiment) -> Matrix:
     """The probabilities of a policy as it had learned by the middle of the window, on the rows after it."""
-    recent, sums, (_, m, d) = source.recent, source.sums.copy(), experiment.shape
-    half = len(recent) // 2
-    place = {entry.position: i for i, entry in enumerate(recent.entries)}
-    later = recent.entries[place[recent.at[half]] :]
-    arms, added = increments(read_events(later, experiment.config.generation, experiment.defaults, m, d).events)
-    sums.add(arms, Sums(-added.A, -added.B, -added.R, -added.n))
-    model = Model(experiment, sums)
+    recent, sums, added = source.recent, source.sums.copy(), source.recent.later
+    sums.add(recent.arms, Sums(-added.A, -added.B, -added.R, -added.n))
+    model = Model(experiment, sums, also=recent.eligible.sum(axis=0) > 0)  # those retired since could be shown too
     while model.refresh():
         pass
-    rows = slice(half, None)
-    estimates = model.scorer.estimate(recent.x[rows], recent.eligible[rows])
-    return experiment.document.policy.probabilities(estimates)
+    rows = slice(len(recent) // 2, None)
+    return model.probabilities(recent.x[rows], recent.eligible[rows])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -265,6 +266,93 @@ def test_a_version_that_is_no_longer_in_force_is_not_decided_for() -> None:
     model.adopt(after(e, K=5))
     with pytest.raises(Outdated):
         model.decide(e, contexts(1, 1), e.active[None], [1], np.array([0.5]))
+
+
+# retired arms
+
+
+def exactly(found: Model, x: np.ndarray) -> None:
+    """It is, to the last digit, the model of the same sums in which every arm is scored.
+
+    But for the score that is told: BLAS adds up x'theta in an order that depends on how many columns there are.
+    """
+    e, u = found.experiment, np.random.default_rng(4).random(len(x))
+    every = fresh(Model(e, found.sums, also=np.ones(e.shape[0], bool)))
+    assert every.scorer.scored.tolist() == list(range(e.shape[0]))
+    ours, theirs = found.scorer.derived, every.scorer.derived
+    assert (ours.mu, ours.pool, found.scorer.v) == (theirs.mu, theirs.pool, every.scorer.v)
+    assert (ours.mu_kinds == theirs.mu_kinds).all()
+    assert (ours.sigma == theirs.sigma[found.scorer.scored]).all()
+    for mine, all_ in zip(found.scorer.rows.moments, every.scorer.rows.moments, strict=True):
+        assert (mine == all_).all()
+    if not e.active.any():
+        return
+    k = [1 + i % int(e.active.sum()) for i in range(len(x))]
+    one, other = (model.decide(e, x, e.active[None], k, u) for model in (found, every))
+    assert one.choices == other.choices
+    assert one.probabilities.shape == (len(x), e.shape[0])
+    assert (one.probabilities == other.probabilities).all()
+    assert (one.shown.means == other.shown.means).all()
+    assert (one.shown.width == other.shown.width).all()
+    np.testing.assert_allclose(one.shown.score, other.shown.score, rtol=1e-13, atol=1e-13)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("learn"), st.integers(1, 40), st.integers(0, 1)),
+        st.tuples(st.just("refresh"), st.integers(1, 9), st.just(0)),
+        st.tuples(st.just("arms"), st.integers(0, 2**8 - 1), st.integers(0, 2**8 - 1)),
+    ),
+    max_size=12,
+)
+
+
+@given(SEEDS, STEPS)
+@settings(max_examples=60, deadline=None)
+def test_retired_arms_are_left_out_of_scoring_and_nothing_else_changes(
+    seed: int, steps: list[tuple[str, int, int]]
+) -> None:
+    """Arms go, pause, come back and get late events in any order: mu, the noise, scores and draws are those of all."""
+    model = Model(experiment(K=8, rewards=TWO))
+    for i, (what, one, other) in enumerate(steps):
+        if what == "learn":
+            some = events(seed + i, one, K=8, m=2, shown=other)
+            model.learn(some if other else some[model.sums.n[some.arm] > 0])  # feedback follows an impression
+        elif what == "refresh":
+            model.refresh(one)
+        else:
+            named = [a for a in range(8) if one >> a & 1]
+            arms = [{"id": f"a{a}", "status": "paused" if other >> a & 1 else "active"} for a in named]
+            model.adopt(after(model.experiment, K=8, rewards=TWO, arms=arms))
+            assert model.scorer.scored.tolist() == named
+    exactly(fresh(model), contexts(seed, 6))
+
+
+def test_an_arm_that_comes_back_is_scored_by_what_it_learned_at_once() -> None:
+    """Before anything is refreshed, with what came while it was away; with nothing where it saw nothing."""
+    e = experiment(K=5)
+    model = trained(e, events(1, 90))
+    model.adopt(after(e, arms=["a2"]))
+    model.learn(events(2, 60))
+    model.adopt(after(model.experiment, arms=["a1", "a2", "a4"]))
+    expected = fresh(Model(model.experiment, model.sums.copy()))
+    where = model.scorer.scored.tolist().index(1)
+    for ours, theirs in zip(model.scorer.rows.factors, expected.scorer.rows.factors, strict=True):
+        assert (ours[where] == theirs[where]).all()
+    exactly(fresh(model), contexts(3, 20))
+
+
+def test_arms_that_were_retired_cost_no_matrices() -> None:
+    """20 arms replaced 20 times: beside the sums, a d of 41 makes 17 kB an arm that can be shown, and of no other."""
+    arms = [[f"r{r}-{i}" for i in range(20)] for r in range(20)]
+    model = Model(experiment(q=40, arms=arms[0]))
+    tracemalloc.start()
+    for named in arms[1:]:
+        model.adopt(after(model.experiment, q=40, arms=named))
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    sums = sum(part.nbytes for part in (model.sums.A, model.sums.B, model.sums.R, model.sums.n))
+    assert kept - sums < 2e6  # 7 MB with a factor of each
 
 
 # deciding

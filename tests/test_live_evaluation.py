@@ -20,6 +20,7 @@ from bandit.evaluation import Asked, Evaluator, evaluated
 from bandit.fold import read_events
 from bandit.memory_store import MemoryStore
 from bandit.recent import Window, recent
+from bandit.replica import Replica
 from simulator import live as on
 from simulator.differences import Data, lift
 from simulator.evaluation import evaluate
@@ -259,6 +260,25 @@ def test_a_candidate_is_what_was_known_in_the_middle_of_the_window() -> None:
     assert candidate.mean_weight == pytest.approx(w.mean(), rel=1e-12)
     assert candidate.n_eff == pytest.approx(13**2 / (P**2 / rows.probability[half]).sum(), rel=1e-12)
     assert candidate.verdict == "sequence"
+
+
+def test_arms_that_were_retired_since_are_played_where_they_could_be_shown() -> None:
+    """A policy is valued on what could be shown then: retiring two of four arms afterwards changes nothing."""
+    trial, rng = Trial(MemoryStore(), "retired"), np.random.default_rng(6)
+    for i in range(60):
+        ref = trial.decide(int(rng.integers(4)), x=(ONE, int(rng.integers(-ONE, ONE))))
+        trial.feed(ref, int(rng.integers(50)), event=str(i))
+    said = []
+    for _ in range(2):
+        replica = Replica("retired", trial.store)
+        replica.load()
+        replica.catch_up()
+        assert replica.model is not None
+        rows = recent(trial.store, trial.experiment, trial.store.end("retired"), Window(0, 2**60, 40))
+        source = on.Source(trial.experiment, replica.model.sums, rows)
+        said.append(on.candidates(source, ["linucb:alpha=2,explore=0.1"]))
+        trial.change(arms=["b", "d"])
+    assert said[0] == said[1]
 
 
 def test_lambda_and_noise_are_the_experiments_unless_they_are_given() -> None:

@@ -64,7 +64,7 @@ def test_exploring_always_is_uniform() -> None:
 def test_alpha_decides_between_the_better_known_and_the_less_known() -> None:
     """Means .3 after 10,000 and .29 after 100 impressions, noise 1: widths .01 and .0995; alpha turns at .11."""
     scorer, rare = means(3000, 0, n=10_000, noise=1.0), means(0, 29, n=100, noise=1.0)
-    for ours, theirs in zip(scorer.rows, rare.rows, strict=True):
+    for ours, theirs in zip(sum(scorer.rows, ()), sum(rare.rows, ()), strict=True):
         ours[1] = theirs[1]
     scorer.derived = scorer.derive()
     known, unknown = ([[1.0, 0.0]], [[0.0, 1.0]])

@@ -82,7 +82,9 @@ def test_the_fast_path_is_the_readable_one(seed: int, n: int, K: int, d: int, m:
     found = scorer.estimate(X, everyone(K))
     for a, expected in enumerate(oracle):
         np.testing.assert_allclose(scorer.derived.theta[a], expected.theta, rtol=1e-9, atol=1e-11)
-        np.testing.assert_allclose(scorer.rows.W[a].T @ scorer.rows.W[a], expected.G, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            scorer.rows.factors.W[a].T @ scorer.rows.factors.W[a], expected.G, rtol=1e-9, atol=1e-12
+        )
         assert scorer.derived.sigma[a] == pytest.approx(expected.sigma, rel=1e-9)
         assert scorer.derived.pool == pytest.approx(expected.pool, rel=1e-9)
         np.testing.assert_allclose(found.mean[:, a], X / ONE @ expected.theta, rtol=1e-9, atol=1e-10)
@@ -126,7 +128,7 @@ def test_among_many_arms_the_best_are_found_without_reading_all(n: int, one_hot:
     sums, how = learned(experience(n, n, 700, 32, one_hot=one_hot), 700), ridge()
     scorer, x = scorer_of(sums, how), contexts(np.random.default_rng(n), 12, 32, one_hot=one_hot)
     eligible = np.random.default_rng(n + 1).random((1, 700)) < 0.9
-    assert scorer.rows.P.size > WORTHWHILE
+    assert scorer.rows.factors.P.size > WORTHWHILE
     scores, _ = brute_force(sums, how, x, alpha)
     scores[:, ~eligible[0]] = -np.inf
     limit = scores.max(axis=1) - TIE * (plain(sums, how)[0].pool + np.abs(scores.max(axis=1)))
@@ -367,7 +369,7 @@ def test_feedback_needs_no_factor(seed: int, n: int) -> None:
     scorer.install(arms, scorer.compute(sums, arms, False), False)
     scorer.derived = scorer.derive()
     anew = scorer_of(sums, ridge(2))
-    for found, expected in ((scorer.rows, anew.rows), (scorer.derived, anew.derived)):
+    for found, expected in zip((*scorer.rows, scorer.derived), (*anew.rows, anew.derived), strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
@@ -388,7 +390,7 @@ def test_a_cold_arm_is_read_as_an_arm_of_empty_sums() -> None:
     """Arms that were never computed have the rows that computing them would give."""
     scorer = Scorer(3, 2, 6, ridge(2, lam=0.3))
     rows = scorer.compute(Sums.zeros(3, 2, 6), np.arange(3), True)
-    for cold, computed in zip(scorer.rows, rows, strict=True):
+    for cold, computed in zip(sum(scorer.rows, ()), sum(rows, ()), strict=True):
         np.testing.assert_allclose(cold, computed, rtol=1e-6)  # P and reach are float32
 
 

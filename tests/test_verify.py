@@ -12,11 +12,11 @@ from trial import CLICK, HOUR, SALE, Trial, Watched
 from bandit import trim as trimming
 from bandit.errors import Code, CorruptLog, Problem
 from bandit.keys import Keys
-from bandit.log import DEFERRED, START, Entry, decision_head
+from bandit.log import DEFERRED, START, Entry, Position, decision_head
 from bandit.memory_store import MemoryStore
 from bandit.redis_store import RedisStore
 from bandit.replica import Replica
-from bandit.store import Store
+from bandit.store import Row, Store
 from bandit.verify import verify
 
 ARMS = 4
@@ -219,6 +219,164 @@ def test_a_trim_or_a_change_meanwhile_is_no_difference(here: Trial, clock: list[
 
     for work in (trim, change, reset):
         assert verify(interrupted(here, method, work), here.name)["equal"]
+
+
+def trimming_at(trial: Trial, token: bytes, plan: dict[int, int]) -> tuple[Watched, list[Position]]:
+    """(a store whose log is trimmed by so many entries before the i-th read, from where it was read)."""
+    watched, reads = Watched(trial.store), list[Position]()
+
+    def before(method: str, args: Any) -> None:
+        if method == "read":
+            for _ in range(plan.get(len(reads), 0)):
+                assert trimming.trim(trial.store, trial.name, token, trial.experiment, 0) == 1
+            reads.append(args[1])
+
+    watched.before = before
+    return watched, reads
+
+
+@pytest.fixture
+def growing(name: str, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> Trial:
+    """An experiment whose 40 checkpointed entries can be trimmed one at a time, with more that are not checkpointed."""
+    monkeypatch.setattr(trimming, "STEP", 1)
+    trial = Trial(MemoryStore(lambda: clock[0]), name, grace_ms=0)
+    for _ in range(5):
+        some(trial, window_ms=1000)
+    clock[0] += 10
+    checkpointed(trial)
+    some(trial)
+    return trial
+
+
+def test_a_log_that_is_trimmed_behind_the_reader_is_read_once(growing: Trial) -> None:
+    """An entry goes before every single read, as under load: each entry left is read once, and it ends."""
+    log = growing.log()
+    watched, reads = trimming_at(growing, checkpointed(growing), dict.fromkeys(range(1, 30), 1))
+    result = verify(watched, growing.name, 2)
+    assert len(growing.log()) < len(log) - 20
+    assert (result["equal"], result["folded"]) == (True, len(log))
+    assert reads == [START, *(entry.position for entry in log[1:-1:2])]
+
+
+@pytest.mark.parametrize("at", [1, 2, 5])
+@pytest.mark.parametrize("beyond", [-1, 0, 1, 2, 10])
+def test_a_trim_that_overtakes_the_reader_begins_it_again(growing: Trial, at: int, beyond: int) -> None:
+    """However little it goes beyond what has been read: nothing is missed, and nothing counted twice."""
+    log = growing.log()
+    watched, reads = trimming_at(growing, checkpointed(growing), {at: 2 * at + beyond})
+    assert verify(watched, growing.name, 2)["equal"]
+    assert (reads.count(START) > 1) == (beyond > 0)
+    assert len(growing.log()) == len(log) - (2 * at + beyond)
+
+
+def test_what_is_cut_before_the_base_is_read_does_not_matter(growing: Trial) -> None:
+    """Ten entries go after two have been read: the base holds them, and nothing is read twice."""
+    token = checkpointed(growing)
+    watched, reads = trimming_at(growing, token, {})
+    count = watched.before
+
+    def before(method: str, args: Any) -> None:
+        if method == "cursor" and args[1] == "base" and len(reads) == 1:
+            while len(growing.log()) > 40:
+                assert trimming.trim(growing.store, growing.name, token, growing.experiment, 0) == 1
+        count(method, args)
+
+    watched.before = before
+    assert len(growing.log()) > 50
+    assert verify(watched, growing.name, 2)["equal"]
+    assert reads.count(START) == 1
+
+
+def test_a_base_that_is_ahead_of_the_log_does_not_matter(growing: Trial) -> None:
+    """A trim that failed has moved the base and cut nothing: also where one entry is read at a time."""
+    watched = Watched(growing.store)
+    watched.trim = lambda *_: False
+    for _ in range(3):
+        trimming.trim(watched, growing.name, checkpointed(growing), growing.experiment, 0)
+    watched, reads = trimming_at(growing, checkpointed(growing), {4: 1})
+    assert verify(watched, growing.name, 1)["equal"]
+    assert reads.count(START) == 1
+
+
+def test_a_base_that_moves_ahead_of_the_cut_overtakes_nobody(growing: Trial) -> None:
+    """A trim that fails moves the base ten entries on and cuts nothing: what has not been read yet still stands."""
+    token, log = checkpointed(growing), growing.log()
+    watched, reads = trimming_at(growing, token, {})
+    count, moving = watched.before, Watched(growing.store)
+    moving.trim = lambda *_: False
+
+    def before(method: str, args: Any) -> None:
+        if method == "read" and len(reads) == 2:
+            trimming.STEP = 10  # as the fixture has it set, and sets it back
+            trimming.trim(moving, growing.name, token, growing.experiment, 0)
+        count(method, args)
+
+    watched.before = before
+    assert verify(watched, growing.name, 2)["folded"] == len(log)
+    assert growing.store.cursor(growing.name, "base") == log[9].position
+    assert reads.count(START) == 1
+
+
+def test_what_comes_after_the_end_was_taken_is_not_read(growing: Trial) -> None:
+    """Not even where it stands in the same batch: it may be of a kind and an arm that were not known then."""
+    log = growing.log()
+
+    def change() -> None:
+        rewards = msgspec.to_builtins(growing.config.document.rewards)
+        growing.change(rewards={**rewards, "visit": {}}, arms=["a", "b", "c", "d", "e"])
+        growing.feed(growing.decide(4), 500_000, 2)
+        checkpointed(growing)
+
+    watched, reads = trimming_at(growing, b"", {})
+    count = watched.before
+
+    def before(method: str, args: Any) -> None:
+        if method == "read" and len(reads) == 1:
+            change()
+        count(method, args)
+
+    watched.before = before
+    result = verify(watched, growing.name, len(log) - 1)
+    assert (result["equal"], result["folded"]) == (True, len(log))
+    assert reads == [START, log[-2].position]
+
+
+@pytest.mark.parametrize("when", range(14))
+def test_servers_may_be_at_work_between_any_two_questions(growing: Trial, clock: list[float], when: int) -> None:
+    """They learn, write checkpoints and trim past those of before, all between two things that it asks for."""
+    watched, asked = Watched(growing.store), []
+
+    def before(method: str, _: Any) -> None:
+        asked.append(method)
+        if len(asked) == when + 1:
+            for _ in range(3):
+                some(growing, window_ms=1)
+                clock[0] += 7200
+                trimming.STEP = 25  # as the fixture has it set, and sets it back
+                trimming.trim(growing.store, growing.name, checkpointed(growing), growing.experiment, 0)
+
+    watched.before = before
+    assert verify(watched, growing.name, 2)["equal"]
+    assert len(asked) > when
+
+
+@pytest.mark.parametrize("table", ["sums", "base"])
+def test_what_is_wrong_is_found_also_under_trimming(growing: Trial, table: Any) -> None:
+    """Two arms' rows in place of each other: unequal, as it is equal without that."""
+    token = checkpointed(growing)
+    for _ in range(12):
+        assert trimming.trim(growing.store, growing.name, token, growing.experiment, 0) == 1
+    watched, reads = trimming_at(growing, token, dict.fromkeys(range(1, 9), 1))
+    assert verify(watched, growing.name, 2)["equal"]
+    reads.clear()
+
+    def rows(name: str, of: Any) -> list[Row]:
+        found = list(growing.store.rows(name, of))
+        swapped = [found[1]._replace(arm=found[0].arm), found[0]._replace(arm=found[1].arm), *found[2:]]
+        return swapped if of == table else found
+
+    watched.rows = rows
+    assert not verify(watched, growing.name, 2)["equal"]
 
 
 def test_a_log_that_is_always_trimmed_meanwhile_is_given_up(here: Trial, clock: list[float]) -> None:

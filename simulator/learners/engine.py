@@ -45,8 +45,7 @@ class Engine:
 
     def probabilities(self, x: Grid, eligible: Mask) -> Matrix:
         """See `Learner`; what `Model.decide` draws from, without what only a server's answer needs."""
-        estimates = self.model.scorer.estimate(self._own(x), eligible)
-        return self.experiment.document.policy.probabilities(estimates)
+        return self.model.probabilities(self._own(x), eligible)
 
     def lists(self, x: Grid, eligible: Mask, k: int, u: Vector) -> tuple[Int, Matrix]:
         """See `Lister`."""

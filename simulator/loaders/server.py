@@ -296,7 +296,7 @@ class _Joined:
         delays = Delays(self.end[0], self._window_ms)
         for credit, (decided, came) in self.changed.items():
             if self.weights.get(credit[2]):
-                delays.take(credit, credit[2], decided, came)
+                delays.take(credit[2], decided, came)
         return delays.matured_ms()
 
     @property
