@@ -63,9 +63,8 @@ class Model:
         self.experiment = experiment
         self.sums = sums or Sums.zeros(K, m, d)
         self.lock, self.learning = threading.Lock(), threading.RLock()
-        self.scorer = Scorer(
-            K, m, d, experiment.ridge, np.flatnonzero(_live(experiment) | (False if also is None else also))
-        )
+        scored = _live(experiment) if also is None else _live(experiment) | also
+        self.scorer = Scorer(K, m, d, experiment.ridge, np.flatnonzero(scored))
         self.pending: dict[int, bool] = {}  # arms to refresh, oldest first; True where the factor is out of date
         self._squares = _squares(self.sums)
         self._impressions = int(self.sums.n.sum())
