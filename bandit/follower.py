@@ -1,7 +1,7 @@
 """The thread that follows every experiment's log: reads, folds, refreshes, and writes checkpoints where elected.
 
 Loading and folding stay off the event loop. Reads are paced: a batch of many entries costs far less an entry than many
-batches of few. Refreshing takes at most a quarter of the time, so that decisions keep theirs.
+batches of few. Refreshing takes at most a quarter of the time, so that decisions keep theirs; half, where arms wait.
 """
 
 from __future__ import annotations
@@ -140,8 +140,9 @@ class Follower(threading.Thread):
                 self._sound(replica, replica.check_position)
         if self._due["trim"] <= time.monotonic():
             self._trim()
-        pace = PACE if grown or any(r.model and r.model.pending for r in self._living()) else IDLE_PACE
-        self.woken.wait(max(3 * spent, pace - (time.monotonic() - start), 0.001))
+        behind = any(r.model and r.model.pending for r in self._living())
+        pace = PACE if grown or behind else IDLE_PACE
+        self.woken.wait(max((1 if behind else 3) * spent, pace - (time.monotonic() - start), 0.001))
         self.woken.clear()
 
     def _grown(self) -> list[Replica]:
