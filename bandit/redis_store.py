@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import redis
@@ -19,27 +16,19 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
+from bandit.errors import CorruptLog, StoreUnsuitable
 from bandit.experiment import Config, Document, Kind
 from bandit.keys import EXPERIMENTS, META, Keys
 from bandit.log import START, Entry, Position
+from bandit.redis_faults import StoreMoved, mapped, understood
+from bandit.redis_wire import POSITION, append_call, entries, reply, row, stored
 from bandit.store import (
-    CLOCK_AHEAD_MS,
     DELETED_MS,
     READ_BYTES,
-    Activate,
-    Ahead,
     Batch,
-    Decide,
-    Gap,
-    Item,
-    Judged,
     Lease,
-    Logged,
     Reply,
-    Result,
     Row,
-    Stale,
     Stored,
     Table,
 )
@@ -48,23 +37,8 @@ SWEEP = 1000  # keys looked at, or taken away, in one step
 PIECE, PIECES_MAX = 64, 2048  # entries asked for at first, and at most: nobody knows their size before
 TIMEOUT = 2.0  # seconds for one command: longer than the longest script, a checkpoint of 1 MB, by far
 STORE_FORMAT = b"1"
-ADDRESSES = "redis://[USER:PASSWORD@]HOST:PORT[/DATABASE], rediss://... or unix:///PATH (signs in a password as %XX)"
 FLOOR = {"redis": (7, 0), "valkey": (7, 2)}
 SCRIPTS = "append", "configure", "lease", "beat", "checkpoint", "trim", "forget"
-MOVED = "READONLY", "MASTERDOWN", "LOADING"  # of a node that is no longer, or not yet, the one to ask
-REFUSALS = "LOADING", "BUSY", "OOM", "MISCONF", "READONLY", "NOREPLICAS"
-# the client takes the code off the text of those that it has a class for
-DEMOTED = redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError
-CANNOT_WRITE = (
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.TryAgainError,
-)
-_POSITION = struct.Struct(">QQ")
-
-
-class StoreMoved(StoreUnavailable):
-    """What answers is not, or not yet, what takes writes: another connection may lead elsewhere."""
 
 
 class Script:
@@ -85,7 +59,7 @@ class RedisStore:
         # they have done, and callers repeat the same bytes.
         options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
         self._fresh, self._moved = True, False
-        with _understood(url):
+        with understood(url):
             pool = redis.asyncio.BlockingConnectionPool.from_url(
                 url, max_connections=32, timeout=timeout, retry=AsyncRetry(NoBackoff(), 0), **options
             )
@@ -110,7 +84,7 @@ class RedisStore:
         Nobody closes connections to a node that was demoted: it would answer READONLY for ever.
         """
         try:
-            with _mapped():
+            with mapped():
                 yield
         except StoreMoved:
             self._sync.connection_pool.disconnect()
@@ -187,7 +161,7 @@ class RedisStore:
             config = msgspec.json.decode(fields[b"config"], type=Config)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CorruptLog(f"{name}: its config cannot be read, was a later version here? ({error})") from None
-        return _stored(config, fields)
+        return stored(config, fields)
 
     def remains(self, name: str) -> Stored | None:
         """See `Store`."""
@@ -196,7 +170,7 @@ class RedisStore:
         if not fields:
             return None
         version, generation, schema = (int(fields[key]) for key in (b"version", b"generation", b"schema"))
-        return _stored(Config(name, version, generation, schema, Document({"unreadable": Kind()}, ()), (), ()), fields)
+        return stored(Config(name, version, generation, schema, Document({"unreadable": Kind()}, ()), (), ()), fields)
 
     def put(self, config: Config, before: Stored | None) -> Position | None:
         """See `Store`."""
@@ -237,11 +211,11 @@ class RedisStore:
 
     def append(self, name: str, batch: Batch) -> Reply:
         """See `Store`."""
-        return _reply(self._run("append", *_append_call(name, batch)))
+        return reply(self._run("append", *append_call(name, batch)))
 
     async def append_async(self, name: str, batch: Batch) -> Reply:
         """See `Store`."""
-        script, (keys, args) = self._scripts["append"], _append_call(name, batch)
+        script, (keys, args) = self._scripts["append"], append_call(name, batch)
         if self._moved:  # by whichever of the two clients it was noticed
             self._moved = False
             await self._async.connection_pool.disconnect(inuse_connections=False)
@@ -250,7 +224,7 @@ class RedisStore:
                 found = await self._async.execute_command("EVALSHA", script.digest, len(keys), *keys, *args)
             except redis.exceptions.NoScriptError:
                 found = await self._async.execute_command("EVAL", script.text, len(keys), *keys, *args)
-        return _reply(found)
+        return reply(found)
 
     def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run a script; the script cache is empty after a restart, then its text goes along."""
@@ -269,7 +243,7 @@ class RedisStore:
             start = found[-1].position if found else after
             asked = min(step, count - len(found))
             with self._asking():
-                part = _entries(self._sync.xrange(Keys.of(name).log, b"(" + start.text(), "+", count=asked))
+                part = entries(self._sync.xrange(Keys.of(name).log, b"(" + start.text(), "+", count=asked))
             found += part
             if len(part) < asked:
                 break
@@ -281,7 +255,7 @@ class RedisStore:
     def read_back(self, name: str, upto: Position, count: int) -> list[Entry]:
         """See `Store`."""
         with self._asking():
-            return _entries(self._sync.xrevrange(Keys.of(name).log, upto.text(), "-", count=count))
+            return entries(self._sync.xrevrange(Keys.of(name).log, upto.text(), "-", count=count))
 
     def end(self, name: str) -> Position:
         """See `Store`."""
@@ -292,7 +266,7 @@ class RedisStore:
     def at(self, name: str, position: Position) -> Entry | None:
         """See `Store`."""
         with self._asking():
-            found = _entries(self._sync.xrange(Keys.of(name).log, position.text(), position.text()))
+            found = entries(self._sync.xrange(Keys.of(name).log, position.text(), position.text()))
         return found[0] if found else None
 
     def decision(self, name: str, caller: bytes) -> Entry | None:
@@ -341,16 +315,16 @@ class RedisStore:
                     pipe.evalsha(beat.digest, 1, key, token)
             replies = pipe.execute(raise_on_error=False)
         found: dict[str, bool | Lease | None] = {}
-        for (name, token), reply in zip(held.items(), replies, strict=True):
-            if isinstance(reply, redis.exceptions.NoScriptError):
-                reply = self._run("beat", [Keys.of(name).lease], [token])
-            if isinstance(reply, Exception):
+        for (name, token), said in zip(held.items(), replies, strict=True):
+            if isinstance(said, redis.exceptions.NoScriptError):
+                said = self._run("beat", [Keys.of(name).lease], [token])
+            if isinstance(said, Exception):
                 with self._asking():
-                    raise reply
+                    raise said
             if token is None:
-                found[name] = Lease(reply[0], int(reply[1])) if reply[0] else None
+                found[name] = Lease(said[0], int(said[1])) if said[0] else None
             else:
-                found[name] = bool(reply)
+                found[name] = bool(said)
         return found
 
     def probe(self) -> None:
@@ -376,26 +350,26 @@ class RedisStore:
         """See `Store`."""
         with self._asking():
             found = self._sync.hget(Keys.of(name).table(table), "cursor")
-        return Position(*_POSITION.unpack(found)) if found else START
+        return Position(*POSITION.unpack(found)) if found else START
 
     def rows(self, name: str, table: Table) -> Iterator[Row]:
         """See `Store`."""
         with self._asking():
             for field, value in self._sync.hscan_iter(Keys.of(name).table(table), count=64):
                 if field.isdigit():
-                    yield _row(int(field), value)
+                    yield row(int(field), value)
 
     def row(self, name: str, table: Table, arm: int) -> Row | None:
         """See `Store`."""
         with self._asking():
             value = self._sync.hget(Keys.of(name).table(table), str(arm))
-        return _row(arm, value) if value else None
+        return row(arm, value) if value else None
 
     def write_rows(self, name: str, table: Table, token: bytes, rows: Sequence[Row], cursor: Position | None) -> bool:
         """See `Store`."""
         keys = Keys.of(name)
-        fields = [part for row in rows for part in (row.arm, _POSITION.pack(*row.position) + row.sums)]
-        args = [token, _POSITION.pack(*cursor) if cursor else b"", *fields]
+        fields = [part for row in rows for part in (row.arm, POSITION.pack(*row.position) + row.sums)]
+        args = [token, POSITION.pack(*cursor) if cursor else b"", *fields]
         return bool(self._run("checkpoint", [keys.lease, keys.log, keys.table(table)], args))
 
     def base_config(self, name: str) -> bytes:
@@ -408,100 +382,3 @@ class RedisStore:
         keys = Keys.of(name)
         tables = [keys.table("base"), keys.table("sums")]
         return bool(self._run("trim", [keys.lease, keys.log, *tables], [token, cut.text(), config]))
-
-
-@contextmanager
-def _understood(url: str) -> Iterator[None]:
-    """What the client library, or nobody, says of an address: refused, without the address, which may hold a password.
-
-    Raises:
-        StoreUnsuitable: it is no address of a store.
-    """
-    try:
-        parts = urlsplit(url)
-        there = parts.scheme == "unix" or (parts.hostname and re.fullmatch(r"(/\d*)?", parts.path))
-        if parts.fragment or "@" in parts.query or not there:
-            raise ValueError  # the library would take localhost, database 0, or half of a password for host and port
-        yield
-    except (TypeError, ValueError, redis.RedisError) as error:
-        option = f": {error}" if isinstance(error, TypeError) else ""
-        raise StoreUnsuitable(f"expected a store's address, {ADDRESSES}, got another{option}") from None
-
-
-@contextmanager
-def _mapped() -> Iterator[None]:
-    """The client library's errors as ours: what may pass is `StoreUnavailable`."""
-    try:
-        yield
-    except redis.exceptions.BusyLoadingError as error:
-        raise StoreMoved("the store is loading its data.") from error
-    except redis.exceptions.AuthenticationError as error:
-        raise StoreUnavailable("the store refuses the user or password in its address, or asks for one.") from error
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
-        why = str(error).rstrip(".")
-        raise StoreUnavailable(f"the store does not answer ({why}): is it running, is its address right?") from error
-    except redis.exceptions.ResponseError as error:
-        if str(error).startswith(MOVED) or isinstance(error, DEMOTED):
-            raise StoreMoved(f"the store cannot write now: {str(error).rstrip('.')}.") from error
-        if str(error).startswith(REFUSALS) or isinstance(error, CANNOT_WRITE):
-            raise StoreUnavailable(f"the store cannot write now: {str(error).rstrip('.')}.") from error
-        if isinstance(error, redis.exceptions.NoPermissionError):
-            raise StoreUnsuitable(f"the store's user may not do what is needed here: {error}") from error
-        raise
-    except redis.exceptions.InvalidResponse as error:
-        raise StoreUnsuitable(f"what answers at the store's address is no Redis and no Valkey: {error}") from error
-
-
-def _stored(config: Config, fields: dict[bytes, bytes]) -> Stored:
-    learned = fields.get(b"learned") == fields[b"generation"]
-    return Stored(config, learned, Position.parse(fields[b"identity"]), Position.parse(fields[b"updated"]))
-
-
-def _entries(found: list[Any]) -> list[Entry]:
-    return [Entry(Position.parse(at), *next(iter(fields.items()))) for at, fields in found]
-
-
-def _append_call(name: str, batch: Batch) -> tuple[list[str], list[Any]]:
-    """(keys, arguments) of `lua/append.lua`."""
-    keys, rules = Keys.of(name), batch.rules
-    args: list[Any] = [keys.prefix, batch.sequence, rules.schema, rules.generation, int(rules.explicit)]
-    args += [rules.attribution, rules.grace_ms, len(rules.kinds), batch.clock_ms, CLOCK_AHEAD_MS]
-    args += [number for kind in rules.kinds for number in kind]
-    for item in batch.items:
-        args += _item_args(item)
-    return [keys.log, keys.config, keys.producer(batch.producer)], args
-
-
-def _item_args(item: Item) -> list[Any]:
-    if isinstance(item, Decide):
-        return ["d", *item]
-    if isinstance(item, Activate):
-        return ["a", *item.ref]
-    return ["f", *item.ref, item.kind, item.credit, item.event, int(item.own_id), item.arm]
-
-
-def _reply(found: list[Any]) -> Reply:
-    if found[0] == b"stale":
-        return Stale()
-    if found[0] == b"ahead":
-        return Ahead(int(found[1]), int(found[2]))
-    if found[0] == b"gap":
-        return Gap(int(found[1]))
-    return [_result(item) for item in found[1:]]
-
-
-def _result(item: list[Any]) -> Result:
-    if item[0] == b"d":
-        return Logged(Position.parse(item[1]), item[2])
-    if item[0] == b"all":
-        return [_judged(each) for each in item[1:]]
-    return _judged(item)
-
-
-def _judged(item: list[Any]) -> Judged:
-    _, status, credited, clipped, entry, nonce, caller = item
-    return Judged(status.decode(), int(credited), bool(clipped), Position.parse(entry), nonce, caller)
-
-
-def _row(arm: int, value: bytes) -> Row:
-    return Row(arm, Position(*_POSITION.unpack_from(value)), value[_POSITION.size :])

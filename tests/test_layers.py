@@ -18,7 +18,7 @@ FLOORS = (
     {"bandit.experiment"},
     {"bandit.engine", "bandit.log"},
     {"bandit.fold", "bandit.store"},
-    {"bandit.memory_append"},
+    {"bandit.memory_append", "bandit.redis_faults", "bandit.redis_wire"},
     {
         "bandit.machine",
         "bandit.memory_store",

@@ -1,0 +1,69 @@
+"""What a Redis or Valkey, its client library and its address can say that is wrong, as errors of ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import redis
+
+from bandit.errors import StoreUnavailable, StoreUnsuitable
+
+ADDRESSES = "redis://[USER:PASSWORD@]HOST:PORT[/DATABASE], rediss://... or unix:///PATH (signs in a password as %XX)"
+MOVED = "READONLY", "MASTERDOWN", "LOADING"  # of a node that is no longer, or not yet, the one to ask
+REFUSALS = "LOADING", "BUSY", "OOM", "MISCONF", "READONLY", "NOREPLICAS"
+# the client takes the code off the text of those that it has a class for
+DEMOTED = redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError
+CANNOT_WRITE = (
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+)
+
+
+class StoreMoved(StoreUnavailable):
+    """What answers is not, or not yet, what takes writes: another connection may lead elsewhere."""
+
+
+@contextmanager
+def understood(url: str) -> Iterator[None]:
+    """What the client library, or nobody, says of an address: refused, without the address, which may hold a password.
+
+    Raises:
+        StoreUnsuitable: it is no address of a store.
+    """
+    try:
+        parts = urlsplit(url)
+        there = parts.scheme == "unix" or (parts.hostname and re.fullmatch(r"(/\d*)?", parts.path))
+        if parts.fragment or "@" in parts.query or not there:
+            raise ValueError  # the library would take localhost, database 0, or half of a password for host and port
+        yield
+    except (TypeError, ValueError, redis.RedisError) as error:
+        option = f": {error}" if isinstance(error, TypeError) else ""
+        raise StoreUnsuitable(f"expected a store's address, {ADDRESSES}, got another{option}") from None
+
+
+@contextmanager
+def mapped() -> Iterator[None]:
+    """The client library's errors as ours: what may pass is `StoreUnavailable`."""
+    try:
+        yield
+    except redis.exceptions.BusyLoadingError as error:
+        raise StoreMoved("the store is loading its data.") from error
+    except redis.exceptions.AuthenticationError as error:
+        raise StoreUnavailable("the store refuses the user or password in its address, or asks for one.") from error
+    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+        why = str(error).rstrip(".")
+        raise StoreUnavailable(f"the store does not answer ({why}): is it running, is its address right?") from error
+    except redis.exceptions.ResponseError as error:
+        if str(error).startswith(MOVED) or isinstance(error, DEMOTED):
+            raise StoreMoved(f"the store cannot write now: {str(error).rstrip('.')}.") from error
+        if str(error).startswith(REFUSALS) or isinstance(error, CANNOT_WRITE):
+            raise StoreUnavailable(f"the store cannot write now: {str(error).rstrip('.')}.") from error
+        if isinstance(error, redis.exceptions.NoPermissionError):
+            raise StoreUnsuitable(f"the store's user may not do what is needed here: {error}") from error
+        raise
+    except redis.exceptions.InvalidResponse as error:
+        raise StoreUnsuitable(f"what answers at the store's address is no Redis and no Valkey: {error}") from error
