@@ -236,7 +236,7 @@ class Follower(threading.Thread):
 
     def _load(self, name: str) -> None:
         """Load an experiment and fold its log up to the end."""
-        replica = Replica(name, self.store, self._room(name))
+        replica = Replica(name, self.store, self.room(name))
         try:
             replica.load()
             replica.catch_up()
@@ -246,9 +246,10 @@ class Follower(threading.Thread):
         self.checkpointers[name], self.replicas[name] = made, replica
         self.beats.woken.set()
 
-    def _room(self, name: str) -> int:
-        """Bytes that the models of all others leave to this one."""
-        return self.budget - sum(model_bytes(*each.shape) for other, each in self.replicas.items() if other != name)
+    def room(self, name: str) -> int:
+        """Bytes that the models of all others leave to this one; from any thread."""
+        others = [replica for other, replica in list(self.replicas.items()) if other != name]
+        return self.budget - sum(model_bytes(*each.shape) for each in others)
 
     def _trim(self) -> None:
         """Trim what is ours to trim, once folded past the checkpoints: then no config in the log is news to us."""

@@ -66,7 +66,7 @@ class Replica:
             return stored
         experiment = compile_config(stored.config)
         if (need := model_bytes(*experiment.shape)) > self.room:
-            told = f"its model takes {need >> 20} MiB, and --model-memory leaves {max(0, self.room) >> 20}"
+            told = f"its model takes {need >> 20} MiB, and BANDIT_MODEL_MEMORY leaves {max(0, self.room) >> 20}"
             raise MemoryError(told)
         folded = load(self.store, self.name, "sums", experiment)
         if folded.cursor < self.store.cursor(self.name, "base") or not stands(self.store, self.name, folded):

@@ -190,16 +190,15 @@ def read_again(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Reco
         body = _decoder(experiment).decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    named = [(b"c", body.candidates), (b"x", body.exclude or None)]
-    indices = [(mark, [experiment.arm_index.get(name, NO_ARM) for name in names]) for mark, names in named if names]
-    if body.decision_id is None or any(NO_ARM in found for _, found in indices):
+    named = None if body.candidates is None else _places(experiment, body.candidates)
+    out = _places(experiment, body.exclude or ())
+    if body.decision_id is None or NO_ARM in (*(named or ()), *out):
         return None
-    sets = b"".join(_set(mark, found) for mark, found in indices) if indices else b""
-    if body.candidates is not None and not body.exclude:
-        sets += _set(b"x", [])
     user = user_hash(secret, body.user_id)
     caller = body.decision_id.encode()
-    return Recommendation(experiment, body.context, experiment.active, body.k, caller, user, body.defer, sets)
+    return Recommendation(
+        experiment, body.context, experiment.active, body.k, caller, user, body.defer, _sets(named, out)
+    )
 
 
 def _decoder(experiment: Experiment) -> Any:
@@ -242,7 +241,7 @@ def _eligible(experiment: Experiment, body: Any) -> tuple[Mask, bytes]:
     """(the arms that may be shown, the request's own sets as bytes: the same whatever arms come later)."""
     if body.candidates is None and not body.exclude:
         return experiment.active, b""
-    eligible, sets = experiment.active, b""
+    eligible, named = experiment.active, None
     if body.candidates is not None:
         named = _indices(experiment, body.candidates, "candidates")
         if len(set(named)) < len(named):
@@ -251,20 +250,32 @@ def _eligible(experiment: Experiment, body: Any) -> tuple[Mask, bytes]:
             i = int(np.argmin(shown))
             what = "an arm that is paused or retired"
             raise experiment.unknown_arm(pointer("candidates", i), body.candidates[i], what)
-        eligible, sets = np.zeros_like(eligible), _set(b"c", named)
+        eligible = np.zeros_like(eligible)
         eligible[named] = True
     out = _indices(experiment, body.exclude or (), "exclude")
     eligible = eligible.copy()
     eligible[out] = False
-    return eligible, sets + _set(b"x", out)
+    return eligible, _sets(named, out)
+
+
+def _sets(named: list[int] | None, out: list[int]) -> bytes:
+    """Candidates and exclusions of a request as sets; nothing where it has neither."""
+    if named is None and not out:
+        return b""
+    return (b"" if named is None else _set(b"c", named)) + _set(b"x", out)
 
 
 def _indices(experiment: Experiment, names: Sequence[str], field: str) -> list[int]:
-    found = [experiment.arm_index.get(name, NO_ARM) for name in names]
+    found = _places(experiment, names)
     if NO_ARM in found:
         i = found.index(NO_ARM)
         raise experiment.unknown_arm(pointer(field, i), names[i], "no such arm")
     return found
+
+
+def _places(experiment: Experiment, names: Sequence[str]) -> list[int]:
+    """Indices of arms by their names, `NO_ARM` of those that never were."""
+    return [experiment.arm_index.get(name, NO_ARM) for name in names]
 
 
 def _set(mark: bytes, indices: list[int]) -> bytes:

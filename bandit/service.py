@@ -81,7 +81,6 @@ class Service:
             grace_ms=self.grace_ms,
             budget=settings.model_bytes,
         )
-        self.budget = settings.model_bytes
         self.ready = self.follower.ready
         self._lanes: dict[str, Lane] = {}
         self._looks: dict[str, asyncio.Task[Stored]] = {}  # into the store, under way
@@ -183,14 +182,15 @@ class Service:
 
     def _fits(self, config: Config) -> None:
         """Refuse what would not fit beside all other experiments: whoever loads it would end, again and again."""
-        shapes = {other: model.experiment.shape for other, _, model in self._served() if other != config.name}
-        need, others = model_bytes(*shape_of(config)), sum(model_bytes(*shape) for shape in shapes.values())
-        if need + others > self.budget:
-            most = f"{self.budget >> 20} MiB for the models of all experiments (--model-memory)"
-            fault = Fault("/arms", f"arms x features^2 within {most}", f"{need >> 20} MiB beside {others >> 20}")
-            raise Problem(
-                Code.INVALID_EXPERIMENT, f"the experiment is too large: {fault.expected}, got {fault.got}", [fault]
+        need, room = model_bytes(*shape_of(config)), self.follower.room(config.name)
+        if need > room:
+            budget = self.follower.budget
+            most = f"{budget >> 20} MiB for the models of all experiments (BANDIT_MODEL_MEMORY)"
+            fault = Fault(
+                "/arms", f"arms x features^2 within {most}", f"{need >> 20} MiB beside {(budget - room) >> 20}"
             )
+            detail = f"the experiment is too large: expected {fault.expected}, got {fault.got}"
+            raise Problem(Code.INVALID_EXPERIMENT, detail, [fault])
 
     async def _taken_up(self, config: Config) -> None:
         """Wait for this server's own replica, so that who changed an experiment finds it changed."""

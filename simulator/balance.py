@@ -21,6 +21,7 @@ import numpy as np
 
 from bandit.linear import Matrix, Vector
 from simulator.logged import Log
+from simulator.verdict import freedman, row_weights
 
 SURE = 1e-3  # probability of calling a sound log broken, all arms and columns together
 ROUNDED = 1e-3  # how far the arms' propensities may be from adding up to 1
@@ -38,14 +39,14 @@ class Balance:
         self.columns: tuple[str, ...] = ()
         self.arms: tuple[str, ...] = ()
 
-    def add(self, log: Log, mu: Matrix | None, s: Vector) -> None:
-        """Count some rows of weights s; `mu` is (n, K), or None where only the shown arm's propensity is known."""
+    def add(self, log: Log, mu: Matrix | None) -> None:
+        """Count some rows; `mu` is (n, K), or None where only the shown arm's propensity is known."""
         X = log.context
         if X is None or log.K * X.shape[1] > CELLS:
             return
         mu = _constant(log) if mu is None else mu
         self.known = self.known and mu is not None
-        shown = np.zeros((len(log), log.K))
+        s, shown = row_weights(log), np.zeros((len(log), log.K))
         at = np.arange(len(log)), log.arm
         shown[at] = 1.0 if mu is not None else 1 / log.propensity
         e, V = (shown - mu, mu * (1 - mu)) if mu is not None else (shown - 1, shown * np.maximum(shown - 1, 0))
@@ -89,7 +90,7 @@ def _judged(D: Matrix, V: Matrix, b: Vector) -> tuple[Matrix, Matrix]:
     """z and its limit."""
     L = math.log(2 * D.size / SURE)
     sd = np.sqrt(np.maximum(V, 1e-12 * np.maximum(b, 1e-100) ** 2))
-    return D / sd, (b * L / 3 + np.sqrt((b * L / 3) ** 2 + 2 * sd**2 * L)) / sd
+    return D / sd, freedman(b, sd**2, L) / sd
 
 
 def _constant(log: Log) -> Matrix | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +73,11 @@ class Data:
         predicted = predictions(model_of(q), log, fit, seed=how.get("seed", 0), unit=units(log))
         return cls(log, np.clip(predicted, *span), span, *rest)
 
+    @cached_property
+    def users(self) -> Int | None:
+        """Number of each row's user, where users repeat; see `units`."""
+        return units(self.log)
+
     def take(self, rows: Int) -> Data:
         """These rows only."""
         return replace(self, log=self.log.take(rows), q=self.q[rows])
@@ -113,7 +119,7 @@ NONE = Difference(float("nan"), None, None, "refused", float("nan"), 0, float("n
 def earned(data: Data, alpha: float, looks: Looks = "one") -> Side:
     """What was earned: the mean reward, with an interval by the same rules as a target's."""
     log, s = data.log, row_weights(data.log)
-    rows, unit = of.mean(log.reward, log.weight), units(log)
+    rows, unit = of.mean(log.reward, log.weight), data.users
     found = rows if unit is None else rows.grouped(unit)
     S = totals_drawn(log.arm, np.ones(len(log)), s, log.K)
     by_design = _spread(rows, S, log.reward - rows.value, None, data, np.ones(len(log)), 1.0)
@@ -131,10 +137,10 @@ def earned(data: Data, alpha: float, looks: Looks = "one") -> Side:
 def _spread(
     rows: Estimate, S: Totals, residual: Vector, base: Vector | None, data: Data, g: Vector, largest: float
 ) -> Spread:
-    log, unit = data.log, units(data.log)
+    log = data.log
     reach = data.span[1] - data.span[0]
     k, s = moments(log.arm, residual, log.K, reach, g, log.weight), row_weights(log)
-    return spread(rows, S, k, base, s, users=crowd(rows, unit), top=largest * float(s.max(initial=0.0)))
+    return spread(rows, S, k, base, s, users=crowd(rows, data.users), top=largest * float(s.max(initial=0.0)))
 
 
 def _scaled(ends: Interval, data: Data, low: float = 0.0) -> Interval:
@@ -156,14 +162,11 @@ def compared(data: Data, one: Matrix, other: Matrix | None, alpha: float, looks:
     if not rows.all():
         at = np.flatnonzero(rows)
         data, one, other = data.take(at), one[at], None if other is None else other[at]
-    paired, base, unit = Paired.of(data, one, other), other, units(data.log)
+    paired, unit = Paired.of(data, one, other), data.users
     value = paired.rows.value
-    against = _value(data, base)
+    against = _value(data, other)
     share = value / against if against > 0 else float("nan")
-    if [
-        *data.failures,
-        *(each for pi in (one, other) if pi is not None for each in overlap(data.log, pi, unit).failures()),
-    ]:
+    if data.failures or any(overlap(data.log, pi, unit).failures() for pi in (one, other) if pi is not None):
         return NONE._replace(n=len(data.log))
     if _same(paired, one, other):
         return Difference(0.0, 0.0, 0.0, "interval", 0.0, len(data.log), 0.0)  # the same policy
@@ -222,7 +225,7 @@ class Paired:
 
 def _ends(data: Data, paired: Paired, alpha: float, looks: Looks) -> tuple[Verdict, float, float, float]:
     """(verdict, low, high, skewness) of a difference."""
-    log, s, unit = data.log, row_weights(data.log), units(data.log)
+    log, s, unit = data.log, row_weights(data.log), data.users
     mu, _ = logging_policy(log)
     if mu is not None and paired.every is not None:
         S, largest = totals(mu, paired.every, s), float(np.abs(paired.every).max())
@@ -242,7 +245,7 @@ def _ends(data: Data, paired: Paired, alpha: float, looks: Looks) -> tuple[Verdi
 
 def _sequence(data: Data, paired: Paired, alpha: float) -> Interval:
     """Of the paired rows; where not all weights are known, so that nothing bounds them, of each side's own."""
-    log, s, unit = data.log, row_weights(data.log), units(data.log)
+    log, s, unit = data.log, row_weights(data.log), data.users
     r, width = np.clip(data.unit(log.reward), 0, 1), data.span[1] - data.span[0]
     if paired.every is not None:
         q, v = data.unit(data.q), paired.v / width

@@ -8,8 +8,9 @@ brings them together.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, get_args
 
 import numpy as np
@@ -200,7 +201,8 @@ def options_of(log: Log, span: tuple[float, float], *, q_fit: QFit | None = None
 def judged(problem: Problem, names: Sequence[str]) -> list[Row]:
     """A row for each of the estimators named."""
     failures = [*problem.support.failures(), *problem.ratio.failures()]
-    return [_row(name, problem, failures) for name in names]
+    dr_error = cache(lambda: spread_of("dr", problem, estimate("dr", problem)).error)
+    return [_row(name, problem, failures, dr_error) for name in names]
 
 
 def check_rows(log: Log, target: Matrix, span: tuple[float, float]) -> None:
@@ -218,13 +220,13 @@ def check_rows(log: Log, target: Matrix, span: tuple[float, float]) -> None:
     check_weights(log, target)
 
 
-def _row(name: str, problem: Problem, failures: list[str]) -> Row:
+def _row(name: str, problem: Problem, failures: list[str], dr_error: Callable[[], float]) -> Row:
     """One estimator's answer: value, verdict, and the interval that the verdict allows."""
     rows, support = estimate(name, problem), problem.support
     found = rows if problem.unit is None else rows.grouped(problem.unit)
     known = math.isfinite(found.value)
     n_eff = kish(found.bottom[0]) if name == "replay" else support.n_eff
-    by_design = _by_design(name, problem, rows) if known else Spread(math.inf, math.inf)
+    by_design = _by_design(name, problem, rows, dr_error) if known else Spread(math.inf, math.inf)
     said = verdict(n_eff, by_design.skewness, failures)
     if said == "interval" and (problem.options.looks == "any" or not problem.options.stated):
         said = "sequence"
@@ -260,13 +262,12 @@ def _possible(options: Options, value: float) -> float:
     return min(max(value, options.span[0]), options.span[1]) if options.stated else value
 
 
-def _by_design(name: str, problem: Problem, rows: Estimate) -> Spread:
+def _by_design(name: str, problem: Problem, rows: Estimate, dr_error: Callable[[], float]) -> Spread:
     """The spread by design; where most of an estimate is its model, whose error is not known, at least that of DR."""
     found = spread_of(name, problem, rows)
     fitted = not isinstance(problem.options.q, np.ndarray)
     if name in ("switch-dr", "dros") or (name == "dm" and problem.dm_error is None and fitted):
-        other = spread_of("dr", problem, estimate("dr", problem))
-        found = found._replace(error=max(found.error, other.error))
+        found = found._replace(error=max(found.error, dr_error()))
     return found
 
 

@@ -171,7 +171,7 @@ class InMemory(Problem):
         super().__init__(log, target[np.arange(len(log)), log.arm], units(log), options, share)
         self.target = target
 
-    @property
+    @cached_property
     def only(self) -> int | None:
         """See `Problem`."""
         arm = int(self.target[0].argmax())

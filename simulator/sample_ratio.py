@@ -30,7 +30,7 @@ from bandit.linear import Matrix, Vector
 from bandit.sums import Int
 from simulator.balance import Balance
 from simulator.logged import Log
-from simulator.verdict import Basis, logging_policy, row_weights, units
+from simulator.verdict import Basis, freedman, least_propensity, logging_policy, row_weights, units
 
 OFTEN, DOUBT = 200, 6.0
 SURE = 1e-3  # probability of calling a sound log broken, all arms and slices together
@@ -128,7 +128,7 @@ class Tally:
         mu, self.basis = logging_policy(log)
         if self.basis == "uniform" and not self.constant:
             mu, self.basis = None, "rows"
-        self.balance.add(log, mu, row_weights(log))
+        self.balance.add(log, mu)
         self.arms = log.arms
         self.least = min(self.least, _least(log))
         self.rows, self.mismatched = self.rows + len(log), self.mismatched + _mismatch(log) * len(log)
@@ -208,7 +208,7 @@ class _Sums:
         D, b = self.excess, np.maximum(most * self.weight, self.largest)
         V = np.maximum(self.variance * (1.0 if known else np.maximum(most - 1, 0)), self.squares)
         sd = np.sqrt(np.maximum(V, 1e-12))
-        limit = np.where(V > 0, (b * L / 3 + np.sqrt((b * L / 3) ** 2 + 2 * V * L)) / sd, 0)  # never drawn: not once
+        limit = np.where(V > 0, freedman(b, V, L) / sd, 0)  # never drawn: not once
         columns = (D + self.expected).tolist(), self.expected.tolist(), (D / sd).tolist(), limit.tolist()
         return list(zip(*columns, strict=True))
 
@@ -240,9 +240,8 @@ def _counts(log: Log, mu: Matrix | None) -> Counts:
 
 
 def _least(log: Log) -> float:
-    """The smallest probability that an arm can be thought to have had: shown, or left over for the others evenly."""
-    others = (1 - log.propensity) / max(log.K - 1, 1)
-    return max(1e-12, float(np.minimum(log.propensity, others).min(initial=1.0)))
+    """The smallest probability that an arm can be thought to have had, also where another was certain."""
+    return 1e-12 if (log.propensity >= 1).any() else least_propensity(log)
 
 
 def _by_unit(values: Matrix, unit: Int) -> Matrix:

@@ -189,7 +189,7 @@ class _Columns:
         self.square += float(squares.sum())
         self.constant = self.constant and bool(np.allclose(log.propensity, 1 / log.K, rtol=1e-6, atol=0))
         if not self.known:  # the tally waits until it is clear whether p is constant; the context passes only now
-            self.tally.balance.add(log, None, s)
+            self.tally.balance.add(log, None)
         else:
             self.tally.add(log, None if unit is None else unit % GROUPS)
         columns = {

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -160,18 +160,23 @@ def overlap_of(
     n_eff = total**2 / square if square > 0 else 0.0
     if unit is not None:
         n_eff = min(n_eff, *(kish(np.bincount(unit, each).astype(np.float64)) for each in (s, s * w)))
-    low, high = -_freedman(top, variance, total, sd), Z_ROWS
-    if basis == "rows":  # E w^2 is not known, but no more than the largest w
-        low = -_freedman(top, top * total, total, sd)
-    else:
-        low, high = min(low, -Z_EXACT), max(-low, Z_EXACT)
-    return Overlap(n_eff, basis, average, float(w.max(initial=0.0)), (average - 1) / sd, min(low, -high), high)
+    spread = top * total if basis == "rows" else variance  # E w^2 is not known then, but no more than the largest w
+    limit = float(freedman(top, max(spread, 0.0), RARE)) / total / sd
+    high = Z_ROWS if basis == "rows" else max(limit, Z_EXACT)
+    z, low = (average - 1) / sd, -max(limit, high)
+    return Overlap(n_eff, basis, average, float(w.max(initial=0.0)), z, low, high)
 
 
-def _freedman(top: float, variance: float, total: float, sd: float) -> float:
-    """How many standard deviations a sum of so large terms is off with the probability of a normal one beyond 4."""
-    part = top * RARE / 3
-    return (part + math.sqrt(part**2 + 2 * max(variance, 0.0) * RARE)) / total / sd
+def freedman(b: Any, V: Any, L: float) -> Any:
+    """How far a sum of draws is off with probability 2 exp(-L) at most: b L / 3 + sqrt(b^2 L^2 / 9 + 2 V L).
+
+    Args:
+        b: the largest term, in absolute value; a number or an array.
+        V: variance of the sum, of the same shape.
+        L: ln(2 / probability).
+    """
+    part = b * L / 3
+    return part + np.sqrt(part**2 + 2 * V * L)
 
 
 def least_propensity(log: Log) -> float:

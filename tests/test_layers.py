@@ -67,7 +67,6 @@ SIMULATOR = (
         "simulator.reporting.guide",
     },
     {
-        "simulator.balance",
         "simulator.cli.judging",
         "simulator.cli.place",
         "simulator.cli.source",
@@ -82,6 +81,7 @@ SIMULATOR = (
         "simulator.table",
         "simulator.verdict",
     },
+    {"simulator.balance"},
     {
         "simulator.cli.logs",
         "simulator.cli.runs",

@@ -10,9 +10,6 @@ The cost is one timer a connection, which looks after itself: per request there 
 import asyncio
 from typing import Any, ClassVar
 
-from uvicorn.config import Config
-from uvicorn.server import ServerState
-
 from bandit.api.wire import WireProtocol
 
 TIMED_OUT = (
@@ -29,14 +26,8 @@ class DeadlineProtocol(WireProtocol):
     # connections that owe us a request, whoever has owed it for longest first
     waiting: ClassVar[dict["DeadlineProtocol", None]]
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
         self._begun: float | None = None  # when the first byte of an unfinished request came
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False  # it was closing when last looked at

@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from bandit.errors import printable
 from bandit.linear import Vector
 from simulator.comparison import Band
-from simulator.reporting.words import MEANING, Said
+from simulator.reporting.words import MEANING
+from simulator.verdict import Verdict
 from simulator.wording import number
 
 WIDTH = 4.9  # inches, 353 units of SVG: a phone shows it without shrinking its text
@@ -40,14 +41,14 @@ STYLE: Any = {  # matplotlib types each key by itself
     "figure.constrained_layout.use": True,
 }
 INK, SOFT = "#1a1a1a", "#6b6b6b"
-COLOURS: dict[Said, str] = {
+COLOURS: dict[Verdict, str] = {
     "interval": "#1f4e9c",
     "sequence": "#b04a00",
     "assumed": "#b04a00",
     "biased": "#7d8a99",
     "refused": SOFT,
 }
-MARKERS: dict[Said, str] = {"interval": "o", "sequence": "s", "assumed": "s", "biased": "d", "refused": "x"}
+MARKERS: dict[Verdict, str] = {"interval": "o", "sequence": "s", "assumed": "s", "biased": "d", "refused": "x"}
 SERIES = ("#1f4e9c", "#b04a00", "#22762e", "#7a3d9c", "#8a6d00", "#b3225c")
 
 
@@ -58,7 +59,7 @@ class Mark(NamedTuple):
     value: float | None
     low: float | None
     high: float | None
-    said: Said
+    said: Verdict
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from simulator.reporting.figures import Arm, Mark, draw_arms, draw_over_time, dr
 from simulator.reporting.guide import INTRODUCTION
 from simulator.reporting.segments import chosen, segments
 from simulator.reporting.subject import BELOW, Section, Subject, Table, mark_alone, mark_of, widened
-from simulator.reporting.words import ESTIMATORS, MEANING, said_of, when
+from simulator.reporting.words import ESTIMATORS, MEANING, when
 from simulator.verdict import row_weights
 from simulator.wording import DASH, amount, both, counted, fixed, noted, number, percent
 
@@ -92,7 +92,7 @@ def _apart(of: Subject) -> dict[str, list[Mark]]:
 
 
 def _mark(row: Row) -> Mark:
-    return Mark(ESTIMATORS[row.estimator], row.value, row.low, row.high, said_of(row))
+    return Mark(ESTIMATORS[row.estimator], row.value, row.low, row.high, row.verdict)
 
 
 def _common(of: Subject, rows: Sequence[Row]) -> list[str]:
@@ -113,7 +113,7 @@ def _titled(of: Subject, caption: str) -> str:
 
 
 def _value_line(of: Subject, name: str, row: Row, common: Sequence[str], titled: bool) -> Sequence[str]:
-    said = of.meaning(said_of(row))
+    said = of.meaning(row.verdict)
     own = "; ".join(noted(note) for note in _notes(of, row) if note not in (*common, said))
     label = f"{name}: {ESTIMATORS[row.estimator]}" if titled else ESTIMATORS[row.estimator]
     return label, *both(row.value, row.low, row.high), said, own

@@ -19,9 +19,10 @@ from simulator.reporting.contrasts import windows
 from simulator.reporting.doubts import doubts
 from simulator.reporting.figures import Mark, Picture, finished
 from simulator.reporting.guide import Term
-from simulator.reporting.words import MEANING, Ground, Said, changed, confidence, sentence
+from simulator.reporting.words import MEANING, Ground, changed, confidence, sentence
 from simulator.runs import Curve
 from simulator.sample_ratio import SampleRatio, sample_ratio
+from simulator.verdict import Verdict
 from simulator.wording import amount, capped, number, ranged
 
 HEADLINE = "dr"  # the estimator of every statement but the table of all: chosen before any was seen
@@ -217,7 +218,7 @@ class Subject:
         squares = f"Open squares: {MEANING['sequence']} (confidence sequences)."
         return f"For one look. Filled circles: {self.meaning('interval')}. {squares}"
 
-    def meaning(self, said: Said) -> str:
+    def meaning(self, said: Verdict) -> str:
         """A verdict in words: while something is in doubt, an interval is only an interval."""
         return "an interval, see “In doubt”" if said == "interval" and self.doubts else MEANING[said]
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from simulator.differences import Difference
-from simulator.evaluation import BIASED, Row
+from simulator.evaluation import Row
 from simulator.reasons import explained
 from simulator.verdict import Verdict
 from simulator.wording import TINY, amount, beside, percent, ranged
 
-Said = Verdict | Literal["biased"]  # "biased": an interval around what the estimator says, not around the truth
-
 ALIKE = 1e-9  # of an interval's width: a difference that is none
-MEANING: dict[Said, str] = {
+MEANING: dict[Verdict, str] = {
     "interval": "can be believed (one look)",
     "sequence": "wide but safe",
     "assumed": "holds if no reward can be larger than those that came",
@@ -35,11 +33,6 @@ ESTIMATORS = {
     "mrdr": "MRDR",
     "replay": "replay",
 }
-
-
-def said_of(row: Row) -> Said:
-    """The verdict as it is shown: of a biased estimator, that it is one."""
-    return "biased" if row.estimator in BIASED and row.verdict != "refused" else row.verdict
 
 
 def confidence(alpha: float) -> str:
