@@ -85,9 +85,10 @@ class Replica:
 
     def fold_to_end(self) -> None:
         """Fold up to the log's end as it is now; others may go on writing."""
-        end = self.store.end(self.name)
+        seen, end = time.monotonic(), self.store.end(self.name)
         while self.position < end and self.step():
             pass
+        self.read_at = max(self.read_at, seen)  # a checkpoint may stand at the end: then nothing is read
 
     def step(self, count: int = READ) -> int:
         """Read and fold up to `count` entries of what the log has grown by; returns how many."""

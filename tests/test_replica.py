@@ -85,6 +85,17 @@ def test_its_sums_are_the_fold_of_the_log(trial: Trial) -> None:
     assert replica.position == replica.scored == trial.store.end(trial.name)
 
 
+def test_who_starts_at_a_checkpoint_of_the_logs_end_has_seen_it(here: Trial) -> None:
+    """There is nothing to read; /readyz must not say that nobody knows how old its knowledge is."""
+    here.decide()
+    checkpoint(here, loaded(here.store, here.name))
+    second = Replica(here.name, here.store)
+    second.load()
+    assert second.position == here.store.end(here.name)
+    second.catch_up()
+    assert second.read_at > 0
+
+
 def test_what_is_read_in_pieces_is_the_same(trial: Trial) -> None:
     """A replica that was there from the start, and saw each entry alone, has the same sums as one that came late."""
     early = loaded(trial.store, trial.name)
