@@ -103,14 +103,15 @@ def sizing(settings: Settings, rate: float) -> Iterator[str]:
         arms, kinds, d = experiment.shape
         window = seconds(experiment.document.reward_window)
         title = f"{experiment.name} ({arms} arms, {d} columns, window {window / 86400:g} days)"
-        yield from _told(title, rate, need(rate, d=d, arms=arms, kinds=kinds, window=window, rewarded=0.1, named=True))
+        needed = need(rate, d=d, arms=arms, kinds=kinds, window=window, rewarded=0.1, named=True, users=True)
+        yield from _told(title, rate, needed)
     if not experiments:
-        usual = need(rate, d=32, arms=100, kinds=2, window=7 * 86400.0, rewarded=0.1, named=True)
+        usual = need(rate, d=32, arms=100, kinds=2, window=7 * 86400.0, rewarded=0.1, named=True, users=True)
         yield from _told("a usual experiment (100 arms, 32 columns, window 7 days)", rate, usual)
 
 
 def _told(title: str, rate: float, n: Need) -> Iterator[str]:
-    yield f"{title} at {rate:g} decisions/s, a tenth of them rewarded:"
+    yield f"{title} at {rate:g} decisions/s, each of another user, a tenth of them rewarded:"
     yield f"  {n.decision} bytes a decision, {n.feedback} bytes a feedback, {n.arm} bytes an arm"
     yield f"  {_human(n.log)} of memory for the log (reward window and one day more), {_human(n.sums)} for sums"
     yield f"  {_human(n.per_day)} a day into the append-only file, before the store rewrites it"

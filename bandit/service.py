@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
 from bandit.documents import (
@@ -34,7 +35,7 @@ from bandit.documents import (
 from bandit.engine import Model
 from bandit.errors import Code, CorruptLog, Fault, Problem, StoreUnavailable, nearest
 from bandit.evaluation import Asked, Evaluation, Evaluator
-from bandit.experiment import Config, Experiment, shape_of
+from bandit.experiment import Config, Document, Experiment, shape_of
 from bandit.follower import Follower
 from bandit.lane import Lane, Paused, Reader, Replayed
 from bandit.log import decision_head, pack_x
@@ -165,6 +166,7 @@ class Service:
             config = config_after(name, before, change, reset=reset)
             if not config.deleted:
                 self._fits(config)
+                self._can_be_sent(config.document, before)
             if await self._call(self.store.put, config, before) is not None:
                 await self._taken_up(config)
                 return before
@@ -191,6 +193,13 @@ class Service:
             )
             detail = f"the experiment is too large: expected {fault.expected}, got {fault.got}"
             raise Problem(Code.INVALID_EXPERIMENT, detail, [fault])
+
+    def _can_be_sent(self, document: Document, before: Stored | None) -> None:
+        """Refuse a document that has grown too large, arm by arm: what GET gives can be sent back."""
+        size, most = len(msgspec.json.encode(document)), self.settings.body_limit
+        if size > most and (before is None or size > len(msgspec.json.encode(before.config.document))):
+            fault = Fault("", f"a document of at most {most} bytes, payloads included", f"{size} bytes")
+            raise Problem(Code.INVALID_EXPERIMENT, f"expected {fault.expected}, got {fault.got}", [fault])
 
     async def _taken_up(self, config: Config) -> None:
         """Wait for this server's own replica, so that who changed an experiment finds it changed."""

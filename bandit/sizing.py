@@ -13,6 +13,9 @@ STREAM = 22  # bytes of the stream beside an entry's record
 KEY = 100  # bytes of a key beside its name and value
 STATE = 90  # bytes of what is known of a rewarded decision: credits and events
 TAIL = 40  # bytes of the eligible set and its probabilities, under LinUCB with up to a few hundred arms
+USER = 16  # bytes of what is kept of a user id
+USER_LIST = 60  # bytes of a user's list of decisions with one in it, beside its key
+CREDITED = 90  # bytes of what is kept of a user's event, beside its key and the ids in it
 CALLER = 32  # bytes of a caller's id, as our client sends it
 DAY = 86_400
 FILE_DECISION = 50  # bytes that an entry's command takes in the append-only file beside the record
@@ -31,7 +34,9 @@ class Need:
     per_day: int  # what the append-only file grows by in a day, before it is rewritten
 
 
-def need(rate: float, *, d: int, arms: int, kinds: int, window: float, rewarded: float, named: bool) -> Need:
+def need(
+    rate: float, *, d: int, arms: int, kinds: int, window: float, rewarded: float, named: bool, users: bool = False
+) -> Need:  # fmt: skip
     """What `rate` decisions a second need.
 
     Args:
@@ -41,11 +46,14 @@ def need(rate: float, *, d: int, arms: int, kinds: int, window: float, rewarded:
         kinds: reward kinds.
         window: the reward window, in seconds; the log keeps a day more.
         rewarded: share of decisions that get feedback, in [0, 1].
-        named: whether callers name their decisions (our client does).
+        named: whether callers name their decisions and events (our client does).
+        users: whether decisions name their user, each another one (the most that it takes).
     """
     x = 2 * d
     decision = DECISION.size + x + SHOWN.size + TAIL + 16 + STREAM + (2 * CALLER + KEY if named else 0)
+    decision += 2 * USER + KEY + USER_LIST if users else 0
     feedback = FEEDBACK.size + x + 8 * kinds + CALLER * named + STREAM + KEY + STATE
+    feedback += USER + 2 * CALLER + KEY + CREDITED if users and named else 0
     arm = 8 * (d * (d + 1) // 2 + kinds * d + kinds * (kinds + 1)) + KEY // 4
     held = rate * (window + DAY) * (decision + rewarded * feedback)
     written = rate * DAY * (decision + FILE_DECISION + rewarded * feedback * FILE_FEEDBACK)

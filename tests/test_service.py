@@ -151,6 +151,23 @@ def test_an_experiment_beyond_the_memory_for_models_is_refused() -> None:
         assert live.client.delete(small.at).status_code == 204
 
 
+def test_a_document_that_grew_too_large_to_be_sent_is_refused(pair: tuple[Live, Live]) -> None:
+    """Arm by arm it could reach 160 MB, each change of which is read and written whole; it can always shrink."""
+    with serving(pair[0].service.settings.redis_url or "", body_limit=20_000) as live:
+        one = live.experiment(arms=["a", {"id": "b", "payload": "x" * 16_000}])
+        refused = live.client.put(f"{one.at}/arms/c", json={"payload": "x" * 16_000})
+        assert pointers(refused, Code.INVALID_EXPERIMENT) == [""]
+        assert "at most 20000 bytes, payloads included" in refused.text
+        problem(live.client.get(f"{one.at}/arms/c"), Code.ARM_NOT_FOUND)
+        whole = ok(live.client.get(one.at))
+        assert live.client.put(one.at, json=whole).status_code == 200
+        with serving(live.service.settings.redis_url or "", body_limit=5_000) as strict:
+            assert pointers(strict.client.put(f"{one.at}/arms/c"), Code.INVALID_EXPERIMENT) == [""]
+            assert strict.client.delete(f"{one.at}/arms/a").status_code == 204
+            assert strict.client.delete(f"{one.at}/arms/b").status_code == 204
+            assert strict.client.put(f"{one.at}/arms/c").status_code == 201
+
+
 def test_a_server_is_ready_only_when_all_of_its_start_are() -> None:
     """One address for several workers: it is ready when the last of them is."""
     from bandit.api.app import build_app

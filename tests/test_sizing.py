@@ -11,65 +11,94 @@ from bandit.draw import Choice
 from bandit.embedded import find_binary
 from bandit.experiment import Document, Experiment, Kind, compile_config, first
 from bandit.features import Number
-from bandit.log import FORMAT, Head, pack_decision, pack_probabilities, pack_x, unpack_decision
+from bandit.log import FORMAT, USER, Head, decision_head, pack_decision, pack_probabilities, pack_x
 from bandit.redis_store import RedisStore
 from bandit.sizing import need
-from bandit.store import NO_ARM, Batch, Decide, Logged, Ref, Reward, rules_of
+from bandit.store import NO_ARM, Batch, Decide, Judged, Logged, Ref, Reward, rules_of
 
 N, TICK = 4096, 128  # a doubling of the store's hash tables falls into the measured half
 D, K = 32, 100
 
 
-def decide(caller: bytes, generation: int, x: bytes, nonce: bytes) -> Decide:
+def decide(caller: bytes, generation: int, x: bytes, nonce: bytes, user: bytes) -> Decide:
     """A decision of LinUCB with a dense context."""
     p = np.full(K, 0.02 / K)
     p[3] += 0.98
-    head = Head(FORMAT, 0, 1, 0, 1, len(x), len(caller), generation, 1, 1, 604_800_000, nonce, bytes(8), 0.5, 1, 1)
+    head = Head(
+        FORMAT,
+        USER * bool(user),
+        1,
+        0,
+        1,
+        len(x),
+        len(caller),
+        generation,
+        1,
+        1,
+        604_800_000,
+        nonce,
+        bytes(8),
+        0.5,
+        1,
+        1,
+    )
     choice = Choice((3,), (0.98,), (0.98,))
     shown = zip(choice.arms, choice.propensities, choice.marginals, strict=True)
     return Decide(
-        pack_decision(head, x, caller, b"", shown, pack_probabilities(p, np.ones(K, bool))), caller, b"", 604_800_000
+        pack_decision(head, x, caller, user, shown, pack_probabilities(p, np.ones(K, bool))), caller, user, 604_800_000
     )
 
 
-@pytest.mark.parametrize(("named", "rewarded"), [(False, False), (True, False), (False, True)])
-def test_the_computed_memory_is_what_valkey_takes(tmp_path: Path, named: bool, rewarded: bool) -> None:
-    """Bytes a decision, bare, caller-named or rewarded, are within 15 % of the memory that a real store grows by."""
+@pytest.mark.parametrize(
+    ("named", "rewarded", "users"),
+    [(False, False, False), (True, False, False), (False, True, False), (False, False, True), (True, True, True)],
+)
+def test_the_computed_memory_is_what_valkey_takes(tmp_path: Path, named: bool, rewarded: bool, users: bool) -> None:
+    """Bytes a decision, bare, named, rewarded or of a user, are within 15 % of what a real store grows by."""
     features = tuple(Number(f"f{i}", 0.0, 1.0) for i in range(D - 1))
     experiment = compile_config(first("home", Document({"click": Kind()}, tuple(f"a{i}" for i in range(K)), features)))
     with running(find_binary(), tmp_path) as url:
         store = RedisStore(url)
         store.put(experiment.config, None)
-        ticks = [tick(np.random.default_rng(i), named) for i in range(2 * N // TICK)]
+        ticks = [tick(np.random.default_rng(i), named, users) for i in range(2 * N // TICK)]
         used = []
         for i, items in enumerate(ticks):
             if i % (N // TICK) == 0:
                 used.append(store.info()["used_memory"])
-            append(store, experiment, 2 * i + 1, items, rewarded)
+            append(store, experiment, 2 * i + 1, items, rewarded, own_id=named)
         measured = (
             store.info()["used_memory"] - used[1]
         ) / N  # from the second half: the first paid for the beginnings
         store.close()
-    computed = need(1, d=D, arms=K, kinds=1, window=604_800, rewarded=float(rewarded), named=named)
+    computed = need(1, d=D, arms=K, kinds=1, window=604_800, rewarded=float(rewarded), named=named, users=users)
     assert measured == pytest.approx(computed.decision + rewarded * computed.feedback, rel=0.15)
 
 
-def tick(random: np.random.Generator, named: bool) -> list[Decide]:
+def tick(random: np.random.Generator, named: bool, users: bool) -> list[Decide]:
     """A tick's decisions, each with a context of its own."""
     grid = random.integers(-30_000, 30_000, (TICK, D)).astype(np.int16)
     callers = [os.urandom(16).hex().encode() if named else b"" for _ in range(TICK)]
-    return [decide(caller, 1, x, os.urandom(8)) for caller, (x, _) in zip(callers, pack_x(grid), strict=True)]
+    hashes = [os.urandom(16) if users else b"" for _ in range(TICK)]
+    packed = pack_x(grid)
+    return [
+        decide(caller, 1, x, os.urandom(8), user) for user, caller, (x, _) in zip(hashes, callers, packed, strict=True)
+    ]
 
 
-def append(store: RedisStore, experiment: Experiment, sequence: int, items: list[Decide], rewarded: bool) -> None:
+def append(
+    store: RedisStore, experiment: Experiment, sequence: int, items: list[Decide], rewarded: bool, *, own_id: bool
+) -> None:
     """Log a tick, and then a click for each of its decisions (or nothing, under the next number)."""
     rules = rules_of(experiment, 86_400_000)
     reply = store.append("home", Batch("p", sequence, rules, items))
     assert isinstance(reply, list)
-    nonces = [unpack_decision(item.record).head.nonce for item in items]
-    clicks = [
-        Reward(Ref(entry=each.position.text(), nonce=nonce), 0, 10**6, b"click", False, NO_ARM)
-        for each, nonce in zip(reply, nonces, strict=True)
-        if rewarded and isinstance(each, Logged)
-    ]
-    store.append("home", Batch("p", sequence + 1, rules, clicks))
+    clicks = []
+    for each, item in zip(reply, items, strict=True):
+        if rewarded and isinstance(each, Logged):
+            nonce = decision_head(item.record).nonce
+            ref = Ref(caller=item.caller) if own_id else Ref(entry=each.position.text(), nonce=nonce)
+            event = os.urandom(16).hex().encode() if own_id else b"click"
+            clicks.append(Reward(ref, 0, 10**6, event, own_id, NO_ARM))
+    done = store.append("home", Batch("p", sequence + 1, rules, clicks))
+    assert isinstance(done, list)
+    assert [each.status for each in done if isinstance(each, Judged)] == ["accepted"] * len(clicks)
