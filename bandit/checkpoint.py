@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bandit.errors import CorruptLog, StoreUnavailable
+from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
 from bandit.experiment import Experiment
 from bandit.fold import Batch
 from bandit.log import START, Position
 from bandit.scoring import Mask
-from bandit.store import Lease, Store, Table
+from bandit.store import Ahead, Lease, Store, Table, is_ahead
 from bandit.sums import Int, Sums, row_head
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class Beats(threading.Thread):
         while not self.stopping.is_set():
             try:
                 self.beat(time.monotonic())
-            except StoreUnavailable as error:
+            except (StoreUnavailable, StoreUnsuitable) as error:
                 self.wrote(error)
             except Exception:
                 log.exception("the leases could not be kept")  # they stand then, and others take them
@@ -205,9 +205,10 @@ class Beats(threading.Thread):
         for name, found in self.store.attend(held).items() if held else ():
             if living[name].token == held[name]:
                 living[name].heard(found, now)
-        if held:
-            self.store.probe()
-            self.wrote(None)
+        self.store.probe()
+        store, ours = self.store.now_ms(), round(time.time() * 1000)
+        newest = max((each.replica.position.ms for each in living.values()), default=0)
+        self.wrote(Ahead(store, newest).problem(ours) if is_ahead(store, ours, newest) else None)
 
     def stop(self) -> None:
         """End."""

@@ -26,10 +26,10 @@ from bandit.experiment import (
     plain,
     revise,
 )
-from bandit.export import time_of
 from bandit.features import Name
 from bandit.requests import decode, read_json
 from bandit.store import Stored
+from bandit.times import time_of
 
 Change = Callable[[Document], Document]
 

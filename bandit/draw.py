@@ -57,9 +57,8 @@ def draw_list(score: Vector, eligible: Int, k: int, explore: float, u: float, th
         arms = np.concatenate([order.permutation(group) for group in groups])[:k]
     else:
         arms = order.choice(eligible, k, replace=False)
-    prefixes, marginals = _chances(arms, groups, explore, len(eligible), len(score))
-    conditional = [p / before for p, before in zip(prefixes, [1.0, *prefixes], strict=False)]
-    return Choice(tuple(arms.tolist()), tuple(conditional), tuple(marginals))
+    propensities, marginals = _chances(arms, groups, explore, len(eligible), len(score))
+    return Choice(tuple(arms.tolist()), tuple(propensities), tuple(marginals))
 
 
 def tied_groups(score: Vector, k: int, threshold: Threshold) -> Iterator[Int]:
@@ -79,18 +78,24 @@ def tied_groups(score: Vector, k: int, threshold: Threshold) -> Iterator[Int]:
 
 
 def _chances(arms: Int, groups: list[Int], explore: float, K: int, size: int) -> tuple[list[float], list[float]]:
-    """(probability of each prefix, marginal of each place) of this list, of `size` arms in all."""
+    """(propensity of each place given those before, marginal of each place) of this list, of `size` arms in all.
+
+    A prefix of a long list is less likely than the smallest number there is. So what is carried from place to place is
+    how likely each side of the coin is once the places before are known, which add up to 1.
+    """
     group_of = np.full(size, -1)
     for g, group in enumerate(groups):
         group_of[group] = g
     sizes = [len(group) for group in groups]
     place_of = np.repeat(np.arange(len(groups)), sizes)[: len(arms)]
     left = sizes.copy()  # arms of each group that have no place yet
-    prefixes, marginals, greedy, even = [], [], 1.0, 1.0
+    propensities, marginals, best, even = [], [], 1 - explore, explore
     for j, (g, own) in enumerate(zip(place_of.tolist(), group_of[arms].tolist(), strict=True)):
-        greedy *= (own == g) / (left[g] or sizes[g])
+        best *= (own == g) / (left[g] or sizes[g])
         even /= K - j
-        prefixes.append((1 - explore) * greedy + explore * even)
+        propensity = best + even
+        propensities.append(propensity)
+        best, even = best / propensity, even / propensity
         marginals.append((1 - explore) * (own == g) / sizes[g] + explore / K)
         left[own] -= own >= 0
-    return prefixes, marginals
+    return propensities, marginals

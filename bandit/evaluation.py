@@ -18,12 +18,12 @@ import msgspec
 
 from bandit.errors import Code, Fault, Problem, StoreUnavailable
 from bandit.experiment import DURATION, WINDOW_MAX, Experiment, seconds
-from bandit.export import time_of
 from bandit.log import Position
 from bandit.recent import Recent, Window, recent
 from bandit.redis_store import RedisStore
 from bandit.replica import Replica
 from bandit.store import Store
+from bandit.times import time_of
 
 ROWS_MAX = 100_000  # decisions of an evaluation
 CELLS = 2**23  # decisions x arms of an evaluation: 64 MiB of probabilities

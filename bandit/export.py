@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -25,6 +24,7 @@ from bandit.log import (
     unpack_x,
 )
 from bandit.store import Store
+from bandit.times import time_of
 
 READ = 2000
 
@@ -153,8 +153,3 @@ class _Rows:
             "document": document,
             "deleted": config.deleted,
         }
-
-
-def time_of(ms: int) -> str:
-    """The store's milliseconds as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -34,6 +34,7 @@ UNREADABLE = (  # of one experiment's data
 )  # fmt: skip
 RETRY = 60.0  # seconds between two tries to load what could not be loaded, at most
 FORGET = 60.0  # seconds between two looks for deleted experiments whose hour is over
+SWEEPING = 0.02  # seconds of that in one round
 TRIMMING = 0.2  # seconds of trimming in one round
 FULL = 0.8  # of the store's memory: from there on people are told
 AHEAD_MS = 60_000  # a log this far ahead of the clock is an alarm: windows are judged by it
@@ -62,6 +63,8 @@ class Follower(threading.Thread):
         self._checked = 0
         self._full = False
         self._wanted: list[str] = []
+        self._sweeping: list[str] = []  # deleted experiments that are being forgotten
+        self._swept = 0  # how far that is
 
     def run(self) -> None:
         """Follow until told to stop; then fold the rest and write the last checkpoint."""
@@ -187,8 +190,7 @@ class Follower(threading.Thread):
             self._take_up(name)
         self._retry()
         self.ready.set()
-        if self._is_due("forget", FORGET):
-            self._forget()
+        self._forget()
         now_ms = self.store.now_ms()
         for replica in self._living():
             if replica.position.ms > now_ms + AHEAD_MS:
@@ -224,10 +226,20 @@ class Follower(threading.Thread):
                     log.warning("%s: it is served again", name)
 
     def _forget(self) -> None:
-        """Forget deleted experiments whose hour is over, with all that is left of them."""
-        for name, replica in list(self.replicas.items()):
-            if replica.deleted and self.store.forget(name):
-                del self.replicas[name], self.checkpointers[name]
+        """Forget deleted experiments whose hour is over, with all that is left of them: a piece of all keys at a time.
+
+        One that has been made again meanwhile is on the store's list, and taken up anew.
+        """
+        if not self._sweeping and self._is_due("forget", FORGET):
+            self._sweeping = self.store.gone([name for name, replica in self.replicas.items() if replica.deleted])
+        end = time.monotonic() + SWEEPING
+        while self._sweeping and time.monotonic() < end:
+            self._swept = self.store.sweep(self._sweeping, self._swept)
+            if self._swept == 0:
+                for name in self._sweeping:
+                    if self.replicas[name].deleted:
+                        del self.replicas[name], self.checkpointers[name]
+                self._sweeping = []
 
     def _take_up(self, name: str) -> None:
         """Load an experiment that is not known yet."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 EXPERIMENTS = "bandit:experiments"
 META = "bandit:meta"  # format version of the store, and the secret that user ids are hashed with
+FIRST = "bandit:{"  # of every key of an experiment
 SHARD = 0  # one shard until traffic asks for more
 
 
@@ -23,7 +24,7 @@ class Keys(NamedTuple):
     @classmethod
     def of(cls, name: str) -> Keys:
         """The keys of an experiment."""
-        return cls(f"bandit:{{{name}/{SHARD}}}")
+        return cls(f"{FIRST}{name}/{SHARD}}}")
 
     @property
     def config(self) -> str:

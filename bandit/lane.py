@@ -17,9 +17,8 @@ import numpy as np
 
 from bandit.draw import Choice
 from bandit.engine import Decided, Model, Outdated
-from bandit.errors import Code, Problem, StoreUnavailable
+from bandit.errors import Code, Problem, StoreUnavailable, StoreUnsuitable
 from bandit.experiment import Experiment
-from bandit.export import time_of
 from bandit.log import DEFERRED, FORMAT, USER, Head, Position, pack_decision, pack_probabilities, pack_x
 from bandit.replica import Replica
 from bandit.requests import Recommendation
@@ -121,6 +120,10 @@ class _Made(NamedTuple):
     heads: list[Head]
 
 
+class _Undecided(Exception):  # noqa: N818
+    """Decisions could not be made, of all of a tick: nothing of it was written."""
+
+
 class Lane:
     """Serves one experiment's requests. Lives on the event loop."""
 
@@ -167,13 +170,24 @@ class Lane:
             calls = self._next()
             if not (calls := [call for call in calls if _awaited(call)]):
                 continue
-            try:
-                await self._tick(calls)
-            except Exception as error:  # whatever it is, those who wait must hear of it
-                if not isinstance(error, Problem):
-                    log.exception("%s: a tick failed", self.replica.name)
+            await self._serve(calls)
+
+    async def _serve(self, calls: list[Call]) -> None:
+        """Answer these calls, together; where one of them cannot be decided, each by itself, for the others' sake."""
+        try:
+            await self._tick(calls)
+        except _Undecided as error:
+            if len(calls) > 1:
                 for call in calls:
-                    _fail(call, error)
+                    await self._serve([call])
+            else:
+                log.error("%s: a decision failed", self.replica.name, exc_info=error.__cause__)
+                _fail(calls[0], error)
+        except Exception as error:  # whatever it is, those who wait must hear of it
+            if not isinstance(error, Problem):
+                log.exception("%s: a tick failed", self.replica.name)
+            for call in calls:
+                _fail(call, error)
 
     def _next(self) -> list[Call]:
         """The calls of the next tick: as many as one script, and one turn of the event loop, should take."""
@@ -199,13 +213,15 @@ class Lane:
         except Outdated:
             self._waiting = calls + self._waiting
             return
+        except Exception as error:
+            raise _Undecided from error
         decisions = iter(made.items) if made else iter(())
         items: list[Item] = [next(decisions) if isinstance(call.ask, Recommendation) else call.ask for call in calls]
         reply = await self._append(experiment, items, min(call.since for call in calls))
         if isinstance(reply, Stale):
             await self._again(calls, experiment)
         elif isinstance(reply, Ahead):
-            self._doubt(reply)
+            raise reply.problem(round(time.time() * 1000))
         elif isinstance(reply, Gap):
             self._gap(reply)
         else:
@@ -268,6 +284,10 @@ class Lane:
                     raise Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE) from error
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 1.0)
+            except StoreUnsuitable as error:  # our rights in it were taken away
+                self.wrote(error)
+                self._renew()
+                raise Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE) from error
             except Exception:
                 self._renew()  # a part of it may be written: this number is spent
                 raise
@@ -279,14 +299,6 @@ class Lane:
         if not isinstance(reply, Stale | Gap | Ahead):
             self._sequence += 1
         return reply
-
-    def _doubt(self, reply: Ahead) -> None:
-        """Nothing was written, because the store's clock cannot be right: say which clocks differ."""
-        store, end, ours = map(time_of, (reply.store_ms, reply.log_ms, round(time.time() * 1000)))
-        detail = f"the store's clock says {store}; its log ends at {end}, and here it is {ours}: set the clocks right"
-        error = Problem(Code.STORE_UNAVAILABLE, f"nothing is written while clocks differ by minutes: {detail}")
-        self.wrote(error)
-        raise error
 
     async def _again(self, calls: list[Call], experiment: Experiment) -> None:
         """The store has a later schema: wait for the replica to have it, then read and decide anew."""

@@ -17,7 +17,6 @@ from bandit.log import (
 )
 from bandit.memory_append import MemoryLog, Step
 from bandit.store import (
-    CLOCK_AHEAD_MS,
     DELETED_MS,
     Ahead,
     Batch,
@@ -28,6 +27,7 @@ from bandit.store import (
     Stale,
     Stored,
     Table,
+    is_ahead,
 )
 
 
@@ -65,12 +65,14 @@ class MemoryStore:
         """See `Store`."""
         return self.config(name)
 
-    def put(self, config: Config, before: Stored | None) -> Position | None:
+    def put(self, config: Config, before: Stored | None, clock_ms: int = 2**53) -> Position | Ahead | None:
         """See `Store`."""
         with self._lock:
             log = self._logs.setdefault(config.name, MemoryLog())
             if log.stored != before:
                 return None
+            if not config.deleted and (ahead := self._ahead(log, clock_ms)) is not None:
+                return ahead
             position = log.add(self.now_ms(), b"x", msgspec.json.encode(config.bare()))
             new = before is None or before.config.deleted
             learned = before is not None and before.learned and before.config.generation == config.generation
@@ -92,12 +94,15 @@ class MemoryStore:
                 return Gap(last)
             if log.stored is None or log.stored.config.deleted or log.stored.config.schema != batch.rules.schema:
                 return Stale()
-            if (now := self.now_ms()) > max(batch.clock_ms, log.last.ms) + CLOCK_AHEAD_MS:
-                return Ahead(now, log.last.ms)
+            if (ahead := self._ahead(log, batch.clock_ms)) is not None:
+                return ahead
             step = Step(log, batch.rules, max(self.now_ms(), log.last.ms))
             results = [step.take(item) for item in batch.items]
             log.producers[batch.producer] = batch.sequence, results
             return results
+
+    def _ahead(self, log: MemoryLog, clock_ms: int) -> Ahead | None:
+        return Ahead(now, log.last.ms) if is_ahead(now := self.now_ms(), clock_ms, log.last.ms) else None
 
     async def append_async(self, name: str, batch: Batch) -> Reply:
         """See `Store`."""
@@ -169,14 +174,17 @@ class MemoryStore:
     def probe(self) -> None:
         """See `Store`."""
 
-    def forget(self, name: str) -> bool:
+    def gone(self, names: Sequence[str]) -> list[str]:
+        """See `Store`."""
+        over, found = self.now_ms() - DELETED_MS, ((name, self.config(name)) for name in names)
+        return [name for name, was in found if was is None or (was.config.deleted and was.updated.ms < over)]
+
+    def sweep(self, names: Sequence[str], at: int) -> int:
         """See `Store`."""
         with self._lock:
-            stored = self.config(name)
-            if stored is not None and not (stored.config.deleted and self.now_ms() > stored.updated.ms + DELETED_MS):
-                return False
-            self._logs.pop(name, None)
-            return True
+            for name in self.gone(names):
+                self._logs.pop(name, None)
+        return 0
 
     def cursor(self, name: str, table: Table) -> Position:
         """See `Store`."""

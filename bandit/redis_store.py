@@ -18,13 +18,15 @@ from redis.retry import Retry
 
 from bandit.errors import CorruptLog, StoreUnsuitable
 from bandit.experiment import Config, Document, Kind
-from bandit.keys import EXPERIMENTS, META, Keys
+from bandit.keys import EXPERIMENTS, FIRST, META, Keys
 from bandit.log import START, Entry, Position
 from bandit.redis_faults import StoreMoved, mapped, understood
-from bandit.redis_wire import POSITION, append_call, entries, reply, row, stored
+from bandit.redis_wire import POSITION, ahead, append_call, entries, reply, row, stored
 from bandit.store import (
+    CLOCK_AHEAD_MS,
     DELETED_MS,
     READ_BYTES,
+    Ahead,
     Batch,
     Lease,
     Reply,
@@ -109,6 +111,7 @@ class RedisStore:
         with self._asking():
             info = self._sync.info()
             form = self._noted("format", STORE_FORMAT)
+        self._run("beat", [Keys.of("~").lease], [b"~"])  # of nobody's: it changes nothing, but may be forbidden
         kind = "valkey" if "valkey_version" in info else "redis"
         version = str(info[f"{kind}_version"])
         if tuple(int(part) for part in version.split(".")[:2]) < FLOOR[kind]:
@@ -172,14 +175,13 @@ class RedisStore:
         version, generation, schema = (int(fields[key]) for key in (b"version", b"generation", b"schema"))
         return stored(Config(name, version, generation, schema, Document({"unreadable": Kind()}, ()), (), ()), fields)
 
-    def put(self, config: Config, before: Stored | None) -> Position | None:
+    def put(self, config: Config, before: Stored | None, clock_ms: int = 2**53) -> Position | Ahead | None:
         """See `Store`."""
         keys = Keys.of(config.name)
         version = before.config.version if before else 0
         new = before is None or before.config.deleted
         state = config.version, config.generation, config.schema, int(config.deleted), int(new), DELETED_MS
-        with self._asking():
-            self._sync.sadd(EXPERIMENTS, config.name)
+        self._name(config)
         done = self._run(
             "bury" if config.deleted else "configure",
             [keys.config, keys.log, keys.table("sums"), keys.table("base"), keys.lease],
@@ -189,13 +191,22 @@ class RedisStore:
                 msgspec.json.encode(config),
                 *state,
                 msgspec.json.encode(config.bare()),
+                clock_ms,
+                CLOCK_AHEAD_MS,
             ],
         )
+        if isinstance(done, list):
+            return ahead(done)
         if not done:
             return None
-        with self._asking():
-            self._sync.sadd(EXPERIMENTS, config.name)  # again: it may have been forgotten in between
+        self._name(config)  # again: it may have been forgotten in between
         return Position.parse(done)
+
+    def _name(self, config: Config) -> None:
+        """Put an experiment on the list, before its config: so who reads the list misses none."""
+        if not config.deleted:  # it is on it, and a store that is full would refuse even to be told so
+            with self._asking():
+                self._sync.sadd(EXPERIMENTS, config.name)
 
     def secret(self) -> bytes:
         """See `Store`."""
@@ -332,19 +343,28 @@ class RedisStore:
         with self._asking():
             self._sync.hsetnx(META, "format", STORE_FORMAT)
 
-    def forget(self, name: str) -> bool:
+    def gone(self, names: Sequence[str]) -> list[str]:
         """See `Store`."""
-        keys, found = Keys.of(name), []
         with self._asking():
-            found = list(self._sync.scan_iter(f"{keys.prefix}:*", count=SWEEP))
-        for start in range(0, len(found), SWEEP):
-            if not self._run("forget", [keys.config, *found[start : start + SWEEP]], []):
-                return False
+            pipe = self._sync.pipeline(transaction=False)
+            for name in names:
+                pipe.exists(Keys.of(name).config)
+            return [name for name, there in zip(names, pipe.execute(), strict=True) if not there]
+
+    def sweep(self, names: Sequence[str], at: int) -> int:
+        """See `Store`."""
         with self._asking():
-            if self._sync.exists(keys.config):
-                return False
-            self._sync.srem(EXPERIMENTS, name)  # who makes it again names it before and after
-        return True
+            following, found = self._sync.scan(
+                at, match=f"{Keys.of(names[0]).prefix if len(names) == 1 else FIRST}*", count=SWEEP
+            )
+        for name in names:
+            keys = Keys.of(name)
+            if mine := [key for key in found if key.startswith(keys.prefix.encode() + b":")]:
+                self._run("forget", [keys.config, *mine], [])
+        if following == 0 and (gone := self.gone(names)):
+            with self._asking():
+                self._sync.srem(EXPERIMENTS, *gone)  # who makes one again names it before and after
+        return int(following)
 
     def cursor(self, name: str, table: Table) -> Position:
         """See `Store`."""

@@ -58,12 +58,17 @@ def _item_args(item: Item) -> list[Any]:
     return ["f", *item.ref, item.kind, item.credit, item.event, int(item.own_id), item.arm]
 
 
+def ahead(found: list[Any]) -> Ahead:
+    """What a script says of clocks that differ."""
+    return Ahead(int(found[1]), int(found[2]))
+
+
 def reply(found: list[Any]) -> Reply:
     """The answer of `lua/append.lua`."""
     if found[0] == b"stale":
         return Stale()
     if found[0] == b"ahead":
-        return Ahead(int(found[1]), int(found[2]))
+        return ahead(found)
     if found[0] == b"gap":
         return Gap(int(found[1]))
     return [_result(item) for item in found[1:]]

@@ -33,7 +33,7 @@ from bandit.documents import (
     without_arm,
 )
 from bandit.engine import Model
-from bandit.errors import Code, CorruptLog, Fault, Problem, StoreUnavailable, nearest
+from bandit.errors import Code, CorruptLog, Fault, Problem, StoreUnavailable, StoreUnsuitable, nearest
 from bandit.evaluation import Asked, Evaluation, Evaluator
 from bandit.experiment import Config, Document, Experiment, shape_of
 from bandit.follower import Follower
@@ -44,7 +44,7 @@ from bandit.replica import Replica
 from bandit.requests import Recommendation
 from bandit.settings import Settings
 from bandit.sizing import model_bytes
-from bandit.store import Store, Stored
+from bandit.store import Ahead, Store, Stored
 from bandit.sums import ONE
 
 log = logging.getLogger(__name__)
@@ -167,7 +167,10 @@ class Service:
             if not config.deleted:
                 self._fits(config)
                 self._can_be_sent(config.document, before)
-            if await self._call(self.store.put, config, before) is not None:
+            done = await self._call(self.store.put, config, before, ours := round(time.time() * 1000))
+            if isinstance(done, Ahead):
+                raise done.problem(ours)
+            if done is not None:
                 await self._taken_up(config)
                 return before
         raise Problem(Code.OVERLOADED, f"experiment {name!r} is being changed by others; try again in a second")
@@ -375,7 +378,7 @@ class Service:
         """Run a store's operation in a thread; a store that is away is a problem."""
         try:
             return await asyncio.to_thread(work, *args)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, StoreUnsuitable) as error:
             raise Problem(Code.STORE_UNAVAILABLE, "the store does not answer or cannot write now") from error
 
     # health

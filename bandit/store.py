@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
+from bandit.errors import Code, Problem
 from bandit.experiment import Config, Experiment
 from bandit.log import Entry, Position
+from bandit.times import time_of
 
 Table = Literal["sums", "base"]
 
@@ -118,11 +120,22 @@ class Gap(NamedTuple):
     last: int
 
 
+def is_ahead(store_ms: int, clock_ms: int, log_ms: int) -> bool:
+    """Whether the store's clock is so far ahead of the caller's and of a log's last entry that it is not believed."""
+    return store_ms > max(clock_ms, log_ms) + CLOCK_AHEAD_MS
+
+
 class Ahead(NamedTuple):
     """The store's clock is ahead of the log and of ours by more than `CLOCK_AHEAD_MS`: nothing was written."""
 
     store_ms: int
     log_ms: int
+
+    def problem(self, ours_ms: int) -> Problem:
+        """Why nothing is written, with the three clocks."""
+        store, end, ours = map(time_of, (self.store_ms, self.log_ms, ours_ms))
+        detail = f"the store's clock says {store}; its log ends at {end}, and here it is {ours}: set the clocks right"
+        return Problem(Code.STORE_UNAVAILABLE, f"nothing is written while clocks differ by minutes: {detail}")
 
 
 Result = Logged | Judged | list[Judged]
@@ -175,8 +188,11 @@ class Store(Protocol):
     def remains(self, name: str) -> Stored | None:
         """What is known of an experiment whose config cannot be read: enough to delete it."""
 
-    def put(self, config: Config, before: Stored | None) -> Position | None:
-        """Log and store a config if the store still has `before`; None where it has not, and nothing is written."""
+    def put(self, config: Config, before: Stored | None, clock_ms: int = 2**53) -> Position | Ahead | None:
+        """Log and store a config if the store still has `before`; None where it has not, and nothing is written.
+
+        As `Batch.clock_ms`, `clock_ms` is the caller's; a deletion is logged whatever the clocks say.
+        """
 
     def secret(self) -> bytes:
         """The key that user ids are hashed with: made once, the same for every server of this store."""
@@ -231,8 +247,19 @@ class Store(Protocol):
     def probe(self) -> None:
         """Whether it takes writes now: raises `StoreUnavailable` where not."""
 
-    def forget(self, name: str) -> bool:
-        """Take away what is left of an experiment that was deleted an hour ago; False where it is still there."""
+    def gone(self, names: Sequence[str]) -> list[str]:
+        """Those of some experiments that were deleted an hour ago, and not made again."""
+
+    def sweep(self, names: Sequence[str], at: int) -> int:
+        """Take away a piece of what is left of experiments that are gone.
+
+        Args:
+            names: of all of them, the same until the end.
+            at: where to go on; 0 at first.
+
+        Returns:
+            Where to go on; 0 when nothing of them is left, not even their names.
+        """
 
     def cursor(self, name: str, table: Table) -> Position:
         """The position that a pass over a table has completed: read it before the rows."""

@@ -16,7 +16,7 @@ from bandit.checkpoint import SLICE, Folded
 from bandit.experiment import Experiment
 from bandit.fold import Batch, read_events
 from bandit.log import START, Entry, Position, decision_head
-from bandit.store import CLOCK_AHEAD_MS, Row, Store
+from bandit.store import Row, Store, is_ahead
 from bandit.sums import Sums, increments, row_head
 
 STEP = 5000  # entries at a time: what one step blocks
@@ -25,7 +25,7 @@ STEP = 5000  # entries at a time: what one step blocks
 def trim(store: Store, name: str, token: bytes, experiment: Experiment, grace_ms: int) -> int:
     """Move the base and cut the log by up to `STEP` entries; returns how many went."""
     now_ms, cursor = store.now_ms(), store.cursor(name, "sums")
-    if now_ms > max(time.time() * 1000, store.end(name).ms) + CLOCK_AHEAD_MS:
+    if is_ahead(now_ms, round(time.time() * 1000), store.end(name).ms):
         return 0  # its clock has jumped: decisions would go whose windows are open
     now_ms -= grace_ms
     first = store.read(name, START, 2)  # mostly there is nothing to do, and the first entry tells

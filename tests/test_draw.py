@@ -168,3 +168,17 @@ def test_a_list_of_more_arms_than_there_are_is_refused() -> None:
     """It ends with an error, not with a search for ever."""
     with pytest.raises(ValueError, match="3 have a score"):
         list(tied_groups(np.array([0.1, -np.inf, 0.3, 0.2]), 4, exactly))
+
+
+@pytest.mark.parametrize(("K", "k"), [(1000, 107), (1000, 150), (1000, 1000), (10_000, 10_000)])
+@pytest.mark.parametrize("u", [0.3, 0.995])
+def test_a_long_list_is_less_likely_than_any_number_and_its_propensities_are_right(K: int, k: int, u: float) -> None:
+    """Of equal arms, whichever side the coin falls on, place j has one of the K - j + 1 that are left."""
+    choice = draw_list(np.zeros(K), np.arange(K), k, 0.02, u, exactly)
+    np.testing.assert_allclose(choice.propensities, 1 / np.arange(K, K - k, -1.0), rtol=1e-12)
+    np.testing.assert_allclose(choice.marginals, 1 / K, rtol=1e-12)
+    sorted_ = draw_list(-np.arange(float(K)), np.arange(K), k, 0.02, 0.3, exactly)
+    assert sorted_.arms == tuple(range(k))
+    even = np.array([0.02 * math.exp(math.lgamma(K - j + 1) - math.lgamma(K + 1)) for j in range(4)])
+    prefixes = 0.98 * np.array([0.02 / 0.98 + 1, 1, 1, 1]) + np.where(np.arange(4), even, 0)
+    np.testing.assert_allclose(sorted_.propensities[:3], prefixes[1:] / prefixes[:-1], rtol=1e-12)

@@ -10,12 +10,13 @@ from trial import CLICK, FULL, HOUR, SALE, Trial, at
 
 from bandit import export as exporting
 from bandit.errors import Code, CorruptLog, Problem
-from bandit.export import export, time_of
+from bandit.export import export
 from bandit.keys import Keys
 from bandit.log import Position, decision_id
 from bandit.memory_store import MemoryStore
 from bandit.redis_store import RedisStore
 from bandit.store import Store
+from bandit.times import time_of
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ def raw(valkey: str) -> Iterator[redis.Redis]:
     """A plain client of it, as it is emptied."""
     with redis.Redis.from_url(valkey) as client:
         client.flushall()
+        client.config_resetstat()
         yield client
 
 
@@ -208,6 +209,7 @@ def test_a_deleted_experiment_is_forgotten_with_its_hour(
         until(lambda: follower.replicas[trial.name].model is None, "the deletion")
         time.sleep(0.3)
         assert trial.name in follower.replicas
+        assert "cmdstat_scan" not in raw.info("commandstats")  # of every key of every experiment
         raw.delete(Keys.of(trial.name).config, Keys.of(trial.name).log)
         until(lambda: trial.name not in follower.replicas, "that it is forgotten")
         assert not raw.keys(f"{Keys.of(trial.name).prefix}:*")
@@ -376,6 +378,45 @@ def test_a_store_that_takes_no_writes_is_told_of_once(name: str, caplog: pytest.
     assert caplog.text.count("decisions wait") == caplog.text.count("the store answers again") == 1
 
 
+@pytest.mark.parametrize("experiments", [0, 1])
+def test_a_clock_that_is_ahead_is_not_ready(name: str, experiments: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing can be decided: also before anybody has tried, and until it is set right."""
+    ahead = [0.0]
+    store = MemoryStore(lambda: time.time() + ahead[0])
+    for i in range(experiments):
+        some(Trial(store, f"{name}-{i}"))
+    with followed(store) as follower:
+        until(lambda: follower.ready.is_set() and not follower.store_down, "the start")
+        ahead[0] = 600.0
+        until(lambda: follower.store_down, "the doubt", 5)
+        time.sleep(1.2)
+        assert follower.store_down
+        ahead[0] = 0.0
+        until(lambda: not follower.store_down, "the end of it", 5)
+    assert "nothing is written while clocks differ" in caplog.text
+
+
+def test_a_store_that_comes_back_empty_is_ready(caplog: pytest.LogCaptureFixture) -> None:
+    """There is nothing to serve, and it takes experiments."""
+    with followed(MemoryStore()) as follower:
+        follower.ready.wait(10)
+        follower.wrote(StoreUnavailable("away"))
+        until(lambda: not follower.store_down, "the next look", 5)
+
+
+def test_a_store_that_never_answered_does_not_answer_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Also when the follower ends."""
+    store = Watched(MemoryStore())
+
+    def refuse(method: str, _args: object) -> None:
+        raise StoreUnavailable("the store refuses the user")
+
+    store.before = refuse
+    with followed(store):
+        until(lambda: "decisions wait" in caplog.text, "the word")
+    assert "answers again" not in caplog.text
+
+
 def test_a_full_store_refuses_decisions_and_takes_them_again_by_itself(
     place: Path, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -393,7 +434,9 @@ def test_a_full_store_refuses_decisions_and_takes_them_again_by_itself(
                     return bool(trial.send(*(trial.decision(window_ms=2000) for _ in range(100))))
                 return False
 
+            other = Trial(trial.store, f"{name}-other")
             until(lambda: not taken(), "the end of its memory")
+            other.delete()
             until(lambda: "at its end decisions are refused" in caplog.text, "the warning")
             with followed(RedisStore(url), holder=b"started") as started:
                 assert started.ready.wait(10)
@@ -425,6 +468,7 @@ def test_a_truncated_file_under_a_live_follower_is_noticed(
         with running(find_binary(), place):
             until(lambda: f"lost its end: entry {lost.text().decode()} is gone" in caplog.text, "the report")
             remaining = trial.log()
+            assert [entry.position for entry in remaining] == [entry.position for entry in before[: len(remaining)]]
             assert remaining == before[: len(remaining)]
             assert len(before) - 16 <= len(remaining) < len(before)
             assert sums(caught_up(follower, trial)) == trial.slow()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from bench import Bench, Plan, Store, away, broken, forgetful, held, lost, played, refused
 
+from bandit.engine import Model
 from bandit.errors import Code, Problem, StoreUnavailable
 from bandit.experiment import Experiment
 from bandit.lane import Credited, Replayed, Told
@@ -158,6 +159,27 @@ def test_an_unforeseen_fault_fails_its_tick_alone_and_its_number_is_spent() -> N
             await bench.ask()
         assert isinstance(await bench.ask(), Told)
         assert bench.store.batches[0].producer != bench.store.batches[1].producer
+
+    played(play)
+
+
+def test_a_decision_that_cannot_be_made_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that came with it are decided, each by itself: nothing had been written."""
+    decide = Model.decide
+
+    def failing(model: Model, experiment: Any, x: Any, eligible: Any, ks: Any, u: Any) -> Any:
+        if 3 in ks:
+            raise ZeroDivisionError("a fault of ours")
+        return decide(model, experiment, x, eligible, ks, u)
+
+    monkeypatch.setattr(Model, "decide", failing)
+
+    async def play() -> None:
+        bench = Bench()
+        asked = bench.ask(), bench.ask(k=3), bench.ask(k=2), bench.feedback(decision_id="never")
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert [isinstance(answer, Exception) for answer in answers] == [False, True, False, False]
+        assert bench.store.logged() == 2
 
     played(play)
 

@@ -11,12 +11,13 @@ import pytest
 from trial import CLICK, FULL, SALE, Trial
 
 from bandit.commands import opened_store
-from bandit.export import export, time_of
+from bandit.export import export
 from bandit.memory_store import MemoryStore
 from bandit.redis_store import RedisStore
 from bandit.settings import Settings
 from bandit.store import Store
 from bandit.sums import ONE
+from bandit.times import time_of
 from simulator.contexts import LogError
 from simulator.conversion import convert
 from simulator.evaluation import evaluate

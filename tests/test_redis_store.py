@@ -374,7 +374,14 @@ def test_a_clock_that_jumped_ahead_writes_nothing(real: RedisStore, raw: redis.R
     assert abs(found.store_ms - now) < 10_000
     assert len(trial.log()) == 1
     assert not raw.keys(f"{keys(trial).prefix}:i:*")
+    stored = real.config(name)
+    assert stored is not None
+    changed = msgspec.structs.replace(stored.config, version=2)
+    assert isinstance(real.put(changed, stored, now - 400_000), Ahead)  # it would vouch for the clock
+    assert real.config(name) == stored
     assert isinstance(real.append(name, batch._replace(clock_ms=now)), list)  # the number was unused
+    gone = msgspec.structs.replace(stored.config, version=2, deleted=True)
+    assert isinstance(real.put(gone, real.config(name), now - 400_000), Position)  # who deletes needs no windows
 
 
 @pytest.fixture
@@ -681,19 +688,30 @@ def test_an_hour_after_its_deletion_nothing_is_left(real: RedisStore, raw: redis
     trial, other = Trial(real, name), Trial(real, name + "-other")
     for each in (trial, other):
         each.send(each.decision(caller="c", user="anna"), each.reward(Ref(caller=b"c"), 5, event="e"))
-    assert not real.forget(name)
+    assert real.gone([name]) == []
     trial.delete()
-    assert not real.forget(name)
+    assert real.gone([name]) == []
+    swept(real, [name])  # somebody else's hour was over
+    assert raw.keys(f"{keys(trial).prefix}:d:*")
     for key in (keys(trial).config, keys(trial).log):  # the hour is over
         raw.delete(key)
     assert raw.keys(f"{keys(trial).prefix}:*")
-    assert real.forget(name)
+    assert real.gone([name, other.name]) == [name]
+    swept(real, [name, other.name])
     assert not raw.keys(f"{keys(trial).prefix}:*")
     assert len(raw.keys(f"{keys(other).prefix}:*")) >= 6
     assert (name in real.names(), other.name in real.names()) == (False, True)
     Trial(real, name)
-    assert not real.forget(name)
+    swept(real, [name])
     assert name in real.names()
+    assert real.gone([name]) == []
+
+
+def swept(store: RedisStore, names: list[str]) -> None:
+    """A sweep, whole."""
+    at = store.sweep(names, 0)
+    while at:
+        at = store.sweep(names, at)
 
 
 def test_activation_and_feedback_by_a_servers_id_are_read_from_the_log_alone(real: Store, name: str) -> None:

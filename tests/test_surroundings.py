@@ -176,11 +176,13 @@ def test_a_store_that_keeps_no_file_is_warned_of(tmp_path: Path, url: str, kept:
     assert said.read_text().count("keeps no append-only file: a restart of it loses what was acknowledged") == warnings
 
 
+@pytest.mark.parametrize("right", ["info", "evalsha"])
 @pytest.mark.parametrize("program", ["serve", "verify", "doctor", "simulator"])
-def test_a_user_that_may_not_ask_the_store_is_told_which_right_it_lacks(url: str, program: str) -> None:
+def test_a_user_that_may_not_ask_the_store_is_told_which_right_it_lacks(url: str, program: str, right: str) -> None:
     """In one line, without the password."""
     with redis.Redis.from_url(url) as raw:
-        raw.execute_command("ACL", "SETUSER", "bob", "on", f">{PASSWORD}", "~*", "&*", "+@all", "-info")
+        raw.execute_command("ACL", "SETUSER", "bob", "reset")
+        raw.execute_command("ACL", "SETUSER", "bob", "on", f">{PASSWORD}", "~*", "&*", "+@all", f"-{right}")
     where = ["--redis-url", url.replace("unix://", f"unix://bob:{PASSWORD}@")]
     commands = {"serve": ["serve", "--port", "0"], "verify": ["verify", "home"], "doctor": ["doctor"]}
     if program == "simulator":
@@ -189,7 +191,7 @@ def test_a_user_that_may_not_ask_the_store_is_told_which_right_it_lacks(url: str
         done = ran("bandit-server", *commands[program], *where)
     (line,) = [each for each in (done.stdout + done.stderr).splitlines() if not each.startswith("  ok")]
     assert done.returncode == 1
-    assert "User bob has no permissions to run the 'info' command" in line
+    assert f"User bob has no permissions to run the '{right}' command" in line
     assert PASSWORD not in line
 
 

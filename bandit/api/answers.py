@@ -10,12 +10,12 @@ from msgspec import UNSET, Raw, UnsetType
 
 from bandit.errors import Code, Fault, Problem
 from bandit.experiment import Experiment
-from bandit.export import time_of
 from bandit.keys import SHARD
 from bandit.lane import Credited, Paused, Replayed, Told
 from bandit.log import Position, decision_id, unpack_decision
 from bandit.requests import unknown_decision
 from bandit.store import EVENTS_MAX, Judged
+from bandit.times import time_of
 
 _time_of = lru_cache(maxsize=256)(time_of)  # the decisions of a tick share their time
 
