@@ -140,6 +140,8 @@ def doctor(
         for finding in found:
             typer.echo(f"{finding.verdict:>4}  {printable(finding.text)}")
         failed = any(finding.verdict == "FAIL" for finding in found)
+        if rate is not None and failed:
+            typer.echo("      no sizing: it asks the store for its experiments, once all of this is right")
         for line in doctoring.sizing(settings, rate) if rate is not None and not failed else ():
             typer.echo(line)
         raise typer.Exit(int(failed))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -127,7 +127,9 @@ class Checkpointer:
         """What the store says of the lease: whether our beat counted, or whose it is; one that stands is taken."""
         if isinstance(found, bool):
             if not found and self.token is not None:
-                log.warning("%s: another server has taken over the checkpoints", self.replica.name)
+                stands = self.store.lease(self.replica.name) is not None
+                told = "another server has taken over the checkpoints" if stands else "the lease has vanished"
+                log.warning("%s: %s", self.replica.name, told)
                 self.token, self._seen = None, (None, now)
             return
         if found != self._seen[0] or found is None:
@@ -173,6 +175,7 @@ class Beats(threading.Thread):
     Args:
         store: where they are.
         checkpointers: those of the experiments that are served.
+        lost: told that a lease of ours is ours no more.
         wrote: told what became of a write, so that a store that takes none is noticed, and that it does again.
     """
 
@@ -181,10 +184,12 @@ class Beats(threading.Thread):
         store: Store,
         checkpointers: Callable[[], Sequence[Checkpointer]],
         wrote: Callable[[Exception | None], None],
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(name="beats", daemon=True)
-        self.store, self.checkpointers, self.wrote = store, checkpointers, wrote
+        self.store, self.checkpointers, self.wrote, self.lost = store, checkpointers, wrote, lost
         self.stopping, self.woken = threading.Event(), threading.Event()
+        self._unreadable: Set[str] = set()  # leases
 
     def run(self) -> None:
         """Until told to stop."""
@@ -202,9 +207,15 @@ class Beats(threading.Thread):
         """Once."""
         living = {each.replica.name: each for each in self.checkpointers()}
         held = {name: each.token for name, each in living.items()}
-        for name, found in self.store.attend(held).items() if held else ():
+        said = self.store.attend(held) if held else {}
+        for name, found in said.items():
             if living[name].token == held[name]:
                 living[name].heard(found, now)
+                if found is False:
+                    self.lost()
+        for name in held.keys() - said.keys() - self._unreadable:
+            log.error("%s: its lease is not one: nobody writes checkpoints, and its log grows", name)
+        self._unreadable = held.keys() - said.keys()
         self.store.probe()
         store, ours = self.store.now_ms(), round(time.time() * 1000)
         newest = max((each.replica.position.ms for each in living.values()), default=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -19,7 +20,9 @@ from bandit.experiment import compile_config, seconds
 from bandit.redis_store import RedisStore
 from bandit.settings import Settings
 from bandit.sizing import Need, need
+from bandit.store import CLOCK_AHEAD_MS, FULL
 from bandit.telling import reason
+from bandit.times import time_of
 
 Verdict = Literal["ok", "note", "FAIL"]
 
@@ -82,6 +85,17 @@ def _of_store(store: RedisStore) -> Iterator[Finding]:
     yield Finding("ok", f"store: {kind} {info[kind + '_version']}, noeviction, {info['used_memory_human']} in use")
     if not info.get("aof_enabled"):
         yield Finding("FAIL", "the store keeps no append-only file: a restart of it loses what was acknowledged")
+    if (used := info["used_memory"]) > FULL * info["maxmemory"] > 0:
+        yield Finding(
+            "note", f"the store uses {used >> 20} of {info['maxmemory'] >> 20} MiB: give it more, or it fills"
+        )
+    try:
+        store.probe()
+    except StoreUnavailable as error:
+        yield Finding("FAIL", f"the store takes no writes: {error}")
+    ours, theirs = round(time.time() * 1000), store.now_ms()
+    if abs(theirs - ours) > CLOCK_AHEAD_MS:
+        yield Finding("FAIL", f"the store's clock says {time_of(theirs)}, here it is {time_of(ours)}: set them right")
     if not info.get("maxmemory"):
         yield Finding("note", "the store has no maxmemory: it grows until the machine's memory ends")
     for name in store.names():

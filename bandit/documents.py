@@ -92,7 +92,10 @@ def with_arms(data: bytes) -> Change:
 
 
 def with_arm(arm: str, data: bytes, *, merge: bool) -> Change:
-    """One arm is the one sent (no body stands for an arm without more), or with `merge` is patched by it."""
+    """One arm is the one sent (no body stands for an arm without more), or with `merge` is patched by it.
+
+    Sent back as GET gave it, a retired arm stays retired.
+    """
     body = data if data.strip() or merge else b"{}"
     sent = read_json(body)
     decode(_OBJECT, body, Code.INVALID_EXPERIMENT)
@@ -103,6 +106,8 @@ def with_arm(arm: str, data: bytes, *, merge: bool) -> Change:
 
     def changed(document: Document) -> Document:
         arms = {spec.id: spec for spec in map(arm_spec, document.arms)}
+        if sent.get("status") == "retired" and arm not in arms:
+            return document
         if merge and arm not in arms:
             raise no_arm(arm, arms)
         text = _merged(msgspec.json.encode(arms[arm]), body) if merge else body
@@ -120,9 +125,9 @@ def without_arm(arm: str) -> Change:
     """The arm is no longer named: it is retired, and what it has learned is kept."""
 
     def changed(document: Document) -> Document:
+        if not names_arm(document, arm):
+            raise no_arm(arm, (arm_spec(each).id for each in document.arms))
         kept = tuple(each for each in document.arms if arm_spec(each).id != arm)
-        if len(kept) == len(document.arms):
-            raise no_arm(arm, (arm_spec(each).id for each in kept))
         return msgspec.structs.replace(document, arms=kept)
 
     return changed

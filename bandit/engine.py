@@ -14,6 +14,7 @@ from bandit.linear import Matrix, Vector, loose_range, rounded_scale
 from bandit.scoring import Estimates, Mask, Rows, Scorer
 from bandit.sums import LIMB, ONE, Events, Int, Sums, increments
 
+SCRATCH = 32 << 20  # bytes that learning and refreshing take beside the model
 CHUNK = 64  # arms refreshed at a time: short enough not to hold up a decision
 
 
@@ -72,30 +73,42 @@ class Model:
         self._mark(np.flatnonzero(self.sums.n), factor=True)
 
     def adopt(self, experiment: Experiment) -> None:
-        """Take a later version of the same generation: new arms, kinds, weights or settings, at once and live."""
+        """Take a later version of the same generation: new arms, kinds, weights or settings, at once and live.
+
+        What takes long is made beside what decides, and only put in its place under the lock.
+        """
         K, m, d = experiment.shape
         refactor = experiment.ridge.lam != self.experiment.ridge.lam
         scored = np.flatnonzero(_live(experiment))
-        back = self._returning(scored)
-        with self.lock, self.learning:
-            self.experiment, self.scorer.ridge = experiment, experiment.ridge
-            if m < self.sums.shape[1]:  # a kind may go only while nothing has been learned
-                self.sums, self.scorer = Sums.zeros(K, m, d), Scorer(K, m, d, experiment.ridge, scored)
-            elif (K, m) != self.sums.shape[:2] or not np.array_equal(scored, self.scorer.scored):
-                if (K, m) != self.sums.shape[:2]:
-                    self.sums = self.sums.grown(K, m)
-                self.scorer.grow(K, m, scored)
-                for arms, rows in back:
-                    self.scorer.install(arms, rows, factor=True)
-            self.scorer.derived = self.scorer.derive()
+        if m < self.sums.shape[1]:  # a kind may go only while nothing has been learned
+            sums, scorer = Sums.zeros(K, m, d), Scorer(K, m, d, experiment.ridge, scored)
+        else:
+            sums = self.sums if (K, m) == self.sums.shape[:2] else self.sums.grown(K, m)
+            scorer = self._scorer(experiment, scored)
+        derived = scorer.derive(experiment.ridge)
+        with self.learning, self.lock:
+            self.experiment, self.sums, self.scorer = experiment, sums, scorer
+            scorer.ridge, scorer.derived = experiment.ridge, derived
         if refactor:
             self._mark(np.arange(K), factor=True)
+
+    def _scorer(self, experiment: Experiment, scored: Int) -> Scorer:
+        """A scorer with room for this version: the one there is, where it has it."""
+        K, m, _ = experiment.shape
+        if (K, m) == self.sums.shape[:2] and np.array_equal(scored, self.scorer.scored):
+            return self.scorer
+        back = self._returning(scored)
+        scorer = self.scorer.grown(K, m, experiment.ridge, scored)
+        for arms, rows in back:
+            scorer.install(arms, rows, factor=True)
+        return scorer
 
     def _returning(self, scored: Int) -> list[tuple[Int, Rows]]:
         """The rows of arms that come back from having been retired: computed before anyone can show them."""
         known = scored[scored < len(self.scorer.place)]
         back = known[self.scorer.place[known] < 0]
-        parts = [back[at : at + CHUNK] for at in range(0, len(back), CHUNK)]
+        most = min(CHUNK, self.at_once)
+        parts = [back[at : at + most] for at in range(0, len(back), most)]
         return [(arms, self.scorer.compute(self.sums, arms, factor=True)) for arms in parts]
 
     def loose_ranges(self) -> list[Loose]:
@@ -113,15 +126,24 @@ class Model:
 
     def learn(self, events: Events) -> Int:
         """Add events to the sums; what they changed waits for `refresh`. Returns the arms that changed."""
-        arms, increment = increments(events)
-        with self.learning:
-            self.sums.add(arms, increment)
-        self._squares += _squares(increment)
-        self._impressions += int(increment.n.sum())
-        self._mark(arms[increment.n == 0], factor=False)
-        self._mark(arms[increment.n > 0], factor=True)
+        arms: Int = np.unique(events.arm)
+        most = self.at_once
+        for at in range(0, len(arms), most):
+            whole = len(arms) <= most
+            part, increment = increments(events if whole else events[np.isin(events.arm, arms[at : at + most])])
+            with self.learning:
+                self.sums.add(part, increment)
+            self._squares += _squares(increment)
+            self._impressions += int(increment.n.sum())
+            self._mark(part[increment.n == 0], factor=False)
+            self._mark(part[increment.n > 0], factor=True)
         self._rescale()
         return arms
+
+    @property
+    def at_once(self) -> int:
+        """Arms whose sums are worked on at a time: each takes some five matrices beside what is kept of it."""
+        return max(1, SCRATCH // (40 * self.sums.shape[2] ** 2))
 
     def refresh(self, limit: int = CHUNK) -> bool:
         """Bring the scoring data of the longest-waiting arms up to date; False where none waits.
@@ -130,7 +152,7 @@ class Model:
         """
         if not self.pending:
             return False
-        chosen = list(self.pending.items())[:limit]
+        chosen = list(self.pending.items())[: min(limit, self.at_once)]
         for factor in (True, False):
             if len(arms := np.array([arm for arm, needs in chosen if self._needs(arm, needs) is factor], np.int64)):
                 rows = self.scorer.compute(self.sums, arms, factor)

@@ -3,12 +3,12 @@
 A problem knows no HTTP status; one table in `bandit.api.problems` maps codes to statuses.
 """
 
-import difflib
-import math
 import unicodedata
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
+
+from rapidfuzz import fuzz, process
 
 
 class Code(StrEnum):
@@ -73,25 +73,15 @@ class CorruptLog(Exception):  # noqa: N818
 
 
 NAME_MAX = 256  # characters: nothing longer is a name mistyped
-COMPARED = 500  # names: comparing with each of 10,000 takes 0.2 s, and everybody would wait
+ALIKE = 60  # of 100: less is another name
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'NAME'?"` with the known name most like `name`, or the empty string."""
     if len(name) > NAME_MAX:
         return ""
-    names = list(known)
-    close = difflib.get_close_matches(name, names if len(names) <= COMPARED else _alike(name, names), n=1)
+    close = process.extractOne(name, list(known), scorer=fuzz.ratio, score_cutoff=ALIKE)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _alike(name: str, names: list[str]) -> list[str]:
-    """Some of very many names: those that begin or end as `name` does, for as much of it as any of them shares."""
-    for share in (0.9, 0.7, 0.5, 0.3):
-        size = math.ceil(len(name) * share)
-        if found := [each for each in names if each.startswith(name[:size]) or each.endswith(name[-size:])]:
-            return found[:COMPARED]
-    return []
 
 
 def json_type(value: object) -> str:

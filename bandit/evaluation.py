@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from bandit.errors import Code, Fault, Problem, StoreUnavailable
+from bandit.errors import Code, CorruptLog, Fault, Problem, StoreUnavailable
 from bandit.experiment import DURATION, WINDOW_MAX, Experiment, seconds
 from bandit.log import Position
 from bandit.recent import Recent, Window, recent
@@ -190,6 +190,8 @@ def main() -> None:
         reply = _Reply(refused=_Refused(problem.code, problem.detail, problem.faults))
     except StoreUnavailable:
         reply = _Reply(refused=_Refused(Code.STORE_UNAVAILABLE, "the store does not answer now", ()))
+    except CorruptLog as error:
+        reply = _Reply(refused=_Refused(Code.NOT_READY, f"its log cannot be read: {error}", ()))
     finally:
         store.close()
     sys.stdout.buffer.write(msgspec.json.encode(reply))

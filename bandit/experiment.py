@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -24,7 +25,7 @@ from bandit.policies import LinUCB, Policy
 from bandit.scoring import Mask
 from bandit.sums import CREDIT_MAX
 
-ExperimentName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$(?!\n)")]
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of an experiment
 DURATION = re.compile(r"[0-9]+(\.[0-9]+)?[smhd]")
 Duration = Annotated[float, Meta(gt=0)] | Annotated[str, Meta(pattern=rf"^{DURATION.pattern}$(?!\n)")]
 DURATIONS = 'a number of seconds above 0, or a string such as "90s", "15m", "12h" or "7d"'
@@ -147,6 +148,12 @@ class Experiment:
     def shape(self) -> tuple[int, int, int]:
         """(K, m, d)."""
         return len(self.config.index), len(self.kinds), self.encoder.d
+
+    @cached_property
+    def payload_bytes(self) -> tuple[int, int]:
+        """(bytes of the largest payload, of all of them)."""
+        sizes = [len(bytes(arm.payload)) for arm in self.arms.values() if arm.payload is not UNSET]
+        return max(sizes, default=0), sum(sizes)
 
     def arm(self, name: str, at: str) -> int:
         """The index of an arm that is, or once was, in the document; `at` is where it was named."""
@@ -279,14 +286,15 @@ def revise(before: Config, document: Document, *, learned: bool, reset: bool) ->
     same = kinds == before.kinds and all(
         document.rewards[name].fixed() == before.document.rewards[name].fixed() for name in kinds
     )
-    schema = before.schema if same and not _takes_away(before.document, document) else before.schema + 1
+    schema = before.schema if same and not _differs_at_once(before.document, document) else before.schema + 1
     return Config(before.name, before.version + 1, before.generation, schema, document, tuple(index), kinds)
 
 
-def _takes_away(before: Document, document: Document) -> bool:
-    """Whether a server that has not heard of it would show what must not be shown any more."""
+def _differs_at_once(before: Document, document: Document) -> bool:
+    """Whether a server that has not heard of it would show what must not be shown any more, or decide nothing."""
     active = [{arm.id for arm in map(arm_spec, each.arms) if arm.status == "active"} for each in (before, document)]
-    return before.status != document.status == "paused" or not active[0] <= active[1]
+    switched = (before.status, before.fallback_arm) != (document.status, document.fallback_arm)
+    return switched or not active[0] <= active[1]
 
 
 def _fixed_faults(before: Config, document: Document) -> Iterable[Fault]:

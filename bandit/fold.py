@@ -33,6 +33,7 @@ class Batch(NamedTuple):
     at: Int  # (N, 2) position of each event
     decisions: int
     feedback: int
+    longest: int  # arms of the longest list among the decisions
 
     def only(self, mask: Mask) -> Batch:
         """The events that the mask marks."""
@@ -56,7 +57,7 @@ def read_events(entries: Iterable[Entry], generation: int, defaults: Sequence[in
     arrays = np.array(reader.rows, np.int64).reshape(-1, 4 + 2 * m)
     x = unpack_x(reader.x, d)
     events = Events(arrays[:, 0], x, arrays[:, 1], arrays[:, 4 : 4 + m], arrays[:, 4 + m :])
-    return Batch(events, arrays[:, 2:4], reader.decisions, reader.feedback)
+    return Batch(events, arrays[:, 2:4], reader.decisions, reader.feedback, reader.longest)
 
 
 class _Reader:
@@ -68,7 +69,7 @@ class _Reader:
         self.start = [defaults[:known] + (0,) * (m - known) for known in range(m + 1)]
         self.rows: list[tuple[int, ...]] = []
         self.x: list[tuple[bytes, int]] = []
-        self.decisions = self.feedback = 0
+        self.decisions = self.feedback = self.longest = 0
 
     def take(self, entry: Entry) -> None:
         if entry.tag == b"d":
@@ -88,6 +89,7 @@ class _Reader:
             return
         self._fits(m, entry)
         self.decisions += 1
+        self.longest = max(self.longest, k)
         if flags & DEFERRED:
             return
         x = record[DECISION.size : DECISION.size + x_bytes], flags

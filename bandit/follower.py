@@ -7,7 +7,7 @@ batches of few. Refreshing takes at most a quarter of the time, so that decision
 from __future__ import annotations
 
 import logging
-import struct
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -15,10 +15,10 @@ from functools import partial
 from typing import TypeVar
 
 from bandit.checkpoint import Beats, Checkpointer
-from bandit.errors import CorruptLog, Problem, StoreUnavailable
-from bandit.replica import TURN, Replica
+from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
+from bandit.replica import TURN, UNREADABLE, Replica
 from bandit.sizing import model_bytes
-from bandit.store import Store
+from bandit.store import FULL, Store
 from bandit.trim import trim
 
 log = logging.getLogger(__name__)
@@ -29,14 +29,13 @@ IDLE_PACE = 0.02  # while it does not: what an event waits at most before it is 
 HOUSEKEEPING = 1.0  # seconds between two looks for new experiments
 CHECK = 5.0  # seconds between two comparisons of an arm with its checkpoint
 TRIM = 30.0  # seconds between two trims
-UNREADABLE = (  # of one experiment's data
-    CorruptLog, OverflowError, Problem, struct.error, ValueError, IndexError, KeyError, TypeError, MemoryError,
-)  # fmt: skip
 RETRY = 60.0  # seconds between two tries to load what could not be loaded, at most
 FORGET = 60.0  # seconds between two looks for deleted experiments whose hour is over
+SETTLED_MS = 60_000  # a reservation of memory that is older is of an experiment that is there, or of none
+CALM = 2.0  # seconds without a refusal after which the store is said to answer again: a full one takes now and then
 SWEEPING = 0.02  # seconds of that in one round
 TRIMMING = 0.2  # seconds of trimming in one round
-FULL = 0.8  # of the store's memory: from there on people are told
+AHEAD = 600.0  # seconds between two alarms of one log
 AHEAD_MS = 60_000  # a log this far ahead of the clock is an alarm: windows are judged by it
 
 
@@ -45,26 +44,29 @@ class Follower(threading.Thread):
 
     def __init__(
         self, store: Store, holder: bytes, *, lease_seconds: float, checkpoint_seconds: float, grace_ms: int,
-        budget: int = 2**63,
+        budget: int = 2**63, forgot: Callable[[str], None] = lambda _: None,
     ) -> None:  # fmt: skip
         super().__init__(name="follower", daemon=True)
         self.store, self.holder, self.grace_ms = store, holder, grace_ms
         self.lease_seconds, self.checkpoint_seconds = lease_seconds, checkpoint_seconds
-        self.budget = budget  # bytes of the models of all experiments
+        self.budget, self.forgot = budget, forgot  # bytes of the models of all experiments; who else has to forget one
         self.replicas: dict[str, Replica] = {}
         self.checkpointers: dict[str, Checkpointer] = {}
         self.ready, self.stopping, self.woken = threading.Event(), threading.Event(), threading.Event()
         self.failed: BaseException | None = None
-        self.beats = Beats(store, self._served, self.wrote)
+        self.beats = Beats(store, self._served, self.wrote, self._lost)
         self.refusing = self._away = self._told = False  # what the store does with writes, and with reads
+        self.unsuitable = ""  # why it must not be used, found after the start
+        self.reason, self._refused = "", -math.inf  # why it was so, and when that was last heard
         self.suspicious = False  # somebody has seen acknowledged data vanish: check every position
         self._due = dict.fromkeys(("housekeeping", "check", "trim", "forget"), 0.0)
         self._retries: dict[str, tuple[float, float]] = {}  # of what failed: when next, and how long after that
         self._checked = 0
         self._full = False
         self._wanted: list[str] = []
-        self._sweeping: list[str] = []  # deleted experiments that are being forgotten
-        self._swept = 0  # how far that is
+        self._sweeping: set[tuple[str, int]] = set()  # deleted experiments, by version, that are being swept away
+        self._swept: set[tuple[str, int]] = set()  # those that have been, and wait for their hour to be over
+        self._at = 0  # how far the sweep is
 
     def run(self) -> None:
         """Follow until told to stop; then fold the rest and write the last checkpoint."""
@@ -92,13 +94,17 @@ class Follower(threading.Thread):
         """Run one piece of work; a store that is away is waited for, not an error."""
         try:
             work()
-        except StoreUnavailable as error:
+        except (StoreUnavailable, StoreUnsuitable) as error:
+            if isinstance(error, StoreUnsuitable):
+                if not self.ready.is_set():
+                    raise  # who starts on it is told
+                self.unsuitable, self.suspicious = str(error), True
             self._tell(error)
             self._away = True
             self.stopping.wait(0.1)
         else:
             self._away = False
-            if self._told and not self.refusing:
+            if self._told and not self.refusing and time.monotonic() - self._refused > CALM:
                 self._told = False
                 log.warning("the store answers again")
 
@@ -114,9 +120,15 @@ class Follower(threading.Thread):
             self._tell(error)
 
     def _tell(self, error: Exception) -> None:
+        self._refused, self.reason = time.monotonic(), str(error)
         if not self._told:
             log.error("decisions wait, and are refused after a while: %s", error)
         self._told = True
+
+    def _lost(self) -> None:
+        """A lease has gone: to another server, or with all the rest."""
+        self.suspicious = True
+        self.woken.set()
 
     def _served(self) -> list[Checkpointer]:
         return [each for each in list(self.checkpointers.values()) if each.replica.model is not None]
@@ -139,14 +151,17 @@ class Follower(threading.Thread):
             self._sound(replica, replica.refresh)
         spent = time.monotonic() - refreshing
         for replica in self._living():
-            if not self.checkpointers[replica.name].step(time.monotonic()):
-                self._sound(replica, replica.check_position)
+            self._sound(replica, partial(self._checkpoint, replica))
         if self._due["trim"] <= time.monotonic():
             self._trim()
         behind = any(r.model and r.model.pending for r in self._living())
         pace = PACE if grown or behind else IDLE_PACE
         self.woken.wait(max((1 if behind else 3) * spent, pace - (time.monotonic() - start), 0.001))
         self.woken.clear()
+
+    def _checkpoint(self, replica: Replica) -> None:
+        if not self.checkpointers[replica.name].step(time.monotonic()):
+            replica.check_position()
 
     def _grown(self) -> list[Replica]:
         """Whose log has grown; the one that waited for longest first."""
@@ -159,9 +174,10 @@ class Follower(threading.Thread):
         self.suspicious = False
         try:
             self.store.check()
+            self.unsuitable = ""
             for replica in self._living():
                 self._sound(replica, replica.check_position)
-        except StoreUnavailable:
+        except (StoreUnavailable, StoreUnsuitable):
             self.suspicious = True
             raise
 
@@ -176,7 +192,8 @@ class Follower(threading.Thread):
     def _fail(self, replica: Replica, error: BaseException, what: str) -> None:
         """Serve an experiment no more, until it can be loaded again: with the next round, then less and less often."""
         _, pause = self._retries.get(replica.name, (0.0, 0.0))
-        told = log.exception if pause == 0 else log.error
+        unforeseen = pause == 0 and not isinstance(error, (CorruptLog, MemoryError))
+        told = log.exception if unforeseen else log.error
         told("%s: %s (%s); the experiment is not served here", replica.name, what, error)
         self._retries[replica.name] = time.monotonic() + pause, min(RETRY, max(1.0, 2 * pause))
         replica.failed, replica.model = error, None
@@ -193,11 +210,13 @@ class Follower(threading.Thread):
         self._forget()
         now_ms = self.store.now_ms()
         for replica in self._living():
-            if replica.position.ms > now_ms + AHEAD_MS:
-                ahead = (replica.position.ms - now_ms) / 1000
+            ahead = (replica.position.ms - now_ms) / 1000
+            if ahead * 1000 > AHEAD_MS and self._is_due(f"ahead {replica.name}", AHEAD):
                 log.error("%s: the log is %.0f s ahead of the store's clock", replica.name, ahead)
         if self._is_due("check", CHECK):
+            self.store.check()
             self._look_at_memory()
+            self._account(now_ms - SETTLED_MS)
             self._checked += 1
             for replica in self._living():
                 if arms := replica.shape[0]:
@@ -216,6 +235,19 @@ class Follower(threading.Thread):
             log.warning("the store has room again: it uses %d of %d MiB", used >> 20, most >> 20)
         self._full = full
 
+    def _account(self, before_ms: int) -> None:
+        """Set right what is reserved for models, but for what was reserved of late: that may be on its way."""
+        found = self.store.reserved()
+        settled = {name: size for name, (size, since) in found.items() if since < before_ms}
+        wrong: dict[str, int | None] = {}
+        for name, replica in self.replicas.items():
+            size = model_bytes(*replica.shape)
+            if replica.model is not None and (name not in found or settled.get(name, size) != size):
+                wrong[name] = size
+        wrong |= dict.fromkeys(name for name in settled if name not in self.replicas or self.replicas[name].deleted)
+        if wrong:
+            self.store.account(wrong)
+
     def _retry(self) -> None:
         """Load again what could not be loaded: a change may have come between two questions, or the fault is mended."""
         for name, (when, _) in list(self._retries.items()):
@@ -223,23 +255,27 @@ class Follower(threading.Thread):
                 self._load(name)
                 if self.replicas[name].failed is None:
                     del self._retries[name]
-                    log.warning("%s: it is served again", name)
+                    if self.replicas[name].model is not None:
+                        log.warning("%s: it is served again", name)
 
     def _forget(self) -> None:
-        """Forget deleted experiments whose hour is over, with all that is left of them: a piece of all keys at a time.
+        """Sweep away what is left of deleted experiments, a piece of all keys at a time; forget them with their hour.
 
         One that has been made again meanwhile is on the store's list, and taken up anew.
         """
         if not self._sweeping and self._is_due("forget", FORGET):
-            self._sweeping = self.store.gone([name for name, replica in self.replicas.items() if replica.deleted])
+            gone = {name: _version(replica) for name, replica in self.replicas.items() if replica.deleted}
+            self._swept &= gone.items()
+            for name in [name for name, version in self._swept if self.store.forget(name)]:
+                del self.replicas[name], self.checkpointers[name]
+                self.forgot(name)
+            self._sweeping = gone.items() - self._swept
         end = time.monotonic() + SWEEPING
         while self._sweeping and time.monotonic() < end:
-            self._swept = self.store.sweep(self._sweeping, self._swept)
-            if self._swept == 0:
-                for name in self._sweeping:
-                    if self.replicas[name].deleted:
-                        del self.replicas[name], self.checkpointers[name]
-                self._sweeping = []
+            self._at = self.store.sweep([name for name, _ in self._sweeping], self._at)
+            if self._at == 0:
+                self._swept |= self._sweeping
+                self._sweeping = set()
 
     def _take_up(self, name: str) -> None:
         """Load an experiment that is not known yet."""
@@ -268,10 +304,12 @@ class Follower(threading.Thread):
         end, more = time.monotonic() + TRIMMING, False
         for replica in self._living():
             token, model = self.checkpointers[replica.name].token, replica.model
-            if token is None or model is None or replica.position < self.store.cursor(replica.name, "sums"):
+            if token is None or model is None:
                 continue
             total = 0
             try:
+                if replica.position < self.store.cursor(replica.name, "sums"):
+                    continue
                 while gone := trim(self.store, replica.name, token, model.experiment, self.grace_ms):
                     total += gone
                     if time.monotonic() > end:
@@ -291,7 +329,11 @@ class Follower(threading.Thread):
 
     def _is_due(self, what: str, seconds: float) -> bool:
         now = time.monotonic()
-        if now < self._due[what]:
+        if now < self._due.get(what, 0.0):
             return False
         self._due[what] = now + seconds
         return True
+
+
+def _version(replica: Replica) -> int:
+    return replica.config.version if replica.config else 0

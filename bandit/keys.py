@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 EXPERIMENTS = "bandit:experiments"
 META = "bandit:meta"  # format version of the store, and the secret that user ids are hashed with
+MODELS = "bandit:models"  # hash: bytes that an experiment's model takes in a worker, and since when (ms)
 FIRST = "bandit:{"  # of every key of an experiment
 SHARD = 0  # one shard until traffic asks for more
 
@@ -40,6 +41,11 @@ class Keys(NamedTuple):
     def lease(self) -> str:
         """Hash: token and beat of the server that writes checkpoints."""
         return self.prefix + ":lease"
+
+    @property
+    def all(self) -> list[str]:
+        """Those that one experiment has once."""
+        return [self.config, self.log, self.lease, self.table("sums"), self.table("base")]
 
     def table(self, name: str) -> str:
         """Hash of `sums` or `base`: a row an arm, and the cursor that a pass has completed."""

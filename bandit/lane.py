@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 
 from bandit.draw import Choice
 from bandit.engine import Decided, Model, Outdated
-from bandit.errors import Code, Problem, StoreUnavailable, StoreUnsuitable
+from bandit.errors import Code, CorruptLog, Problem, StoreUnavailable, StoreUnsuitable
 from bandit.experiment import Experiment
 from bandit.log import DEFERRED, FORMAT, USER, Head, Position, pack_decision, pack_probabilities, pack_x
 from bandit.replica import Replica
@@ -153,7 +154,8 @@ class Lane:
             raise Problem(Code.OVERLOADED, f"{WAITING} requests are waiting already; try again in a second")
         ask = read(experiment)
         loop = asyncio.get_running_loop()
-        call = Call(read, ask, experiment, loop.create_future(), time.monotonic(), _work(ask, experiment))
+        work = _work(ask, experiment, self.replica.longest)
+        call = Call(read, ask, experiment, loop.create_future(), time.monotonic(), work)
         self._waiting.append(call)
         self.work += call.work
         if self._runner is None or self._runner.done():
@@ -201,12 +203,12 @@ class Lane:
         return calls
 
     async def _tick(self, calls: list[Call]) -> None:
-        model = self.replica.model
-        if model is None:
-            raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {self.replica.name!r}")
+        model = self.replica.served
         experiment, scored = model.experiment, self.replica.scored
-        calls = [call for call in calls if self._current(call, experiment) and not _paused(call)]
-        if not calls:
+        calls = [call for call in calls if self._current(call, experiment)]
+        paused = [call for call in calls if _is_paused(call)]
+        calls = [call for call in calls if not _is_paused(call)]
+        if not calls and not paused:
             return
         try:
             made = self._decide(model, experiment, calls, scored)
@@ -217,14 +219,19 @@ class Lane:
             raise _Undecided from error
         decisions = iter(made.items) if made else iter(())
         items: list[Item] = [next(decisions) if isinstance(call.ask, Recommendation) else call.ask for call in calls]
-        reply = await self._append(experiment, items, min(call.since for call in calls))
+        try:  # also where nothing is to be written: whether they are paused still, and how, only the store knows
+            reply = await self._append(experiment, items, min((call.since for call in calls), default=-math.inf))
+            if isinstance(reply, Ahead):
+                raise reply.problem(round(time.time() * 1000))
+        except Problem:
+            _answer_paused(paused)  # by what is known here: nobody would know more
+            raise
         if isinstance(reply, Stale):
-            await self._again(calls, experiment)
-        elif isinstance(reply, Ahead):
-            raise reply.problem(round(time.time() * 1000))
+            await self._again(calls + paused, experiment)
         elif isinstance(reply, Gap):
             self._gap(reply)
         else:
+            _answer_paused(paused)
             self._answer(calls, reply, experiment, made, scored)
 
     def _current(self, call: Call, experiment: Experiment) -> bool:
@@ -284,6 +291,9 @@ class Lane:
                     raise Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE) from error
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 1.0)
+            except CorruptLog as error:
+                self._renew()
+                raise Problem(Code.NOT_READY, f"this experiment cannot be served: {error}") from error
             except StoreUnsuitable as error:  # our rights in it were taken away
                 self.wrote(error)
                 self._renew()
@@ -343,15 +353,18 @@ class Lane:
                 call.answer.set_result(answer)
 
 
-def _work(ask: Ask, experiment: Experiment) -> float:
-    """Seconds that a request takes in the store and here, about: measured, see `benchmarks/stalls.py`."""
+def _work(ask: Ask, experiment: Experiment, longest: int) -> float:
+    """Seconds that a request takes in the store and here, about: measured, see `benchmarks/stalls.py`.
+
+    Which decision feedback or an activation means, the store knows: it may be the longest list of those that were made.
+    """
     K, _, d = experiment.shape
     if isinstance(ask, Recommendation):
         lists = 1.5e-4 + 8e-10 * K * d * d + ask.k * (1e-9 * d * d + 6e-6) if ask.k > 1 else 0.0
         return 6e-5 + K * (3e-11 * d * d + 3e-8) + lists
     if isinstance(ask, Reward) and ask.ref.user:
         return BY_USER * (USER_MAX if experiment.document.attribution == "all" else 4)
-    return 4e-5
+    return 4e-5 + 7e-7 * longest
 
 
 def _decisions(made: _Made) -> Iterator[tuple[Choice, Head, Scores]]:
@@ -385,12 +398,15 @@ def _record(ask: Recommendation, head: Head, choice: Choice, x: bytes, probabili
     return Decide(record, ask.caller, ask.user, head.window_ms)
 
 
-def _paused(call: Call) -> bool:
-    """Answer a recommendation of a paused experiment without deciding."""
-    paused = isinstance(call.ask, Recommendation) and call.experiment.document.status == "paused"
-    if paused and not call.answer.done():
-        call.answer.set_result(Paused(call.experiment))
-    return paused
+def _is_paused(call: Call) -> bool:
+    """Whether this is a recommendation that is answered without deciding."""
+    return isinstance(call.ask, Recommendation) and call.experiment.document.status == "paused"
+
+
+def _answer_paused(calls: list[Call]) -> None:
+    for call in calls:
+        if not call.answer.done():
+            call.answer.set_result(Paused(call.experiment))
 
 
 def _awaited(call: Call) -> bool:

@@ -38,6 +38,7 @@ class MemoryStore:
         self._clock = clock
         self._lock = threading.RLock()
         self._logs: dict[str, MemoryLog] = {}
+        self._models: dict[str, tuple[int, int]] = {}
         self._secret = secrets.token_bytes(32)
 
     def check(self) -> None:
@@ -174,17 +175,39 @@ class MemoryStore:
     def probe(self) -> None:
         """See `Store`."""
 
-    def gone(self, names: Sequence[str]) -> list[str]:
-        """See `Store`."""
-        over, found = self.now_ms() - DELETED_MS, ((name, self.config(name)) for name in names)
-        return [name for name, was in found if was is None or (was.config.deleted and was.updated.ms < over)]
-
-    def sweep(self, names: Sequence[str], at: int) -> int:
+    def reserve(self, name: str, need: int, most: int) -> int | None:
         """See `Store`."""
         with self._lock:
-            for name in self.gone(names):
-                self._logs.pop(name, None)
+            others = sum(size for other, (size, _) in self._models.items() if other != name)
+            if need > self._models.get(name, (0, 0))[0] and others + need > most:
+                return others
+            self._models[name] = need, self.now_ms()
+            return None
+
+    def reserved(self) -> dict[str, tuple[int, int]]:
+        """See `Store`."""
+        return dict(self._models)
+
+    def account(self, sizes: Mapping[str, int | None]) -> None:
+        """See `Store`."""
+        with self._lock:
+            for name, size in sizes.items():
+                self._models.pop(name, None)
+                if size is not None:
+                    self._models[name] = size, self.now_ms()
+
+    def sweep(self, names: Sequence[str], at: int) -> int:
+        """See `Store`: all goes with `forget`."""
         return 0
+
+    def forget(self, name: str) -> bool:
+        """See `Store`."""
+        with self._lock:
+            was = self.config(name)
+            if was and not (was.config.deleted and was.updated.ms < self.now_ms() - DELETED_MS):
+                return False
+            self._logs.pop(name, None)
+            return True
 
     def cursor(self, name: str, table: Table) -> Position:
         """See `Store`."""

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import redis
 
-from bandit.errors import StoreUnavailable, StoreUnsuitable
+from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
 
 ADDRESSES = "redis://[USER:PASSWORD@]HOST:PORT[/DATABASE], rediss://... or unix:///PATH (signs in a password as %XX)"
 MOVED = "READONLY", "MASTERDOWN", "LOADING"  # of a node that is no longer, or not yet, the one to ask
@@ -25,6 +25,12 @@ CANNOT_WRITE = (
 
 class StoreMoved(StoreUnavailable):
     """What answers is not, or not yet, what takes writes: another connection may lead elsewhere."""
+
+
+def refused(error: redis.exceptions.ResponseError) -> bool:
+    """Whether it is the store that cannot, and not one experiment's data."""
+    text, kinds = str(error), (*DEMOTED, *CANNOT_WRITE, redis.exceptions.NoPermissionError)
+    return text.startswith((*MOVED, *REFUSALS)) or isinstance(error, kinds)
 
 
 @contextmanager
@@ -60,10 +66,10 @@ def mapped() -> Iterator[None]:
     except redis.exceptions.ResponseError as error:
         if str(error).startswith(MOVED) or isinstance(error, DEMOTED):
             raise StoreMoved(f"the store cannot write now: {str(error).rstrip('.')}.") from error
-        if str(error).startswith(REFUSALS) or isinstance(error, CANNOT_WRITE):
-            raise StoreUnavailable(f"the store cannot write now: {str(error).rstrip('.')}.") from error
         if isinstance(error, redis.exceptions.NoPermissionError):
             raise StoreUnsuitable(f"the store's user may not do what is needed here: {error}") from error
-        raise
+        if refused(error):
+            raise StoreUnavailable(f"the store cannot write now: {str(error).rstrip('.')}.") from error
+        raise CorruptLog(f"the store has other data there than ours: {error}") from error  # by type, or by length
     except redis.exceptions.InvalidResponse as error:
         raise StoreUnsuitable(f"what answers at the store's address is no Redis and no Valkey: {error}") from error

@@ -17,10 +17,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from bandit.errors import CorruptLog, StoreUnsuitable
-from bandit.experiment import Config, Document, Kind
-from bandit.keys import EXPERIMENTS, FIRST, META, Keys
+from bandit.experiment import NAME, Config, Document, Kind
+from bandit.keys import EXPERIMENTS, FIRST, META, MODELS, Keys
 from bandit.log import START, Entry, Position
-from bandit.redis_faults import StoreMoved, mapped, understood
+from bandit.redis_faults import StoreMoved, mapped, refused, understood
 from bandit.redis_wire import POSITION, ahead, append_call, entries, reply, row, stored
 from bandit.store import (
     CLOCK_AHEAD_MS,
@@ -37,10 +37,11 @@ from bandit.store import (
 
 SWEEP = 1000  # keys looked at, or taken away, in one step
 PIECE, PIECES_MAX = 64, 2048  # entries asked for at first, and at most: nobody knows their size before
+CONNECTIONS = 32  # of the event loop, at most
 TIMEOUT = 2.0  # seconds for one command: longer than the longest script, a checkpoint of 1 MB, by far
 STORE_FORMAT = b"1"
 FLOOR = {"redis": (7, 0), "valkey": (7, 2)}
-SCRIPTS = "append", "configure", "lease", "beat", "checkpoint", "trim", "forget"
+SCRIPTS = "append", "configure", "reserve", "lease", "beat", "checkpoint", "trim", "forget"
 
 
 class Script:
@@ -63,7 +64,7 @@ class RedisStore:
         self._fresh, self._moved = True, False
         with understood(url):
             pool = redis.asyncio.BlockingConnectionPool.from_url(
-                url, max_connections=32, timeout=timeout, retry=AsyncRetry(NoBackoff(), 0), **options
+                url, max_connections=CONNECTIONS, timeout=timeout, retry=AsyncRetry(NoBackoff(), 0), **options
             )
             # The client's types call every reply `bytes | str`; ours are never decoded, so these are Any.
             self._async: Any = redis.asyncio.Redis(connection_pool=pool)
@@ -152,7 +153,8 @@ class RedisStore:
     def names(self) -> list[str]:
         """See `Store`."""
         with self._asking():
-            return sorted(name.decode() for name in self._sync.smembers(EXPERIMENTS))
+            names = [name.decode(errors="replace") for name in self._sync.smembers(EXPERIMENTS)]
+        return sorted(name for name in names if NAME.fullmatch(name))  # others are none of ours
 
     def config(self, name: str) -> Stored | None:
         """See `Store`."""
@@ -161,19 +163,19 @@ class RedisStore:
         if not fields:
             return None
         try:
-            config = msgspec.json.decode(fields[b"config"], type=Config)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise CorruptLog(f"{name}: its config cannot be read, was a later version here? ({error})") from None
-        return stored(config, fields)
+            return stored(msgspec.json.decode(fields[b"config"], type=Config), fields)
+        except (msgspec.DecodeError, KeyError, ValueError) as error:
+            raise CorruptLog(f"{name}: its config cannot be read, was a later version here? ({error!r})") from None
 
     def remains(self, name: str) -> Stored | None:
         """See `Store`."""
         with self._asking():
-            fields = self._sync.hgetall(Keys.of(name).config)
-        if not fields:
-            return None
-        version, generation, schema = (int(fields[key]) for key in (b"version", b"generation", b"schema"))
-        return stored(Config(name, version, generation, schema, Document({"unreadable": Kind()}, ()), (), ()), fields)
+            if (kind := self._sync.type(Keys.of(name).config)) == b"none":
+                return None
+            fields = self._sync.hgetall(Keys.of(name).config) if kind == b"hash" else {}
+        version, generation, schema = (_number(fields, key) for key in (b"version", b"generation", b"schema"))
+        config = Config(name, version, generation, schema, Document({"unreadable": Kind()}, ()), (), ())
+        return Stored(config, version > 0 and fields.get(b"learned") == b"%d" % generation, START, START)
 
     def put(self, config: Config, before: Stored | None, clock_ms: int = 2**53) -> Position | Ahead | None:
         """See `Store`."""
@@ -291,8 +293,11 @@ class RedisStore:
         if not positions:
             return []
         logs = {Keys.of(name).log.encode(): name for name in positions}
-        with self._asking():
-            found = self._sync.xread({Keys.of(name).log: at.text() for name, at in positions.items()}, count=1)
+        try:
+            with self._asking():
+                found = self._sync.xread({Keys.of(name).log: at.text() for name, at in positions.items()}, count=1)
+        except CorruptLog:
+            return list(positions)  # one of them is no log: who reads it will see
         return [logs[bytes(log)] for log, _ in found]
 
     def now_ms(self) -> int:
@@ -329,6 +334,8 @@ class RedisStore:
         for (name, token), said in zip(held.items(), replies, strict=True):
             if isinstance(said, redis.exceptions.NoScriptError):
                 said = self._run("beat", [Keys.of(name).lease], [token])
+            if isinstance(said, redis.exceptions.ResponseError) and not refused(said):
+                continue
             if isinstance(said, Exception):
                 with self._asking():
                     raise said
@@ -343,28 +350,54 @@ class RedisStore:
         with self._asking():
             self._sync.hsetnx(META, "format", STORE_FORMAT)
 
-    def gone(self, names: Sequence[str]) -> list[str]:
-        """See `Store`."""
-        with self._asking():
-            pipe = self._sync.pipeline(transaction=False)
-            for name in names:
-                pipe.exists(Keys.of(name).config)
-            return [name for name, there in zip(names, pipe.execute(), strict=True) if not there]
-
     def sweep(self, names: Sequence[str], at: int) -> int:
         """See `Store`."""
+        first = Keys.of(names[0]).prefix if len(names) == 1 else FIRST
         with self._asking():
-            following, found = self._sync.scan(
-                at, match=f"{Keys.of(names[0]).prefix if len(names) == 1 else FIRST}*", count=SWEEP
-            )
+            following, found = self._sync.scan(at, match=f"{first}*", count=SWEEP)
         for name in names:
             keys = Keys.of(name)
-            if mine := [key for key in found if key.startswith(keys.prefix.encode() + b":")]:
-                self._run("forget", [keys.config, *mine], [])
-        if following == 0 and (gone := self.gone(names)):
-            with self._asking():
-                self._sync.srem(EXPERIMENTS, *gone)  # who makes one again names it before and after
+            stay = {key.encode() for key in keys.all}  # for the hour after the deletion
+            if mine := [key for key in found if key.startswith(keys.prefix.encode() + b":") and key not in stay]:
+                self._run("forget", [keys.config, *mine], [0])
         return int(following)
+
+    def forget(self, name: str) -> bool:
+        """See `Store`. The name goes first: so one that is made again in between can be named again."""
+        keys = Keys.of(name)
+        with self._asking():
+            deleted, at = self._sync.hmget(keys.config, "deleted", "updated")
+        if deleted is not None and (deleted != b"1" or Position.parse(at).ms > self.now_ms() - DELETED_MS):
+            return False
+        with self._asking():
+            self._sync.srem(EXPERIMENTS, name)
+        if done := self._run("forget", [keys.config, *keys.all], [DELETED_MS]):
+            return bool(done)
+        with self._asking():
+            self._sync.sadd(EXPERIMENTS, name)
+        return False
+
+    def reserve(self, name: str, need: int, most: int) -> int | None:
+        """See `Store`."""
+        others = self._run("reserve", [MODELS], [name, need, most, self.now_ms()])
+        return None if others is None else int(others)
+
+    def reserved(self) -> dict[str, tuple[int, int]]:
+        """See `Store`."""
+        with self._asking():
+            found = self._sync.hgetall(MODELS)
+        sizes = {name.decode(): value.split() for name, value in found.items()}
+        return {name: (int(size), int(ms)) for name, (size, ms) in sizes.items()}
+
+    def account(self, sizes: Mapping[str, int | None]) -> None:
+        """See `Store`."""
+        gone = [name for name, size in sizes.items() if size is None]
+        now = self.now_ms()
+        with self._asking():
+            if gone:
+                self._sync.hdel(MODELS, *gone)
+            if there := {name: f"{size} {now}" for name, size in sizes.items() if size is not None}:
+                self._sync.hset(MODELS, mapping=there)
 
     def cursor(self, name: str, table: Table) -> Position:
         """See `Store`."""
@@ -402,3 +435,9 @@ class RedisStore:
         keys = Keys.of(name)
         tables = [keys.table("base"), keys.table("sums")]
         return bool(self._run("trim", [keys.lease, keys.log, *tables], [token, cut.text(), config]))
+
+
+def _number(fields: Mapping[bytes, bytes], key: bytes) -> int:
+    """A field of a config that may be damaged."""
+    text = fields.get(key, b"")
+    return int(text) if text.isdigit() else 0

@@ -7,11 +7,15 @@ checked whenever the connection is a new one, because a store that restarts with
 from __future__ import annotations
 
 import logging
+import struct
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 from bandit.checkpoint import Folded, load, stands
 from bandit.engine import CHUNK, Model
-from bandit.experiment import Config, Experiment, compile_config
+from bandit.errors import Code, CorruptLog, Problem
+from bandit.experiment import Config, compile_config
 from bandit.fold import Batch, read_events
 from bandit.log import START, Entry, Position, read_config
 from bandit.sizing import model_bytes
@@ -22,6 +26,9 @@ log = logging.getLogger(__name__)
 
 READ = 8192  # entries a read
 TURN = 2048  # entries a turn, where other experiments wait for theirs
+UNREADABLE = (  # what one experiment's data can raise, and no other's
+    CorruptLog, OverflowError, Problem, struct.error, ValueError, IndexError, KeyError, TypeError, MemoryError,
+)  # fmt: skip
 QUANTUM = 0.005  # seconds of refreshing in one turn
 
 
@@ -36,6 +43,7 @@ class Replica:
         self.scored = START  # what decisions reflect
         self.failed: BaseException | None = None  # why it cannot be served
         self.read_at = 0.0  # when the log's end was last seen (monotonic)
+        self.longest = 1  # arms of the longest list that was folded here
         self.dirty: dict[int, None] = {}  # arms changed since their row was written
         self.grown_bytes = 0  # of the log, since the last pass of checkpoints
         self._folded: Folded | None = None
@@ -47,6 +55,19 @@ class Replica:
     def shape(self) -> tuple[int, int, int]:
         """(K, m, d) of the sums."""
         return self.model.sums.shape if self.model else (0, 0, 0)
+
+    @property
+    def served(self) -> Model:
+        """The model that decides.
+
+        Raises:
+            Problem: `not_ready` where it has failed, `experiment_not_found` where it was deleted.
+        """
+        if self.model is not None:
+            return self.model
+        if self.failed is not None:
+            raise Problem(Code.NOT_READY, f"experiment {self.name!r} cannot be served here: {self.failed}")
+        raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {self.name!r}")
 
     def load(self) -> None:
         """Start from the checkpoints; the log's rest comes by `step`."""
@@ -109,11 +130,10 @@ class Replica:
                 self._fold_run(run)
                 run = []
                 self._take_config(read_config(entry.record), entry.position)
+                self._last = entry.record
             else:
                 run.append(entry)
         self._fold_run(run)
-        if entries:
-            self._last = entries[-1].record
         self.grown_bytes += sum(len(entry.record) for entry in entries)
 
     def refresh(self) -> bool:
@@ -129,11 +149,11 @@ class Replica:
         waiting &= self.model.pending.keys()  # another model may have come since
         if not waiting:
             position, waiting = self.position, set(self.model.pending)
-        chosen = list(self.model.pending)[: self._chunk]
+        chosen = list(self.model.pending)[: min(self._chunk, self.model.at_once)]
         waiting.difference_update(chosen)
         self._goal = position, waiting
         begun = time.monotonic()
-        self.model.refresh(self._chunk)
+        self.model.refresh(len(chosen))
         each = (time.monotonic() - begun) / len(chosen)
         self._chunk = min(CHUNK, max(1, int(QUANTUM / max(each, 1e-9))))
         if not waiting:
@@ -174,8 +194,8 @@ class Replica:
         new = Replica(self.name, self.store, self.room)
         new.load()
         new.catch_up()
-        self.config, self.position, self.dirty, self._folded = new.config, new.position, new.dirty, new._folded
-        self.model, self.scored, self.grown_bytes, self._last = new.model, new.scored, new.grown_bytes, new._last
+        self.dirty, self.scored, self.grown_bytes, self._last = new.dirty, new.scored, new.grown_bytes, new._last
+        self._put(new.position, new.config, new.model, new._folded)
 
     def check_row(self, arm: int) -> None:
         """Compare an arm's sums with its checkpoint where both hold the same events; load anew if they differ."""
@@ -200,12 +220,13 @@ class Replica:
         if self.model is not None and self._folded is not None and self.config is not None:
             _, m, d = self.shape
             batch = read_events(run, self.config.generation, self.model.experiment.defaults, m, d)
+            self.longest = max(self.longest, batch.longest)
             batch = batch.only(self._folded.ahead(batch))
             with self.model.learning:  # whoever holds it finds sums and position that belong together
                 if len(batch.events):
                     self._learn(self.model, self._folded, batch)
                 self.position = run[-1].position
-        self.position = run[-1].position
+        self.position, self._last = run[-1].position, run[-1].record
 
     def _learn(self, model: Model, folded: Folded, batch: Batch) -> None:
         arms = model.learn(batch.events)
@@ -220,16 +241,36 @@ class Replica:
             return
         if config.stripped and not config.deleted:
             config = self._whole(config)  # first: where the store fails now, this entry is read again
-        self.position, self.config = position, config
         if config.deleted:
-            self.model = self._folded = None
+            self._put(position, config, None, None)
             return
         experiment = compile_config(config)
         if self.model is None or self._folded is None or before is None or before.generation != config.generation:
-            self._begin(experiment)
-        else:
+            folded = Folded.empty(experiment)  # a new generation, from zero
+            self.dirty = {}
+            self._put(position, config, Model(experiment, folded.sums), folded)
+            return
+        with self.model.learning:
             self.model.adopt(experiment)
-            self._folded = self._folded.with_sums(self.model.sums)
+            self._put(position, config, self.model, self._folded.with_sums(self.model.sums))
+
+    def _put(self, position: Position, config: Config | None, model: Model | None, folded: Folded | None) -> None:
+        """Change the model together with the position that it stands at: whoever holds it sees both or neither."""
+        with self.model.learning if self.model is not None else nullcontext():
+            self.position, self.config, self.model, self._folded = position, config, model, folded
+
+    @contextmanager
+    def held(self) -> Iterator[Model]:
+        """The model that decides, its sums at `position` while it is held.
+
+        Raises:
+            Problem: as `served`.
+        """
+        while True:
+            with (model := self.served).learning:
+                if model is self.model:
+                    yield model
+                    return
 
     def _whole(self, config: Config) -> Config:
         """A config of the log with the payloads that the store has; of a later version, if that has come since."""
@@ -237,9 +278,3 @@ class Replica:
         if stored is None or stored.config.generation != config.generation or stored.config.deleted:
             return config  # what comes next in the log says more
         return stored.config if stored.config.version >= config.version else config
-
-    def _begin(self, experiment: Experiment) -> None:
-        """A new generation, from zero."""
-        self._folded = Folded.empty(experiment)
-        self.dirty = {}
-        self.model = Model(experiment, self._folded.sums)

@@ -117,6 +117,17 @@ def read_json(data: bytes | Raw) -> Any:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(error) from None
+    text = bytes(data)
+    if text.count(b"[") + text.count(b"{") > NESTING_MAX or _LONG_NUMBER.search(text):  # mostly neither
+        _look_inside(value)
+    return value
+
+
+_LONG_NUMBER = re.compile(rb"\d{300}")
+
+
+def _look_inside(value: Any) -> None:
+    """Refuse numbers that are none, and values within each other without end."""
     level = [value]
     for _ in range(NESTING_MAX):
         _check_numbers(level)
@@ -124,7 +135,6 @@ def read_json(data: bytes | Raw) -> Any:
     _check_numbers(level)
     if any(isinstance(each, (dict, list)) for each in level):
         raise malformed(RecursionError())
-    return value
 
 
 def _check_numbers(values: Iterable[Any]) -> None:

@@ -91,18 +91,16 @@ class Scorer:
         K: arms, m: kinds of reward, d: features.
         ridge: how sums are read.
         scored: which arms are scored, ascending; None: all.
+        v: the scale of the penalty.
     """
 
-    def __init__(self, K: int, m: int, d: int, ridge: Ridge, scored: Int | None = None) -> None:
-        self.ridge, self.d, self.v = ridge, d, 1.0
-        self._choose(K, scored)
-        self.rows = self._cold(K, m)
-        self.derived = self.derive()
-
-    def _choose(self, K: int, scored: Int | None) -> None:
+    def __init__(self, K: int, m: int, d: int, ridge: Ridge, scored: Int | None = None, v: float = 1.0) -> None:
+        self.ridge, self.d, self.v = ridge, d, v
         self.scored: Int = np.arange(K) if scored is None else scored
         self.place: Int = np.full(K, -1)  # of each arm among the scored; -1: it is not scored
         self.place[self.scored] = np.arange(len(self.scored))
+        self.rows = self._cold(K, m)
+        self.derived = self.derive()
 
     def _cold(self, K: int, m: int) -> Rows:
         """Rows of K arms that have seen nothing: G is the inverse of Lambda."""
@@ -114,21 +112,20 @@ class Scorer:
         moments = zeros((K, m, m)), zeros((K, m)), zeros(K), zeros((K, m, m)), zeros((K, m)), zeros(K)
         return Rows(Factors(W, P, reach, terms, zeros((S, m, d)), zeros((S, d))), Moments(*moments))
 
-    def grow(self, K: int, m: int, scored: Int | None = None) -> None:
-        """Make room for new arms and kinds, which have seen nothing, and score these arms, or all, from now on.
+    def grown(self, K: int, m: int, ridge: Ridge, scored: Int | None = None) -> Scorer:
+        """The same with room for new arms and kinds, which have seen nothing, scoring these arms, or all.
 
-        The weights must already be the new ones. Arms that were not scored before have to be installed.
+        Arms that were not scored before have to be installed.
         """
-        old, before = self.rows, self.place
-        self._choose(K, scored)
-        self.rows = self._cold(K, m)
-        stay = self.scored[self.scored < len(before)]
+        new, before = Scorer(K, m, self.d, ridge, scored, self.v), self.place
+        stay = new.scored[new.scored < len(before)]
         stay = stay[before[stay] >= 0]
-        for target, source in zip(self.rows.factors, old.factors, strict=True):
-            _put(target, self.place[stay], source[before[stay]])
-        for target, source in zip(self.rows.moments, old.moments, strict=True):
+        for target, source in zip(new.rows.factors, self.rows.factors, strict=True):
+            _put(target, new.place[stay], source[before[stay]])
+        for target, source in zip(new.rows.moments, self.rows.moments, strict=True):
             _put(target, np.arange(len(source)), source)
-        self.derived = self.derive()
+        new.derived = new.derive()
+        return new
 
     def compute(self, sums: Sums, arms: Int, factor: bool) -> Rows:
         """The rows of these arms by their sums; with `factor` False, of scored arms only what B and R alone change."""
@@ -162,9 +159,11 @@ class Scorer:
         for target, source in zip(self.rows.moments, rows.moments, strict=True):
             _put(target, arms, source)
 
-    def derive(self) -> Derived:
-        """What depends on all arms, computed anew: mu, the noise scales and every scored arm's theta."""
-        (factors, moments), ridge = self.rows, self.ridge
+    def derive(self, ridge: Ridge | None = None) -> Derived:
+        """What depends on all arms, computed anew: mu, the noise scales and every scored arm's theta, by other weights
+        than its own where they are given.
+        """
+        (factors, moments), ridge = self.rows, ridge or self.ridge
         w, n = ridge.weights, moments.n
         mu_kinds = moments.B0.sum(axis=0) / (n.sum() + 1.0)
         mu = float(mu_kinds @ w)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -35,7 +35,7 @@ from bandit.documents import (
 from bandit.engine import Model
 from bandit.errors import Code, CorruptLog, Fault, Problem, StoreUnavailable, StoreUnsuitable, nearest
 from bandit.evaluation import Asked, Evaluation, Evaluator
-from bandit.experiment import Config, Document, Experiment, shape_of
+from bandit.experiment import NAME, Config, Document, Experiment, shape_of
 from bandit.follower import Follower
 from bandit.lane import Lane, Paused, Reader, Replayed
 from bandit.log import decision_head, pack_x
@@ -50,10 +50,10 @@ from bandit.sums import ONE
 log = logging.getLogger(__name__)
 
 CONFLICTS = 20  # how often a change is made anew because another came between
+PAGE = 4 << 20  # bytes of documents on one page, about
 TURN = 0.01  # seconds of a batch's reading or rendering after which others have theirs
 FED = 0.25  # seconds of work that a batch puts in a lane at once
 TAKE_UP = 2.0  # seconds to wait for this server's replica to take up a change
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 ANY_VERSION = 0  # If-Match: *
 # what a newer version of the experiment may know better
 MOVED = {Code.UNKNOWN_ARM, Code.NOT_ENOUGH_ARMS}  # of a request that was right when it was first sent
@@ -74,6 +74,7 @@ class Service:
     def __init__(self, store: Store, settings: Settings, entropy: Callable[[int], bytes] = os.urandom) -> None:
         self.store, self.settings, self.entropy = store, settings, entropy
         self.grace_ms = round(settings.late_grace * 1000)
+        self._lanes: dict[str, Lane] = {}
         self.follower = Follower(
             store,
             f"{os.getpid()}.{secrets.token_hex(8)}".encode(),  # the process, for people who look at the lease
@@ -81,9 +82,9 @@ class Service:
             checkpoint_seconds=settings.checkpoint_seconds,
             grace_ms=self.grace_ms,
             budget=settings.model_bytes,
+            forgot=self._forgot,
         )
         self.ready = self.follower.ready
-        self._lanes: dict[str, Lane] = {}
         self._looks: dict[str, asyncio.Task[Stored]] = {}  # into the store, under way
         self._secret: bytes | None = None
         self._evaluator = Evaluator(settings.redis_url or "")
@@ -138,15 +139,17 @@ class Service:
         """Experiments by name, a page at a time."""
         names = [name for name in await self._call(self.store.names) if name > cursor]
         found: list[dict[str, Any]] = []
+        size = 0
         for name in names:
             try:
                 stored = await self._call(self.store.config, name)
             except CorruptLog:
                 continue  # /readyz names it
             if stored is not None and not stored.config.deleted:
-                if len(found) == limit:
+                if len(found) == limit or size > PAGE:
                     return {"experiments": found, "next": found[-1]["name"]}
                 found.append(described(stored))
+                size += len(msgspec.json.encode(stored.config.document))
         return {"experiments": found}
 
     async def _change(
@@ -154,6 +157,7 @@ class Service:
         create: bool = False,
     ) -> Stored | None:  # fmt: skip
         """Store and log what `change` makes of the document (None: delete); again if another change came between."""
+        self._suits()
         for _ in range(CONFLICTS):
             before = await self._before(name, deleting=change is None)
             exists = before is not None and not before.config.deleted
@@ -165,15 +169,21 @@ class Service:
                 raise Problem(Code.PRECONDITION_FAILED, f"If-Match asks for another version: the store has {has}")
             config = config_after(name, before, change, reset=reset)
             if not config.deleted:
-                self._fits(config)
+                await self._fits(config)
                 self._can_be_sent(config.document, before)
             done = await self._call(self.store.put, config, before, ours := round(time.time() * 1000))
             if isinstance(done, Ahead):
                 raise done.problem(ours)
             if done is not None:
+                if config.deleted:
+                    await self._call(self.store.account, {name: None})
                 await self._taken_up(config)
                 return before
         raise Problem(Code.OVERLOADED, f"experiment {name!r} is being changed by others; try again in a second")
+
+    def _suits(self) -> None:
+        if self.follower.unsuitable:
+            raise Problem(Code.STORE_UNAVAILABLE, f"the store must not be used as it is: {self.follower.unsuitable}")
 
     async def _before(self, name: str, *, deleting: bool) -> Stored | None:
         """The experiment as the store has it; one that this version cannot read can be deleted all the same."""
@@ -185,15 +195,13 @@ class Service:
             found = await self._call(self.store.remains, name)
         return found
 
-    def _fits(self, config: Config) -> None:
+    async def _fits(self, config: Config) -> None:
         """Refuse what would not fit beside all other experiments: whoever loads it would end, again and again."""
-        need, room = model_bytes(*shape_of(config)), self.follower.room(config.name)
-        if need > room:
-            budget = self.follower.budget
+        need, budget = model_bytes(*shape_of(config)), self.follower.budget
+        others: int | None = await self._call(self.store.reserve, config.name, need, budget)
+        if others is not None:
             most = f"{budget >> 20} MiB for the models of all experiments (BANDIT_MODEL_MEMORY)"
-            fault = Fault(
-                "/arms", f"arms x features^2 within {most}", f"{need >> 20} MiB beside {(budget - room) >> 20}"
-            )
+            fault = Fault("/arms", f"arms x features^2 within {most}", f"{need >> 20} MiB beside {others >> 20}")
             detail = f"the experiment is too large: expected {fault.expected}, got {fault.got}"
             raise Problem(Code.INVALID_EXPERIMENT, detail, [fault])
 
@@ -296,10 +304,8 @@ class Service:
         doubtful = [isinstance(answer, Problem) and answer.code in DOUBTFUL for answer in answers]
         if any(doubtful) and await self._newer(name, tried):
             newer = _experiment(lane.replica)
-            answers = [
-                _tried(lane, read, newer) if doubt else answer
-                for read, answer, doubt in zip(reads, answers, doubtful, strict=True)
-            ]
+            better = iter(await _fed(lane, [read for read, doubt in zip(reads, doubtful, strict=True) if doubt], newer))
+            answers = [next(better) if doubt else answer for answer, doubt in zip(answers, doubtful, strict=True)]
         settled = [await _settled(answer) for answer in answers]
         each = again or [never_before] * len(reads)
         return [await self._as_before(lane, answer, same) for answer, same in zip(settled, each, strict=True)]
@@ -318,6 +324,7 @@ class Service:
     async def _lane_of(self, name: str) -> Lane:
         if not self.ready.is_set():
             raise Problem(Code.NOT_READY, "this server is still reading the log; try again in a second")
+        self._suits()
         return self._lane(await self._replica(name))
 
     def _lane(self, replica: Replica) -> Lane:
@@ -326,6 +333,9 @@ class Service:
             lane = Lane(replica, self.store, self.grace_ms, self.entropy, self._suspect, self.follower.wrote)
             self._lanes[replica.name] = lane
         return lane
+
+    def _forgot(self, name: str) -> None:
+        self._lanes.pop(name, None)
 
     def _suspect(self) -> None:
         self.follower.suspicious = True
@@ -397,11 +407,13 @@ class Service:
             if (failed := replica.failed) is not None:
                 replicas[name] = {"failed": str(failed) or type(failed).__name__}
         store = "unavailable" if self.follower.store_down else "ok"
-        return {"ready": self.ready.is_set() and not self.follower.store_down, "store": store, "replicas": replicas}
+        why = {"reason": self.follower.reason} if self.follower.store_down and self.follower.reason else {}
+        ready = self.ready.is_set() and not self.follower.store_down
+        return {"ready": ready, "store": store, **why, "replicas": replicas}
 
     async def digests(self) -> dict[str, dict[str, str]]:
         """Each experiment's position and the fingerprint of its sums there: equal on every server, or one is wrong."""
-        return await asyncio.to_thread(lambda: {name: _digest(r, model) for name, r, model in self._served()})
+        return await asyncio.to_thread(lambda: dict(_digests([replica for _, replica, _ in self._served()])))
 
     def _served(self) -> list[tuple[str, Replica, Model]]:
         """What is served here, by name; the follower's thread may add to it meanwhile."""
@@ -419,16 +431,11 @@ def _version(replica: Replica | None) -> int:
 
 
 def _experiment(replica: Replica) -> Experiment:
-    if replica.model is None:
-        raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {replica.name!r}")
-    return replica.model.experiment
+    return replica.served.experiment
 
 
 def _arms(replica: Replica, limit: int, cursor: int) -> dict[str, Any]:
-    model = replica.model
-    if model is None:
-        raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {replica.name!r}")
-    with model.learning:
+    with replica.held() as model:
         experiment, position = model.experiment, replica.position
         n, totals = model.sums.n.copy(), model.sums.B[:, :, 0].copy()
     names = experiment.config.index[cursor : cursor + limit]
@@ -447,9 +454,15 @@ def _arm_row(experiment: Experiment, name: str, n: int, totals: list[int]) -> di
     return {"arm": name, "status": spec.status if spec else "retired", "impressions": n, "rewards": rewards}
 
 
-def _digest(replica: Replica, model: Model) -> dict[str, str]:
-    with model.learning:
+def _digest(replica: Replica) -> dict[str, str]:
+    with replica.held() as model:
         return {"position": replica.position.text().decode(), "digest": model.sums.digest()}
+
+
+def _digests(replicas: Iterable[Replica]) -> Iterator[tuple[str, dict[str, str]]]:
+    for replica in replicas:
+        with suppress(Problem):  # it has ended meanwhile
+            yield replica.name, _digest(replica)
 
 
 def _tried(lane: Lane, read: Reader, experiment: Experiment) -> asyncio.Future[Any] | Problem:

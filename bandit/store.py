@@ -25,6 +25,7 @@ USER_MAX = 100  # decisions kept of one user
 PRODUCER_MS = 2 * 86_400_000  # a producer's last reply is kept 2 days
 DELETED_MS = 3_600_000  # a deleted experiment's log stays for an hour, so that every server hears of it
 READ_BYTES = 4 << 20  # of entries in one read, about: a config is as large as its document, a decision as its list
+FULL = 0.8  # of the store's memory: from there on people are told
 CLOCK_AHEAD_MS = 300_000  # a store's clock that is so far ahead of its log and of our own is not believed
 NO_ARM = -1
 
@@ -241,25 +242,39 @@ class Store(Protocol):
 
     def attend(self, held: Mapping[str, bytes | None]) -> dict[str, bool | Lease | None]:
         """Of each experiment: with our token, raise the beat (False where the lease is no longer ours); with none, look
-        at the lease. One message for all of them.
+        at the lease. One message for all of them; one whose lease is no lease is left out.
         """
 
     def probe(self) -> None:
         """Whether it takes writes now: raises `StoreUnavailable` where not."""
 
-    def gone(self, names: Sequence[str]) -> list[str]:
-        """Those of some experiments that were deleted an hour ago, and not made again."""
+    def reserve(self, name: str, need: int, most: int) -> int | None:
+        """Reserve `need` bytes in every worker for an experiment's model, in one step for all servers.
+
+        Returns:
+            None where they fit into `most` beside all others, or are no more than were reserved; else, with nothing
+            changed, the bytes of all others.
+        """
+
+    def reserved(self) -> dict[str, tuple[int, int]]:
+        """(bytes, since when in the store's ms) of every experiment."""
+
+    def account(self, sizes: Mapping[str, int | None]) -> None:
+        """Set right what is reserved; None: nothing."""
 
     def sweep(self, names: Sequence[str], at: int) -> int:
-        """Take away a piece of what is left of experiments that are gone.
+        """Take away a piece of what is left of deleted experiments, all but their names and configs.
 
         Args:
             names: of all of them, the same until the end.
             at: where to go on; 0 at first.
 
         Returns:
-            Where to go on; 0 when nothing of them is left, not even their names.
+            Where to go on; 0 when nothing of them is left.
         """
+
+    def forget(self, name: str) -> bool:
+        """Take away the name and the config of an experiment that was deleted an hour ago; False where it was not."""
 
     def cursor(self, name: str, table: Table) -> Position:
         """The position that a pass over a table has completed: read it before the rows."""

@@ -25,6 +25,7 @@ from fastapi import FastAPI
 from bandit.api.app import build_app
 from bandit.api.deadline import deadline_protocol
 from bandit.errors import StoreUnsuitable
+from bandit.redis_store import CONNECTIONS
 from bandit.service import Service
 from bandit.settings import Handoff, Settings
 from bandit.telling import start_logging
@@ -177,10 +178,13 @@ def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
+OWN = 40 + 2 * CONNECTIONS  # descriptors: a worker's 22 and room for an evaluation, and both clients of the store
+
+
 def _most_connections() -> int:
-    """Three quarters of the descriptors that a process may have, and 10,000 at most."""
+    """Three quarters of the descriptors that a process may have, less those of its own, and 10,000 at most."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 10_000 if soft < 0 else min(10_000, soft * 3 // 4)
+    return 10_000 if soft < 0 else max(8, min(10_000, soft * 3 // 4, soft - OWN))
 
 
 if __name__ == "__main__":

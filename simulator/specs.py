@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from bandit.errors import nearest
 from bandit.experiment import Document, parse_document
 from bandit.policies import Policy
 from simulator.adapters import peers
@@ -59,10 +59,8 @@ def parse(text: str) -> Spec:
         own = {name: part for name, part in msgspec.to_builtins(document).items() if name not in ("arms", "rewards")}
         return _spec(text, "document", own | _options(rest))
     if kind not in KINDS or kind == "document":
-        near = "".join(f"; did you mean {each!r}?" for each in get_close_matches(kind, KINDS, 1))
-        raise ValueError(
-            f"policies are {', '.join(sorted(set(KINDS) - {'document'}))} and files NAME.json; unknown {kind!r}{near}"
-        )
+        known = ", ".join(sorted(set(KINDS) - {"document"}))
+        raise ValueError(f"policies are {known} and files NAME.json; unknown {kind!r}{nearest(kind, KINDS)}")
     return _spec(text, kind, _options(rest))
 
 

@@ -208,6 +208,16 @@ def test_a_retired_arm_is_never_shown_and_comes_back_with_what_it_had_learned(se
     assert (row["status"], row["impressions"]) == ("active", 3)
 
 
+def test_a_retired_arm_can_be_sent_back_as_it_was_given(server: Live) -> None:
+    """As anything that GET gives: it stays retired, with what it has learned."""
+    one = server.experiment()
+    assert server.client.delete(arm(one, "b")).status_code == 204
+    given = ok(server.client.get(arm(one, "b")))
+    assert given["status"] == "retired"
+    for method in ("PUT", "PATCH"):
+        assert ok(server.client.request(method, arm(one, "b"), json=given)) == given
+
+
 def test_a_paused_arm_is_not_shown(server: Live) -> None:
     """Neither by the policy nor as a candidate, until it is active again."""
     one = server.experiment(features=[], arms=["a", {"id": "b", "status": "paused"}])

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from live import CONTEXT, Experiment, Live, ok, pointers, problem, serving, valkey
 
+from bandit.api.native import ANSWER_MAX
 from bandit.errors import Code
 from bandit.export import export
 from bandit.log import START
@@ -376,6 +377,22 @@ def test_a_batch_has_up_to_a_thousand_items_and_may_be_empty(server: Live) -> No
     assert logged(server, one) == 1000
     assert pointers(one.post("recommendations/batch", {"requests": [{}] * 1001}), Code.INVALID_REQUEST) == ["/requests"]
     assert ok(one.post("recommendations/batch", {"requests": []})) == {"results": []}
+
+
+def test_the_answers_of_a_batch_are_bounded_before_anything_is_decided(server: Live) -> None:
+    """26 kB asked for 923 MB and took three times that of a worker's memory: what is over the bound is not decided."""
+    arms = [{"id": f"a{i}", "payload": "x" * 16_000} for i in range(60)]
+    one = server.experiment(features=[], arms=arms)
+    requests = [{"context": {}, "k": 60, "decision_id": f"d{i}"} for i in range(50)]
+    answer = one.post("recommendations/batch", {"requests": requests})
+    results = ok(answer)["results"]
+    refused = [i for i, each in enumerate(results) if "problem" in each]
+    assert refused == list(range(len(results) - len(refused), len(results)))
+    assert 10 < len(refused) < 40
+    assert len(answer.content) < ANSWER_MAX
+    assert {results[i]["problem"]["code"] for i in refused} == {"too_large"}
+    assert one.decided(context={}, k=1, decision_id="d49")["replayed"] is False
+    assert one.decided(context={}, k=60, decision_id="d0")["replayed"] is True
 
 
 def test_one_id_twice_in_a_batch_is_one_decision(server: Live) -> None:

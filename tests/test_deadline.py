@@ -19,11 +19,13 @@ from bandit.api.deadline import deadline_protocol
 
 WHOLE = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 HALF = b"GET / HTTP/1.1\r\nhost: x\r\nx-rest: "
+GET = b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n"
+LARGE = 50_000_000
 POST = b"POST /%b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answers with the body's length; /slow after 0.5 s, /early before the body."""
+    """Answers with the body's length; /slow after 0.5 s, /early before the body, /large at length."""
     length, more = 0, scope["path"] != "/early"
     while more:
         message = await receive()
@@ -32,7 +34,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         length, more = length + len(message["body"]), message["more_body"]
     if scope["path"] == "/slow":
         await asyncio.sleep(0.5)
-    body = b"%d" % length
+    body = b"x" * LARGE if scope["path"] == "/large" else b"%d" % length
     headers = [(b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -133,6 +135,22 @@ def test_a_slow_answer_is_not_cut_off() -> None:
         assert answered(connection)
         connection.sendall(b"x\r\n\r\n")
         assert answered(connection)
+
+
+def test_who_takes_no_answer_is_let_go() -> None:
+    """Its answer is as large as it asked for: sixty such connections held 3 GB for two minutes."""
+    with serving() as port, connected(port) as connection, connected(port) as slow:
+        for each in (connection, slow):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            each.sendall(GET % b"/large")
+        begun = time.monotonic()
+        taken = 0
+        while time.monotonic() - begun < 2.0:
+            taken += len(slow.recv(20_000))
+            time.sleep(0.02)
+        assert taken > 50_000  # who takes it slowly gets it
+        assert len(slow.recv(20_000)) > 0
+        assert len(rest(connection)) < LARGE
 
 
 def test_an_idle_connection_outlives_the_deadline_and_ends_after_keep_alive() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 import tracemalloc
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from bandit.engine import CHUNK, Decided, Model, Outdated
 from bandit.experiment import Experiment, compile_config, first, parse_document, revise
 from bandit.linear import estimates, real, width
-from bandit.sums import LIMIT, ONE, Events, Sums
+from bandit.sums import LIMIT, ONE, Events, Sums, increments
 
 SEEDS = st.integers(0, 2**32 - 1)
 CLICK = {"click": {}}
@@ -477,3 +478,44 @@ def test_a_range_is_told_of_only_by_rewards_that_came(
     found = lived(kind, rewards).loose_ranges()
     assert [each.size for each in found] == pytest.approx(sizes, rel=1e-12)
     assert [(each.kind, each.low, each.high) for each in found] == [("sale", *kind["range"])] * len(sizes)
+
+
+def test_decisions_do_not_wait_for_a_model_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither while its arrays are copied, nor while somebody else holds the sums."""
+    before = experiment(3)
+    model, grown, made = Model(before), Sums.grown, []
+
+    def decides() -> None:
+        made.append(model.decide(before, contexts(0, 1), before.active[None], [1], np.array([0.5])))
+
+    def while_decided(sums: Sums, K: int, m: int) -> Sums:
+        decides()
+        return grown(sums, K, m)
+
+    monkeypatch.setattr(Sums, "grown", while_decided)
+    adopting = threading.Thread(target=model.adopt, args=(after(before, K=4),), daemon=True)
+    with model.learning:
+        adopting.start()
+        adopting.join(0.3)
+        assert len(made) == 1
+        decides()
+    adopting.join(10)
+    assert not adopting.is_alive()
+    assert model.experiment.shape[0] == 4
+
+
+def test_learning_and_refreshing_take_little_memory_beside_a_large_model() -> None:
+    """20 arms of 600 columns are 57 MB of sums; 40 events of all of them took as much again for each matrix."""
+    model = Model(experiment(20, 599))
+    some = events(0, 40, K=20, d=600)
+    tracemalloc.start()
+    model.learn(some)
+    while model.refresh():
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64e6
+    whole = Model(experiment(20, 599))
+    arms, increment = increments(some)
+    whole.sums.add(arms, increment)
+    assert whole.sums.digest() == model.sums.digest()

@@ -286,3 +286,20 @@ def test_what_is_logged_is_what_was_drawn_with() -> None:
             assert (left.choice, left.nonce) == (right.choice, right.nonce)
 
     played(play)
+
+
+def test_what_may_mean_a_long_list_is_estimated_by_it() -> None:
+    """An activation of a list of a thousand takes the store as long as a dozen decisions: fewer of them go together."""
+
+    async def play() -> None:
+        bench = Bench(arms=[f"a{i}" for i in range(1000)])
+        await bench.ask(decision_id="long", k=1000, defer=True)
+        short = bench.ask({"decision_id": "long"}, read_activation)
+        before = bench.lane.work
+        bench.replica.catch_up()
+        assert bench.replica.longest == 1000
+        bench.feedback(decision_id="long", event="click")
+        assert bench.lane.work - before > 10 * before
+        await short
+
+    played(play)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from bench import SECRET, Bench, Store, later, played, refused
+from bench import SECRET, Bench, Store, away, later, played, refused
 
 from bandit.errors import Code
 from bandit.experiment import Experiment
@@ -157,7 +157,7 @@ def test_a_request_that_cannot_even_be_read_again_fails_alone() -> None:
     played(play)
 
 
-def test_a_paused_experiment_is_answered_without_the_store() -> None:
+def test_a_paused_experiment_decides_nothing_and_learns_from_what_was_decided_before() -> None:
     """Nothing is drawn or appended for a recommendation; feedback goes on."""
 
     async def play() -> None:
@@ -169,6 +169,41 @@ def test_a_paused_experiment_is_answered_without_the_store() -> None:
         assert isinstance(paused, Paused)
         assert credited.judged.status == "accepted"
         assert [len(batch.items) for batch in bench.store.batches] == [1, 1]
+
+    played(play)
+
+
+@pytest.mark.parametrize("then", [{"status": "active"}, {"status": "paused", "fallback_arm": "c", "arms": ["a", "c"]}])
+def test_whether_it_is_paused_still_the_store_is_asked(then: dict[str, Any]) -> None:
+    """A server that lags showed an arm that was retired, and paused what had been resumed, after both were answered."""
+
+    async def play() -> None:
+        bench = Bench()
+        bench.store.change(status="paused", fallback_arm="b")
+        bench.replica.catch_up()
+        bench.store.change(**then)
+        asked = bench.ask()
+        await asyncio.sleep(0.05)
+        assert not asked.done()
+        bench.replica.catch_up()
+        answer = await asked
+        if then["status"] == "active":
+            assert isinstance(answer, Told)
+        else:
+            assert answer.experiment.document.fallback_arm == "c"
+
+    played(play)
+
+
+def test_while_the_store_is_away_a_paused_experiment_is_answered_by_what_is_known() -> None:
+    """At once: there is nothing to wait for."""
+
+    async def play() -> None:
+        bench = Bench()
+        bench.store.change(status="paused", fallback_arm="b")
+        bench.replica.catch_up()
+        bench.store.plans = [away]
+        assert isinstance(await asyncio.wait_for(bench.ask(), 1), Paused)
 
     played(play)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import redis
 from live import Experiment, Live, ok, pointers, problem, serving, valkey
 from trial import ONE, Trial
 
@@ -18,6 +19,7 @@ from bandit.engine import Model
 from bandit.errors import Code, Problem
 from bandit.evaluation import Asked, Evaluator, evaluated
 from bandit.fold import read_events
+from bandit.keys import Keys
 from bandit.memory_store import MemoryStore
 from bandit.recent import Window, recent
 from bandit.replica import Replica
@@ -337,6 +339,16 @@ def test_a_store_that_is_away_is_a_problem_and_no_answer() -> None:
     with pytest.raises(Problem) as refused:
         asyncio.run(Evaluator("redis://127.0.0.1:1").evaluate(Asked("any", (), "", "0s", 10)))
     assert refused.value.code == Code.STORE_UNAVAILABLE
+
+
+def test_a_log_of_a_later_version_is_a_problem_and_no_fault(server: tuple[str, Live]) -> None:
+    """503, as for everything else that is asked of it."""
+    url, live = server
+    one = live.experiment()
+    one.decided()
+    with redis.Redis.from_url(url) as raw:
+        raw.xadd(Keys.of(one.name).log, {b"z": b"of the future"})
+    problem(live.client.get(f"{one.at}/evaluation"), Code.NOT_READY)
 
 
 def test_a_process_that_ends_badly_is_a_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:

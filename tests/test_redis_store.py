@@ -193,7 +193,9 @@ def everything(trial: Trial) -> None:
     assert store.write_rows(name, "sums", token, [Row(0, entries[-1].position, b"row")], entries[-1].position)
     assert store.write_rows(name, "base", token, [], entries[-2].position)
     assert store.trim(name, token, entries[-1].position, b"")
-    store._run("forget", [keys(trial).config], [])  # refused: it is still there
+    assert isinstance(store, RedisStore)
+    store.reserve(name, 1, 10)
+    store._run("forget", [keys(trial).config], [1])  # refused: it is still there
 
 
 def test_an_empty_script_cache_is_filled_again(real: RedisStore, raw: redis.Redis, name: str) -> None:
@@ -283,7 +285,7 @@ def test_an_error_of_ours_is_not_taken_for_an_outage(real: RedisStore, raw: redi
     """A key of the wrong type will not get better by waiting."""
     trial = Trial(real, name)
     raw.set(keys(trial).lease, "a string")
-    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+    with pytest.raises(CorruptLog, match="other data there than ours: WRONGTYPE"):
         real.lease(name)
 
 
@@ -684,27 +686,49 @@ def test_a_config_of_a_later_version_can_be_deleted(real: RedisStore, raw: redis
 
 
 def test_an_hour_after_its_deletion_nothing_is_left(real: RedisStore, raw: redis.Redis, name: str) -> None:
-    """Not before, not what was made again, and not another one's: also what outlives the log by days."""
+    """Not of one that is there or was made again, and not another one's: also what outlives the log by days."""
     trial, other = Trial(real, name), Trial(real, name + "-other")
     for each in (trial, other):
         each.send(each.decision(caller="c", user="anna"), each.reward(Ref(caller=b"c"), 5, event="e"))
-    assert real.gone([name]) == []
-    trial.delete()
-    assert real.gone([name]) == []
-    swept(real, [name])  # somebody else's hour was over
+    swept(real, [name])  # it is there
+    assert not real.forget(name)
     assert raw.keys(f"{keys(trial).prefix}:d:*")
-    for key in (keys(trial).config, keys(trial).log):  # the hour is over
-        raw.delete(key)
-    assert raw.keys(f"{keys(trial).prefix}:*")
-    assert real.gone([name, other.name]) == [name]
+    trial.delete()
     swept(real, [name, other.name])
+    assert {key.decode() for key in raw.keys(f"{keys(trial).prefix}:*")} <= set(keys(trial).all)
+    assert "d" in trial.tags()
+    assert not real.forget(name)
+    hour_over(raw, trial)
+    assert real.forget(name)
     assert not raw.keys(f"{keys(trial).prefix}:*")
     assert len(raw.keys(f"{keys(other).prefix}:*")) >= 6
     assert (name in real.names(), other.name in real.names()) == (False, True)
     Trial(real, name)
     swept(real, [name])
+    assert not real.forget(name)
     assert name in real.names()
-    assert real.gone([name]) == []
+
+
+def test_until_it_is_forgotten_a_generation_does_not_begin_again(real: RedisStore, raw: redis.Redis, name: str) -> None:
+    """What may be left of a user's events is of the one that was deleted."""
+    trial = Trial(real, name)
+    trial.send(trial.decision(caller="c", user="anna"), trial.reward(Ref(caller=b"c"), 5, event="e"))
+    trial.delete()
+    hour_over(raw, trial)
+    before = real.config(name)
+    assert before is not None
+    assert real.put(first(name, trial.config.document, before.config), before) is not None
+    again = real.config(name)
+    assert again is not None
+    assert (again.config.generation, again.config.deleted) == (2, False)
+    assert not real.forget(name)
+    assert raw.keys(f"{keys(trial).prefix}:e:*")
+
+
+def hour_over(raw: redis.Redis, trial: Trial) -> None:
+    """An hour after its deletion."""
+    raw.hset(keys(trial).config, "updated", f"{trial.store.now_ms() - 3_700_000}-0")
+    raw.delete(keys(trial).log)
 
 
 def swept(store: RedisStore, names: list[str]) -> None:

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -134,6 +135,60 @@ def test_who_reads_the_sums_finds_the_position_that_they_hold(here: Trial, monke
     for reader in readers:
         reader.join()
     assert found == [here.store.end(here.name)]
+
+
+@pytest.mark.parametrize("what", ["arms", "generation"])
+def test_who_reads_the_sums_while_they_change_finds_those_of_the_position(
+    here: Trial, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """New arms and a new generation move the position and the model together."""
+    some(here)
+    replica = loaded(here.store, here.name)
+    seen: list[tuple[Position, tuple[int, int, int], int]] = []
+    made = Sums.zeros
+
+    def looked(*shape: int) -> Sums:
+        with replica.held() as model:
+            seen.append((replica.position, model.sums.shape, model.experiment.config.version))
+        return made(*shape)
+
+    before, shape = replica.position, replica.shape
+    if what == "arms":
+        here.change(arms=["a", "b", "c", "d", "e"])
+    else:
+        here.change(reset=True)
+    monkeypatch.setattr(Sums, "zeros", looked)
+    replica.catch_up()
+    monkeypatch.undo()
+    assert {each for each in seen if each[0] == before} <= {(before, shape, 1)}
+    assert len(seen) >= 1
+    assert all(version == 2 for position, _, version in seen if position > before)
+
+
+def test_a_store_that_fails_while_a_change_is_taken_up_is_no_lost_end(
+    here: Trial, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Decisions and then a change in one read: the position is that of the last decision, whose entry is there."""
+    some(here)
+    replica = loaded(here.store, here.name)
+    some(here)
+    here.change(arms=["a", "b", "c", "d", "e"])
+    config = here.store.config
+    calls = iter([True])
+
+    def failing(name: str) -> Any:
+        if next(calls, False):
+            raise StoreUnavailable("away")
+        return config(name)
+
+    monkeypatch.setattr(here.store, "config", failing)
+    with pytest.raises(StoreUnavailable):
+        replica.step()
+    replica.catch_up()
+    assert "lost its end" not in caplog.text
+    assert replica.shape[0] == 5
+    assert replica.model is not None
+    assert exact(replica.model.sums) == here.slow()
 
 
 def test_scored_follows_only_when_every_arm_is_refreshed(here: Trial) -> None:

@@ -19,6 +19,7 @@ import redis
 from conftest import running
 from live import CONTEXT, DOCUMENT, Experiment, Live, ok, pointers, problem, serving, until, valkey
 
+from bandit import follower
 from bandit.embedded import find_binary
 from bandit.errors import Code
 from bandit.export import export
@@ -149,6 +150,80 @@ def test_an_experiment_beyond_the_memory_for_models_is_refused() -> None:
         more = [f"a{i}" for i in range(3000)]
         assert pointers(live.client.put(f"{small.at}/arms", json=more), Code.INVALID_EXPERIMENT) == [""]
         assert live.client.delete(small.at).status_code == 204
+
+
+def test_of_experiments_made_at_the_same_moment_all_that_are_accepted_are_served() -> None:
+    """Two servers with room for two and a half of six: what was answered 201 is served by both, whatever the order."""
+    features = [{"name": f"f{i}", "type": "number", "mean": 0, "scale": 1} for i in range(20)]
+    document = {"arms": [f"a{i}" for i in range(300)], "features": features, "rewards": {"click": {}}}
+    context = {"context": {f"f{i}": 0 for i in range(20)}}
+    with valkey() as url, two_servers(url, model_memory=8) as (one, other), ThreadPoolExecutor(6) as pool:
+
+        def made(i: int) -> int:
+            return (one, other)[i % 2].client.put(f"/v1/experiments/e{i}", json=document).status_code
+
+        statuses = list(pool.map(made, range(6)))
+        assert sorted(statuses) == [201] * 2 + [422] * 4
+        for i, status in enumerate(statuses):
+            for live in (one, other):
+                answer = live.client.post(f"/v1/experiments/e{i}/recommendations", json=context)
+                assert answer.status_code == (200 if status == 201 else 404)
+        gone = statuses.index(201)
+        assert one.client.delete(f"/v1/experiments/e{gone}").status_code == 204
+        until(lambda: other.client.put("/v1/experiments/late", json=document).status_code == 201)
+
+
+def test_a_store_that_may_evict_is_not_used_until_it_is_set_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set so under a running server: every worker ended, and even /healthz was not answered."""
+    monkeypatch.setattr(follower, "CHECK", 0.05)
+    monkeypatch.setattr(follower, "HOUSEKEEPING", 0.05)
+    with valkey() as url, serving(url) as live, redis.Redis.from_url(url) as raw:
+        one = live.experiment()
+        one.decided()
+        raw.config_set("maxmemory-policy", "allkeys-lru")
+        until(lambda: live.client.get("/readyz").status_code == 503)
+        assert "maxmemory-policy is 'allkeys-lru'" in live.client.get("/readyz").json()["reason"]
+        assert "noeviction" in problem(one.recommend(), Code.STORE_UNAVAILABLE)["detail"]
+        assert "noeviction" in problem(one.patch({"lambda": 2}), Code.STORE_UNAVAILABLE)["detail"]
+        assert live.client.get("/healthz").status_code == 200
+        raw.config_set("maxmemory-policy", "noeviction")
+        until(lambda: one.recommend().status_code == live.client.get("/readyz").status_code == 200)
+
+
+def test_what_was_deleted_is_forgotten_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lane held its last document for as long as the server lived."""
+    monkeypatch.setattr(follower, "FORGET", 0.05)
+    with valkey() as url, serving(url) as live, redis.Redis.from_url(url) as raw:
+        one = live.experiment()
+        one.decided()
+        assert one.name in live.service._lanes
+        assert live.client.delete(one.at).status_code == 204
+        raw.hset(Keys.of(one.name).config, "updated", f"{round(time.time() * 1000) - 3_700_000}-0")
+        until(lambda: one.name not in live.service._lanes)
+        assert not raw.keys(f"{Keys.of(one.name).prefix}:*")
+
+
+@pytest.mark.parametrize("key", ["config", "log", "lease", "sums", "base"])
+def test_data_of_another_kind_fails_its_experiment_alone_and_can_be_deleted(key: str) -> None:
+    """Whatever wrote it: others are decided, now and after a start, and /readyz tells."""
+    with valkey() as url, serving(url, checkpoint_seconds=0.05) as live, redis.Redis.from_url(url) as raw:
+        one, other = live.experiment(), live.experiment()
+        keys = Keys.of(one.name)
+        where = {"config": keys.config, "log": keys.log, "lease": keys.lease}.get(key) or keys.table(key)
+        raw.delete(where)
+        raw.set(where, "a string")
+        raw.sadd("bandit:experiments", b"\xff", b"Not/a name")
+        for _ in range(20):
+            assert one.recommend().status_code in (200, 404, 503)
+            other.decided()
+            time.sleep(0.05)
+        assert live.service.failed is None
+        with serving(url) as late:
+            until(lambda: late.client.get("/readyz").status_code == 200)
+            other.through(late).decided()
+            assert late.client.delete(one.at).status_code == 204
+            assert late.client.put(one.at, json=DOCUMENT).status_code == 201
+            until(lambda: one.through(late).recommend().status_code == 200)
 
 
 def test_a_document_that_grew_too_large_to_be_sent_is_refused(pair: tuple[Live, Live]) -> None:

@@ -818,3 +818,18 @@ def test_the_slow_fold_agrees_with_a_story_worked_out_by_hand(trial: Trial) -> N
     A, B, R, n = slow_sums(trial.log(), trial.experiment)[1]
     assert (A, n) == ([[2 * 4096**2, 2 * 4096], [2 * 4096, 10]], 2)
     assert (B[SALE], R) == ([40960, 30], [[0, 0], [0, 100]])
+
+
+def test_memory_is_reserved_for_all_experiments_together(store: Store, name: str) -> None:
+    """Who comes too late is refused, whoever asks; what takes no more than before always fits."""
+    others, mine = f"{name}-others", f"{name}-mine"
+    store.account(dict.fromkeys(store.reserved()))
+    assert store.reserve(others, 600, 1000) is None
+    assert store.reserve(mine, 500, 1000) == 600
+    assert store.reserve(mine, 400, 1000) is None
+    assert store.reserve(mine, 401, 1000) == 600
+    assert store.reserve(mine, 300, 100) is None
+    assert {key: size for key, (size, _) in store.reserved().items()} == {others: 600, mine: 300}
+    store.account({others: None, mine: 7})
+    assert {key: size for key, (size, _) in store.reserved().items()} == {mine: 7}
+    assert abs(store.reserved()[mine][1] - store.now_ms()) < 10_000

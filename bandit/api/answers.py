@@ -13,7 +13,7 @@ from bandit.experiment import Experiment
 from bandit.keys import SHARD
 from bandit.lane import Credited, Paused, Replayed, Told
 from bandit.log import Position, decision_id, unpack_decision
-from bandit.requests import unknown_decision
+from bandit.requests import Recommendation, unknown_decision
 from bandit.store import EVENTS_MAX, Judged
 from bandit.times import time_of
 
@@ -74,6 +74,14 @@ def recommendation(result: Any) -> RecommendationAnswer:
     if isinstance(result, Paused):
         return fallback(result.experiment)
     return _told(result) if isinstance(result, Told) else _replayed(result)
+
+
+def size_of(ask: Recommendation) -> int:
+    """Bytes that the answer will take, at most about, without having decided."""
+    experiment = ask.experiment
+    largest, all_of_them = experiment.payload_bytes
+    place = 150 + sum(80 + len(kind) for kind in experiment.config.kinds)
+    return 300 + ask.k * place + min(ask.k * largest, all_of_them)
 
 
 def _told(told: Told) -> RecommendationAnswer:

@@ -30,7 +30,7 @@ class DeadlineProtocol(WireProtocol):
         super().__init__(*given, **named)
         self._begun: float | None = None  # when the first byte of an unfinished request came
         self._timer: asyncio.TimerHandle | None = None
-        self._closing = False  # it was closing when last looked at
+        self._unsent = 0  # bytes of answers that the client had not taken when last looked at
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         """Starts both clocks: a connection that never says anything is idle, and idle ones end after keep-alive."""
@@ -87,14 +87,13 @@ class DeadlineProtocol(WireProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _check(self) -> None:
-        """Ends a request that is overdue, and looks again when the next one could be."""
+        """Ends a request that is overdue, and whoever takes no answer, and looks again when the next one could be."""
         left = self.request_timeout
-        if self.transport.is_closing():
-            if self._closing:
-                self.transport.abort()  # a whole period: the client does not take its answer either
-                return
-            self._closing = True
-        elif self._begun is not None and not self._answering():
+        unsent, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        if 0 < unsent <= self._unsent:
+            self.transport.abort()  # nothing in a whole period: the client does not take its answer
+            return
+        if self._begun is not None and not self._answering() and not self.transport.is_closing():
             left -= self.loop.time() - self._begun
             if left <= 0:
                 self.refuse(TIMED_OUT)

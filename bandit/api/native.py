@@ -17,9 +17,16 @@ from bandit.api.problems import details, problem_response
 from bandit.documents import version_in
 from bandit.errors import Code, Fault, Problem
 from bandit.evaluation import ROWS_MAX, Asked
-from bandit.experiment import Experiment
-from bandit.requests import read_activation, read_again, read_batch, read_feedback, read_recommendation
-from bandit.service import ANY_VERSION, NAME, TURN, Service
+from bandit.experiment import NAME, Experiment
+from bandit.requests import (
+    Recommendation,
+    read_activation,
+    read_again,
+    read_batch,
+    read_feedback,
+    read_recommendation,
+)
+from bandit.service import ANY_VERSION, TURN, Service
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Reset = Annotated[bool, Query(description="start a new generation from zero")]
@@ -27,6 +34,7 @@ Targets = Annotated[list[str] | None, Query(description="uniform, fixed:ARM, lin
 Since = Annotated[str, Query(description="a time, or a duration before now; by default the whole log")]
 MinAge = Annotated[str, Query(description="leave out younger decisions: their feedback may still come")]
 IfMatch = Annotated[str | None, Header(description="change this version only")]
+ANSWER_MAX = 32 << 20  # bytes of a batch's answers, about
 Read = Callable[[Experiment, Any, bytes], Any]
 Handler = Callable[[Request, str], Awaitable[Response]]
 
@@ -203,10 +211,37 @@ async def _asked_all(
     service = _service(request)
     data = await body.read(request, service.settings.batch_limit)
     secret, parts = await service.secret(), read_batch(data)
-    reads = [lambda experiment, part=part: read(experiment, part, secret) for part in parts]
+    room = _Room(service.settings.body_limit)
+    reads = [lambda experiment, part=part: room.read(experiment, part, secret, read) for part in parts]
     same = [lambda experiment, part=part: again(experiment, part, secret) for part in parts]
     results = await service.ask_all(e, reads, same)
     return Response(await _encoded(results, render), media_type="application/json")
+
+
+class _Room:
+    """What the answers to a batch may still take. An item that would take more is refused before it is decided."""
+
+    def __init__(self, item_limit: int) -> None:
+        self.item_limit = item_limit
+        self.sizes: dict[int, int] = {}  # of each item: one may be read again
+        self.used = 0
+
+    def read(self, experiment: Experiment, part: bytes, secret: bytes, read: Read) -> Any:
+        """The item, if it is no larger than one alone may be, and there is room for its answer.
+
+        Raises:
+            Problem: too_large, or what `read` finds.
+        """
+        if len(bytes(part)) > self.item_limit:
+            raise Problem(Code.TOO_LARGE, f"the request is larger than {self.item_limit} bytes")
+        ask = read(experiment, part, secret)
+        size = answers.size_of(ask) if isinstance(ask, Recommendation) else 0
+        used = self.used - self.sizes.get(id(part), 0) + size
+        if used > ANSWER_MAX:
+            most = f"the answers to a batch may take {ANSWER_MAX >> 20} MiB"
+            raise Problem(Code.TOO_LARGE, f"{most}: ask for fewer decisions at once, or for shorter lists")
+        self.sizes[id(part)], self.used = size, used
+        return ask
 
 
 async def _encoded(results: Sequence[Any], render: Callable[[Any], Any]) -> bytes:
@@ -217,7 +252,10 @@ async def _encoded(results: Sequence[Any], render: Callable[[Any], Any]) -> byte
         if time.monotonic() - turn > TURN:
             await asyncio.sleep(0)
             turn = time.monotonic()
-    return b'{"results":[' + b",".join(parts) + b"]}"
+    parts = parts or [b""]
+    parts[0] = b'{"results":[' + parts[0]
+    parts[-1] += b"]}"
+    return b",".join(parts)
 
 
 def _rendered(result: Any, render: Callable[[Any], Any]) -> Any:

@@ -3,6 +3,13 @@
 -- KEYS: config, log, sums, base, lease. ARGV: version before ("0": none), learned before, config (JSON), version,
 -- generation, schema, deleted, new ("1": its creation), how long what was deleted stays (ms), config for the log (JSON),
 -- the caller's clock (ms), how far ours may be ahead of it and of the log (ms).
+if ARGV[7] == '1' then  -- whatever stands there by mistake, it can be deleted
+  for i = 1, #KEYS do
+    local is, right = redis.call('TYPE', KEYS[i]).ok, i == 2 and 'stream' or 'hash'
+    if is ~= right and is ~= 'none' then redis.call('UNLINK', KEYS[i]) end
+  end
+  if not tonumber(redis.call('HGET', KEYS[1], 'version') or '') then redis.call('HDEL', KEYS[1], 'version', 'learned') end
+end
 local before = redis.call('HMGET', KEYS[1], 'version', 'generation', 'learned')
 local learned = before[3] and before[3] == before[2] and '1' or '0'
 if (before[1] or '0') ~= ARGV[1] or learned ~= ARGV[2] then return false end
@@ -17,8 +24,9 @@ end
 local id = redis.call('XADD', KEYS[2], '*', 'x', ARGV[10])
 redis.call('HSET', KEYS[1], 'config', ARGV[3], 'version', ARGV[4], 'generation', ARGV[5], 'schema', ARGV[6],
            'deleted', ARGV[7], 'updated', id)
-if ARGV[8] == '1' then redis.call('HSET', KEYS[1], 'identity', id) end
-for i = 1, #KEYS do
+redis.call(ARGV[8] == '1' and 'HSET' or 'HSETNX', KEYS[1], 'identity', id)
+for i = 2, #KEYS do
   if ARGV[7] == '1' then redis.call('PEXPIRE', KEYS[i], ARGV[9]) else redis.call('PERSIST', KEYS[i]) end
 end
+redis.call('PERSIST', KEYS[1])  -- goes last, with `forget`: its generation must not begin again before
 return id

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
+from bandit.errors import nearest
 from simulator.datasets import msweb
 from simulator.environments.episode import Environment
 from simulator.environments.full import FullEnvironment, from_data
@@ -50,8 +50,7 @@ def named(name: str, **options: Any) -> Environment:
         return read(name, **options)
     if name == "msweb":
         raise ValueError(f"msweb takes no options; got {sorted(options)}")
-    near = "".join(f"; did you mean {each!r}?" for each in get_close_matches(name, NAMES, 1))
-    raise ValueError(f"environments are {', '.join(NAMES)} and paths of tables; unknown {name!r}{near}")
+    raise ValueError(f"environments are {', '.join(NAMES)} and paths of tables; unknown {name!r}{nearest(name, NAMES)}")
 
 
 @cache
