@@ -115,6 +115,8 @@ class Follower(threading.Thread):
 
     def wrote(self, error: Exception | None) -> None:
         """What became of the last write to the store, whoever tried: readiness follows it."""
+        if isinstance(error, StoreUnsuitable) and not self.ready.is_set():
+            return  # who starts on it is told once
         self.refusing = error is not None
         if error is not None:
             self._tell(error)

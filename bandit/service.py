@@ -264,7 +264,9 @@ class Service:
         """Add or replace one arm; with `merge`, change what the body names: (whether it is new, the arm)."""
         with pointing_into(r"/arms/\d+"):
             before = await self._change(name, with_arm(arm, data, merge=merge))
-        return before is not None and not names_arm(before.config.document, arm), await self.arm(name, arm)
+        found = await self.arm(name, arm)
+        named = before is not None and names_arm(before.config.document, arm)
+        return not named and found["status"] != "retired", found
 
     async def retire(self, name: str, arm: str) -> None:
         """Take an arm out of the document; what it has learned is kept."""

@@ -101,7 +101,7 @@ def test_a_store_that_must_not_be_used_ends_a_start_with_one_line(evicting: str)
 
 
 def test_a_store_that_must_not_be_used_any_more_is_told_of_once(tmp_path: Path) -> None:
-    """A server that has been ready tries on, says so in one line, and that it can be used again in another."""
+    """A server that has been ready stays, says so in one line, and that it can be used again in another."""
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(tempfile.TemporaryDirectory(prefix="b"))
         raw = stack.enter_context(redis.Redis.from_url(url := stack.enter_context(running(find_binary(), Path(place)))))
@@ -112,9 +112,9 @@ def test_a_store_that_must_not_be_used_any_more_is_told_of_once(tmp_path: Path) 
         until(lambda: "ready on" in said.read_text(), 30, "a ready server")
         raw.config_set("maxmemory-policy", "allkeys-lru")
         raw.client_kill_filter(_type="normal", skipme=True)
-        until(lambda: "tried until it can be used" in said.read_text(), 30, "the word of it")
+        until(lambda: "it must be noeviction, or keys vanish" in said.read_text(), 30, "the word of it")
         raw.config_set("maxmemory-policy", "noeviction")
-        until(lambda: "the store can be used again" in said.read_text(), 30, "the recovery")
+        until(lambda: "the store answers again" in said.read_text(), 30, "the recovery")
     lines = [line for line in said.read_text().splitlines() if " ERROR " in line or " WARNING " in line]
     assert len(lines) == 2
 
