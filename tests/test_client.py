@@ -166,6 +166,9 @@ class NAType:
     def __bool__(self) -> bool:
         raise TypeError
 
+    def __repr__(self) -> str:
+        return "<NA>"
+
 
 DAY = datetime(2024, 5, 17, 8, 30, tzinfo=UTC)
 SCALARS = [
