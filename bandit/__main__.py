@@ -85,7 +85,7 @@ def serve(
     if not _is_loopback(settings.host):
         message = f"warning: listening on {settings.host}: whoever can reach it can use it, no key is asked for yet"
         typer.echo(message, err=True)
-    from bandit.supervisor import Supervisor
+    from bandit.process.supervisor import Supervisor
 
     raise typer.Exit(Supervisor(settings).run())
 
@@ -103,7 +103,7 @@ def export(
     if form != "jsonl":
         raise typer.BadParameter("expected jsonl", param_hint="--format")
     with told(PROGRAM):
-        from bandit.commands import export_log
+        from bandit.commands.log_commands import export_log
 
         export_log(settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary), experiment, output)
 
@@ -118,7 +118,7 @@ def verify(
 ) -> None:
     """Fold an experiment's log and compare with its checkpoints, bit for bit; exit 0 if equal, else 1."""
     with told(PROGRAM):
-        from bandit.commands import verify_log
+        from bandit.commands.log_commands import verify_log
 
         settings = settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary)
         raise typer.Exit(0 if verify_log(settings, experiment, batch) else 1)
@@ -133,7 +133,7 @@ def doctor(
 ) -> None:
     """Say whether this installation and its store can be relied on; with --rate, what a rate needs."""
     with told(PROGRAM):
-        from bandit import doctor as doctoring
+        from bandit.commands import doctor as doctoring
 
         settings = settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary)
         found = list(doctoring.findings(settings))
@@ -158,7 +158,7 @@ def demo(
 ) -> None:
     """Watch the server learn from 32,711 real visitors over real HTTP, in under a minute."""
     with told(PROGRAM):
-        from bandit.demo import run as shown
+        from bandit.commands.demo import run as shown
 
         raise typer.Exit(
             shown(

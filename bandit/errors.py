@@ -1,6 +1,6 @@
 """What can go wrong, in the words of the wire contract: a code, and what was expected, what came, and where.
 
-A problem knows no HTTP status; one table in `bandit.api.problems` maps codes to statuses.
+A problem knows no HTTP status; one table in `bandit.serving.api.problems` maps codes to statuses.
 """
 
 import unicodedata
@@ -70,6 +70,10 @@ class StoreUnsuitable(Exception):  # noqa: N818
 
 class CorruptLog(Exception):  # noqa: N818
     """A log entry or checkpoint that this version cannot read; folding on would make wrong sums."""
+
+
+class EmbeddedError(RuntimeError):
+    """The store of a data directory cannot be found, started or used."""
 
 
 NAME_MAX = 256  # characters: nothing longer is a name mistyped

@@ -8,8 +8,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bandit.machine import machine_memory
-
 Durability = Literal["everysec", "always"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 MIB = 1 << 20
@@ -123,3 +121,14 @@ class Handoff(BaseModel):
     status: int
     flag: int
     replaced: bool = False
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this machine, or the container that we run in, has."""
+    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            has = min(has, int(Path(limit).read_text()))
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return has

@@ -14,8 +14,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final
 
-from bandit.datadir import EmbeddedError
-from bandit.errors import CorruptLog, Problem, StoreUnavailable, StoreUnsuitable, printable
+from bandit.errors import CorruptLog, EmbeddedError, Problem, StoreUnavailable, StoreUnsuitable, printable
 
 EXPECTED: Final = Problem, CorruptLog, StoreUnavailable, StoreUnsuitable, EmbeddedError, OSError
 ADVICE: Final = {

@@ -20,17 +20,16 @@ import numpy as np
 from coverage_logs import CASES as LOGS
 from coverage_logs import same
 
-from bandit.linear import Matrix, Vector
-from bandit.sums import Int
-from simulator.datasets import msweb
-from simulator.differences import compare
-from simulator.evaluation import Row, evaluate, options_of
-from simulator.intervals import Band, Stakes, betting_running, weighted
-from simulator.logged import Log
-from simulator.moving import moving
-from simulator.problem import Ends, InMemory
-from simulator.spread import processes
-from simulator.terms import estimate, stakes_of
+from bandit.arrays import Int, Matrix, Vector
+from simulator.environments.datasets import msweb
+from simulator.logs.log import Log
+from simulator.ope.differences import compare
+from simulator.ope.drifting import moving
+from simulator.ope.evaluate import Row, evaluate, options_of
+from simulator.ope.intervals import Band, Stakes, betting_running, weighted
+from simulator.ope.problem import Ends, InMemory
+from simulator.ope.terms import estimate, stakes_of
+from simulator.studies.parallel import processes
 
 SEQUENCES = ("betting_ips", "betting_dr", "moving_ips", "moving_dr", "fixed")
 DAYS = 30

@@ -12,13 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bandit.draw import draw
-from bandit.linear import Matrix, Vector
-from bandit.sums import Int
-from simulator import specs, targets
-from simulator.learners.logs import grid_of, task_of
-from simulator.learners.protocol import Outcomes
-from simulator.logged import Log
+from bandit.arrays import Int, Matrix, Vector
+from bandit.core.draw import draw
+from simulator.logs.log import Log
+from simulator.policies import specs, targets
+from simulator.policies.on_log import grid_of, task_of
+from simulator.policies.protocol import Outcomes
 
 Rng = np.random.Generator
 D = 6  # columns of context

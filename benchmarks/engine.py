@@ -32,11 +32,11 @@ import numpy as np
 from numpy.typing import NDArray
 from vowpalwabbit import Workspace
 
-from bandit.draw import Choice
-from bandit.engine import Model
-from bandit.experiment import Document, compile_config, first
-from bandit.linear import Matrix, Vector
-from bandit.sums import ONE, Events
+from bandit.arrays import Matrix, Vector
+from bandit.core.draw import Choice
+from bandit.core.engine import Model
+from bandit.core.experiment import Document, compile_config, first
+from bandit.core.sums import ONE, Events
 
 SIZES = ((100, 32), (1000, 64), (10_000, 32))
 WAITING = 32

@@ -21,15 +21,15 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from bandit import embedded
-from bandit.datadir import lock
-from bandit.experiment import Document, Experiment, compile_config, first
-from bandit.follower import Follower
-from bandit.log import FORMAT, START, Head, Position, pack_decision, pack_probabilities, pack_x
-from bandit.redis_store import RedisStore
-from bandit.replica import Replica
-from bandit.store import NO_ARM, Batch, Decide, Item, Logged, Ref, Reward, rules_of
-from bandit.sums import ONE
+from bandit.core.experiment import Document, Experiment, compile_config, first
+from bandit.core.sums import ONE
+from bandit.log.records import FORMAT, START, Head, Position, pack_decision, pack_probabilities, pack_x
+from bandit.process import embedded
+from bandit.process.datadir import lock
+from bandit.replica.follower import Follower
+from bandit.replica.replica import Replica
+from bandit.store.protocol import NO_ARM, Batch, Decide, Item, Logged, Ref, Reward, rules_of
+from bandit.store.redis_store import RedisStore
 
 NAME = "freshness"
 TARGET_MS = 100.0

@@ -30,12 +30,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.engine import Model
-from bandit.experiment import Document, compile_config, first
-from bandit.linear import Matrix, Vector
-from bandit.policies import LinUCB
-from bandit.sums import ONE, Events, Int
-from simulator.datasets import msweb
+from bandit.arrays import Int, Matrix, Vector
+from bandit.core.engine import Model
+from bandit.core.experiment import Document, compile_config, first
+from bandit.core.policies import LinUCB
+from bandit.core.sums import ONE, Events
+from simulator.environments.datasets import msweb
 
 REFRESH = 100  # rounds between two refreshes
 MUSHROOM_ROUNDS = 50_000

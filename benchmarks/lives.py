@@ -21,17 +21,17 @@ import numpy as np
 from coverage_logs import World, learned
 from threadpoolctl import threadpool_limits
 
-from bandit.linear import Matrix, Vector
-from simulator import lived
-from simulator.alone import alone
+from bandit.arrays import Matrix, Vector
 from simulator.environments.episode import Episode
-from simulator.evaluation import evaluate
-from simulator.learners.logs import grid_of
-from simulator.logged import Log
-from simulator.play import play
-from simulator.replay_dr import replay_dr
-from simulator.replaying import made, replay
-from simulator.targets import target
+from simulator.logs.log import Log
+from simulator.ope.evaluate import evaluate
+from simulator.policies.on_log import grid_of
+from simulator.policies.targets import target
+from simulator.studies import lived
+from simulator.studies.alone import alone
+from simulator.studies.play import play
+from simulator.studies.replay import made, replay
+from simulator.studies.replay_dr import replay_dr
 
 LIVES = 4  # that a truth is averaged over
 CASES: tuple[tuple[str, int], ...] = (

@@ -30,13 +30,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from simulator.adapters.library import MissingLibraryError, library
-from simulator.learners.logs import frozen, task_of
-from simulator.learners.protocol import Outcomes
-from simulator.logged import Log
-from simulator.replay_dr import replay_dr
-from simulator.replaying import replay, replay_fixed
-from simulator.specs import build, parse
+from simulator.logs.log import Log
+from simulator.policies.adapters.library import MissingLibraryError, library
+from simulator.policies.on_log import frozen, task_of
+from simulator.policies.protocol import Outcomes
+from simulator.policies.specs import build, parse
+from simulator.studies.replay import replay, replay_fixed
+from simulator.studies.replay_dr import replay_dr
 
 ARMS, FEATURES, REFRESH = 20, 32, 100
 ROUNDS, PEER_ROWS = 3, 10_000

@@ -21,9 +21,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bandit.engine import Model
-from bandit.experiment import Config, Document, compile_config, first, revise
-from bandit.sums import ONE, Events
+from bandit.core.engine import Model
+from bandit.core.experiment import Config, Document, compile_config, first, revise
+from bandit.core.sums import ONE, Events
 
 ARMS, FEATURES, TIMES, SHOWN = 300, 33, 30, 5  # features with the intercept
 DECISIONS = 2000

@@ -128,7 +128,8 @@ def idle(server: Server, pid: int) -> Iterator[Figure]:
 
 def _processor(pid: int) -> float:
     """Seconds of the processor that the server's workers have taken."""
-    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "bandit.worker"], capture_output=True, text=True, check=True)  # noqa: S607
+    command = ["pgrep", "-P", str(pid), "-f", "bandit.process.worker"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
     total = 0
     for child in found.stdout.split():
         fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from simulator.bridge import from_log
-from simulator.loaders import stream
-from simulator.logged import Log
-from simulator.storage import write_parquet
-from simulator.streaming import evaluate_stream
-from simulator.table import ROWS, Table
-from simulator.targets import of_pieces
+from simulator.logs.bridge import from_log
+from simulator.logs.loaders import stream
+from simulator.logs.log import Log
+from simulator.logs.storage import write_parquet
+from simulator.logs.table import ROWS, Table
+from simulator.ope.stream import evaluate_stream
+from simulator.policies.targets import of_pieces
 
 K, D = 10, 6  # arms, columns of context with the intercept
 LAST = f"arm-{K - 1}"  # the target plays it always; it is worth 0.02 K

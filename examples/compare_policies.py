@@ -7,8 +7,8 @@ between them are paired: they vary much less than what each policy earns.
 """
 
 from simulator import run
-from simulator.comparison import differences, summaries
 from simulator.environments.named import named
+from simulator.studies.across_seeds import differences, summaries
 
 POLICIES = ("linucb:alpha=0.5", "epsilon-greedy:explore=0.1", "uniform")
 BASELINE = "epsilon-greedy:explore=0.1"  # it sees no context

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from simulator import evaluate
-from simulator.loaders import load
-from simulator.targets import target
+from simulator.logs.loaders import load
+from simulator.policies.targets import target
 
 RATES = {"discount": (0.05, 0.30), "bundle": (0.15, 0.15), "news": (0.25, 0.05)}  # clicks of new, returning visitors
 TARGETS = ("uniform", "fixed:bundle", "linucb:alpha=0.5")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bandit.sums import ONE
+from bandit.core.sums import ONE
 from simulator.environments.named import named
-from simulator.lived import judge
-from simulator.logged import Log
-from simulator.replaying import replay
+from simulator.logs.log import Log
+from simulator.policies.targets import frozen
 from simulator.reporting import report
-from simulator.targets import frozen
+from simulator.studies.lived import judge
+from simulator.studies.replay import replay
 
 
 def uniform_log(rounds: int = 8000, seed: int = 3) -> Log:

@@ -10,27 +10,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulator.conversion import convert
-    from simulator.differences import compare
-    from simulator.evaluation import evaluate
-    from simulator.replaying import replay
+    from simulator.logs.convert import convert
+    from simulator.ope.differences import compare
+    from simulator.ope.evaluate import evaluate
     from simulator.reporting import report
-    from simulator.runs import run
-    from simulator.sample_size import decisions as power
-    from simulator.selection import select
-    from simulator.sweeps import sweep
+    from simulator.studies.power import decisions as power
+    from simulator.studies.replay import replay
+    from simulator.studies.run import run
+    from simulator.studies.select import select
+    from simulator.studies.sweep import sweep
 
 __all__ = ["compare", "convert", "evaluate", "power", "replay", "report", "run", "select", "sweep"]
 _PLACES = {
-    "compare": "differences",
-    "convert": "conversion",
-    "evaluate": "evaluation",
-    "power": "sample_size:decisions",
-    "replay": "replaying",
+    "compare": "ope.differences",
+    "convert": "logs.convert",
+    "evaluate": "ope.evaluate",
+    "power": "studies.power:decisions",
+    "replay": "studies.replay",
     "report": "reporting",
-    "run": "runs",
-    "select": "selection",
-    "sweep": "sweeps",
+    "run": "studies.run",
+    "select": "studies.select",
+    "sweep": "studies.sweep",
 }
 
 

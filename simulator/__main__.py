@@ -6,7 +6,8 @@ import typer
 
 from bandit import __version__
 from bandit.telling import run
-from simulator.cli import logs, runs
+from simulator.cli import log_commands as logs
+from simulator.cli import play_commands as runs
 from simulator.cli.common import PROGRAM
 
 app = typer.Typer(

@@ -4,31 +4,43 @@
     value of a candidate   by DR, in the decisions in which it could be shown       lift: less what was shown in these
 
 All with sequences that hold at every look as long as the window starts at the same time, also while policies learn
-(`simulator.moving`); `bandit-simulator evaluate --looks any` on the same rows says the same. A policy is a candidate as
-it had learned by the middle of the window, and is valued on the decisions after it: one that went on learning would
-profit from the exploration of the policy that was shown. What it knew by then are the sums of now less what the
-window's later entries added, which is exact.
+(`ope.drifting`); `bandit-simulator evaluate --looks any` on the same rows says the same. A policy is a candidate as it
+had learned by the middle of the window, and is valued on the decisions after it: one that went on learning would profit
+from the exploration of the policy that was shown. What it knew by then are the sums of now less what the window's later
+entries added, which is exact.
+
+The server runs this module as a process of its own, `bandit.serving.evaluation` has what the two tell each other.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from bandit.engine import Model
-from bandit.evaluation import Candidate, Slice, wrong
-from bandit.experiment import Document, Experiment, compile_config
-from bandit.linear import Matrix
-from bandit.recent import Recent
-from bandit.sums import ONE, Sums
-from simulator import specs
-from simulator.differences import Data, earned, lift
-from simulator.evaluation import evaluate
-from simulator.logged import Log
+from bandit.arrays import Matrix
+from bandit.core.engine import Model
+from bandit.core.experiment import Document, Experiment, compile_config
+from bandit.core.sums import ONE, Sums
+from bandit.core.times import time_of
+from bandit.errors import Code, CorruptLog, Problem, StoreUnavailable
+from bandit.log.records import Position
+from bandit.replica.recent import Recent, Window, recent
+from bandit.replica.replica import Replica
+from bandit.serving.evaluation import Asked, Candidate, Evaluation, Refused, Reply, Slice, duration_ms, window_of, wrong
+from bandit.store.protocol import Store
+from bandit.store.redis_store import RedisStore
+from simulator.logs.log import Log
+from simulator.ope.differences import Data, earned, lift
+from simulator.ope.evaluate import evaluate
+from simulator.policies import specs
 
+CELLS = 2**23  # decisions x arms of an evaluation: 64 MiB of probabilities
+NICE = 10  # it gives way to whoever decides
 TARGETS = "uniform, fixed:ARM, or a policy such as linucb:alpha=0.5,explore=0.05"
 
 
@@ -171,3 +183,69 @@ def _learned(source: Source, experiment: Experiment) -> Matrix:
         pass
     rows = slice(len(recent) // 2, None)
     return model.probabilities(recent.x[rows], recent.eligible[rows])
+
+
+def main() -> None:
+    """The process: asked on stdin, answers on stdout."""
+    os.nice(NICE)
+    redis_url, asked = msgspec.json.decode(sys.stdin.buffer.read(), type=tuple[str, Asked])
+    store = RedisStore(redis_url)
+    try:
+        reply = Reply(found=evaluated(store, asked))
+    except Problem as problem:
+        reply = Reply(refused=Refused(problem.code, problem.detail, problem.faults))
+    except StoreUnavailable:
+        reply = Reply(refused=Refused(Code.STORE_UNAVAILABLE, "the store does not answer now", ()))
+    except CorruptLog as error:
+        reply = Reply(refused=Refused(Code.NOT_READY, f"its log cannot be read: {error}", ()))
+    finally:
+        store.close()
+    sys.stdout.buffer.write(msgspec.json.encode(reply))
+
+
+def evaluated(store: Store, asked: Asked) -> Evaluation:
+    """The evaluation of a store's experiment.
+
+    Raises:
+        Problem: what is asked for cannot be.
+    """
+    now, replica = store.now_ms(), Replica(asked.experiment, store)
+    replica.load()
+    replica.fold_to_end()
+    if (model := replica.model) is None:
+        raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {asked.experiment!r}")
+    room = max(1, CELLS // max(1, model.experiment.shape[0]))
+    window = window_of(asked, now, min(now, replica.position.ms))
+    found, matured = _matured(
+        store, model.experiment, replica.position, window._replace(rows=min(window.rows, room)), asked
+    )
+    source, n = Source(model.experiment, model.sums, found), len(found)
+    return Evaluation(
+        decisions=n,
+        first=time_of(int(found.ms[0])) if n else None,
+        last=time_of(int(found.ms[-1])) if n else None,
+        cut=found.cut,
+        waiting=found.waiting,
+        matured=matured,
+        slices=slices(source) if n else [],
+        targets=candidates(source, asked.targets),
+    )
+
+
+def _matured(
+    store: Store, experiment: Experiment, end: Position, window: Window, asked: Asked
+) -> tuple[Recent, float | None]:
+    """The window's decisions that are old enough, and how old that is, in seconds."""
+    found = recent(store, experiment, end, window)
+    if asked.min_age:
+        return found, duration_ms("min_age", asked.min_age) / 1000
+    age = found.delays.matured_ms()
+    if age is None and window.since_ms:  # what is older tells how long rewards take, though it is not asked for
+        age = recent(store, experiment, end, window._replace(since_ms=0)).delays.matured_ms()
+    if age is None:
+        return found, None
+    return recent(store, experiment, end, window._replace(until_ms=window.until_ms - age)), age / 1000
+
+
+if __name__ == "__main__":
+    main()

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bandit.core.experiment import Experiment, compile_config, first, parse_document
 from bandit.errors import Code, Problem
-from bandit.experiment import Experiment, compile_config, first, parse_document
-from bandit.log import pack_x
-from bandit.requests import Recommendation, read_recommendation
+from bandit.log.records import pack_x
+from bandit.serving.requests import Recommendation, read_recommendation
 
 SECRET = b"s" * 32
 QUIETLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy

@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from bandit.core.experiment import Experiment, first, parse_document, revise
 from bandit.errors import Code, Problem, StoreUnavailable
-from bandit.experiment import Experiment, first, parse_document, revise
-from bandit.lane import Lane
-from bandit.log import START
-from bandit.memory_store import MemoryStore
-from bandit.replica import Replica
-from bandit.requests import read_feedback, read_recommendation
-from bandit.store import Batch, Gap, Reply
+from bandit.log.records import START
+from bandit.replica.replica import Replica
+from bandit.serving.batcher import Lane
+from bandit.serving.requests import read_feedback, read_recommendation
+from bandit.store.memory_store import MemoryStore
+from bandit.store.protocol import Batch, Gap, Reply
 
 DOCUMENT: dict[str, Any] = {
     "features": [{"name": "age", "type": "number", "mean": 40, "scale": 12}],

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from bandit.embedded import find_binary
-from bandit.memory_store import MemoryStore
-from bandit.redis_store import RedisStore
-from bandit.store import Store
+from bandit.process.embedded import find_binary
+from bandit.store.memory_store import MemoryStore
+from bandit.store.protocol import Store
+from bandit.store.redis_store import RedisStore
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import redis
 
-from bandit.keys import Keys
+from bandit.store.keys import Keys
 
 DOCUMENT = {
     "features": [
@@ -89,7 +89,9 @@ class Server:
         """The workers' processes."""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(child) for child in children if b"bandit.worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        return [
+            int(child) for child in children if b"bandit.process.worker" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
 
     def elected_pid(self, experiment: str) -> int:
         """The worker that writes the experiment's checkpoints."""

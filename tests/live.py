@@ -16,12 +16,12 @@ import uvicorn
 import uvloop
 from conftest import running
 
-from bandit.api.app import build_app
-from bandit.api.deadline import deadline_protocol
-from bandit.api.problems import STATUS
-from bandit.embedded import find_binary
 from bandit.errors import Code
-from bandit.service import Service
+from bandit.process.deadline import deadline_protocol
+from bandit.process.embedded import find_binary
+from bandit.serving.api.app import build_app
+from bandit.serving.api.problems import STATUS
+from bandit.serving.service import Service
 from bandit.settings import Settings
 
 DOCUMENT: dict[str, Any] = {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.logged import Log
+from simulator.logs.log import Log
 
 OPEN_BANDIT = Path(__file__).parent / "data" / "open-bandit"
 Array = NDArray[np.float64]

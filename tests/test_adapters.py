@@ -6,16 +6,16 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from bandit.linear import Matrix
-from simulator.adapters.collaborative import cosine, probabilities
-from simulator.adapters.library import MissingLibraryError
-from simulator.adapters.vw import arguments
+from bandit.arrays import Matrix
 from simulator.environments.synthetic import Synthetic
-from simulator.learners.protocol import Learner, Outcomes, Task, decide
-from simulator.logged import Log
-from simulator.play import ends, play
-from simulator.runs import learner_of
-from simulator.specs import build, parse
+from simulator.logs.log import Log
+from simulator.policies.adapters.collaborative import cosine, probabilities
+from simulator.policies.adapters.library import MissingLibraryError
+from simulator.policies.adapters.vw import arguments
+from simulator.policies.protocol import Learner, Outcomes, Task, decide
+from simulator.policies.specs import build, parse
+from simulator.studies.play import ends, play
+from simulator.studies.run import learner_of
 
 EASY = Synthetic("easy", arms=3, features=3, link="linear")
 VW = [

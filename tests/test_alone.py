@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from simulator_cli import CSV, rows, run, write_log
 
-from bandit.sums import ONE
-from simulator.alone import alone
+from bandit.core.sums import ONE
 from simulator.environments.episode import Episode, on_grid, stream
-from simulator.learners.logs import task_of
-from simulator.lived import judge
-from simulator.loaders import load
-from simulator.logged import Log
-from simulator.play import play
-from simulator.replaying import replay
-from simulator.specs import build, parse
-from simulator.targets import target
+from simulator.logs.loaders import load
+from simulator.logs.log import Log
+from simulator.policies.on_log import task_of
+from simulator.policies.specs import build, parse
+from simulator.policies.targets import target
+from simulator.studies.alone import alone
+from simulator.studies.lived import judge
+from simulator.studies.play import play
+from simulator.studies.replay import replay
 
 N, K = 4000, 10
 

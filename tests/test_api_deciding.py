@@ -11,10 +11,10 @@ import httpx
 import pytest
 from live import CONTEXT, Experiment, Live, ok, pointers, problem, serving, valkey
 
-from bandit.api.native import ANSWER_MAX
 from bandit.errors import Code
-from bandit.export import export
-from bandit.log import START
+from bandit.log.records import START
+from bandit.replica.export import export
+from bandit.serving.api.native import ANSWER_MAX
 
 
 @pytest.fixture(scope="module")

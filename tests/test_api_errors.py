@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from live import CONTEXT, DOCUMENT, Experiment, Live, ok, problem, serving, valkey, whole_answer
 
-from bandit.api.problems import STATUS
 from bandit.errors import Code
+from bandit.serving.api.problems import STATUS
 
 QUIETLY = settings(deadline=None, max_examples=150, suppress_health_check=[*HealthCheck])  # the machine may be busy
 MIB = 1 << 20

@@ -8,7 +8,7 @@ import pytest
 from live import Experiment, Live, ok, pointers, problem, serving, until, valkey
 
 from bandit.errors import Code
-from bandit.log import decision_id as decision_id_of
+from bandit.log.records import decision_id as decision_id_of
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from simulator.evaluation import evaluate
-from simulator.logged import Log
-from simulator.sample_ratio import sample_ratio
-from simulator.streaming import evaluate_stream
+from simulator.logs.log import Log
+from simulator.ope.checks.sample_ratio import sample_ratio
+from simulator.ope.evaluate import evaluate
+from simulator.ope.stream import evaluate_stream
 from tests.logs import Array, log_of
 
 N = 4000

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from trial import SALE, Killed, Seen, Trial, Watched, exact, past, slow_sums
 
-from bandit import checkpoint, trim
-from bandit.checkpoint import BEAT, Checkpointer, Folded, load
+from bandit.core.sums import increments
 from bandit.errors import StoreUnavailable
-from bandit.fold import read_events
-from bandit.log import Entry, Position
-from bandit.memory_store import MemoryStore
-from bandit.replica import Replica
-from bandit.store import Logged, Ref, Row, Store
-from bandit.sums import increments
-from bandit.verify import verify
+from bandit.log.events import read_events
+from bandit.log.records import Entry, Position
+from bandit.replica.checkpoint import BEAT, Checkpointer, Folded, load
+from bandit.replica import checkpoint, trim
+from bandit.replica.replica import Replica
+from bandit.replica.verify import verify
+from bandit.store.memory_store import MemoryStore
+from bandit.store.protocol import Logged, Ref, Row, Store
 
 SHORT = 30  # ms: a window that is waited for, so that there is something to trim
 WRITES = ("take_lease", "beat", "write_rows", "trim")

@@ -5,11 +5,11 @@ from importlib.util import find_spec
 import msgspec
 import pytest
 
-from simulator.cluster import cluster
 from simulator.environments.synthetic import Synthetic
-from simulator.runs import run
-from simulator.spread import serial
-from simulator.sweeps import sweep_log
+from simulator.studies.cluster import cluster
+from simulator.studies.parallel import serial
+from simulator.studies.run import run
+from simulator.studies.sweep import sweep_log
 from tests.test_sweep import noise
 
 SMALL = Synthetic("small", arms=4, features=3, rounds=400)

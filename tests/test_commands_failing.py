@@ -17,9 +17,9 @@ import redis
 from conftest import running
 from harness import until
 
-from bandit.embedded import find_binary
 from bandit.errors import StoreUnsuitable, printable
-from bandit.redis_store import RedisStore
+from bandit.process.embedded import find_binary
+from bandit.store.redis_store import RedisStore
 from bandit.telling import Lines, reason
 
 NOWHERE = "redis://127.0.0.1:1/0"

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from simulator.comparison import bands, bootstrap, differences, half_width, summaries
-from simulator.runs import Curve, Row
+from simulator.studies.across_seeds import bands, bootstrap, differences, half_width, summaries
+from simulator.studies.run import Curve, Row
 
 
 def rows(policy: str, values: list[float], first_seed: int = 0) -> list[Row]:

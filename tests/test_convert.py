@@ -15,14 +15,14 @@ import pytest
 import vowpalwabbit
 from trial import CLICK, FULL, Trial
 
-from bandit.export import export
-from bandit.memory_store import MemoryStore
-from bandit.sums import ONE
-from simulator.clean import Rules
-from simulator.contexts import LogError
-from simulator.conversion import Converted, convert
-from simulator.loaders import FORMATS, load, open_table
-from simulator.loaders.server import UNSURE
+from bandit.core.sums import ONE
+from bandit.replica.export import export
+from bandit.store.memory_store import MemoryStore
+from simulator.logs.cleaning import Rules
+from simulator.logs.contexts import LogError
+from simulator.logs.convert import Converted, convert
+from simulator.logs.loaders import FORMATS, load, open_table
+from simulator.logs.loaders.server import UNSURE
 
 DATA = Path(__file__).parent / "data" / "open-bandit"
 
@@ -141,7 +141,7 @@ def test_what_was_cleaned_is_told_once_and_kept(tmp_path: Path) -> None:
 
 def test_a_log_is_written_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more rows than a batch are held: the writer gets them in pieces of that size."""
-    monkeypatch.setattr("simulator.loaders.rows.PIECE", 7)
+    monkeypatch.setattr("simulator.logs.loaders.rows.PIECE", 7)
     path = tmp_path / "log.jsonl"
     row = {"decision_id": "", "shown": [{"arm": "a", "propensity": 1}], "reward": 1}
     path.write_text("".join(json.dumps(row | {"decision_id": str(i)}) + "\n" for i in range(30)))

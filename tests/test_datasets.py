@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from simulator.datasets import FullInformation, msweb, parse_dst
+from simulator.environments.datasets import FullInformation, msweb, parse_dst
 
 
 @pytest.fixture(scope="module")

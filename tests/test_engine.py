@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.engine import CHUNK, Decided, Model, Outdated
-from bandit.experiment import Experiment, compile_config, first, parse_document, revise
-from bandit.linear import estimates, real, width
-from bandit.sums import LIMIT, ONE, Events, Sums, increments
+from bandit.core.engine import CHUNK, Decided, Model, Outdated
+from bandit.core.experiment import Experiment, compile_config, first, parse_document, revise
+from bandit.core.linear import estimates, real, width
+from bandit.core.sums import LIMIT, ONE, Events, Sums, increments
 
 SEEDS = st.integers(0, 2**32 - 1)
 CLICK = {"click": {}}
@@ -114,7 +114,7 @@ def test_a_model_made_of_sums_is_the_model_that_learned_them(size: float) -> Non
 
 
 def test_estimates_are_told_as_the_readable_formulae_have_them() -> None:
-    """Score, each kind's mean and the width of every arm shown are those of `bandit.linear`, and so is the choice."""
+    """Score, each kind's mean and the width of every arm shown are those of `linear`, and so is the choice."""
     e = experiment(rewards=TWO, policy={"alpha": 0.7, "explore": 0.1})
     model, x = trained(e, events(5, 150, m=2)), contexts(6, 30)
     arms = [real(model.sums, a, e.ridge.units) for a in range(4)]

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulator.contexts import LogError
 from simulator.environments.tables import ratings, read
+from simulator.logs.contexts import LogError
 from tests.simulator_cli import run
 
 PLAIN = "age,size,kind\n" + "".join(f"{20 + k},{k / 8},{'good' if k % 3 else 'bad'}\n" for k in range(12))

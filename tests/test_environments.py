@@ -8,16 +8,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandit.features import Feature, compile_encoder
-from bandit.sums import ONE
-from simulator.datasets import msweb
+from bandit.core.features import Feature, compile_encoder
+from bandit.core.sums import ONE
+from simulator.environments.datasets import msweb
 from simulator.environments.episode import Episode, on_grid, shown
-from simulator.environments.fitted import fitted, moved
 from simulator.environments.full import from_data
 from simulator.environments.named import NAMES, SYNTHETIC, named
 from simulator.environments.synthetic import OFFSET, Synthetic
 from simulator.environments.tables import ratings, read
-from simulator.logged import Log
+from simulator.logs.log import Log
+from simulator.studies.fitted import fitted, moved
 
 CLASSES = "age,city,member,kind\n30,bern,1,good\n50,oslo,0,bad\n40,bern,0,good\n20,,1,bad\n"
 

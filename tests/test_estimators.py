@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator import estimators as of
-from simulator.estimators import Estimate
+from simulator.ope import estimators as of
+from simulator.ope.estimators import Estimate
 from tests.logs import Array, World
 
 INF = float("inf")

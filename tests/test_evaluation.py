@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from simulator.design import moments, spread, totals
-from simulator.estimators import dr, expected
-from simulator.evaluation import BIASED, ESTIMATORS, Row, evaluate
-from simulator.intervals import bounded, normal, upper_error, weighted
-from simulator.logged import Log
-from simulator.models import cross_fitted, past_only, ridge_model
-from simulator.moving import moving
-from simulator.verdict import SKEWNESS
+from simulator.logs.log import Log
+from simulator.ope.checks.overlap import SKEWNESS
+from simulator.ope.design import moments, spread, totals
+from simulator.ope.drifting import moving
+from simulator.ope.estimators import dr, expected
+from simulator.ope.evaluate import BIASED, ESTIMATORS, Row, evaluate
+from simulator.ope.intervals import bounded, normal, upper_error, weighted
+from simulator.ope.models import cross_fitted, past_only, ridge_model
 from tests.logs import Array, World, greedy_with, log_of, open_bandit, open_bandit_target, reference
 
 OBP = {

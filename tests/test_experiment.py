@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.api.docs import EXPERIMENT
-from bandit.errors import Code, Problem
-from bandit.experiment import (
+from bandit.core.experiment import (
     NAME,
     Config,
     Document,
@@ -24,9 +22,11 @@ from bandit.experiment import (
     revise,
     seconds,
 )
-from bandit.features import Number
-from bandit.policies import LinUCB
-from bandit.sums import CREDIT_MAX
+from bandit.core.features import Number
+from bandit.core.policies import LinUCB
+from bandit.core.sums import CREDIT_MAX
+from bandit.errors import Code, Problem
+from bandit.serving.api.docs import EXPERIMENT
 
 SMALLEST = {"rewards": {"click": {}}, "arms": ["a", "b", "c"]}
 AGE = {"name": "age", "type": "number", "mean": 40, "scale": 12}

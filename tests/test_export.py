@@ -8,15 +8,15 @@ import pytest
 import redis
 from trial import CLICK, FULL, HOUR, SALE, Trial, at
 
-from bandit import export as exporting
+from bandit.core.times import time_of
 from bandit.errors import Code, CorruptLog, Problem
-from bandit.export import export
-from bandit.keys import Keys
-from bandit.log import Position, decision_id
-from bandit.memory_store import MemoryStore
-from bandit.redis_store import RedisStore
-from bandit.store import Store
-from bandit.times import time_of
+from bandit.log.records import Position, decision_id
+from bandit.replica import export as exporting
+from bandit.replica.export import export
+from bandit.store.keys import Keys
+from bandit.store.memory_store import MemoryStore
+from bandit.store.protocol import Store
+from bandit.store.redis_store import RedisStore
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bandit.core.features import D_MAX, Boolean, Category, Encoder, Feature, Number, compile_encoder
 from bandit.errors import Code, Fault, Problem
-from bandit.features import D_MAX, Boolean, Category, Encoder, Feature, Number, compile_encoder
 
 AGE = Number("age", mean=40, scale=12)
 TEMPERATURE = Number("temperature", min=-10, max=30)

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bandit.core.sums import Sums, increments
 from bandit.errors import CorruptLog
-from bandit.fold import Batch, read_events
-from bandit.log import (
+from bandit.log.events import Batch, read_events
+from bandit.log.records import (
     DEFERRED,
     FORMAT,
     PENDING,
@@ -26,7 +27,6 @@ from bandit.log import (
     pack_probabilities,
     pack_x,
 )
-from bandit.sums import Sums, increments
 
 K, D = 4, 5
 X = [4096, 0, -3, 7, 0]  # dense

@@ -15,18 +15,18 @@ from conftest import running, served
 from test_replica import CORRUPT, corrupted
 from trial import HOUR, Killed, Trial, Watched, exact, slow_sums, until
 
-from bandit import follower as following
-from bandit import trim
-from bandit.checkpoint import Checkpointer
-from bandit.embedded import find_binary
 from bandit.errors import StoreUnavailable
-from bandit.follower import Follower
-from bandit.keys import Keys
-from bandit.log import START, Entry
-from bandit.memory_store import MemoryStore
-from bandit.redis_store import RedisStore
-from bandit.replica import Replica
-from bandit.verify import verify
+from bandit.log.records import START, Entry
+from bandit.process.embedded import find_binary
+from bandit.replica import follower as following
+from bandit.replica import trim
+from bandit.replica.checkpoint import Checkpointer
+from bandit.replica.follower import Follower
+from bandit.replica.replica import Replica
+from bandit.replica.verify import verify
+from bandit.store.keys import Keys
+from bandit.store.memory_store import MemoryStore
+from bandit.store.redis_store import RedisStore
 
 
 @contextmanager

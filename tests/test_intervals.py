@@ -7,9 +7,10 @@ from itertools import product
 import numpy as np
 import pytest
 
-from simulator import estimators as of
-from simulator.estimators import Estimate, mean
-from simulator.intervals import (
+from simulator.ope import estimators as of
+from simulator.ope.drifting import moving
+from simulator.ope.estimators import Estimate, mean
+from simulator.ope.intervals import (
     Band,
     Bet,
     Interval,
@@ -25,7 +26,6 @@ from simulator.intervals import (
     upper_error,
     weighted,
 )
-from simulator.moving import moving
 from tests.logs import Array
 
 

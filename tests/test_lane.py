@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from bench import Bench, Plan, Store, away, broken, forgetful, held, lost, played, refused
 
-from bandit.engine import Model
+from bandit.core.engine import Model
+from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem, StoreUnavailable
-from bandit.experiment import Experiment
-from bandit.lane import Credited, Replayed, Told
-from bandit.requests import read_activation
-from bandit.store import Batch, Judged, Reply
+from bandit.serving.batcher import Credited, Replayed, Told
+from bandit.serving.requests import read_activation
+from bandit.store.protocol import Batch, Judged, Reply
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lane waits for 0.4 s instead of 4."""
-    monkeypatch.setattr("bandit.lane.PATIENCE", 0.4)
+    monkeypatch.setattr("bandit.serving.batcher.PATIENCE", 0.4)
 
 
 def test_a_tick_serves_decisions_feedback_and_activations_together() -> None:
@@ -218,7 +218,7 @@ def test_everybody_gone_costs_no_append() -> None:
 
 def test_overload_is_told_at_once_and_before_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full queue refuses without looking at the request; those in it are served."""
-    monkeypatch.setattr("bandit.lane.WAITING", 10)
+    monkeypatch.setattr("bandit.serving.batcher.WAITING", 10)
 
     async def play() -> None:
         bench, gate = Bench(), asyncio.Event()
@@ -243,7 +243,9 @@ def test_overload_is_told_at_once_and_before_reading(monkeypatch: pytest.MonkeyP
 
 def test_draining_answers_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several ticks' worth of requests, some of them behind an outage: after `drain` each has its answer."""
-    monkeypatch.setattr("bandit.lane.PATIENCE", 60.0)  # a machine that stands still for seconds is another test's
+    monkeypatch.setattr(
+        "bandit.serving.batcher.PATIENCE", 60.0
+    )  # a machine that stands still for seconds is another test's
 
     async def play() -> None:
         bench = Bench()
@@ -264,7 +266,7 @@ def test_a_producer_that_was_silent_for_a_day_takes_a_new_name(monkeypatch: pyte
         bench = Bench()
         await bench.ask()
         await bench.ask()
-        monkeypatch.setattr("bandit.lane.IDLE", -1.0)
+        monkeypatch.setattr("bandit.serving.batcher.IDLE", -1.0)
         await bench.ask()
         named = [(batch.producer, batch.sequence) for batch in bench.store.batches]
         assert named[0][0] == named[1][0] != named[2][0]

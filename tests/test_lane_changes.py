@@ -10,17 +10,17 @@ import msgspec
 import pytest
 from bench import SECRET, Bench, Store, away, later, played, refused
 
+from bandit.core.experiment import Experiment
 from bandit.errors import Code
-from bandit.experiment import Experiment
-from bandit.lane import Paused, Told
-from bandit.requests import read_recommendation
-from bandit.store import Batch, Reply, Stale
+from bandit.serving.batcher import Paused, Told
+from bandit.serving.requests import read_recommendation
+from bandit.store.protocol import Batch, Reply, Stale
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lane waits for 0.4 s instead of 4."""
-    monkeypatch.setattr("bandit.lane.PATIENCE", 0.4)
+    monkeypatch.setattr("bandit.serving.batcher.PATIENCE", 0.4)
 
 
 def test_a_stale_schema_makes_the_lane_read_and_decide_anew() -> None:

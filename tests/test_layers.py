@@ -1,6 +1,11 @@
-"""Arrows point one way: a module imports only from floors below its own. A new arrow is a change to this file."""
+"""Rooms, and which way imports go between them. A new arrow is a change to this file, with its reason.
+
+Within a room a module may import any other, as long as no circle comes about.
+"""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,184 +13,78 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# From the ground up; modules of one floor do not import each other.
-FLOORS = (
-    {"bandit", "bandit.errors", "bandit.keys", "bandit.times"},
-    {"bandit.sums"},
-    {"bandit.linear"},
-    {"bandit.scoring", "bandit.draw"},
-    {"bandit.policies", "bandit.features"},
-    {"bandit.experiment"},
-    {"bandit.engine", "bandit.log"},
-    {"bandit.fold", "bandit.store"},
-    {"bandit.memory_append", "bandit.redis_faults", "bandit.redis_wire"},
-    {
-        "bandit.machine",
-        "bandit.memory_store",
-        "bandit.redis_store",
-        "bandit.checkpoint",
-        "bandit.export",
-        "bandit.recent",
-        "bandit.sizing",
-    },
-    {"bandit.replica", "bandit.trim", "bandit.verify", "bandit.requests"},
-    {
-        "bandit.evaluation",
-        "bandit.follower",
-        "bandit.lane",
-        "bandit.documents",
-        "bandit.settings",
-        "bandit.datadir",
-        "bandit.client",
-    },
-    {"bandit.service", "bandit.embedded", "bandit.telling"},
-    {"bandit.api", "bandit.api.problems", "bandit.api.body", "bandit.api.wire", "bandit.commands"},
-    {"bandit.api.answers", "bandit.api.deadline", "bandit.doctor", "bandit.workers"},
-    {"bandit.api.docs", "bandit.supervisor", "bandit.demo.child", "bandit.demo.results"},
-    {"bandit.api.native", "bandit.demo.show"},
-    {"bandit.api.app", "bandit.demo.drive"},
-    {"bandit.worker", "bandit.demo"},
-    {"bandit.__main__"},
-)
-# The simulator stands on the server's engine; nothing of the server but the demo and the evaluation stands on it.
-SIMULATOR = (
-    {"simulator.wording"},
-    {
-        "simulator",
-        "simulator.adapters",
-        "simulator.cli",
-        "simulator.cli.common",
-        "simulator.contexts",
-        "simulator.datasets",
-        "simulator.environments",
-        "simulator.environments.episode",
-        "simulator.estimators",
-        "simulator.learners",
-        "simulator.logged",
-        "simulator.output",
-        "simulator.progress",
-        "simulator.reporting.guide",
-    },
-    {
-        "simulator.cli.judging",
-        "simulator.cli.place",
-        "simulator.cli.source",
-        "simulator.environments.full",
-        "simulator.environments.synthetic",
-        "simulator.intervals",
-        "simulator.learners.protocol",
-        "simulator.limits",
-        "simulator.lists",
-        "simulator.reporting.segments",
-        "simulator.spread",
-        "simulator.table",
-        "simulator.verdict",
-    },
-    {"simulator.balance"},
-    {
-        "simulator.cli.logs",
-        "simulator.cli.runs",
-        "simulator.design",
-        "simulator.moving",
-        "simulator.adapters.library",
-        "simulator.bridge",
-        "simulator.clean",
-        "simulator.cluster",
-        "simulator.learners.baselines",
-        "simulator.learners.engine",
-        "simulator.learners.logs",
-        "simulator.models",
-        "simulator.play",
-        "simulator.sample_ratio",
-        "simulator.storage",
-    },
-    {
-        "simulator.additive",
-        "simulator.environments.fitted",
-        "simulator.loaders.csv_text",
-        "simulator.problem",
-        "simulator.reasons",
-    },
-    {
-        "simulator.__main__",
-        "simulator.adapters.collaborative",
-        "simulator.adapters.peers",
-        "simulator.adapters.vw",
-        "simulator.loaders.csv_blocks",
-        "simulator.loaders.csv_numbers",
-        "simulator.loaders.csv_roles",
-        "simulator.loaders.csv_times",
-        "simulator.loaders.repeats",
-        "simulator.loaders.rows",
-        "simulator.terms",
-    },
-    {"simulator.environments.tables", "simulator.loaders.csv_source"},
-    {
-        "simulator.environments.named",
-        "simulator.evaluation",
-        "simulator.loaders.criteo",
-        "simulator.loaders.csv",
-        "simulator.loaders.dsjson",
-        "simulator.loaders.server",
-        "simulator.loaders.vw",
-        "simulator.specs",
-    },
-    {
-        "simulator.differences",
-        "simulator.loaders.open_bandit",
-        "simulator.replaying",
-        "simulator.runs",
-        "simulator.targets",
-    },
-    {
-        "simulator.alone",
-        "simulator.comparison",
-        "simulator.listed",
-        "simulator.live",
-        "simulator.lived",
-        "simulator.loaders",
-        "simulator.replay_dr",
-        "simulator.reporting.contrasts",
-        "simulator.reporting.doubts",
-        "simulator.reporting.words",
-        "simulator.sample_size",
-        "simulator.selection",
-    },
-    {"simulator.conversion", "simulator.reporting.figures", "simulator.sweeps"},
-    {"simulator.reporting.subject", "simulator.streaming"},
-    {"simulator.reporting.basis", "simulator.reporting.sections"},
-    {"simulator.reporting"},
-)
-PURE = {module for floor in FLOORS[:8] for module in floor} - {"bandit.store"}
-IMPURE = {"redis", "fastapi", "starlette", "uvicorn", "time", "random", "secrets", "os", "asyncio", "logging", "socket"}
-LEVEL = {module: level for level, floor in enumerate(FLOORS + SIMULATOR) for module in floor}
-
-
-PACKAGES = {
-    "bandit", "bandit.api", "bandit.demo", "simulator", "simulator.cli", "simulator.adapters", "simulator.environments",
-    "simulator.learners",
+# each room with the rooms that it may import at its modules' top; those on the right stand below it
+ROOMS: dict[str, tuple[str, ...]] = {
+    "bandit.base": (),
+    "bandit.client": (),  # for other programs: it stands alone
+    "bandit.core": ("bandit.base",),
+    "bandit.log": ("bandit.base", "bandit.core"),
+    "bandit.store": ("bandit.base", "bandit.core", "bandit.log"),
+    "bandit.replica": ("bandit.base", "bandit.core", "bandit.log", "bandit.store"),
+    "bandit.serving": ("bandit.base", "bandit.core", "bandit.log", "bandit.store", "bandit.replica"),
+    "bandit.process": ("bandit.base", "bandit.serving", "bandit.store"),
+    "bandit.commands": (
+        "bandit.base", "bandit.client", "bandit.core", "bandit.log", "bandit.store", "bandit.replica", "bandit.process",
+    ),
+    "bandit.top": ("bandit.base", "bandit.process"),
+    "simulator.base": (),
+    "simulator.logs": ("simulator.base", "bandit.base", "bandit.core", "bandit.replica"),
+    "simulator.ope": ("simulator.base", "simulator.logs", "bandit.base", "bandit.core"),
+    "simulator.environments": ("simulator.base", "simulator.logs", "bandit.base", "bandit.core"),
+    "simulator.policies": (
+        "simulator.base", "simulator.logs", "simulator.ope", "simulator.environments", "bandit.base", "bandit.core",
+    ),
+    "simulator.studies": (
+        "simulator.base", "simulator.logs", "simulator.ope", "simulator.environments", "simulator.policies",
+        "bandit.base", "bandit.core",
+    ),
+    "simulator.reporting": ("simulator.base", "simulator.logs", "simulator.ope", "simulator.studies", "bandit.base", "bandit.core"),
+    "simulator.cli": ("simulator.base", "simulator.logs", "simulator.ope", "bandit.base"),  # more when a command runs
+    "simulator.live": (  # the server's evaluation, a program of its own
+        "simulator.base", "simulator.logs", "simulator.ope", "simulator.policies",
+        "bandit.base", "bandit.core", "bandit.log", "bandit.store", "bandit.replica", "bandit.serving",
+    ),
+    "simulator.top": ("simulator.base", "simulator.cli", "bandit.base"),
 }  # fmt: skip
+BASE = {"bandit", "bandit.arrays", "bandit.errors", "bandit.settings", "bandit.telling"}
+SIMULATOR_BASE = {"simulator", "simulator.progress", "simulator.wording"}
+# What may know the clock, chance, the environment or a network: everything but these.
+PURE = ("bandit.core", "bandit.log")
+IMPURE = {"redis", "fastapi", "starlette", "uvicorn", "time", "random", "secrets", "os", "asyncio", "logging", "socket"}
+# Commands reach for what they need when they run; nothing else imports above itself even then.
+LAZY = ("bandit.top", "bandit.commands", "bandit.process", "simulator.cli", "simulator.base", "simulator.logs")
 
 
-def modules() -> Iterator[tuple[str, Path]]:
+def room_of(module: str) -> str:
+    """The room of a module of ours."""
+    if module in BASE:
+        return "bandit.base"
+    if module in SIMULATOR_BASE:
+        return "simulator.base"
+    package, _, rest = module.partition(".")
+    name = f"{package}.{rest.partition('.')[0]}"
+    return f"{package}.top" if rest == "__main__" else name
+
+
+def modules() -> dict[str, Path]:
     """Every module of ours, with its file."""
-    for package in ("bandit", "simulator"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            yield name.removesuffix(".__init__"), path
+    paths = [path for package in ("bandit", "simulator") for path in sorted((ROOT / package).rglob("*.py"))]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+MODULES = modules()
 
 
 def imports(path: Path, *, lazy: bool) -> set[str]:
     """The modules that a file imports: at its top, or with `lazy` inside its functions too."""
     tree = ast.parse(path.read_text())
-    nodes = ast.walk(tree) if lazy else _top(tree.body)
     found: set[str] = set()
-    for node in nodes:
+    for node in ast.walk(tree) if lazy else _top(tree.body):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} & set(LEVEL)
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
+            found |= inner or {node.module}
     return found
 
 
@@ -200,31 +99,91 @@ def _top(body: list[ast.stmt]) -> Iterator[ast.stmt]:
                 yield from _top(getattr(node, part, []))
 
 
-def ours(names: set[str]) -> set[str]:
-    """Those of ours, without the packages that only hold others."""
-    return {name for name in names if name in LEVEL} - PACKAGES
+def test_imports_go_one_way_between_rooms() -> None:
+    """Every import at a module's top is of its own room, or of one that its room may import."""
+    wrong = []
+    for module, path in MODULES.items():
+        room = room_of(module)
+        for other in sorted(imports(path, lazy=False) & MODULES.keys()):
+            if room_of(other) not in (room, *ROOMS[room]):
+                wrong.append(f"{module} ({room}) imports {other} ({room_of(other)})")
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: str(value).split("/")[-1])
-def test_a_module_imports_only_from_floors_below(name: str, path: Path) -> None:
-    """Every import at a module's top points down; `__main__` alone reaches everything, lazily."""
-    assert name in LEVEL, f"{name} stands on no floor: give it one here"
-    wrong = {other for other in ours(imports(path, lazy=False)) if LEVEL[other] >= LEVEL[name]}
-    assert not wrong, f"{name} imports {sorted(wrong)}, which do not stand below it"
+def test_what_a_room_may_import_stands_below_it() -> None:
+    """The rules themselves have no circle: rooms are listed from the ground up."""
+    order = {room: i for i, room in enumerate(ROOMS)}
+    assert [f"{room} -> {other}" for room in ROOMS for other in ROOMS[room] if order[other] >= order[room]] == []
 
 
-@pytest.mark.parametrize("name", sorted(PURE))
-def test_the_pure_floors_know_no_clock_no_chance_and_no_network(name: str) -> None:
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Also within a room: whoever reads a file can read what it stands on first."""
+    graph = {name: imports(path, lazy=False) & MODULES.keys() - {name} for name, path in MODULES.items()}
+    circles, done = [], set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            circles.append(" -> ".join((*above[above.index(name) :], name)))
+        elif name not in done:
+            for other in sorted(graph[name]):
+                visit(other, (*above, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+    assert not circles, "\n".join(circles)
+
+
+def test_imports_inside_functions_do_not_go_up_either() -> None:
+    """But for commands, which import what they need when they run, and the loader that reads a server's log."""
+    order, wrong = {room: i for i, room in enumerate(ROOMS)}, []
+    for module, path in MODULES.items():
+        room = room_of(module)
+        for other in sorted(imports(path, lazy=True) & MODULES.keys()):
+            if room not in LAZY and order[room_of(other)] > order[room]:
+                wrong.append(f"{module} ({room}) imports {other} ({room_of(other)})")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_pure_rooms_know_no_clock_no_chance_and_no_network() -> None:
     """Below the stores nobody imports time, randomness, the environment or a network library."""
-    path = dict(modules())[name]
-    used = {other.partition(".")[0] for other in imports(path, lazy=True)}
-    assert not used & IMPURE
+    wrong = [
+        f"{module}: {sorted(used)}"
+        for module, path in MODULES.items()
+        if room_of(module) in PURE
+        and (used := {other.partition(".")[0] for other in imports(path, lazy=True)} & IMPURE)
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
-def test_bandit_imports_the_simulator_only_lazily_in_the_demo_and_the_evaluation() -> None:
+def test_the_server_imports_the_simulator_in_the_demo_only() -> None:
     """Whoever only decides and learns does not load it."""
-    for name, path in modules():
-        if name.startswith("bandit"):
-            assert not {n for n in imports(path, lazy=False) if n.partition(".")[0] == "simulator"}, name
-            if not name.startswith("bandit.demo") and name != "bandit.evaluation":
-                assert not {n for n in imports(path, lazy=True) if n.partition(".")[0] == "simulator"}, name
+    for module, path in MODULES.items():
+        if module.startswith("bandit") and not module.startswith("bandit.commands.demo"):
+            assert not {other for other in imports(path, lazy=True) if other.partition(".")[0] == "simulator"}, module
+
+
+def test_rooms_are_small_and_say_what_they_are() -> None:
+    """Up to 14 modules a room, up to 400 lines a file, and a docstring that says where to begin reading."""
+    folders = {path.parent for path in MODULES.values()}
+    crowded = {str(f.relative_to(ROOT)): n for f in folders if (n := len(list(f.glob("[!_]*.py")))) > 14}
+    long = {name: n for name, path in MODULES.items() if (n := len(path.read_text().splitlines())) > 400}
+    silent = [
+        name for name, path in MODULES.items() if path.name == "__init__.py" and not path.read_text().startswith('"""')
+    ]
+    assert (crowded, long, silent) == ({}, {}, [])
+
+
+@pytest.mark.parametrize(
+    ("code", "unwanted"),
+    [
+        ("import simulator", {"matplotlib", "sklearn", "pandas", "scipy", "pyarrow", "vowpalwabbit", "jinja2"}),
+        ("from simulator import compare", {"matplotlib", "jinja2", "sklearn"}),
+        ("from bandit.__main__ import app", {"fastapi", "redis", "simulator", "matplotlib", "numpy"}),
+    ],
+)
+def test_what_is_not_needed_is_not_loaded(code: str, unwanted: set[str]) -> None:
+    """A command starts quickly: plots, models and tables are loaded by who draws, fits or reads them."""
+    program = f"import sys; {code}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    loaded = subprocess.check_output([sys.executable, "-c", program], text=True).split()
+    assert not unwanted & set(loaded)

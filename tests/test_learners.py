@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bandit.core.sums import ONE
 from bandit.errors import Problem
-from bandit.sums import ONE
 from simulator.environments.episode import Episode
 from simulator.environments.named import named
-from simulator.learners.engine import Engine
-from simulator.learners.protocol import Learner, Lister, Outcomes, Task, decide
-from simulator.specs import build, changed, parse, with_explore
+from simulator.policies.engine import Engine
+from simulator.policies.protocol import Learner, Lister, Outcomes, Task, decide
+from simulator.policies.specs import build, changed, parse, with_explore
 
 ALL = np.ones((1, 4), bool)
 TASK = Task({"arms": ["a", "b", "c", "d"], "rewards": {"click": {}}, "features": []}, 1, 0, np.array([2, 0, 3, 1]))

@@ -4,10 +4,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandit.engine import Model
-from bandit.experiment import Document, compile_config, first
-from bandit.sums import ONE, Events
-from simulator.datasets import msweb
+from bandit.core.engine import Model
+from bandit.core.experiment import Document, compile_config, first
+from bandit.core.sums import ONE, Events
+from simulator.environments.datasets import msweb
 
 REFRESH = 100  # rounds
 

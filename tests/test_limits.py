@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from simulator_cli import CSV, run, write_log
 
-from simulator.differences import compare
-from simulator.evaluation import Row, evaluate
-from simulator.listed import evaluate_lists
-from simulator.logged import Log
-from simulator.models import model_of, predictions, regressor_model
-from simulator.problem import Options
-from simulator.selection import select
-from simulator.streaming import evaluate_stream
-from simulator.sweeps import sweep_log
-from simulator.targets import uniform
+from simulator.logs.log import Log
+from simulator.ope.differences import compare
+from simulator.ope.evaluate import Row, evaluate
+from simulator.ope.evaluate_lists import evaluate_lists
+from simulator.ope.models import model_of, predictions, regressor_model
+from simulator.ope.problem import Options
+from simulator.ope.stream import evaluate_stream
+from simulator.ope.targets import uniform
+from simulator.studies.select import select
+from simulator.studies.sweep import sweep_log
 from tests.logs import World
 
 N = 300

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.linear import (
+from bandit.core.linear import (
     Real,
     Ridge,
     estimates,
@@ -22,7 +22,7 @@ from bandit.linear import (
     unlimbed,
     width,
 )
-from bandit.sums import CREDIT_MAX, Events, Sums, increments
+from bandit.core.sums import CREDIT_MAX, Events, Sums, increments
 
 ONES = np.ones(1)
 SEEDS = st.integers(0, 2**32 - 1)

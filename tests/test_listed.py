@@ -11,18 +11,18 @@ import pytest
 from live import ok, serving, until, valkey
 from simulator_cli import rows, run
 
-from bandit.redis_store import RedisStore
-from bandit.service import Service
+from bandit.serving.service import Service
 from bandit.settings import Settings
-from simulator import lists as of
-from simulator.bridge import from_log
-from simulator.contexts import LogError
-from simulator.evaluation import Row
-from simulator.listed import ESTIMATORS, Lists, _model, evaluate_lists, target
-from simulator.loaders import load
-from simulator.logged import Log
-from simulator.storage import write_jsonl, write_parquet
-from simulator.table import Table
+from bandit.store.redis_store import RedisStore
+from simulator.logs.bridge import from_log
+from simulator.logs.contexts import LogError
+from simulator.logs.loaders import load
+from simulator.logs.log import Log
+from simulator.logs.storage import write_jsonl, write_parquet
+from simulator.logs.table import Table
+from simulator.ope import list_estimators as of
+from simulator.ope.evaluate import Row
+from simulator.ope.evaluate_lists import ESTIMATORS, Lists, _model, evaluate_lists, target
 from tests.logs import Array
 
 K, k = 4, 2

@@ -6,8 +6,15 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from simulator.estimators import dr
-from simulator.lists import cascade_dr, conditional, independent, prefix_weights, reward_interaction, standard
+from simulator.ope.estimators import dr
+from simulator.ope.list_estimators import (
+    cascade_dr,
+    conditional,
+    independent,
+    prefix_weights,
+    reward_interaction,
+    standard,
+)
 from tests.logs import Array
 
 K, k = 3, 2

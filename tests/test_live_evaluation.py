@@ -14,20 +14,21 @@ import redis
 from live import Experiment, Live, ok, pointers, problem, serving, valkey
 from trial import ONE, Trial
 
-import bandit.evaluation
-from bandit.engine import Model
+import bandit.serving.evaluation
+from bandit.core.engine import Model
 from bandit.errors import Code, Problem
-from bandit.evaluation import Asked, Evaluator, evaluated
-from bandit.fold import read_events
-from bandit.keys import Keys
-from bandit.memory_store import MemoryStore
-from bandit.recent import Window, recent
-from bandit.replica import Replica
+from bandit.log.events import read_events
+from bandit.replica.recent import Window, recent
+from bandit.replica.replica import Replica
+from bandit.serving.evaluation import Asked, Evaluator
+from bandit.store.keys import Keys
+from bandit.store.memory_store import MemoryStore
 from simulator import live as on
-from simulator.differences import Data, lift
-from simulator.evaluation import evaluate
-from simulator.loaders import load
-from simulator.targets import target
+from simulator.live import evaluated
+from simulator.logs.loaders import load
+from simulator.ope.differences import Data, lift
+from simulator.ope.evaluate import evaluate
+from simulator.policies.targets import target
 from tests.logs import Array
 
 RATE = np.array([[0.1, 0.5], [0.2, 0.2], [0.6, 0.1]])  # of a click, by arm and country
@@ -294,7 +295,7 @@ def test_lambda_and_noise_are_the_experiments_unless_they_are_given() -> None:
 
 def test_the_number_of_arms_bounds_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded: four arms and room for 20 probabilities are five rows, and the answer says so."""
-    monkeypatch.setattr(bandit.evaluation, "CELLS", 20)
+    monkeypatch.setattr(on, "CELLS", 20)
     trial = Trial(MemoryStore(), "wide")
     for _ in range(8):
         trial.decide(1)
@@ -326,7 +327,7 @@ def test_one_that_takes_too_long_is_ended(
     slow.write_text("#!/bin/sh\nexec sleep 30\n")
     slow.chmod(0o755)
     with monkeypatch.context() as patch:
-        patch.setattr(bandit.evaluation, "SECONDS", 0.2)
+        patch.setattr(bandit.serving.evaluation, "SECONDS", 0.2)
         patch.setattr(sys, "executable", str(slow))
         begun = time.monotonic()
         problem(one.client.get(f"{one.at}/evaluation"), Code.OVERLOADED)
@@ -364,6 +365,6 @@ def test_it_needs_nothing_that_a_server_does_not_have() -> None:
         "import sys; sys.modules.update(dict.fromkeys("
         "['pyarrow', 'scipy', 'sklearn', 'matplotlib', 'vowpalwabbit', 'rich', 'jinja2', 'threadpoolctl', 'plotext',"
         " 'distributed', 'aiohttp']));"
-        "import simulator.live, bandit.evaluation"
+        "import simulator.live, bandit.serving.evaluation"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

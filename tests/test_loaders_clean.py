@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from simulator.clean import Rules, clean
-from simulator.contexts import LogError
-from simulator.loaders import load
-from simulator.storage import whole
-from simulator.table import COLUMNS, Eligible, Header, Row, Shown, Table, batch_of, rows_of
+from simulator.logs.cleaning import Rules, clean
+from simulator.logs.contexts import LogError
+from simulator.logs.loaders import load
+from simulator.logs.storage import whole
+from simulator.logs.table import COLUMNS, Eligible, Header, Row, Shown, Table, batch_of, rows_of
 
 COLUMNS_HERE = tuple(name for name in Row.__struct_fields__ if name in COLUMNS)
 

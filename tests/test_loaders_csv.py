@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator.clean import Rules
-from simulator.contexts import LogError
-from simulator.evaluation import evaluate
-from simulator.loaders import load, stream
-from simulator.logged import Log
-from simulator.targets import fixed
+from simulator.logs.cleaning import Rules
+from simulator.logs.contexts import LogError
+from simulator.logs.loaders import load, stream
+from simulator.logs.log import Log
+from simulator.ope.evaluate import evaluate
+from simulator.ope.targets import fixed
 
 TEXT = """,shown,paid,p,age,plan,member,visitor
 0,blue,1.5,0.25,20,free,true,ann
@@ -195,7 +195,7 @@ def test_separators_and_decimal_commas_are_found_out(tmp_path: Path, separator: 
 
 def test_a_quoted_line_break_may_stand_where_blocks_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of 200 bytes, each row with two lines."""
-    monkeypatch.setattr("simulator.loaders.csv_source.BLOCK", 200)
+    monkeypatch.setattr("simulator.logs.loaders.csv_source.BLOCK", 200)
     log = read(tmp_path, "arm,reward,p,text\n" + '"a\nb",1,0.5,"two\nlines"\nc,0,0.5,one\n' * 50)
     assert (len(log), set(log.arms)) == (100, {"a\nb", "c"})
 

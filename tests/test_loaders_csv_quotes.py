@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.contexts import LogError
-from simulator.loaders import load
-from simulator.loaders.csv_blocks import Blocks, parsed
-from simulator.loaders.csv_text import form_of
-from simulator.logged import Log
+from simulator.logs.contexts import LogError
+from simulator.logs.loaders import load
+from simulator.logs.loaders.csv_blocks import Blocks, parsed
+from simulator.logs.loaders.csv_text import form_of
+from simulator.logs.log import Log
 
 COLUMNS = {"arm": "arm", "reward": "click", "propensity": "p"}
 PLAIN = [f"{'ab'[k % 2]},{k % 3 % 2},0.5,x" for k in range(500)]
@@ -34,7 +34,7 @@ def read(folder: Path, rows: list[str], head: str = "arm,click,p,txt", **options
 @pytest.fixture(params=[200, 1 << 24])
 def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Blocks of a few rows, or of all."""
-    monkeypatch.setattr("simulator.loaders.csv_source.BLOCK", request.param)
+    monkeypatch.setattr("simulator.logs.loaders.csv_source.BLOCK", request.param)
     return int(request.param)
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from simulator.contexts import LogError
-from simulator.loaders import load
-from simulator.loaders.csv_text import after_the_fact
-from simulator.logged import Log
+from simulator.logs.contexts import LogError
+from simulator.logs.loaders import load
+from simulator.logs.loaders.csv_text import after_the_fact
+from simulator.logs.log import Log
 
 COLUMNS = {"arm": "arm", "reward": "reward", "propensity": "p"}
 
@@ -83,7 +83,7 @@ def test_another_encoding_is_told_with_its_place(tmp_path: Path) -> None:
 
 def test_a_quote_left_open_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It swallows rows until there are too many bytes for one."""
-    monkeypatch.setattr("simulator.loaders.csv_source.BLOCK", 200)
+    monkeypatch.setattr("simulator.logs.loaders.csv_source.BLOCK", 200)
     with pytest.raises(LogError, match="left open"):
         read(tmp_path, 'arm,reward,p\na,1,0.5\n"b,1,0.5\n' + "c,1,0.5\n" * 90 + '"\n')
     with pytest.raises(LogError, match="field larger than field limit"):

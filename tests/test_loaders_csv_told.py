@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator.contexts import LogError
-from simulator.loaders import load
-from simulator.loaders.csv_text import like_users
-from simulator.logged import Log
+from simulator.logs.contexts import LogError
+from simulator.logs.loaders import load
+from simulator.logs.loaders.csv_text import like_users
+from simulator.logs.log import Log
 
 COLUMNS = {"arm": "arm", "reward": "reward", "propensity": 0.5}
 
@@ -73,7 +73,7 @@ def test_what_can_be_told_is_not_asked_about(tmp_path: Path, texts: tuple[str, .
 
 def test_a_mark_that_is_there_late_is_asked_about_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the last of many blocks; and one number that tells, in any of them, tells of all."""
-    monkeypatch.setattr("simulator.loaders.csv_source.BLOCK", 100)
+    monkeypatch.setattr("simulator.logs.loaders.csv_source.BLOCK", 100)
     with pytest.raises(LogError, match=r"'reward': cannot tell whether 1\.234"):
         read(tmp_path, amounts(";", *["7"] * 20, "1.234"))
     assert read(tmp_path, amounts(";", "7.5", *["1.234"] * 20)).reward.max() == 7.5

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import vowpalwabbit
 
-from simulator.bridge import to_log
-from simulator.contexts import Feature, LogError
-from simulator.loaders import load, open_table
-from simulator.loaders.dsjson import Writer, action_name
-from simulator.table import COLUMNS, Eligible, Header, Row, Shown, Table, batch_of, rows_of
+from simulator.logs.bridge import to_log
+from simulator.logs.contexts import Feature, LogError
+from simulator.logs.loaders import load, open_table
+from simulator.logs.loaders.dsjson import Writer, action_name
+from simulator.logs.table import COLUMNS, Eligible, Header, Row, Shown, Table, batch_of, rows_of
 
 VW = "--cb_explore_adf --dsjson --quiet"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulator.contexts import LogError
-from simulator.loaders import load, stream
+from simulator.logs.contexts import LogError
+from simulator.logs.loaders import load, stream
 
 DATA = Path(__file__).parent / "data" / "open-bandit"
 FACTS = {  # clicks, items, smallest propensity

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from simulator.clean import Rules
-from simulator.contexts import LogError
-from simulator.conversion import convert
-from simulator.loaders import load, stream
+from simulator.logs.cleaning import Rules
+from simulator.logs.contexts import LogError
+from simulator.logs.convert import convert
+from simulator.logs.loaders import load, stream
 from tests.simulator_cli import run
 
 ROLES = {"arm": "arm", "reward": "reward", "propensity": "p"}

@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 from trial import CLICK, FULL, SALE, Trial
 
-from bandit.commands import opened_store
-from bandit.export import export
-from bandit.memory_store import MemoryStore
-from bandit.redis_store import RedisStore
+from bandit.commands.log_commands import opened_store
+from bandit.core.sums import ONE
+from bandit.core.times import time_of
+from bandit.replica.export import export
 from bandit.settings import Settings
-from bandit.store import Store
-from bandit.sums import ONE
-from bandit.times import time_of
-from simulator.contexts import LogError
-from simulator.conversion import convert
-from simulator.evaluation import evaluate
-from simulator.loaders import REORDERED, load, open_table
-from simulator.loaders.server import REPEATED, UNSURE, YOUNG
-from simulator.logged import Log
-from simulator.table import rows_of
-from simulator.targets import target
+from bandit.store.memory_store import MemoryStore
+from bandit.store.protocol import Store
+from bandit.store.redis_store import RedisStore
+from simulator.logs.contexts import LogError
+from simulator.logs.convert import convert
+from simulator.logs.loaders import REORDERED, load, open_table
+from simulator.logs.loaders.server import REPEATED, UNSURE, YOUNG
+from simulator.logs.log import Log
+from simulator.logs.table import rows_of
+from simulator.ope.evaluate import evaluate
+from simulator.policies.targets import target
 
 REWARDS: dict[str, Any] = {"click": {"weight": 2}, "sale": {"range": [-50, 50], "unit": 1, "default": 3, "weight": 0.1}}
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from simulator.cli.common import counted
-from simulator.contexts import LogError
-from simulator.conversion import convert
-from simulator.loaders import load, stream
+from simulator.logs.contexts import LogError
+from simulator.logs.convert import convert
+from simulator.logs.loaders import load, stream
 from tests.simulator_cli import run
 
 ALIKE = "arms whose names differ only in case, blanks or how a letter is put together: "

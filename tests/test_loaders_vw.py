@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import vowpalwabbit
 
-from simulator.contexts import LogError
-from simulator.loaders import load
+from simulator.logs.contexts import LogError
+from simulator.logs.loaders import load
 
 SIMPLE = """1:2:0.4 | a:3 b
 2:-1.5:0.5 'tag|user age:0.5 old |b b

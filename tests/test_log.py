@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bandit.core.experiment import compile_config, first, parse_document
 from bandit.errors import CorruptLog
-from bandit.experiment import compile_config, first, parse_document
-from bandit.log import (
+from bandit.log.records import (
     DEFERRED,
     FORMAT,
     SPARSE,

@@ -8,8 +8,8 @@ import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.tree import DecisionTreeRegressor
 
-from simulator.logged import Log
-from simulator.models import (
+from simulator.logs.log import Log
+from simulator.ope.models import (
     Fit,
     QFit,
     cross_fitted,

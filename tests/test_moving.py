@@ -6,8 +6,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from simulator.intervals import Band, Bet, Stakes, betting_running, bounded, weighted
-from simulator.moving import moving, moving_lower, sequence_of
+from simulator.ope.drifting import moving, moving_lower, sequence_of
+from simulator.ope.intervals import Band, Bet, Stakes, betting_running, bounded, weighted
 from tests.logs import Array
 
 N, LONG = 300, 1500

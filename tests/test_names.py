@@ -13,14 +13,14 @@ from logs import log_of
 from rich.console import Console
 from simulator_cli import run
 
-from bandit.demo import show
-from bandit.demo.child import Verified
-from bandit.demo.results import Baselines, Log
+from bandit.commands.demo import show
+from bandit.commands.demo.child import Verified
+from bandit.commands.demo.results import Baselines, Log
 from bandit.errors import printable
-from simulator import output
-from simulator.comparison import Band
+from simulator.cli import output
 from simulator.reporting import report
 from simulator.reporting.figures import Mark, draw_learning, drawing, finished, forest
+from simulator.studies.across_seeds import Band
 
 NAMES = (
     "fixed:a",  # markup of rich for an emoji

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from simulator import output
+from simulator.cli import output
 
 ROW: dict[str, Any] = {
     "estimator": "dr", "value": 61278527.25, "low": 57386447.3, "high": 66070342.5, "verdict": "sequence",

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.linear import Ridge
-from bandit.policies import LinUCB
-from bandit.scoring import Estimates, Scorer
-from bandit.sums import ONE, Sums
+from bandit.core.linear import Ridge
+from bandit.core.policies import LinUCB
+from bandit.core.scoring import Estimates, Scorer
+from bandit.core.sums import ONE, Sums
 
 
 def means(*rewards: int, n: int = 1000, noise: float = 0.0, d: int = 1) -> Scorer:

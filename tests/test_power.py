@@ -5,8 +5,8 @@ import pytest
 
 from simulator.environments.full import FullEnvironment
 from simulator.environments.synthetic import Synthetic
-from simulator.sample_size import decisions, decisions_until, lasting, simulated, z_scores
-from simulator.spread import serial
+from simulator.studies.parallel import serial
+from simulator.studies.power import decisions, decisions_until, lasting, simulated, z_scores
 
 
 def test_decisions_are_those_of_r() -> None:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from bandit.api.problems import LONGEST, MOST, STATUS, details, problem_response
 from bandit.errors import Code, Fault, Problem, json_type, nearest, pointer
+from bandit.serving.api.problems import LONGEST, MOST, STATUS, details, problem_response
 
 # the contract's table of errors, word by word, and the two that an address which is not served needs
 CONTRACT = """

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from simulator.evaluation import evaluate
-from simulator.logged import Log
-from simulator.reasons import LOST, explained, likely
+from simulator.logs.log import Log
+from simulator.ope.checks.reasons import LOST, explained, likely
+from simulator.ope.evaluate import evaluate
 from tests.logs import lists
 
 

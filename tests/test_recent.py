@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from trial import CLICK, DOCUMENT, SALE, Trial, at
 
-import bandit.recent
-from bandit.experiment import Experiment
-from bandit.fold import read_events
-from bandit.log import (
+import bandit.replica.recent
+from bandit.core.experiment import Experiment
+from bandit.core.sums import ONE, increments
+from bandit.log.events import read_events
+from bandit.log.records import (
     START,
     Entry,
     Feedback,
@@ -22,10 +23,9 @@ from bandit.log import (
     unpack_decision,
     unpack_feedback,
 )
-from bandit.memory_store import MemoryStore
-from bandit.recent import Recent, Window, recent
-from bandit.store import Ref, Store
-from bandit.sums import ONE, increments
+from bandit.replica.recent import Recent, Window, recent
+from bandit.store.memory_store import MemoryStore
+from bandit.store.protocol import Ref, Store
 
 ALL = Window(0, 2**60, 1000)
 
@@ -33,7 +33,7 @@ ALL = Window(0, 2**60, 1000)
 @pytest.fixture
 def trial(store: Store, name: str, monkeypatch: pytest.MonkeyPatch) -> Trial:
     """An experiment of two kinds, click and sale; the log is read three entries at a time."""
-    monkeypatch.setattr(bandit.recent, "READ", 3)
+    monkeypatch.setattr(bandit.replica.recent, "READ", 3)
     return Trial(store, name)
 
 
@@ -67,8 +67,8 @@ def delay_of(log: list[Entry], rows: Recent, experiment: Experiment, end_ms: int
 @pytest.mark.parametrize("seed", range(6))
 def test_what_is_read_backwards_is_what_the_log_says_forwards(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Late, repeated and pending feedback, lists and deferred decisions, windows of any size: rows, sums and delays."""
-    monkeypatch.setattr(bandit.recent, "READ", 7)
-    monkeypatch.setattr(bandit.recent, "FOLD", 5)
+    monkeypatch.setattr(bandit.replica.recent, "READ", 7)
+    monkeypatch.setattr(bandit.replica.recent, "FOLD", 5)
     rng, clock = np.random.default_rng(seed), [1e6]
     kinds = {"click": {"weight": float(seed % 2)}, "sale": {"range": [-50, 50], "unit": 1}}
     how: dict[str, Any] = {"reward_window": "40s", "rewards": kinds, "activation": "explicit"}

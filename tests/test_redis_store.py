@@ -19,13 +19,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from trial import DAY, DOCUMENT, HOUR, SALE, Trial, at, until
 
-from bandit.embedded import find_binary
+from bandit.core.experiment import Document, first, parse_document, revise
 from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
-from bandit.experiment import Document, first, parse_document, revise
-from bandit.keys import EXPERIMENTS, META, Keys
-from bandit.log import START, Position
-from bandit.redis_store import SCRIPTS, RedisStore, Script
-from bandit.store import Activate, Ahead, Judged, Logged, Ref, Row, Store
+from bandit.log.records import START, Position
+from bandit.process.embedded import find_binary
+from bandit.store.keys import EXPERIMENTS, META, Keys
+from bandit.store.protocol import Activate, Ahead, Judged, Logged, Ref, Row, Store
+from bandit.store.redis_store import SCRIPTS, RedisStore, Script
 
 
 @contextmanager

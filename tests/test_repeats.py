@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bandit.sums import Int
-from simulator.loaders import repeats
-from simulator.loaders.repeats import Repeats
+from bandit.arrays import Int
+from simulator.logs.loaders import repeats
+from simulator.logs.loaders.repeats import Repeats
 
 
 def told(rows: Int, *batches: Int) -> int:

@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bandit.linear import Matrix, Vector
-from simulator import estimators, replaying
+from bandit.arrays import Matrix, Vector
 from simulator.environments.named import named
-from simulator.learners.logs import eligible_of, grid_of, task_of
-from simulator.learners.protocol import Learner, Outcomes
-from simulator.lived import SHARE, judge
-from simulator.loaders import load
-from simulator.logged import Log
-from simulator.replay_dr import replay_dr
-from simulator.replaying import coins, replay, replay_fixed
-from simulator.runs import run
-from simulator.specs import build, parse
-from simulator.spread import serial
+from simulator.logs.loaders import load
+from simulator.logs.log import Log, eligible_of
+from simulator.ope import estimators
+from simulator.policies.on_log import grid_of, task_of
+from simulator.policies.protocol import Learner, Outcomes
+from simulator.policies.specs import build, parse
+from simulator.studies import replay as replaying
+from simulator.studies.lived import SHARE, judge
+from simulator.studies.parallel import serial
+from simulator.studies.replay import coins, replay, replay_fixed
+from simulator.studies.replay_dr import replay_dr
+from simulator.studies.run import run
 
 DATA = Path(__file__).parent / "data" / "open-bandit"
 

@@ -11,15 +11,16 @@ import pytest
 import redis
 from trial import CLICK, SALE, Trial, Watched, exact, past, slow_sums
 
-from bandit.engine import CHUNK
+from bandit.arrays import Int
+from bandit.core.engine import CHUNK
+from bandit.core.sums import Events, Sums
 from bandit.errors import CorruptLog, StoreUnavailable
-from bandit.keys import Keys
-from bandit.log import START, Entry, Position, unpack_decision
-from bandit.memory_store import MemoryStore
-from bandit.redis_store import RedisStore
-from bandit.replica import Replica
-from bandit.store import Ref, Row, Store
-from bandit.sums import Events, Int, Sums
+from bandit.log.records import START, Entry, Position, unpack_decision
+from bandit.replica.replica import Replica
+from bandit.store.keys import Keys
+from bandit.store.memory_store import MemoryStore
+from bandit.store.protocol import Ref, Row, Store
+from bandit.store.redis_store import RedisStore
 
 OTHER = [{"name": "n", "type": "number", "mean": 0, "scale": 1}, {"name": "b", "type": "boolean"}]
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from bandit.errors import printable
-from simulator.differences import Data, compared, lift
-from simulator.evaluation import evaluate
-from simulator.logged import Log
+from simulator.logs.log import Log
+from simulator.ope.differences import Data, compared, lift
+from simulator.ope.evaluate import evaluate
 from simulator.reporting import report
 from simulator.reporting.contrasts import arms_of, calibration, windows
+from simulator.reporting.formatting import plain
 from simulator.reporting.segments import MOST, OTHERS, chosen, segments
-from simulator.reporting.words import plain
-from simulator.runs import Curve
+from simulator.studies.run import Curve
 from simulator.wording import number, percent, ranged
 from tests.logs import Array, World, log_of
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator.differences import Difference
-from simulator.evaluation import Row
-from simulator.loaders.csv import COPIED
-from simulator.loaders.server import UNSURE
-from simulator.logged import Log
+from simulator.logs.loaders.csv import COPIED
+from simulator.logs.loaders.server import UNSURE
+from simulator.logs.log import Log
+from simulator.ope.differences import Difference
+from simulator.ope.evaluate import Row
 from simulator.reporting import report
-from simulator.reporting.words import Ground, sentence
+from simulator.reporting.formatting import Ground, sentence
 from tests.logs import lists
 from tests.test_report import Page, world_log
 

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit.errors import Code, Problem
-from bandit.log import Position, decision_id
-from bandit.requests import (
+from bandit.log.records import Position, decision_id
+from bandit.serving.requests import (
     read_activation,
     read_batch,
     read_feedback,
     read_json,
     read_recommendation,
 )
-from bandit.store import NO_ARM
+from bandit.store.protocol import NO_ARM
 
 WRONG_JSON = [
     b"",

@@ -8,18 +8,17 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandit.linear import Matrix
-from bandit.scoring import Mask
+from bandit.arrays import Mask, Matrix
 from simulator.environments.episode import Episode, Grid
 from simulator.environments.full import FullEnvironment
 from simulator.environments.named import named
 from simulator.environments.synthetic import Synthetic
-from simulator.learners.protocol import Outcomes, decide
-from simulator.play import ends, play
+from simulator.policies.protocol import Outcomes, decide
+from simulator.policies.specs import parse
 from simulator.progress import Show
-from simulator.runs import Results, Row, learner_of, run
-from simulator.specs import parse
-from simulator.spread import Work, processes, serial
+from simulator.studies.parallel import Work, processes, serial
+from simulator.studies.play import ends, play
+from simulator.studies.run import Results, Row, learner_of, run
 
 SMALL = Synthetic("small", arms=4, features=3, rounds=600)
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.linear import Estimate, Ridge, estimates, feature_scale, real, width
-from bandit.policies import LinUCB
-from bandit.scoring import TIE, WORTHWHILE, Scorer
-from bandit.sums import ONE, Events, Sums, increments
+from bandit.core.linear import Estimate, Ridge, estimates, feature_scale, real, width
+from bandit.core.policies import LinUCB
+from bandit.core.scoring import TIE, WORTHWHILE, Scorer
+from bandit.core.sums import ONE, Events, Sums, increments
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -59,7 +59,7 @@ def scorer_of(sums: Sums, how: Ridge, v: float | None = None) -> Scorer:
 
 
 def plain(sums: Sums, how: Ridge) -> list[Estimate]:
-    """The same by `bandit.linear`."""
+    """The same by `bandit.core.linear`."""
     return estimates([real(sums, a, how.units) for a in range(len(sums.n))], how)
 
 
@@ -71,7 +71,7 @@ def everyone(K: int) -> np.ndarray:
 @given(SEEDS, st.integers(0, 300), st.integers(1, 6), st.integers(1, 12), st.integers(1, 3), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_the_fast_path_is_the_readable_one(seed: int, n: int, K: int, d: int, m: int, one_hot: bool) -> None:
-    """theta, G, sigma, mean, width and each kind's estimate are those of `bandit.linear`.
+    """theta, G, sigma, mean, width and each kind's estimate are those of `bandit.core.linear`.
 
     Both are float64 with lambda 1, so the condition is below 1e5: 1e-9 leaves four digits. sigma's Q is a difference
     of sums that may cancel to a few parts in a thousand.

@@ -19,18 +19,18 @@ import redis
 from conftest import running
 from live import CONTEXT, DOCUMENT, Experiment, Live, ok, pointers, problem, serving, until, valkey
 
-from bandit import follower
-from bandit.embedded import find_binary
 from bandit.errors import Code
-from bandit.export import export
-from bandit.keys import Keys
-from bandit.log import START, Entry, Position, unpack_decision
-from bandit.memory_store import MemoryStore
-from bandit.redis_store import RedisStore
-from bandit.service import Service
+from bandit.log.records import START, Entry, Position, unpack_decision
+from bandit.process.embedded import find_binary
+from bandit.replica import follower
+from bandit.replica.export import export
+from bandit.replica.verify import verify
+from bandit.serving.service import Service
 from bandit.settings import Settings
-from bandit.store import Stored
-from bandit.verify import verify
+from bandit.store.keys import Keys
+from bandit.store.memory_store import MemoryStore
+from bandit.store.protocol import Stored
+from bandit.store.redis_store import RedisStore
 
 
 class Hard(RedisStore):
@@ -245,7 +245,7 @@ def test_a_document_that_grew_too_large_to_be_sent_is_refused(pair: tuple[Live, 
 
 def test_a_server_is_ready_only_when_all_of_its_start_are() -> None:
     """One address for several workers: it is ready when the last of them is."""
-    from bandit.api.app import build_app
+    from bandit.serving.api.app import build_app
 
     ready: list[bool] = []
     service = Service(MemoryStore(), Settings())

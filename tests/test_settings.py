@@ -137,6 +137,6 @@ def test_listening_beyond_loopback_is_warned_of(tmp_path: Path) -> None:
 
 def test_the_parent_imports_nothing_large() -> None:
     """It is there only to watch: arithmetic and web framework are for the workers."""
-    code = "import json, sys, bandit.__main__, bandit.supervisor; print(json.dumps(list(sys.modules)))"
+    code = "import json, sys, bandit.__main__, bandit.process.supervisor; print(json.dumps(list(sys.modules)))"
     loaded = json.loads(subprocess.check_output([sys.executable, "-c", code]))
     assert {"numpy", "fastapi", "uvicorn", "starlette"} & set(loaded) == set()

@@ -10,8 +10,8 @@ from simulator_cli import MEN, OPEN_BANDIT, rows, run
 
 import simulator
 from simulator.__main__ import app
-from simulator.evaluation import evaluate
-from simulator.runs import run as played
+from simulator.ope.evaluate import evaluate
+from simulator.studies.run import run as played
 
 COMMANDS = ("run", "evaluate", "convert", "replay", "compare", "select", "report", "sweep", "power")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from simulator_cli import CSV, MEN, run, write_log
 
-from simulator.runs import Results
+from simulator.studies.run import Results
 
 SMALL = ("run", "--environment", "linear:arms=3", "--rounds", "20", "--workers", "1")
 LOGS = [
@@ -197,7 +197,7 @@ def test_results_are_shown_before_curves_that_cannot_be_written() -> None:
 
 def test_a_run_that_was_interrupted_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a shell reports it, after what was done; it is no fault to tell."""
-    monkeypatch.setattr("simulator.runs.run", lambda *_, **__: Results([], [], complete=False))
+    monkeypatch.setattr("simulator.studies.run.run", lambda *_, **__: Results([], [], complete=False))
     assert run(*SMALL, "--json") == (130, "", "interrupted: what was done is shown\n")
 
 

@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 from simulator_cli import CSV, MEN, OPEN_BANDIT, ROLES, rows, run, write_log
 
-from simulator.adapters.collaborative import probabilities
-from simulator.differences import Data, compared
-from simulator.evaluation import evaluate
-from simulator.loaders import load
-from simulator.logged import Log
-from simulator.models import model_of, predictions
-from simulator.replay_dr import replay_dr
-from simulator.replaying import replay
-from simulator.runs import Curve
-from simulator.selection import select
-from simulator.spread import serial
-from simulator.sweeps import sweep_log
-from simulator.targets import Learned, fixed, frozen, target, uniform
+from simulator.logs.loaders import load
+from simulator.logs.log import Log
+from simulator.ope.differences import Data, compared
+from simulator.ope.evaluate import evaluate
+from simulator.ope.models import model_of, predictions
+from simulator.ope.targets import fixed, uniform
+from simulator.policies.adapters.collaborative import probabilities
+from simulator.policies.targets import Learned, frozen, target
+from simulator.studies.parallel import serial
+from simulator.studies.replay import replay
+from simulator.studies.replay_dr import replay_dr
+from simulator.studies.run import Curve
+from simulator.studies.select import select
+from simulator.studies.sweep import sweep_log
 from simulator.wording import number
 
 

@@ -11,12 +11,13 @@ import msgspec
 import pytest
 from simulator_cli import rows, run
 
-from simulator import runs, spread
-from simulator.comparison import differences
 from simulator.environments.named import named
-from simulator.sample_size import decisions, decisions_until
-from simulator.spread import serial
-from simulator.sweeps import sweep
+from simulator.studies import parallel as spread
+from simulator.studies import run as runs
+from simulator.studies.across_seeds import differences
+from simulator.studies.parallel import serial
+from simulator.studies.power import decisions, decisions_until
+from simulator.studies.sweep import sweep
 
 SMALL = ("--environment", "logistic:arms=3,features=2", "--rounds", "400", "--workers", "1")
 
@@ -101,7 +102,7 @@ def test_workers_are_as_many_as_asked_and_change_no_bit(monkeypatch: pytest.Monk
 
 
 def test_work_is_given_to_the_cluster_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With --cluster the runs go where `simulator.cluster` leads; the rows are the same."""
+    """With --cluster the runs go where `simulator.studies.cluster` leads; the rows are the same."""
     asked = []
 
     @contextmanager
@@ -109,7 +110,7 @@ def test_work_is_given_to_the_cluster_that_is_named(monkeypatch: pytest.MonkeyPa
         asked.append(address)
         yield serial
 
-    monkeypatch.setattr("simulator.cluster.cluster", connected)
+    monkeypatch.setattr("simulator.studies.cluster.cluster", connected)
     assert rows("run", *SMALL[:-2], "--cluster", "tcp://host:8786") == rows("run", *SMALL)
     assert asked == ["tcp://host:8786"]
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from conftest import running
 
-from bandit.draw import Choice
-from bandit.embedded import find_binary
-from bandit.experiment import Document, Experiment, Kind, compile_config, first
-from bandit.features import Number
-from bandit.log import FORMAT, USER, Head, decision_head, pack_decision, pack_probabilities, pack_x
-from bandit.redis_store import RedisStore
-from bandit.sizing import need
-from bandit.store import NO_ARM, Batch, Decide, Judged, Logged, Ref, Reward, rules_of
+from bandit.commands.sizing import need
+from bandit.core.draw import Choice
+from bandit.core.experiment import Document, Experiment, Kind, compile_config, first
+from bandit.core.features import Number
+from bandit.log.records import FORMAT, USER, Head, decision_head, pack_decision, pack_probabilities, pack_x
+from bandit.process.embedded import find_binary
+from bandit.store.protocol import NO_ARM, Batch, Decide, Judged, Logged, Ref, Reward, rules_of
+from bandit.store.redis_store import RedisStore
 
 N, TICK = 4096, 128  # a doubling of the store's hash tables falls into the measured half
 D, K = 32, 100

@@ -4,10 +4,10 @@ import msgspec
 import pytest
 from trial import CLICK, FULL, HOUR, SALE, Trial, at, past, slow_sums, user
 
-from bandit.experiment import first
-from bandit.log import START, Position, unpack_activation, unpack_feedback
-from bandit.memory_store import MemoryStore
-from bandit.store import EVENTS_MAX, USER_MAX, Decide, Gap, Judged, Lease, Logged, Ref, Row, Stale, Store
+from bandit.core.experiment import first
+from bandit.log.records import START, Position, unpack_activation, unpack_feedback
+from bandit.store.memory_store import MemoryStore
+from bandit.store.protocol import EVENTS_MAX, USER_MAX, Decide, Gap, Judged, Lease, Logged, Ref, Row, Stale, Store
 
 SHORT = 40  # ms: a window that passes while one waits; what must happen within it goes along in the decision's batch
 

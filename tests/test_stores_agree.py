@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trial import DAY, HOUR, Seen, Trial, exact, past, slow_sums, user
 
-from bandit.fold import read_events
-from bandit.log import Entry, Position, unpack_activation, unpack_decision, unpack_feedback
-from bandit.memory_store import MemoryStore
-from bandit.redis_store import RedisStore
-from bandit.store import NO_ARM, Activate, Decide, Item, Judged, Logged, Ref, Result, Stale, Store
-from bandit.sums import ONE, Sums, increments
+from bandit.core.sums import ONE, Sums, increments
+from bandit.log.events import read_events
+from bandit.log.records import Entry, Position, unpack_activation, unpack_decision, unpack_feedback
+from bandit.store.memory_store import MemoryStore
+from bandit.store.protocol import NO_ARM, Activate, Decide, Item, Judged, Logged, Ref, Result, Stale, Store
+from bandit.store.redis_store import RedisStore
 
 SHORT = 25  # ms: windows that pass between two batches
 KINDS = [

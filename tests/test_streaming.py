@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator.evaluation import ESTIMATORS, Row, evaluate
-from simulator.logged import Log
-from simulator.streaming import FOLDS, MakeTarget, Pieces, evaluate_stream, parted
-from simulator.targets import Learned, fixed, frozen, of_pieces, uniform
+from simulator.logs.log import Log
+from simulator.ope.evaluate import ESTIMATORS, Row, evaluate
+from simulator.ope.stream import FOLDS, MakeTarget, Pieces, evaluate_stream, parted
+from simulator.ope.targets import fixed, uniform
+from simulator.policies.targets import Learned, frozen, of_pieces
 from tests.logs import World, open_bandit
 
 N = 1500

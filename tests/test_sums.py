@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bandit.core.sums import BATCH, CREDIT_MAX, LIMB, LIMIT, Events, Sums, increments, row_head
 from bandit.errors import CorruptLog
-from bandit.sums import BATCH, CREDIT_MAX, LIMB, LIMIT, Events, Sums, increments, row_head
 
 X_MIN = -32768
 SEEDS = st.integers(0, 2**32 - 1)

@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 import redis
 
-from bandit.embedded import find_running
-from bandit.workers import Backoff
+from bandit.process.embedded import find_running
+from bandit.process.workers import Backoff
 
 STUB = Path(__file__).with_name("stub_worker.py")
 PARENT = f"""
 import logging, sys
 from bandit.settings import Settings
-from bandit.supervisor import Supervisor
+from bandit.process.supervisor import Supervisor
 logging.basicConfig(level="INFO")
 sys.exit(Supervisor(Settings(), (sys.executable, "-S", {str(STUB)!r})).run())
 """

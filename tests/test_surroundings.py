@@ -19,7 +19,7 @@ import redis
 from conftest import running
 from harness import DOCUMENT, until
 
-from bandit.embedded import find_binary
+from bandit.process.embedded import find_binary
 from bandit.telling import masked
 
 PASSWORD = "hunter2"  # noqa: S105 - it is looked for in messages

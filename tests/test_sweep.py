@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from simulator.environments.synthetic import Synthetic
-from simulator.evaluation import evaluate
-from simulator.logged import Log
-from simulator.runs import Results, Row
-from simulator.selection import Tried, chosen, halves, select
-from simulator.spread import processes, serial
-from simulator.sweeps import chosen_by_seeds, not_worse, sweep, sweep_log, variants
-from simulator.targets import frozen
+from simulator.logs.log import Log
+from simulator.ope.evaluate import evaluate
+from simulator.policies.targets import frozen
+from simulator.studies.parallel import processes, serial
+from simulator.studies.run import Results, Row
+from simulator.studies.select import Tried, chosen, halves, select
+from simulator.studies.sweep import chosen_by_seeds, not_worse, sweep, sweep_log, variants
 
 SMALL = Synthetic("small", arms=3, features=2, rounds=300)
 

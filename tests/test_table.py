@@ -17,14 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bandit.features import Boolean, Category, Number, compile_encoder
-from bandit.sums import ONE
-from simulator.bridge import from_log, to_log
-from simulator.contexts import DISTINCT, LEVELS, Feature, LogError, Survey, column_names, matrix, struct_array
-from simulator.loaders import FORMATS, load, stream
-from simulator.logged import Log
-from simulator.storage import read_table, whole, write_jsonl, write_parquet
-from simulator.table import (
+from bandit.core.features import Boolean, Category, Number, compile_encoder
+from bandit.core.sums import ONE
+from simulator.logs.bridge import from_log, to_log
+from simulator.logs.contexts import DISTINCT, LEVELS, Feature, LogError, Survey, column_names, matrix, struct_array
+from simulator.logs.loaders import FORMATS, load, stream
+from simulator.logs.log import Log
+from simulator.logs.storage import read_table, whole, write_jsonl, write_parquet
+from simulator.logs.table import (
     ALWAYS,
     COLUMNS,
     ROWS,
@@ -36,7 +36,7 @@ from simulator.table import (
     batch_of,
     rows_of,
 )
-from simulator.targets import uniform
+from simulator.ope.targets import uniform
 
 DOC = (Path(__file__).parent.parent / "docs" / "logged-data.md").read_text()
 WRITE = {"parquet": write_parquet, "jsonl": write_jsonl}

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from simulator.evaluation import evaluate
-from simulator.logged import Log
-from simulator.targets import Learned, frozen, learns, target
+from simulator.logs.log import Log
+from simulator.ope.evaluate import evaluate
+from simulator.policies.targets import Learned, frozen, learns, target
 from tests.logs import World, log_of
 
 HALF = 600

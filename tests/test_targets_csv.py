@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulator.contexts import LogError
-from simulator.logged import Log
-from simulator.targets import target
+from simulator.logs.contexts import LogError
+from simulator.logs.log import Log
+from simulator.policies.targets import target
 from tests.logs import log_of
 
 

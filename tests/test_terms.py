@@ -7,10 +7,10 @@ from itertools import product
 import numpy as np
 import pytest
 
-from simulator.evaluation import ESTIMATORS, evaluate, options_of
-from simulator.logged import Log
-from simulator.problem import InMemory
-from simulator.terms import bounds, difference_stakes, estimate, own_stakes, stakes_of, sufficient_cap
+from simulator.logs.log import Log
+from simulator.ope.evaluate import ESTIMATORS, evaluate, options_of
+from simulator.ope.problem import InMemory
+from simulator.ope.terms import bounds, difference_stakes, estimate, own_stakes, stakes_of, sufficient_cap
 from tests.logs import Array, World, log_of
 
 MU = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])

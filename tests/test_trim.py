@@ -6,18 +6,18 @@ import msgspec
 import pytest
 from trial import HOUR, SALE, Seen, Trial, Watched, exact, past, slow_sums
 
-from bandit import trim as trimming
-from bandit.checkpoint import Folded, load
+from bandit.core.sums import increments
 from bandit.errors import StoreUnavailable
-from bandit.export import export
-from bandit.fold import read_events
-from bandit.log import START, Entry, Position
-from bandit.memory_store import MemoryStore
-from bandit.replica import Replica
-from bandit.store import Store
-from bandit.sums import increments
-from bandit.trim import trim
-from bandit.verify import verify
+from bandit.log.events import read_events
+from bandit.log.records import START, Entry, Position
+from bandit.replica import trim as trimming
+from bandit.replica.checkpoint import Folded, load
+from bandit.replica.export import export
+from bandit.replica.replica import Replica
+from bandit.replica.trim import trim
+from bandit.replica.verify import verify
+from bandit.store.memory_store import MemoryStore
+from bandit.store.protocol import Store
 
 
 class Clock:

@@ -6,9 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from simulator.evaluation import evaluate
-from simulator.sample_ratio import sample_ratio
-from simulator.verdict import (
+from simulator.ope.checks.overlap import (
     effective_n,
     kish,
     lacking,
@@ -19,6 +17,8 @@ from simulator.verdict import (
     units,
     verdict,
 )
+from simulator.ope.checks.sample_ratio import sample_ratio
+from simulator.ope.evaluate import evaluate
 from tests.logs import World, draw, greedy_with, log_of, open_bandit, open_bandit_target, reference
 
 CAMPAIGNS = ("men", "all")

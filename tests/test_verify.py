@@ -9,15 +9,15 @@ import pytest
 import redis
 from trial import CLICK, HOUR, SALE, Trial, Watched
 
-from bandit import trim as trimming
 from bandit.errors import Code, CorruptLog, Problem
-from bandit.keys import Keys
-from bandit.log import DEFERRED, START, Entry, Position, decision_head
-from bandit.memory_store import MemoryStore
-from bandit.redis_store import RedisStore
-from bandit.replica import Replica
-from bandit.store import Row, Store
-from bandit.verify import verify
+from bandit.log.records import DEFERRED, START, Entry, Position, decision_head
+from bandit.replica import trim as trimming
+from bandit.replica.replica import Replica
+from bandit.replica.verify import verify
+from bandit.store.keys import Keys
+from bandit.store.memory_store import MemoryStore
+from bandit.store.protocol import Row, Store
+from bandit.store.redis_store import RedisStore
 
 ARMS = 4
 

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bandit.experiment import Config, Document, Experiment, compile_config, first, revise
-from bandit.log import (
+from bandit.core.experiment import Config, Document, Experiment, compile_config, first, revise
+from bandit.core.sums import ONE, Sums
+from bandit.log.records import (
     DEFERRED,
     FORMAT,
     PENDING,
@@ -25,9 +26,22 @@ from bandit.log import (
     unpack_decision,
     unpack_feedback,
 )
-from bandit.store import NO_ARM, Activate, Batch, Decide, Gap, Item, Judged, Logged, Ref, Result, Reward, Stale, Store
-from bandit.store import rules_of as rules
-from bandit.sums import ONE, Sums
+from bandit.store.protocol import (
+    NO_ARM,
+    Activate,
+    Batch,
+    Decide,
+    Gap,
+    Item,
+    Judged,
+    Logged,
+    Ref,
+    Result,
+    Reward,
+    Stale,
+    Store,
+)
+from bandit.store.protocol import rules_of as rules
 
 HOUR, DAY = 3_600_000, 86_400_000
 DOCUMENT: dict[str, Any] = {

@@ -11,7 +11,7 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from bandit.api.deadline import deadline_protocol
+from bandit.process.deadline import deadline_protocol
 
 HANGS = 5.0  # seconds without an answer
 LENGTH = re.compile(rb"\r\ncontent-length: ([0-9]+)\r\n")

@@ -1,1 +1,4 @@
-"""Environments: problems in which what every arm would have earned is known, so that choices can be judged exactly."""
+"""Where policies are played: contexts, and what each arm would have earned there.
+
+Imports `simulator.logs`. Begin with `episode`; `named` is what `--environment` takes.
+"""

@@ -19,10 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.features import X_MIN
-from bandit.linear import Matrix, Vector
-from bandit.scoring import Mask
-from bandit.sums import ONE, X_MAX, Int
+from bandit.arrays import Int, Mask, Matrix, Vector
+from bandit.core.features import X_MIN
+from bandit.core.sums import ONE, X_MAX
 
 Grid = NDArray[np.int16]
 

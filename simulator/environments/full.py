@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bandit.linear import Matrix
-from bandit.sums import Int
-from simulator.datasets import FullInformation
+from bandit.arrays import Int, Matrix
+from simulator.environments.datasets import FullInformation
 from simulator.environments.episode import Episode, Grid, on_grid, stream
 
 ORDER, GAMBLE = 0, 1  # streams of randomness under a seed

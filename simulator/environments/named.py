@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from bandit.errors import nearest
-from simulator.datasets import msweb
+from simulator.environments.datasets import msweb
 from simulator.environments.episode import Environment
 from simulator.environments.full import FullEnvironment, from_data
 from simulator.environments.synthetic import Synthetic

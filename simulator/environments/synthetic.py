@@ -22,9 +22,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from bandit.linear import Matrix, Vector
-from bandit.scoring import Mask
-from bandit.sums import ONE, Int
+from bandit.arrays import Int, Mask, Matrix, Vector
+from bandit.core.sums import ONE
 from simulator.environments.episode import Episode, on_grid, stream
 
 Drift = Literal["none", "abrupt", "slow", "seasonal"]

@@ -21,15 +21,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bandit.features import Boolean, Category, Feature, Number, compile_encoder
-from bandit.linear import Matrix
-from simulator import contexts
-from simulator.contexts import Survey
+from bandit.arrays import Matrix
+from bandit.core.features import Boolean, Category, Feature, Number, compile_encoder
 from simulator.environments.episode import Grid, on_grid
 from simulator.environments.full import FullEnvironment
-from simulator.loaders.csv_blocks import whole
-from simulator.loaders.csv_numbers import Marks, all_grouped, ungrouped
-from simulator.loaders.csv_text import form_of
+from simulator.logs import contexts
+from simulator.logs.contexts import Survey
+from simulator.logs.loaders.csv_blocks import whole
+from simulator.logs.loaders.csv_numbers import Marks, all_grouped, ungrouped
+from simulator.logs.loaders.csv_text import form_of
 
 ARMS_MAX = 1000  # values of a label: more are not a label
 GAIN, LOSS = 5.0, -35.0  # of eating: what is good, and what is bad half of the time

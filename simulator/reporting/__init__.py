@@ -9,15 +9,15 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from bandit.arrays import Matrix
 from bandit.errors import printable
-from bandit.linear import Matrix
-from simulator.logged import Log
-from simulator.reporting.basis import cleaning, guide, learning, model, ratio
-from simulator.reporting.basis import settings as all_settings
+from simulator.logs.log import Log
+from simulator.reporting.answers import differences, facts, over_time, per_arm, per_segment, spread_of_weights, values
+from simulator.reporting.evidence import cleaning, guide, learning, model, ratio
+from simulator.reporting.evidence import settings as all_settings
 from simulator.reporting.figures import drawing
-from simulator.reporting.sections import differences, facts, over_time, per_arm, per_segment, spread_of_weights, values
-from simulator.reporting.subject import Section, Subject
-from simulator.runs import Curve
+from simulator.reporting.model import Section, Subject
+from simulator.studies.run import Curve
 
 TEMPLATE = "report.html.j2"
 

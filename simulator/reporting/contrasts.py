@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from bandit.linear import Vector
-from bandit.sums import Int
-from simulator.differences import Data
-from simulator.logged import Log
-from simulator.verdict import row_weights
+from bandit.arrays import Int, Vector
+from simulator.logs.log import Log
+from simulator.ope.checks.overlap import row_weights
+from simulator.ope.differences import Data
 
 BINS = 10  # of the calibration
 WINDOWS = 2, 10  # the fewest and the most parts of a log over time

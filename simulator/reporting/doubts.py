@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bandit.linear import loose_range
-from simulator.differences import Data
-from simulator.loaders.csv import COPIED
-from simulator.loaders.server import UNSURE
-from simulator.logged import Log
+from bandit.core.linear import loose_range
+from simulator.logs.loaders.csv import COPIED
+from simulator.logs.loaders.server import UNSURE
+from simulator.logs.log import Log
+from simulator.ope.differences import Data
 from simulator.wording import amount, counted, number
 
 SHARE = 0.01  # of the rows, from which on what is lost or still to come may turn an answer

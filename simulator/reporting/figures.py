@@ -18,11 +18,11 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bandit.arrays import Vector
 from bandit.errors import printable
-from bandit.linear import Vector
-from simulator.comparison import Band
-from simulator.reporting.words import MEANING
-from simulator.verdict import Verdict
+from simulator.ope.checks.overlap import Verdict
+from simulator.reporting.formatting import MEANING
+from simulator.studies.across_seeds import Band
 from simulator.wording import number
 
 WIDTH = 4.9  # inches, 353 units of SVG: a phone shows it without shrinking its text

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bandit.linear import Matrix
-from bandit.sums import Int
-from simulator.logged import Log
+from bandit.arrays import Int, Matrix
+from simulator.logs.log import Log
 
 MOST = 10  # segments that are told apart
 OTHERS, NOTHING = "all others", "another or none"

@@ -1,0 +1,105 @@
+"""The commands beside `serve`: they work on a store that a server uses, or on a stopped data directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from bandit.errors import Code, Problem, nearest
+from bandit.process import embedded
+from bandit.replica.export import export
+from bandit.replica.verify import verify
+from bandit.settings import Settings
+from bandit.store.redis_store import RedisStore
+
+SHOWN = 10  # names of experiments, where none is like the one that was asked for
+
+
+@contextmanager
+def opened_store(settings: Settings, purpose: str = "command") -> Iterator[RedisStore]:
+    """The settings' store: the one at redis_url, a running server's, or one started for as long as this takes.
+
+    Raises:
+        StoreUnavailable, StoreUnsuitable, EmbeddedError: it cannot be used; each says why.
+    """
+    if settings.redis_url is not None:
+        yield from _checked(settings.redis_url)
+        return
+    given = {
+        "binary": settings.store_binary,
+        "durability": settings.durability,
+        "memory": settings.store_bytes,
+        "purpose": purpose,
+    }
+    with embedded.opened(settings.data_dir, **given) as url:  # type: ignore[arg-type]
+        yield from _checked(url)
+
+
+def _checked(url: str) -> Iterator[RedisStore]:
+    store = RedisStore(url, timeout=30)  # nobody waits for these commands as a visitor does
+    try:
+        store.check()
+        yield store
+    finally:
+        store.close()
+
+
+def export_log(settings: Settings, experiment: str, output: Path | None) -> int:
+    """Write every entry of an experiment's log as JSON lines; returns how many."""
+    with opened_store(settings) as store:
+        _known(store, experiment)
+        if output is None:
+            return _write(store, experiment, sys.stdout.buffer)
+        with _replaced(output) as file:
+            return _write(store, experiment, file)
+
+
+def _known(store: RedisStore, experiment: str) -> None:
+    """Refuse an experiment that the store has never had, with the one that may be meant."""
+    if experiment not in (names := store.names()):
+        there = f"; there are {', '.join(names[:SHOWN])}" if names else ""
+        message = f"there is no experiment {experiment!r}{nearest(experiment, names) or there}"
+        raise Problem(Code.EXPERIMENT_NOT_FOUND, message)
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the path's place once it is whole; a device or a pipe is written to as it is."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    place = path.resolve()  # a link stays one
+    part = place.with_name(f"{place.name[:50]}.{os.getpid()}.part")  # of this run alone: a file of that name is kept
+    with part.open("xb") as file:
+        try:
+            yield file
+            if place.exists():
+                shutil.copymode(place, part)
+            part.replace(place)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _write(store: RedisStore, experiment: str, file: BinaryIO) -> int:
+    encoder, count = msgspec.json.Encoder(), 0
+    for count, row in enumerate(export(store, experiment), 1):  # noqa: B007 - the count is the result
+        file.write(encoder.encode(row) + b"\n")
+    file.flush()
+    return count
+
+
+def verify_log(settings: Settings, experiment: str, batch: int) -> bool:
+    """Print the verification of an experiment as one line of JSON; whether checkpoints and log are equal."""
+    with opened_store(settings) as store:
+        _known(store, experiment)
+        result = verify(store, experiment, batch)
+    sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
+    return bool(result["equal"])

@@ -1,0 +1,100 @@
+"""Draws: one number u in [0, 1) picks an arm or a list, and the probability it is picked with is exact.
+
+Nothing computes a propensity later: what these functions return is what is logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from bandit.arrays import Int, Matrix, Vector
+
+Threshold = Callable[[Vector], Vector]
+
+
+class Choice(NamedTuple):
+    """One decision: the arms shown, in order, and what they were drawn with."""
+
+    arms: tuple[int, ...]
+    propensities: tuple[float, ...]  # of each place, given the places before
+    marginals: tuple[float, ...]  # of that arm at that place, over all lists
+
+
+def draw(probabilities: Matrix, u: Vector) -> Int:
+    """The arm that each u in [0, 1) picks, shape (N,): a is picked with probability p_a, and never where p_a is 0."""
+    cumulated = probabilities.cumsum(axis=1)
+    # u < 1, so u times the total is less than the total: some arm is always beyond it
+    result: Int = (cumulated > (u * cumulated[:, -1])[:, None]).argmax(axis=1)
+    return result
+
+
+def draw_list(score: Vector, eligible: Int, k: int, explore: float, u: float, threshold: Threshold) -> Choice:
+    """A list of k arms by one coin for the whole list: the best in order, or eligible arms in random order.
+
+    With g(j) the arms tied for place j, which share their places in random order, and K arms eligible:
+
+        prefix of places 1 to j    (1 - explore) prod_i 1[a_i in g(i)] / |g(i) without a_1 .. a_(i-1)|
+                                     + explore (K - j)! / K!
+        marginal of a at place j   (1 - explore) 1[a in g(j)] / |g(j)| + explore / K
+
+    u decides the coin; the order is drawn by a generator seeded with u's 53 bits, so u alone repeats the draw.
+
+    Args:
+        score: of every arm that can be among the k best, shape (all arms,); -inf of the others.
+        eligible: indices of the arms that may be shown, at least k.
+        k: the length of the list.
+        explore: the probability that the coin falls on random order.
+        u: the number drawn with.
+        threshold: the least score that ties with a given largest one.
+    """
+    order = np.random.Generator(np.random.PCG64(int(u * 2**53)))
+    groups = list(tied_groups(score, k, threshold))
+    if u < 1 - explore:
+        arms = np.concatenate([order.permutation(group) for group in groups])[:k]
+    else:
+        arms = order.choice(eligible, k, replace=False)
+    propensities, marginals = _chances(arms, groups, explore, len(eligible), len(score))
+    return Choice(tuple(arms.tolist()), tuple(propensities), tuple(marginals))
+
+
+def tied_groups(score: Vector, k: int, threshold: Threshold) -> Iterator[Int]:
+    """The arms of the first k places, best first, in groups that tie with the best of their group.
+
+    Raises:
+        ValueError: fewer than k arms have a score.
+    """
+    left, places = score.copy(), 0
+    while places < k:
+        group = np.flatnonzero((left >= threshold(left.max())) & (left > -np.inf))
+        if not len(group):
+            raise ValueError(f"a list of {k} needs so many arms; {places} have a score")
+        left[group] = -np.inf
+        places += len(group)
+        yield group
+
+
+def _chances(arms: Int, groups: list[Int], explore: float, K: int, size: int) -> tuple[list[float], list[float]]:
+    """(propensity of each place given those before, marginal of each place) of this list, of `size` arms in all.
+
+    A prefix of a long list is less likely than the smallest number there is. So what is carried from place to place is
+    how likely each side of the coin is once the places before are known, which add up to 1.
+    """
+    group_of = np.full(size, -1)
+    for g, group in enumerate(groups):
+        group_of[group] = g
+    sizes = [len(group) for group in groups]
+    place_of = np.repeat(np.arange(len(groups)), sizes)[: len(arms)]
+    left = sizes.copy()  # arms of each group that have no place yet
+    propensities, marginals, best, even = [], [], 1 - explore, explore
+    for j, (g, own) in enumerate(zip(place_of.tolist(), group_of[arms].tolist(), strict=True)):
+        best *= (own == g) / (left[g] or sizes[g])
+        even /= K - j
+        propensity = best + even
+        propensities.append(propensity)
+        best, even = best / propensity, even / propensity
+        marginals.append((1 - explore) * (own == g) / sizes[g] + explore / K)
+        left[own] -= own >= 0
+    return propensities, marginals

@@ -1,0 +1,263 @@
+"""The engine: a model learns events and decides. Pure, so the server and the simulator run the same one."""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.arrays import Int, Mask, Matrix, Vector
+from bandit.core.draw import Choice, draw, draw_list
+from bandit.core.experiment import Experiment
+from bandit.core.linear import loose_range, rounded_scale
+from bandit.core.scoring import Estimates, Rows, Scorer
+from bandit.core.sums import LIMB, ONE, Events, Sums, increments
+
+SCRATCH = 32 << 20  # bytes that learning and refreshing take beside the model
+CHUNK = 64  # arms refreshed at a time: short enough not to hold up a decision
+
+
+class Shown(NamedTuple):
+    """What is told of the arms shown, one row each, in order; nothing of it is needed to learn."""
+
+    score: Vector  # (n,)
+    means: Matrix  # (n, m) x'theta_k of each kind
+    width: Vector  # (n,)
+
+
+class Decided(NamedTuple):
+    """N decisions."""
+
+    choices: list[Choice]
+    probabilities: Matrix  # (N, K) of every arm at the first place
+    shown: Shown
+
+
+class Loose(NamedTuple):
+    """A kind of reward whose range is far wider than the rewards that came, all in reward units."""
+
+    kind: str
+    size: float  # mean size of those rewards, less the default
+    low: float
+    high: float
+
+
+class Outdated(Exception):  # noqa: N818
+    """The model has a later version of its experiment than the one that was decided for."""
+
+
+class Model:
+    """One experiment's sums, and the scoring data of its arms that are not retired.
+
+    One thread learns, refreshes and adopts; any thread may decide. `lock` keeps the scoring data whole while they are
+    read, `learning` the sums, together with whatever whoever learns holds it for.
+
+    Args:
+        experiment: the version in force.
+        sums: what was learned so far; None: nothing.
+        also: arms to score although they are retired, shape (K,), until another version is adopted.
+    """
+
+    def __init__(self, experiment: Experiment, sums: Sums | None = None, also: Mask | None = None) -> None:
+        K, m, d = experiment.shape
+        self.experiment = experiment
+        self.sums = sums or Sums.zeros(K, m, d)
+        self.lock, self.learning = threading.Lock(), threading.RLock()
+        scored = _live(experiment) if also is None else _live(experiment) | also
+        self.scorer = Scorer(K, m, d, experiment.ridge, np.flatnonzero(scored))
+        self.pending: dict[int, bool] = {}  # arms to refresh, oldest first; True where the factor is out of date
+        self._squares = _squares(self.sums)
+        self._impressions = int(self.sums.n.sum())
+        self._rescale()
+        self._mark(np.flatnonzero(self.sums.n), factor=True)
+
+    def adopt(self, experiment: Experiment) -> None:
+        """Take a later version of the same generation: new arms, kinds, weights or settings, at once and live.
+
+        What takes long is made beside what decides, and only put in its place under the lock.
+        """
+        K, m, d = experiment.shape
+        refactor = experiment.ridge.lam != self.experiment.ridge.lam
+        scored = np.flatnonzero(_live(experiment))
+        if m < self.sums.shape[1]:  # a kind may go only while nothing has been learned
+            sums, scorer = Sums.zeros(K, m, d), Scorer(K, m, d, experiment.ridge, scored)
+        else:
+            sums = self.sums if (K, m) == self.sums.shape[:2] else self.sums.grown(K, m)
+            scorer = self._scorer(experiment, scored)
+        derived = scorer.derive(experiment.ridge)
+        with self.learning, self.lock:
+            self.experiment, self.sums, self.scorer = experiment, sums, scorer
+            scorer.ridge, scorer.derived = experiment.ridge, derived
+        if refactor:
+            self._mark(np.arange(K), factor=True)
+
+    def _scorer(self, experiment: Experiment, scored: Int) -> Scorer:
+        """A scorer with room for this version: the one there is, where it has it."""
+        K, m, _ = experiment.shape
+        if (K, m) == self.sums.shape[:2] and np.array_equal(scored, self.scorer.scored):
+            return self.scorer
+        back = self._returning(scored)
+        scorer = self.scorer.grown(K, m, experiment.ridge, scored)
+        for arms, rows in back:
+            scorer.install(arms, rows, factor=True)
+        return scorer
+
+    def _returning(self, scored: Int) -> list[tuple[Int, Rows]]:
+        """The rows of arms that come back from having been retired: computed before anyone can show them."""
+        known = scored[scored < len(self.scorer.place)]
+        back = known[self.scorer.place[known] < 0]
+        most = min(CHUNK, self.at_once)
+        parts = [back[at : at + most] for at in range(0, len(back), most)]
+        return [(arms, self.scorer.compute(self.sums, arms, factor=True)) for arms in parts]
+
+    def loose_ranges(self) -> list[Loose]:
+        """Kinds of reward with a range of more than a hundred times the mean size of the rewards that came."""
+        with self.learning:
+            kinds, n = list(zip(self.experiment.config.kinds, self.experiment.kinds, strict=True)), self.sums.n
+            moments = [_from_default(self.sums, k, kind.credit(kind.default)) for k, (_, kind) in enumerate(kinds)]
+            impressions = max(1, int(n.sum()))
+        found = []
+        for (name, kind), (square, size) in zip(kinds, moments, strict=True):
+            per = kind.step / impressions
+            if (loose := loose_range(square * per * kind.step, size * per, *kind.range)) is not None:
+                found.append(Loose(name, loose, *kind.range))
+        return found
+
+    def learn(self, events: Events) -> Int:
+        """Add events to the sums; what they changed waits for `refresh`. Returns the arms that changed."""
+        arms: Int = np.unique(events.arm)
+        most = self.at_once
+        for at in range(0, len(arms), most):
+            whole = len(arms) <= most
+            part, increment = increments(events if whole else events[np.isin(events.arm, arms[at : at + most])])
+            with self.learning:
+                self.sums.add(part, increment)
+            self._squares += _squares(increment)
+            self._impressions += int(increment.n.sum())
+            self._mark(part[increment.n == 0], factor=False)
+            self._mark(part[increment.n > 0], factor=True)
+        self._rescale()
+        return arms
+
+    @property
+    def at_once(self) -> int:
+        """Arms whose sums are worked on at a time: each takes some five matrices beside what is kept of it."""
+        return max(1, SCRATCH // (40 * self.sums.shape[2] ** 2))
+
+    def refresh(self, limit: int = CHUNK) -> bool:
+        """Bring the scoring data of the longest-waiting arms up to date; False where none waits.
+
+        Factors are computed without a lock; only putting them in place keeps a decision waiting.
+        """
+        if not self.pending:
+            return False
+        chosen = list(self.pending.items())[: min(limit, self.at_once)]
+        for factor in (True, False):
+            if len(arms := np.array([arm for arm, needs in chosen if self._needs(arm, needs) is factor], np.int64)):
+                rows = self.scorer.compute(self.sums, arms, factor)
+                with self.lock:
+                    self.scorer.install(arms, rows, factor)
+        for arm, _ in chosen:
+            del self.pending[arm]
+        derived = self.scorer.derive()
+        with self.lock:
+            self.scorer.derived = derived
+        return True
+
+    def _needs(self, arm: int, factor: bool) -> bool:
+        """Whether a factor must be computed: it is out of date, or none is kept."""
+        return factor or bool(self.scorer.place[arm] < 0)
+
+    def probabilities(self, x: NDArray[np.int16], eligible: Mask) -> Matrix:
+        """What `decide` draws the first place from, shape (N, K)."""
+        estimates = self.scorer.estimate(x, eligible)
+        return self.scorer.whole(self.experiment.document.policy.probabilities(estimates))
+
+    def decide(self, experiment: Experiment, x: NDArray[np.int16], eligible: Mask, k: list[int], u: Vector) -> Decided:
+        """Decide N times at once.
+
+        Args:
+            experiment: the version that x and eligible were made for.
+            x: feature vectors on the grid, shape (N, d).
+            eligible: which arms may be shown, shape (N, K) or (1, K), none of them retired; at least k[i] in row i.
+            k: how many arms to show each time.
+            u: the numbers drawn with, in [0, 1), shape (N,).
+
+        Raises:
+            Outdated: the model has taken a later version meanwhile; read the requests again.
+        """
+        with self.lock:
+            if self.experiment is not experiment:
+                raise Outdated
+            estimates = self.scorer.estimate(x, eligible)
+            probabilities = self.experiment.document.policy.probabilities(estimates)
+            places = draw(probabilities, u)  # among the scored arms, as everything up to the end
+            drawn = probabilities[np.arange(len(u)), places]
+            choices = [Choice((a,), (p,), (p,)) for a, p in zip(places.tolist(), drawn.tolist(), strict=True)]
+            several = np.flatnonzero(np.array(k) > 1)
+            if len(several):
+                lists = self._lists(estimates.only(several), np.array(k)[several], u[several].tolist())
+                for i, choice in zip(several.tolist(), lists, strict=True):
+                    choices[i] = choice
+            shown = self._shown(estimates, choices)
+            return Decided(self._named(choices), self.scorer.whole(probabilities), shown)
+
+    def _lists(self, estimates: Estimates, k: Int, u: list[float]) -> list[Choice]:
+        policy, score = self.experiment.document.policy, self.experiment.document.policy.leading(estimates, k)
+        allowed = [np.flatnonzero(row) for row in estimates.eligible]
+        each = allowed * (len(score) // len(allowed))
+        return [
+            draw_list(row, arms, size, policy.explore, number, estimates.threshold)
+            for row, arms, size, number in zip(score, each, k.tolist(), u, strict=True)
+        ]
+
+    def _shown(self, estimates: Estimates, choices: list[Choice]) -> Shown:
+        row, places = np.array([(i, place) for i, choice in enumerate(choices) for place in choice.arms], np.int64).T
+        width = estimates.width(row, places)
+        spread = self.scorer.derived.sigma[places] * width
+        score = self.experiment.document.policy.score(estimates.mean[row, places], spread)
+        return Shown(score, self.scorer.kinds(estimates.X[row], places), width)
+
+    def _named(self, choices: list[Choice]) -> list[Choice]:
+        """The choices by the arms' own indices in place of their places among the scored."""
+        if len(self.scorer.scored) == len(self.scorer.place):
+            return choices
+        arms = self.scorer.scored
+        return [choice._replace(arms=tuple(arms[list(choice.arms)].tolist())) for choice in choices]
+
+    def _mark(self, arms: Int, factor: bool) -> None:
+        for arm in arms.tolist():
+            self.pending[arm] = factor or self.pending.get(arm, False)
+
+    def _rescale(self) -> None:
+        """Bring v up to date; where it moved a step, every arm is factored again in the background."""
+        norm = self._squares / ONE**2 / self._impressions if self._impressions else 1.0
+        if (v := rounded_scale(norm)) != self.scorer.v:
+            self.scorer.v = v
+            self._mark(np.arange(len(self.sums.n)), factor=True)
+
+
+def _live(experiment: Experiment) -> Mask:
+    """(K,) the arms of the document: those that are not retired, paused ones too."""
+    return np.array([name in experiment.arms for name in experiment.config.index], bool)
+
+
+def _from_default(sums: Sums, kind: int, default: int) -> tuple[int, int]:
+    """(sum of squares, sum over the arms of |sum|) of a kind's credits less its default: 0 where no reward came."""
+    n, b = sums.n.tolist(), [total // ONE for total in sums.B[:, kind, 0].tolist()]
+    q = sum((high << LIMB) + low for high, low in sums.R[:, kind, kind].tolist())
+    square = q - 2 * default * sum(b) + default**2 * sum(n)
+    return square, sum(abs(total - default * count) for total, count in zip(b, n, strict=True))
+
+
+def _squares(sums: Sums) -> int:
+    """The sum over all impressions of |x|^2 without the intercept, in squares of the grid."""
+    diagonal = np.einsum("kii->ki", sums.A)[:, 1:]
+    return sum(diagonal.sum(axis=0).tolist())
+
+
+def model_bytes(arms: int, kinds: int, d: int) -> int:
+    """Memory of a model in a worker: of each arm sums in 8-byte numbers, its factor, and its packed inverse."""
+    return arms * (18 * d * d + 28 * kinds * d + 40 * d + 32 * kinds * kinds + 200)

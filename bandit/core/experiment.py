@@ -1,0 +1,423 @@
+"""An experiment's document: what may be asked for, how it is checked once, and how it may change.
+
+A document is what a user writes; a `Config` is what is stored and logged: the document with its version, generation
+and schema, and with every arm and kind that ever was, in the order of their indices (an index is never used again).
+An `Experiment` is a config compiled for use.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Meta, UnsetType
+
+from bandit.arrays import Mask
+from bandit.core.features import D_MAX, SMALLEST, Encoder, Feature, Name, Real, compile_encoder
+from bandit.core.linear import Ridge
+from bandit.core.policies import LinUCB, Policy
+from bandit.core.sums import CREDIT_MAX
+from bandit.errors import Code, Fault, Problem, nearest, pointer
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of an experiment
+DURATION = re.compile(r"[0-9]+(\.[0-9]+)?[smhd]")
+Duration = Annotated[float, Meta(gt=0)] | Annotated[str, Meta(pattern=rf"^{DURATION.pattern}$(?!\n)")]
+DURATIONS = 'a number of seconds above 0, or a string such as "90s", "15m", "12h" or "7d"'
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+WINDOW_MAX = 366 * 86400.0
+PAYLOAD_MAX = 16 * 1024
+ARMS_MAX = 10_000
+KINDS_MAX = 16
+
+
+class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One kind of reward."""
+
+    weight: Real = 1.0
+    default: Real = 0.0
+    aggregation: Literal["sum", "first", "last"] = "sum"
+    range: tuple[Real, Real] = (0.0, 1.0)
+    over_range: Literal["refuse", "clip"] = "refuse"
+    unit: Annotated[float, Meta(gt=0)] | None = None
+
+    @property
+    def reach(self) -> float:
+        """The range's larger end."""
+        return max(abs(end) for end in self.range)
+
+    @property
+    def step(self) -> float:
+        """The reward of one unit of credit: `unit`, or a millionth of the range's larger end, as a power of ten."""
+        if self.unit is not None:
+            return self.unit
+        return float(f"1e{math.floor(math.log10(max(self.reach, SMALLEST))) - 6}")
+
+    def credit(self, value: float) -> int:
+        """A reward as a whole number of units; far out of every range it stops at 2^26."""
+        limit = 4.0 * CREDIT_MAX
+        return round(max(-limit, min(limit, value / self.step)))
+
+    def value(self, credit: int) -> float:
+        """The reward of a whole number of units."""
+        per = round(1 / self.step) if self.step < 1 else 0
+        return credit / per if per and math.isclose(per * self.step, 1.0, rel_tol=1e-12) else credit * self.step
+
+    def fixed(self) -> tuple[object, ...]:
+        """What can't change once it has been learned from."""
+        return self.default, self.aggregation, self.range, self.step
+
+
+class ArmSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An arm as written in a document or sent to its own address."""
+
+    id: Name
+    status: Literal["active", "paused"] = "active"
+    payload: msgspec.Raw | UnsetType = UNSET
+
+
+class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"lam": "lambda"}):
+    """An experiment as its user writes it."""
+
+    rewards: Annotated[dict[Name, Kind], Meta(min_length=1, max_length=KINDS_MAX)]
+    arms: Annotated[tuple[Name | ArmSpec, ...], Meta(max_length=ARMS_MAX)]
+    features: Annotated[tuple[Feature, ...], Meta(max_length=D_MAX)] = ()
+    status: Literal["active", "paused"] = "active"
+    fallback_arm: Name | None = None
+    policy: Policy = msgspec.field(default_factory=LinUCB)
+    lam: Annotated[float, Meta(ge=1e-9, le=1e12)] = 1.0
+    noise: Literal["auto"] | Annotated[float, Meta(ge=0, le=1e12)] = "auto"
+    attribution: Literal["last", "first", "all"] = "last"
+    reward_window: Duration = "7d"
+    half_life: None = None  # forgetting is not there yet
+    activation: Literal["on_decision", "explicit"] = "on_decision"
+
+
+class Config(msgspec.Struct, frozen=True, rename={"lam": "lambda"}):
+    """What the store keeps, and the log records at each change."""
+
+    name: str
+    version: int
+    generation: int
+    schema: int
+    document: Document
+    index: tuple[str, ...]  # every arm of this generation, by index
+    kinds: tuple[str, ...]  # every kind, by index
+    deleted: bool = False
+    stripped: bool = False  # the arms' payloads are not here, but in the store's own copy
+
+    def bare(self) -> Config:
+        """What the log records: payloads would be in it at every change of whatever arm."""
+        arms = tuple(plain(ArmSpec(arm.id, status=arm.status)) for arm in map(arm_spec, self.document.arms))
+        document = msgspec.structs.replace(self.document, arms=arms)
+        return msgspec.structs.replace(self, document=document, stripped=True)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A config compiled for use: what a decision and a fold need to know."""
+
+    config: Config
+    encoder: Encoder
+    arms: dict[str, ArmSpec]  # in the document's order
+    arm_index: dict[str, int]
+    kind_index: dict[str, int]
+    kinds: tuple[Kind, ...]
+    defaults: tuple[int, ...]  # credits that an impression starts with
+    active: Mask  # (K,) arms that may be shown
+    ridge: Ridge
+    window_ms: int
+    decoders: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self.config.name
+
+    @property
+    def document(self) -> Document:
+        """What the user wrote."""
+        return self.config.document
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(K, m, d)."""
+        return len(self.config.index), len(self.kinds), self.encoder.d
+
+    @cached_property
+    def payload_bytes(self) -> tuple[int, int]:
+        """(bytes of the largest payload, of all of them)."""
+        sizes = [len(bytes(arm.payload)) for arm in self.arms.values() if arm.payload is not UNSET]
+        return max(sizes, default=0), sum(sizes)
+
+    def arm(self, name: str, at: str) -> int:
+        """The index of an arm that is, or once was, in the document; `at` is where it was named."""
+        if (index := self.arm_index.get(name)) is None:
+            raise self.unknown_arm(at, name, "no such arm")
+        return index
+
+    def unknown_arm(self, at: str, name: str, got: str) -> Problem:
+        """The problem of an arm that can't be meant here."""
+        hint = nearest(name, (self.config.index[i] for i in np.flatnonzero(self.active)))
+        fault = Fault(at, "an arm of this experiment" + hint, got)
+        return Problem(Code.UNKNOWN_ARM, f"experiment {self.name!r} has no such arm to show" + hint, [fault])
+
+
+def compile_config(config: Config) -> Experiment:
+    """Check a config whole and compile it.
+
+    Raises:
+        Problem: `invalid_experiment`, with a pointer to each fault.
+    """
+    document = config.document
+    arms = {arm.id: arm for arm in map(arm_spec, document.arms)}
+    if faults := [*_arm_faults(document, arms), *_reward_faults(document), *_window_faults(document)]:
+        detail = "; ".join(f"{fault.pointer}: expected {fault.expected}, got {fault.got}" for fault in faults)
+        raise Problem(Code.INVALID_EXPERIMENT, detail, faults)
+    kinds = tuple(document.rewards[name] for name in config.kinds)
+    weights, spans = np.array([k.weight for k in kinds]), np.array([k.range[1] - k.range[0] for k in kinds])
+    noise = None if document.noise == "auto" else document.noise
+    s0 = max(float(np.abs(weights) @ spans) / 2, 1e-300)
+    return Experiment(
+        config=config,
+        encoder=compile_encoder(document.features),
+        arms=arms,
+        arm_index={name: i for i, name in enumerate(config.index)},
+        kind_index={name: i for i, name in enumerate(config.kinds)},
+        kinds=kinds,
+        defaults=tuple(kind.credit(kind.default) for kind in kinds),
+        active=np.array([name in arms and arms[name].status == "active" for name in config.index], bool),
+        ridge=Ridge(weights, np.array([kind.step for kind in kinds]), document.lam, noise, s0),
+        window_ms=round(seconds(document.reward_window) * 1000),
+    )
+
+
+def shape_of(config: Config) -> tuple[int, int, int]:
+    """(K, m, d) of a config, without compiling it."""
+    return len(config.index), len(config.kinds), compile_encoder(config.document.features).d
+
+
+def arm_spec(arm: str | ArmSpec) -> ArmSpec:
+    """An arm of a document, whichever way it was written."""
+    return ArmSpec(arm) if isinstance(arm, str) else arm
+
+
+def plain(arm: ArmSpec) -> str | ArmSpec:
+    """An arm as a document shows it: only its id where there is no more to say."""
+    return arm.id if arm == ArmSpec(arm.id) else arm
+
+
+def seconds(duration: float | str) -> float:
+    """A duration in seconds."""
+    return float(duration[:-1]) * SECONDS[duration[-1]] if isinstance(duration, str) else float(duration)
+
+
+def _arm_faults(document: Document, arms: dict[str, ArmSpec]) -> Iterable[Fault]:
+    seen: set[str] = set()
+    for i, arm in enumerate(map(arm_spec, document.arms)):
+        if arm.id in seen:
+            yield Fault(pointer("arms", i), "ids that differ", "an id used before")
+        seen.add(arm.id)
+        if arm.payload is not UNSET and len(bytes(arm.payload)) > PAYLOAD_MAX:
+            size = f"{len(bytes(arm.payload))} bytes"
+            yield Fault(pointer("arms", i, "payload"), f"at most {PAYLOAD_MAX} bytes", size)
+    if document.fallback_arm is not None and document.fallback_arm not in arms:
+        yield Fault("/fallback_arm", "an arm of this document" + nearest(document.fallback_arm, arms), "no such arm")
+
+
+def _reward_faults(document: Document) -> Iterable[Fault]:
+    for name, kind in document.rewards.items():
+        low, high = kind.range
+        at = ("rewards", name)
+        if not low < high:
+            yield Fault(pointer(*at, "range"), "[low, high] with low < high", "low >= high")
+        elif kind.reach < SMALLEST:
+            yield Fault(pointer(*at, "range"), f"an end at least {SMALLEST} from 0", "a smaller range")
+        elif kind.reach / kind.step > CREDIT_MAX:
+            yield Fault(pointer(*at, "unit"), f"at most {CREDIT_MAX} units from 0 to either end of the range", "more")
+        elif kind.step > kind.reach:
+            yield Fault(pointer(*at, "unit"), "a unit within the range", "a larger one")
+        elif not low <= kind.default <= high:
+            yield Fault(pointer(*at, "default"), "a number within the range", "a number outside")
+
+
+def _window_faults(document: Document) -> Iterable[Fault]:
+    if not 0.001 <= seconds(document.reward_window) <= WINDOW_MAX:
+        yield Fault("/reward_window", "between 1 millisecond and 366 days", "another duration")
+
+
+def first(name: str, document: Document, before: Config | None = None) -> Config:
+    """The config of a new experiment, or of one that was deleted (`before`): it starts from zero."""
+    version, generation, schema = (before.version, before.generation, before.schema) if before else (0, 0, 0)
+    index = tuple(dict.fromkeys(arm_spec(arm).id for arm in document.arms))
+    return Config(name, version + 1, generation + 1, schema + 1, document, index, tuple(document.rewards))
+
+
+def revise(before: Config, document: Document, *, learned: bool, reset: bool) -> Config:
+    """The config after `document` takes the place of the one before.
+
+    Args:
+        before: the config in force.
+        document: the new document, whole.
+        learned: whether a decision of this generation has been logged.
+        reset: start a new generation from zero, whatever changed.
+
+    Raises:
+        Problem: `features_changed`, or `invalid_experiment` where a reward's fixed parts changed, unless `reset`.
+    """
+    if before.deleted or reset:
+        return first(before.name, document, before)
+    if document.features != before.document.features:
+        raise Problem(
+            Code.FEATURES_CHANGED,
+            "the features differ from what has been learned on; send the old ones, or ?reset=true to start from zero",
+            [Fault("/features", "the features of this generation", "others")],
+        )
+    if learned and (faults := list(_fixed_faults(before, document))):
+        detail = "; ".join(f"{fault.pointer}: {fault.expected}" for fault in faults) + "; ?reset=true starts from zero"
+        raise Problem(Code.INVALID_EXPERIMENT, detail, faults)
+    index = dict.fromkeys([*before.index, *(arm_spec(arm).id for arm in document.arms)])
+    kinds = tuple(dict.fromkeys([*before.kinds, *document.rewards])) if learned else tuple(document.rewards)
+    same = kinds == before.kinds and all(
+        document.rewards[name].fixed() == before.document.rewards[name].fixed() for name in kinds
+    )
+    schema = before.schema if same and not _differs_at_once(before.document, document) else before.schema + 1
+    return Config(before.name, before.version + 1, before.generation, schema, document, tuple(index), kinds)
+
+
+def _differs_at_once(before: Document, document: Document) -> bool:
+    """Whether a server that has not heard of it would show what must not be shown any more, or decide nothing."""
+    active = [{arm.id for arm in map(arm_spec, each.arms) if arm.status == "active"} for each in (before, document)]
+    switched = (before.status, before.fallback_arm) != (document.status, document.fallback_arm)
+    return switched or not active[0] <= active[1]
+
+
+def _fixed_faults(before: Config, document: Document) -> Iterable[Fault]:
+    for name in before.kinds:
+        new, old = document.rewards.get(name), before.document.rewards[name]
+        if new is None:
+            yield Fault(pointer("rewards", name), "every kind that has been learned from", "nothing")
+        elif new.fixed() != old.fixed():
+            what = "default, aggregation, range and unit as they were learned from"
+            yield Fault(pointer("rewards", name), what, "others")
+
+
+_PATH = re.compile(r" - at `(?:key in )?(.*)`$")
+_FIELDS = {
+    name
+    for struct in (Document, Kind, ArmSpec, LinUCB, *Feature.__args__)
+    for name in (f.encode_name for f in msgspec.structs.fields(struct))
+}
+_VALUES = (
+    "number",
+    "boolean",
+    "category",
+    "linucb",
+    "active",
+    "paused",
+    "auto",
+    "on_decision",
+    "explicit",
+    "last",
+    "first",
+    "all",
+    "sum",
+    "refuse",
+    "clip",
+)
+
+
+def parse_document(data: bytes) -> Document:
+    """The document in a request's body.
+
+    Raises:
+        Problem: `malformed` (not JSON) or `invalid_experiment`.
+    """
+    try:
+        return msgspec.json.decode(data, type=Document)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _refused(data, error) from None
+
+
+def _refused(data: bytes, error: Exception) -> Problem:
+    """Why this is no document; in which reward kind a fault is, msgspec does not tell: look."""
+    try:
+        whole = msgspec.json.decode(data)  # what stands after the first fault, or is a number that is none
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as worse:
+        return malformed(worse)
+    if not isinstance(error, msgspec.ValidationError) or "out of range" in str(error):
+        return malformed(error)
+    problem = typed_problem(error, Code.INVALID_EXPERIMENT)
+    if problem.faults[0].pointer.startswith("/rewards/*") and isinstance(kinds := whole["rewards"], dict):
+        for name, kind in kinds.items():
+            try:
+                msgspec.convert(kind, Kind)
+            except msgspec.ValidationError as found:
+                return typed_problem(found, Code.INVALID_EXPERIMENT, prefix=pointer("rewards", name))
+    return problem
+
+
+def malformed(error: Exception) -> Problem:
+    """The problem of a body that is not JSON."""
+    if isinstance(error, RecursionError):
+        reason = "is nested too deeply"
+    else:
+        reason = "has a number beyond 1.8e308" if "out of range" in str(error) else "is not strict JSON in UTF-8"
+    where = re.search(r"\(byte \d+\)", str(error))
+    return Problem(Code.MALFORMED, f"the body {reason}" + (f" {where[0]}" if where else ""))
+
+
+def typed_problem(
+    error: msgspec.ValidationError, code: Code, *, prefix: str = "", known: Iterable[str] = ()
+) -> Problem:
+    """A msgspec validation error as a problem: path as a JSON pointer, types named, values never echoed.
+
+    Args:
+        error: what msgspec says, of the first fault.
+        code: the problem's code.
+        prefix: the pointer to what was decoded.
+        known: names that an unknown field may have been meant to be; an experiment's own by default.
+    """
+    text = str(error)
+    path = _PATH.search(text)
+    message = text[: path.start()] if path else text
+    at = prefix + _json_pointer(path[1] if path else "$")
+    expected, _, got = message.partition(", got ")
+    if unknown := re.match(r"Object contains unknown field `(.*)`$", message, re.DOTALL):
+        at, got = at + pointer(unknown[1]), "an unknown field"
+        expected = "a field that is known" + nearest(unknown[1], {*(known or _FIELDS)} - {unknown[1]})
+    elif missing := re.match(r"Object missing required field `(.*)`$", message, re.DOTALL):
+        at, expected, got = at + pointer(missing[1]), "a value", "nothing"
+    elif wrong := re.match(r"Invalid (?:enum )?value '(.*)'$", message, re.DOTALL):
+        expected, got = "one of the values of this field" + nearest(wrong[1], _VALUES), "another value"
+    expected = _json_words(_plainly(at, re.sub(r"^Expected ", "", expected)))
+    got = _json_words(got) or "another value"
+    return Problem(code, f"{at or 'the body'}: expected {expected}, got {got}", [Fault(at, expected, got)])
+
+
+def _plainly(at: str, expected: str) -> str:
+    """What was expected, without the pattern that says it to a program."""
+    if at == "/reward_window":
+        return DURATIONS
+    found = re.search(r"matching regex '(.*)'$", expected, re.DOTALL)
+    if found is None:
+        return expected
+    quotes = " and no quotation mark or backslash" if r'"' in found[1] else ""
+    return f"a string without control characters{quotes}"
+
+
+def _json_words(text: str) -> str:
+    """msgspec's words for types as JSON's."""
+    words = {"float": "number", "str": "string", "bool": "boolean", "int": "integer"}
+    return re.sub(r"\b(float|str|bool|int)\b", lambda word: words[word[0]], text.replace("`", ""))
+
+
+def _json_pointer(path: str) -> str:
+    """msgspec's `$.rewards[...].range[0]` as a JSON pointer; an element whose key it does not tell is `*`."""
+    parts = re.findall(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]", path)
+    return pointer(*(name or ("*" if index == "..." else index) for name, index in parts))

@@ -1,0 +1,63 @@
+"""Policies turn estimates into probabilities; they draw nothing, keep nothing, and know nothing of logs or stores.
+
+A policy is a frozen msgspec struct: its tag is the `type` in an experiment's document, its fields are the parameters,
+with their limits. To add one: write the struct with the methods of `Rule`, and name it in `Policy`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from bandit.arrays import Int, Matrix, Vector
+from bandit.core.scoring import Estimates
+
+
+class Rule(Protocol):
+    """What the engine asks of a policy."""
+
+    @property
+    def explore(self) -> float:
+        """The probability that the coin falls on exploring evenly; 0 makes a log that can evaluate nothing."""
+
+    def probabilities(self, estimates: Estimates) -> Matrix:
+        """(N, K): each arm's probability of being shown first; rows sum to 1, ineligible arms have exactly 0."""
+
+    def score(self, mean: Vector, spread: Vector) -> Vector:
+        """What an arm is ranked by, from x'theta and sigma_a width; for people to read."""
+
+    def leading(self, estimates: Estimates, k: Int) -> Matrix:
+        """(N, K): the scores by which a list of k[i] is ordered when it does not explore; -inf of arms below it."""
+
+
+class LinUCB(msgspec.Struct, tag="linucb", frozen=True, forbid_unknown_fields=True):
+    """The largest mean + alpha spread, ties shared evenly, mixed with an even choice among the eligible arms.
+
+        p_a = (1 - explore) 1[a in best] / |best| + explore / |eligible|
+
+    Li et al. (2010), Algorithm 1, https://arxiv.org/abs/1003.0146, with a floor on every propensity.
+    """
+
+    alpha: Annotated[float, Meta(ge=0, le=1e6)] = 1.0
+    explore: Annotated[float, Meta(ge=0, le=1)] = 0.02
+
+    def probabilities(self, estimates: Estimates) -> Matrix:
+        """See `Rule`."""
+        best, eligible = estimates.best(self.alpha), estimates.eligible
+        greedy = (1 - self.explore) / best.sum(axis=1)
+        even = self.explore / eligible.sum(axis=1)
+        result: Matrix = best * greedy[:, None] + eligible * even[:, None]
+        return result
+
+    def score(self, mean: Vector, spread: Vector) -> Vector:
+        """See `Rule`."""
+        return mean + self.alpha * spread
+
+    def leading(self, estimates: Estimates, k: Int) -> Matrix:
+        """See `Rule`."""
+        return estimates.leading(self.alpha, k)
+
+
+Policy = LinUCB  # a union of structs once there are several: `LinUCB | Thompson`

@@ -1,0 +1,205 @@
+"""What arms have seen, kept as integer sums: the only learned state there is.
+
+    x   (d,)       feature vector on the grid: a whole number of 2^-12, |x| <= 8, x[0] = 1 is the intercept
+    r   (m,)       credits of a decision: each kind's reward as a whole number of its unit, |r| <= 2^24
+    A   (K, d, d)  sum of x x' over impressions            B  (K, m, d)  sum of r_k x over rewards
+    R   (K, m, m)  sum of r_k r_l, in 128 bits             n  (K,)       impressions
+
+Integer addition is associative, so any order, batching, sharding or replay of the same events gives bit-identical
+sums. Products are formed by BLAS in float64, exact while a batch stays below `BATCH` events: |x x'| <= 2^30 and
+|(new - old) x| <= 2^40, times 2^13 events, is at most 2^53.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from functools import cache
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.arrays import Int
+from bandit.errors import CorruptLog
+
+ONE = 4096  # a feature of 1.0 on the grid
+X_MAX = 8 * ONE - 1  # the largest feature: an int16
+CREDIT_MAX = 2**24  # the largest credit, in units
+BATCH = 8191  # events whose products BLAS can add up exactly
+LIMB = 62  # bits of the low limb of R
+LOW = (1 << LIMB) - 1
+LIMIT = 2**62  # a sum beyond it is refused: the next addition might overflow
+
+ROW_FORMAT = 1
+_ROW = struct.Struct("<BxHHxxIQ")  # format, m, d, generation, n
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events in the one form that sums know, N of them.
+
+    An impression has `shown` 1, `old` 0 and `new` the credits it starts with; feedback has `shown` 0 and the
+    decision's credits before and after; an activation has `shown` 1, `old` 0 and `new` the credits so far.
+    """
+
+    arm: Int  # (N,)
+    x: NDArray[np.int16]  # (N, d)
+    shown: Int  # (N,) 0 or 1
+    old: Int  # (N, m)
+    new: Int  # (N, m)
+
+    def __len__(self) -> int:
+        return len(self.arm)
+
+    def __getitem__(self, at: slice | Int | NDArray[np.bool_]) -> Events:
+        return Events(self.arm[at], self.x[at], self.shown[at], self.old[at], self.new[at])
+
+
+@dataclass(frozen=True)
+class Sums:
+    """The sums of K arms, in arrays of one row an arm. `add` is the only way they change."""
+
+    A: Int
+    B: Int
+    R: Int  # (K, m, m, 2): high and low limb, value = high * 2^62 + low with 0 <= low < 2^62
+    n: Int
+
+    @classmethod
+    def zeros(cls, K: int, m: int, d: int) -> Self:
+        """Sums of K arms that have seen nothing."""
+        shapes = (K, d, d), (K, m, d), (K, m, m, 2), (K,)
+        return cls(*(np.zeros(shape, np.int64) for shape in shapes))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(K, m, d)."""
+        K, m, d = self.B.shape
+        return K, m, d
+
+    def copy(self) -> Sums:
+        """The same sums in arrays of their own."""
+        return Sums(self.A.copy(), self.B.copy(), self.R.copy(), self.n.copy())
+
+    def grown(self, K: int, m: int) -> Sums:
+        """The same sums with room for K arms and m kinds; new arms and new kinds have seen nothing."""
+        k0, m0, d = self.shape
+        larger = Sums.zeros(max(K, k0), max(m, m0), d)
+        larger.A[:k0], larger.B[:k0, :m0], larger.R[:k0, :m0, :m0], larger.n[:k0] = self.A, self.B, self.R, self.n
+        return larger
+
+    def add(self, arms: Int, increment: Sums) -> None:
+        """Add `increment` (one row for each of `arms`, which are distinct).
+
+        Raises:
+            OverflowError: a sum would leave the range in which it is exact; nothing is added.
+        """
+        A, B = self.A[arms] + increment.A, self.B[arms] + increment.B
+        low = self.R[arms, ..., 1] + increment.R[..., 1]
+        high = self.R[arms, ..., 0] + increment.R[..., 0] + (low >> LIMB)
+        _check(A, B, high)
+        self.A[arms], self.B[arms] = A, B
+        self.R[arms, ..., 0], self.R[arms, ..., 1] = high, low & LOW
+        self.n[arms] += increment.n
+
+    def pack(self, arm: int, generation: int) -> bytes:
+        """One arm's sums as bytes: head, n, the upper triangle of A, B, the upper triangle of R."""
+        _, m, d = self.shape
+        head = _ROW.pack(ROW_FORMAT, m, d, generation, int(self.n[arm]))
+        parts = self.A[arm][triangle(d)], self.B[arm], self.R[arm][triangle(m)]
+        return head + b"".join(part.astype("<i8").tobytes() for part in parts)
+
+    def unpack(self, arm: int, row: bytes) -> None:
+        """Put a packed row in an arm's place; kinds that the row did not know yet stay at zero."""
+        m, d, n = row_head(row)[1:]
+        if d != self.shape[2] or m > self.shape[1] or len(row) != _row_size(m, d):
+            raise CorruptLog(
+                f"a checkpoint row of {len(row)} bytes has m={m}, d={d}; "
+                f"the experiment has m={self.shape[1]}, d={self.shape[2]}"
+            )
+        data = np.frombuffer(row, "<i8", offset=_ROW.size)
+        a, b = d * (d + 1) // 2, m * d
+        self.A[arm] = _symmetric(data[:a], d)
+        self.B[arm, :m] = data[a : a + b].reshape(m, d)
+        self.R[arm, :m, :m] = _symmetric(data[a + b :].reshape(-1, 2), m)
+        self.n[arm] = n
+
+    def digest(self, arms: slice | Int = slice(None)) -> str:
+        """A fingerprint of the sums: equal for equal sums, whatever way they came about."""
+        h = hashlib.blake2b(digest_size=16)
+        for part in (self.A, self.B, self.R, self.n):
+            h.update(part[arms].tobytes())
+        return h.hexdigest()
+
+
+@cache
+def triangle(size: int) -> tuple[Int, Int]:
+    """Rows and columns of the upper triangle of a (size, size) matrix, in packed order."""
+    rows, columns = np.triu_indices(size)
+    return rows, columns
+
+
+def row_head(row: bytes) -> tuple[int, int, int, int]:
+    """(generation, m, d, n) of a packed row."""
+    if len(row) < _ROW.size or row[0] != ROW_FORMAT:
+        raise CorruptLog(f"a checkpoint row of format {row[:1].hex() or 'nothing'}; this version reads {ROW_FORMAT}")
+    _, m, d, generation, n = _ROW.unpack_from(row)
+    return generation, m, d, n
+
+
+def _row_size(m: int, d: int) -> int:
+    return _ROW.size + 8 * (d * (d + 1) // 2 + m * d + m * (m + 1))
+
+
+def _check(*parts: Int) -> None:
+    """Refuse sums beyond `LIMIT`, as long as adding two others cannot have wrapped unseen."""
+    if any(part.size and (part.min() < -LIMIT or part.max() > LIMIT) for part in parts):
+        raise OverflowError("a sum has passed 2^62: start a new generation of the experiment")
+
+
+def _symmetric(packed: Int, size: int) -> Int:
+    """The full symmetric matrix of a packed upper triangle."""
+    full = np.zeros((size, size, *packed.shape[1:]), np.int64)
+    rows, columns = triangle(size)
+    full[rows, columns] = full[columns, rows] = packed
+    return full
+
+
+def increments(events: Events) -> tuple[Int, Sums]:
+    """(arms, sums): what the events add, one row for each distinct arm among them.
+
+        A += x x' (if shown)    n += shown    B += (new - old) x'    R += new new' - old old'
+
+    Exact for any number of events: they are taken in batches of at most `BATCH`.
+
+    Raises:
+        OverflowError: their sums leave the range in which they are exact.
+    """
+    arms, place = np.unique(events.arm, return_inverse=True)
+    total = Sums.zeros(len(arms), events.new.shape[1], events.x.shape[1])
+    order = np.argsort(place, kind="stable")
+    ends = np.searchsorted(place[order], np.arange(len(arms) + 1))
+    for row in range(len(arms)):
+        for start in range(ends[row], ends[row + 1], BATCH):
+            _add_batch(total, row, events[order[start : min(start + BATCH, ends[row + 1])]])
+            if start > ends[row]:  # one batch alone stays below 2^53
+                _check(total.A[row], total.B[row])
+    return arms, total
+
+
+def _add_batch(total: Sums, row: int, events: Events) -> None:
+    """Add at most `BATCH` events of one arm."""
+    x = events.x.astype(np.float64)
+    shown = x if events.shown.all() else x[events.shown != 0]
+    if len(shown):
+        total.A[row] += (shown.T @ shown).astype(np.int64)
+        total.n[row] += len(shown)
+    change = events.new - events.old
+    if change.any():
+        total.B[row] += (change.T.astype(np.float64) @ x).astype(np.int64)
+    # 24 bits squared, 8,191 of them: 61 bits, so int64 products (not BLAS) and then two limbs
+    products = events.new.T @ events.new - events.old.T @ events.old
+    low = total.R[row, ..., 1] + (products & LOW)
+    total.R[row, ..., 0] += (products >> LIMB) + (low >> LIMB)
+    total.R[row, ..., 1] = low & LOW

@@ -1,0 +1,4 @@
+"""The log's bytes: `records` packs and reads its entries, `events` turns them into what the sums add up.
+
+Pure, so that the log alone says what was learned. Imports `bandit.core`. Begin with `records`.
+"""

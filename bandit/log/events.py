@@ -1,0 +1,133 @@
+"""From log entries to events for the sums: pure, so the log alone determines what was learned."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bandit.arrays import Int, Mask
+from bandit.core.sums import Events
+from bandit.errors import CorruptLog
+from bandit.log.records import (
+    DECISION,
+    DEFERRED,
+    PENDING,
+    SHOWN,
+    USER,
+    Entry,
+    Position,
+    unpack_activation,
+    unpack_feedback,
+    unpack_head,
+    unpack_x,
+)
+
+
+class Batch(NamedTuple):
+    """What a run of entries of one generation means for the sums."""
+
+    events: Events
+    at: Int  # (N, 2) position of each event
+    decisions: int
+    feedback: int
+    longest: int  # arms of the longest list among the decisions
+
+    def only(self, mask: Mask) -> Batch:
+        """The events that the mask marks."""
+        return self if mask.all() else self._replace(events=self.events[mask], at=self.at[mask])
+
+
+def read_events(entries: Iterable[Entry], generation: int, defaults: Sequence[int], m: int, d: int) -> Batch:
+    """The events of these entries; entries of other generations, and configs, are no events.
+
+    A decision counts the m kinds that its record knew: a kind added later starts at 0 for it.
+
+    Raises:
+        CorruptLog: an entry is of no known kind or format, or does not fit m and d.
+    """
+    reader = _Reader(generation, tuple(defaults), m)
+    for entry in entries:
+        try:
+            reader.take(entry)
+        except (struct.error, UnicodeDecodeError) as error:
+            raise CorruptLog(f"log entry {entry.position.text().decode()} cannot be read: {error}") from error
+    arrays = np.array(reader.rows, np.int64).reshape(-1, 4 + 2 * m)
+    x = unpack_x(reader.x, d)
+    events = Events(arrays[:, 0], x, arrays[:, 1], arrays[:, 4 : 4 + m], arrays[:, 4 + m :])
+    return Batch(events, arrays[:, 2:4], reader.decisions, reader.feedback, reader.longest)
+
+
+class _Reader:
+    """Collects the events of entries, row by row: arm, shown, position, old credits, new credits."""
+
+    def __init__(self, generation: int, defaults: tuple[int, ...], m: int) -> None:
+        self.generation, self.m = generation, m
+        self.zeros = (0,) * m
+        self.start = [defaults[:known] + (0,) * (m - known) for known in range(m + 1)]
+        self.rows: list[tuple[int, ...]] = []
+        self.x: list[tuple[bytes, int]] = []
+        self.decisions = self.feedback = self.longest = 0
+
+    def take(self, entry: Entry) -> None:
+        if entry.tag == b"d":
+            self._decision(entry)
+        elif entry.tag == b"f":
+            self._feedback(entry)
+        elif entry.tag == b"a":
+            self._activation(entry)
+        elif entry.tag != b"x":
+            raise CorruptLog(f"log entry {entry.position.text().decode()} is of no kind that this version knows")
+
+    def _decision(self, entry: Entry) -> None:
+        record = entry.record
+        head = unpack_head(DECISION, record)
+        _, flags, m, _, k, x_bytes, caller_bytes, generation = head[:8]
+        if generation != self.generation:
+            return
+        self._fits(m, entry)
+        self.decisions += 1
+        self.longest = max(self.longest, k)
+        if flags & DEFERRED:
+            return
+        x = record[DECISION.size : DECISION.size + x_bytes], flags
+        at = DECISION.size + x_bytes + caller_bytes + (16 if flags & USER else 0)
+        if len(record) <= at + SHOWN.size * k:
+            raise CorruptLog(f"log entry {entry.position.text().decode()} is cut short")
+        for place in range(k):
+            arm = int.from_bytes(record[at + SHOWN.size * place : at + SHOWN.size * place + 4], "little")
+            self._add(arm, 1, entry.position, self.zeros, self.start[m], x)
+
+    def _feedback(self, entry: Entry) -> None:
+        feedback = unpack_feedback(entry.record)
+        if feedback.generation != self.generation:
+            return
+        self._fits(len(feedback.new), entry)
+        self.feedback += 1
+        if not feedback.flags & PENDING:
+            x = feedback.x, feedback.flags
+            self._add(feedback.arm, 0, entry.position, self._wide(feedback.old), self._wide(feedback.new), x)
+
+    def _activation(self, entry: Entry) -> None:
+        activation = unpack_activation(entry.record)
+        if activation.generation != self.generation:
+            return
+        for arm, credit in zip(activation.arms, activation.credits, strict=True):
+            self._fits(len(credit), entry)
+            x = activation.x, activation.flags
+            self._add(arm, 1, entry.position, self.zeros, self._wide(credit), x)
+
+    def _add(
+        self, arm: int, shown: int, at: Position, old: tuple[int, ...], new: tuple[int, ...], x: tuple[bytes, int]
+    ) -> None:
+        self.rows.append((arm, shown, *at, *old, *new))
+        self.x.append(x)
+
+    def _wide(self, credit: tuple[int, ...]) -> tuple[int, ...]:
+        return credit + self.zeros[len(credit) :]
+
+    def _fits(self, m: int, entry: Entry) -> None:
+        if m > self.m:
+            raise CorruptLog(f"log entry {entry.position.text().decode()} has {m} reward kinds; {self.m} are known")

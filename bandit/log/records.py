@@ -1,0 +1,347 @@
+"""The log's records: how an entry is written, read, named, and turned into events for the sums.
+
+An entry of the log is one field and its value; the field's name says what it is:
+
+    d  decision    f  feedback    a  activation    x  the experiment's config (JSON)
+
+All numbers are little-endian. `lua/append.lua` reads and writes the same layouts; `tests/test_store.py` holds the two
+together. A decision's deadline is its entry's time plus `window_ms`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.arrays import Int, Mask, Vector
+from bandit.core.experiment import Config
+from bandit.errors import CorruptLog
+
+FORMAT = 1
+DEFERRED, SPARSE, USER = 1, 2, 8  # flags of a decision (SPARSE of every record)
+PENDING, CLIPPED = 1, 8  # flags of feedback
+
+# the fields of `Head`
+DECISION = struct.Struct("<BBBBHHHIIIQ8s8sdQI")
+# format, flags, m, kind, bytes of x, caller's id and event id, generation, schema, decision, nonce, arm, value
+FEEDBACK = struct.Struct("<BBBBHHHIIQI8sIi")
+# format, flags, m, 0, k, bytes of x and caller's id, generation, schema, decision, nonce
+ACTIVATION = struct.Struct("<BBBBHHHIIQI8s")
+SHOWN = struct.Struct("<Idd")  # arm, propensity given the places before, marginal
+
+
+class Position(NamedTuple):
+    """An entry's id: the store's milliseconds, and a number within them."""
+
+    ms: int
+    seq: int
+
+    def text(self) -> bytes:
+        """As the store writes it."""
+        return b"%d-%d" % self
+
+    @classmethod
+    def parse(cls, text: bytes) -> Position:
+        """From the store's writing."""
+        ms, _, seq = text.partition(b"-")
+        return cls(int(ms), int(seq))
+
+
+START = Position(0, 0)
+
+
+class Entry(NamedTuple):
+    """One entry of the log."""
+
+    position: Position
+    tag: bytes
+    record: bytes
+
+
+class Head(NamedTuple):
+    """The fixed part of a decision record."""
+
+    format: int
+    flags: int
+    m: int
+    slice: int
+    k: int
+    x_bytes: int
+    caller_bytes: int
+    generation: int
+    schema: int
+    version: int
+    window_ms: int
+    nonce: bytes
+    digest: bytes
+    u: float
+    model_ms: int
+    model_seq: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A decision record, read whole."""
+
+    head: Head
+    x: bytes
+    caller: str
+    user: bytes
+    arms: tuple[int, ...]
+    propensities: tuple[float, ...]
+    marginals: tuple[float, ...]
+    eligible: Int
+    probabilities: Vector
+
+
+class Feedback(NamedTuple):
+    """A feedback record, read whole: it repeats what it needs of its decision, so a fold never reads at random."""
+
+    flags: int
+    generation: int
+    kind: int
+    decision: Position
+    nonce: bytes
+    caller: str
+    arm: int
+    value: int
+    event: str
+    old: tuple[int, ...]
+    new: tuple[int, ...]
+    x: bytes
+
+
+class Activation(NamedTuple):
+    """An activation record, read whole."""
+
+    flags: int
+    generation: int
+    decision: Position
+    nonce: bytes
+    caller: str
+    arms: tuple[int, ...]
+    credits: tuple[tuple[int, ...], ...]
+    x: bytes
+
+
+def decision_id(shard: int, position: Position, nonce: bytes) -> str:
+    """The server's own name of a decision: 21 bytes after `~`, so base64 has no spare bits and one spelling."""
+    data = struct.pack(">BHQI", FORMAT, shard, position.ms, position.seq)
+    return "~" + base64.urlsafe_b64encode(data[:3] + data[5:] + nonce).decode()
+
+
+def read_decision_id(text: str) -> tuple[int, Position, bytes] | None:
+    """(shard, position, nonce) of a server's id; None where it is not one, to the letter."""
+    try:
+        data = base64.b64decode(text[1:].encode("ascii"), altchars=b"-_", validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        return None
+    if len(data) != 21 or data[0] != FORMAT:
+        return None
+    shard, ms, seq = struct.unpack(">HQI", data[1:3] + b"\0\0" + data[3:13])
+    found = shard, Position(ms, seq), data[13:]
+    return found if decision_id(*found) == text else None
+
+
+def pack_x(x: NDArray[np.int16]) -> list[tuple[bytes, int]]:
+    """(bytes, SPARSE or 0) of each row of x (N, d): dense, or pairs of column and value, whichever is shorter."""
+    n, d = x.shape
+    rows, columns = np.nonzero(x)
+    pairs = np.column_stack([columns.astype("<u2"), x[rows, columns].astype("<i2").view("<u2")]).tobytes()
+    ends = np.searchsorted(rows, np.arange(n + 1)).tolist()
+    dense = x.astype("<i2", copy=False)
+    return [
+        (pairs[4 * ends[i] : 4 * ends[i + 1]], SPARSE) if 2 * (ends[i + 1] - ends[i]) < d else (dense[i].tobytes(), 0)
+        for i in range(n)
+    ]
+
+
+def unpack_x(parts: Sequence[tuple[bytes, int]], d: int) -> NDArray[np.int16]:
+    """The feature vectors (N, d) that `pack_x` packed.
+
+    Raises:
+        CorruptLog: a record's length does not fit d.
+    """
+    x = np.zeros((len(parts), d), np.int16)
+    dense = [i for i, (_, flags) in enumerate(parts) if not flags & SPARSE]
+    sparse = [i for i, (_, flags) in enumerate(parts) if flags & SPARSE]
+    if any(len(parts[i][0]) != 2 * d for i in dense) or any(len(parts[i][0]) % 4 for i in sparse):
+        raise CorruptLog(f"a record's feature vector does not have {d} columns")
+    if dense:
+        x[dense] = np.frombuffer(b"".join(parts[i][0] for i in dense), "<i2").reshape(-1, d)
+    if sparse:
+        pairs = np.frombuffer(b"".join(parts[i][0] for i in sparse), "<u2").reshape(-1, 2)
+        rows = np.repeat(sparse, [len(parts[i][0]) // 4 for i in sparse])
+        if len(pairs) and pairs[:, 0].max() >= d:
+            raise CorruptLog(f"a record's feature vector has more than {d} columns")
+        x[rows, pairs[:, 0]] = pairs[:, 1].view("<i2")
+    return x
+
+
+def pack_set(members: Int, K: int) -> bytes:
+    """A set of arm indices below K: all of them, a list, or bits, whichever is shortest."""
+    if len(members) == K:
+        return struct.pack("<BI", 0, K)
+    if 4 * len(members) <= (K + 7) // 8:
+        return struct.pack("<BI", 1, len(members)) + members.astype("<u4").tobytes()
+    bits = np.zeros(K, bool)
+    bits[members] = True
+    return struct.pack("<BI", 2, K) + np.packbits(bits).tobytes()
+
+
+def unpack_set(data: bytes, at: int) -> tuple[Int, int]:
+    """(the set that `pack_set` packed at `at`, where it ends)."""
+    form, size = struct.unpack_from("<BI", data, at)
+    at += 5
+    if form == 0:
+        return np.arange(size), at
+    if form == 1:
+        return np.frombuffer(data, "<u4", size, at).astype(np.int64), at + 4 * size
+    end = at + (size + 7) // 8
+    bits = np.unpackbits(np.frombuffer(data[at:end], np.uint8), count=size)
+    return np.flatnonzero(bits), end
+
+
+@lru_cache(maxsize=256)
+def _packed_mask(mask: bytes) -> bytes:
+    """`pack_set` of a mask given as bytes: most decisions share the experiment's own."""
+    bits = np.frombuffer(mask, bool)
+    return pack_set(np.flatnonzero(bits), len(bits))
+
+
+def pack_probabilities(probabilities: Vector, eligible: Mask) -> bytes:
+    """The eligible set and each one's probability: two probabilities and a set where that is all there is."""
+    packed = _packed_mask(eligible.tobytes())
+    members = np.flatnonzero(eligible)
+    p = probabilities[members]
+    low, high = p.min(), p.max()
+    top = p == high
+    if (top | (p == low)).all():
+        return b"\x01" + packed + struct.pack("<dd", low, high) + pack_set(members[top], len(eligible))
+    return b"\x00" + packed + p.astype("<f8").tobytes()
+
+
+def unpack_probabilities(data: bytes, at: int) -> tuple[Int, Vector, int]:
+    """(eligible arms, their probabilities) that `pack_probabilities` packed at `at`, and where they end."""
+    two = data[at]
+    members, end = unpack_set(data, at + 1)
+    if not two:
+        return members, np.frombuffer(data, "<f8", len(members), end).astype(np.float64), end + 8 * len(members)
+    low, high = struct.unpack_from("<dd", data, end)
+    top, end = unpack_set(data, end + 16)
+    p = np.full(len(members), low)
+    p[np.searchsorted(members, top)] = high  # both ascend, and the second is within the first
+    return members, p, end
+
+
+def pack_decision(
+    head: Head, x: bytes, caller: bytes, user: bytes, shown: Iterable[tuple[int, float, float]], tail: bytes
+) -> bytes:
+    """A decision record; `shown` has (arm, propensity, marginal) of each place, `tail` is `pack_probabilities`."""
+    return DECISION.pack(*head) + x + caller + user + b"".join(SHOWN.pack(*place) for place in shown) + tail
+
+
+def decision_head(record: bytes) -> Head:
+    """The fixed part of a decision record.
+
+    Raises:
+        CorruptLog: it has another format.
+    """
+    return Head(*unpack_head(DECISION, record))
+
+
+def unpack_decision(record: bytes) -> Decision:
+    """A decision record, read whole.
+
+    Raises:
+        CorruptLog: it has another format or length.
+    """
+    head = decision_head(record)
+    x_end = DECISION.size + head.x_bytes
+    caller_end = x_end + head.caller_bytes
+    user_end = caller_end + (16 if head.flags & USER else 0)
+    places_end = user_end + SHOWN.size * head.k
+    try:
+        eligible, probabilities, end = unpack_probabilities(record, places_end)
+    except (IndexError, ValueError, struct.error):
+        raise _misfit(record) from None
+    if len(record) != end:
+        raise _misfit(record)
+    arms, propensities, marginals = zip(*SHOWN.iter_unpack(record[user_end:places_end]), strict=True)
+    x, caller = record[DECISION.size : x_end], record[x_end:caller_end].decode()
+    user = record[caller_end:user_end]
+    return Decision(head, x, caller, user, arms, propensities, marginals, eligible, probabilities)
+
+
+def pack_feedback(feedback: Feedback, schema: int) -> bytes:
+    """A feedback record."""
+    f, m = feedback, len(feedback.new)
+    caller, event = f.caller.encode(), f.event.encode()
+    sizes = len(f.x), len(caller), len(event)
+    head = FEEDBACK.pack(FORMAT, f.flags, m, f.kind, *sizes, f.generation, schema, *f.decision, f.nonce, f.arm, f.value)
+    return head + f.x + caller + event + struct.pack(f"<{2 * m}i", *f.old, *f.new)
+
+
+def unpack_feedback(record: bytes) -> Feedback:
+    """A feedback record, read whole."""
+    fields = unpack_head(FEEDBACK, record)
+    _, flags, m, kind, x_bytes, caller_bytes, event_bytes, generation, _, ms, seq, nonce, arm, value = fields
+    x_end = FEEDBACK.size + x_bytes
+    caller_end = x_end + caller_bytes
+    end = caller_end + event_bytes
+    if len(record) != end + 8 * m:
+        raise _misfit(record)
+    credits_ = struct.unpack_from(f"<{2 * m}i", record, end)
+    caller, event = record[x_end:caller_end].decode(), record[caller_end:end].decode()
+    decision, x = Position(ms, seq), record[FEEDBACK.size : x_end]
+    return Feedback(flags, generation, kind, decision, nonce, caller, arm, value, event, credits_[:m], credits_[m:], x)
+
+
+def pack_activation(activation: Activation, schema: int) -> bytes:
+    """An activation record."""
+    a, m, caller = activation, len(activation.credits[0]), activation.caller.encode()
+    sizes = len(a.arms), len(a.x), len(caller)
+    head = ACTIVATION.pack(FORMAT, a.flags, m, 0, *sizes, a.generation, schema, *a.decision, a.nonce)
+    arms = (struct.pack(f"<I{m}i", arm, *credit) for arm, credit in zip(a.arms, a.credits, strict=True))
+    return head + a.x + caller + b"".join(arms)
+
+
+def unpack_activation(record: bytes) -> Activation:
+    """An activation record, read whole."""
+    _, flags, m, _, k, x_bytes, caller_bytes, generation, _, ms, seq, nonce = unpack_head(ACTIVATION, record)
+    x_end = ACTIVATION.size + x_bytes
+    end = x_end + caller_bytes
+    if len(record) != end + k * (4 + 4 * m):
+        raise _misfit(record)
+    rows = list(struct.iter_unpack(f"<I{m}i", record[end:]))
+    arms, credits_ = tuple(row[0] for row in rows), tuple(row[1:] for row in rows)
+    x, caller = record[ACTIVATION.size : x_end], record[x_end:end].decode()
+    return Activation(flags, generation, Position(ms, seq), nonce, caller, arms, credits_, x)
+
+
+def unpack_head(layout: struct.Struct, record: bytes) -> tuple[Any, ...]:
+    """The fixed part of a record, checked for its format."""
+    if len(record) < layout.size or record[0] != FORMAT:
+        raise CorruptLog(f"a log record of format {record[:1].hex() or 'nothing'}; this version reads {FORMAT}")
+    return layout.unpack_from(record)
+
+
+def _misfit(record: bytes) -> CorruptLog:
+    return CorruptLog(f"a log record of {len(record)} bytes does not have the length that its head says")
+
+
+def read_config(record: bytes) -> Config:
+    """The config that an `x` entry records."""
+    try:
+        return msgspec.json.decode(record, type=Config)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptLog(f"the log holds a config that this version cannot read: {error}") from None

@@ -1,0 +1,191 @@
+"""One worker process: `python -m bandit.process.worker`, started by `bandit.process.supervisor` and by nobody else.
+
+It serves on the socket that it inherited until its life pipe ends, then stops accepting, drains, flushes and writes
+the last checkpoint. A parent that is gone cannot kill it any more, so an alarm does if all that takes too long.
+"""
+
+import asyncio
+import gc
+import logging
+import math
+import mmap
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+
+from bandit.errors import StoreUnsuitable
+from bandit.process.deadline import deadline_protocol
+from bandit.process.workers import HANDOFF, STOP_SIGNALS
+from bandit.serving.api.app import build_app
+from bandit.serving.service import Service
+from bandit.settings import Handoff, Settings
+from bandit.store.redis_store import CONNECTIONS
+from bandit.telling import start_logging
+
+log = logging.getLogger("bandit.process.worker")  # __name__ is __main__ here
+
+KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of the usual proxies: the one in front must be the first to hang up
+DRAIN_SHARE = 0.4  # of the time to stop: 6 s of 15 for the requests under way; the last checkpoint has the next 4
+LOOK_SECONDS = 0.02
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server without its signal handlers: signals are for the parent."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Captures none."""
+        yield
+
+
+class Life:
+    """Tells when the worker has to stop: its life pipe has ended, because the parent said so or is gone."""
+
+    def __init__(self, descriptor: int, seconds: float) -> None:
+        self.over = threading.Event()
+        self._descriptor = descriptor
+        self._seconds = seconds
+        threading.Thread(target=self._watch, name="life", daemon=True).start()
+
+    def _watch(self) -> None:
+        while os.read(self._descriptor, 1):
+            pass
+        signal.alarm(math.ceil(self._seconds))  # ends the process by itself, whatever hangs
+        self.over.set()
+
+
+class Status:
+    """Tells the parent, in one line each, how the start went."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def ready(self) -> None:
+        """The replica is folded up to the log's end."""
+        self._write("ready")
+
+    def failed(self, error: BaseException) -> None:
+        """The worker ends because of this."""
+        self._write(f"failed {' '.join(f'{type(error).__name__}: {error}'.split())}")
+
+    def refused(self, error: BaseException) -> None:
+        """The worker ends because of this, and so would every other one."""
+        self._write(f"refused {' '.join(str(error).split())}")
+
+    def _write(self, line: str) -> None:
+        with suppress(OSError):  # the parent is gone: the life pipe says so too
+            os.write(self._descriptor, f"{line[:4000]}\n".encode())
+
+
+def main() -> int:
+    """The exit code: 0 when the life pipe ended the worker, 1 when it failed."""
+    if HANDOFF not in os.environ:
+        sys.exit("bandit.process.worker is started by: bandit-server serve")
+    _leave_signals_to_the_parent()
+    handoff = Handoff.model_validate_json(os.environ.pop(HANDOFF))
+    settings = handoff.settings
+    life = Life(handoff.life, settings.stop_timeout)
+    start_logging(settings.log_level, f"[{os.getpid()}] ")
+    sys.setswitchinterval(0.001)  # the loop waits for the replica's thread no longer than this
+    status = Status(handoff.status)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            failure = runner.run(_serve(handoff, life, status))
+    except Exception as error:
+        failure = error
+    if failure is None:
+        return 0
+    if isinstance(failure, StoreUnsuitable):
+        status.refused(failure)
+    else:
+        log.critical("the worker failed", exc_info=failure)
+        status.failed(failure)
+    return 1
+
+
+def _leave_signals_to_the_parent() -> None:
+    """They were blocked from the first moment on; ignoring them is the same, and holds for every thread."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+async def _serve(handoff: Handoff, life: Life, status: Status) -> BaseException | None:
+    """What the service failed from, or None, after it was served and closed."""
+    service = Service.open(handoff.settings)
+    try:
+        server = Server(_config(build_app(service, _flag(handoff.flag)), handoff.settings))
+        watch = asyncio.create_task(_watch(service, server, life, status))
+        if handoff.replaced:  # the others serve meanwhile: whoever connects to this one gets an answer at once
+            await _until(lambda: service.ready.is_set() or server.should_exit)
+        if not server.should_exit:
+            await server.serve(sockets=[socket.socket(fileno=handoff.listener)])
+        server.should_exit = True
+        await watch
+    finally:
+        await service.close()
+    return service.failed
+
+
+async def _watch(service: Service, server: Server, life: Life, status: Status) -> None:
+    """Tells the parent when the replica is ready, and the server when to stop."""
+    told = False
+    while not server.should_exit:
+        if service.ready.is_set() and not told:
+            told = True
+            gc.collect()
+            gc.freeze()  # what was loaded stays: later collections need not walk it
+            status.ready()
+        server.should_exit = life.over.is_set() or service.failed is not None
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    while not true():  # noqa: ASYNC110 - the events are of threads
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def _flag(descriptor: int) -> Callable[[], bool]:
+    """A function that tells whether all workers of this start are ready: one look at a shared byte."""
+    shared = mmap.mmap(descriptor, 1, prot=mmap.PROT_READ)
+    return lambda: shared[0] == 1
+
+
+def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    most = _most_connections()
+    return uvicorn.Config(
+        app,
+        http=deadline_protocol(settings.request_timeout, most),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="debug" if settings.log_level == "debug" else "error",  # not a line for each client's bad request
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # the client address is not used, and reading it costs every request
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(settings.stop_timeout * DRAIN_SHARE),
+        limit_concurrency=most + 1,  # reached only when every connection has a request under way
+    )
+
+
+OWN = 40 + 2 * CONNECTIONS  # descriptors: a worker's 22 and room for an evaluation, and both clients of the store
+
+
+def _most_connections() -> int:
+    """Three quarters of the descriptors that a process may have, less those of its own, and 10,000 at most."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 10_000 if soft < 0 else max(8, min(10_000, soft * 3 // 4, soft - OWN))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

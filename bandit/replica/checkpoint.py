@@ -1,0 +1,227 @@
+"""Checkpoints: each arm's sums at a position of the log, written by one elected server and read by every new one.
+
+A row is one arm's sums and the position they are folded up to. A pass starts at a position P, writes every arm that
+was dirty then, a slice at a time, and when all are written moves the table's cursor to P: an arm whose row is older
+than that had no event since. So an arm's sums hold every event up to max(its row's position, the cursor).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bandit.arrays import Int, Mask
+from bandit.core.experiment import Experiment
+from bandit.core.sums import Sums, row_head
+from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
+from bandit.log.events import Batch
+from bandit.log.records import START, Position
+from bandit.store.protocol import Ahead, Lease, Store, Table, is_ahead
+
+if TYPE_CHECKING:
+    from bandit.replica.replica import Replica
+
+log = logging.getLogger(__name__)
+
+SLICE = 1 << 20  # bytes of rows in one script
+BEAT = 1.0  # seconds between two beats of the leases
+BUDGET = 0.05  # seconds of slices in one turn
+
+
+@dataclass
+class Folded:
+    """Sums, and the position that each arm's are folded up to, shape (K, 2)."""
+
+    sums: Sums
+    upto: Int
+    cursor: Position
+
+    @classmethod
+    def empty(cls, experiment: Experiment) -> Folded:
+        """Nothing folded yet."""
+        return cls(Sums.zeros(*experiment.shape), np.zeros((experiment.shape[0], 2), np.int64), START)
+
+    def ahead(self, batch: Batch) -> Mask:
+        """Which events of a batch the sums do not hold yet.
+
+        Raises:
+            CorruptLog: an event is of an arm that the experiment does not have.
+        """
+        if len(batch.events) and batch.events.arm.max() >= len(self.upto):
+            raise CorruptLog(f"the log has an event of arm {batch.events.arm.max()}; {len(self.upto)} are known")
+        upto = self.upto[batch.events.arm]
+        mask: Mask = (batch.at[:, 0] > upto[:, 0]) | ((batch.at[:, 0] == upto[:, 0]) & (batch.at[:, 1] > upto[:, 1]))
+        return mask
+
+    def with_sums(self, sums: Sums) -> Folded:
+        """The same positions for sums that have grown."""
+        upto = np.zeros((len(sums.n), 2), np.int64)
+        upto[: len(self.upto)] = self.upto
+        return Folded(sums, upto, self.cursor)
+
+
+def load(store: Store, name: str, table: Table, experiment: Experiment) -> Folded:
+    """The sums that a table of checkpoints holds of this generation; the cursor is read first, so it is never ahead."""
+    folded = Folded.empty(experiment)
+    folded.cursor = store.cursor(name, table)
+    folded.upto[:] = folded.cursor
+    for row in store.rows(name, table):
+        if row.arm < len(folded.upto) and row_head(row.sums)[0] == experiment.config.generation:
+            folded.sums.unpack(row.arm, row.sums)
+            folded.upto[row.arm] = max(row.position, folded.cursor)
+    return folded
+
+
+def stands(store: Store, name: str, folded: Folded) -> bool:
+    """Whether the log has every entry that these checkpoints stand at."""
+    positions = {Position(*row) for row in np.unique(folded.upto, axis=0).tolist()} - {START}
+    return all(store.at(name, position) is not None for position in positions)
+
+
+class Checkpointer:
+    """Writes one experiment's checkpoints while its server holds the lease.
+
+    The follower calls `step`, `Beats` the rest, from a thread of its own: the script of every write looks at the token.
+    """
+
+    def __init__(self, replica: Replica, store: Store, holder: bytes, lease_seconds: float, seconds: float) -> None:
+        self.replica, self.store, self.holder = replica, store, holder
+        self.lease_seconds, self.seconds = lease_seconds, seconds
+        self.token: bytes | None = None
+        self._seen: tuple[Lease | None, float] = (None, -np.inf)
+        self._acting: bytes | None = None  # the token that the pass under way began with
+        self._written = -np.inf
+        self._todo: list[int] | None = None  # arms of the pass under way
+        self._start = START  # where it started
+
+    def step(self, now: float, *, last: bool = False) -> bool:
+        """Write a slice, if it is time; `last` writes all there is. `now` is a monotonic clock's.
+
+        Returns:
+            False where a write was refused: the lease is another's now, or the log has lost an entry.
+        """
+        token = self.token
+        if token != self._acting:
+            self._acting, self._todo, self._written = token, None, now
+        if token is None or self.replica.model is None:
+            return True
+        if last or (self._todo is None and self._is_due(now)):
+            self._todo, self._start = list(self.replica.dirty), self.replica.position
+            self.replica.grown_bytes = 0
+        end = time.monotonic() + BUDGET
+        while self._todo is not None:
+            if not self._slice(token, now):
+                self._todo, self._written = None, now
+                return False
+            if not last and time.monotonic() > end:
+                break
+        return True
+
+    def heard(self, found: bool | Lease | None, now: float) -> None:
+        """What the store says of the lease: whether our beat counted, or whose it is; one that stands is taken."""
+        if isinstance(found, bool):
+            if not found and self.token is not None:
+                stands = self.store.lease(self.replica.name) is not None
+                told = "another server has taken over the checkpoints" if stands else "the lease has vanished"
+                log.warning("%s: %s", self.replica.name, told)
+                self.token, self._seen = None, (None, now)
+            return
+        if found != self._seen[0] or found is None:
+            self._seen = found, now
+            if found is not None:
+                return
+        if found is None or now - self._seen[1] >= self.lease_seconds:
+            self.token = self.store.take_lease(self.replica.name, found, self.holder)
+
+    def _is_due(self, now: float) -> bool:
+        """The log grew by more than the dirty rows have, or it is time."""
+        if not self.replica.dirty and self.replica.grown_bytes == 0:
+            return False
+        _, m, d = self.replica.shape
+        row = 8 * (d * (d + 1) // 2 + m * d + m * (m + 1)) + 24
+        return self.replica.grown_bytes > len(self.replica.dirty) * row or now - self._written >= self.seconds
+
+    def _slice(self, token: bytes, now: float) -> bool:
+        """Write up to `SLICE` bytes of rows, at the position folded up to now; after the last, move the cursor.
+
+        An arm leaves the pass only when its row is written: a store that fails meanwhile must not let the cursor pass
+        it. One that is no longer dirty was loaded anew, or is of an older generation.
+        """
+        todo = [arm for arm in self._todo or () if arm in self.replica.dirty]
+        rows, size = [], 0
+        while todo and size < SLICE:
+            row = self.replica.row(todo.pop())
+            rows.append(row)
+            size += len(row.sums)
+        done = not todo
+        if not self.store.write_rows(self.replica.name, "sums", token, rows, self._start if done else None):
+            return False
+        for row in rows:
+            self.replica.dirty.pop(row.arm, None)
+        self._todo = None if done else todo
+        self._written = now if done else self._written
+        return True
+
+
+class Beats(threading.Thread):
+    """Keeps and seeks the leases of all experiments: in one message a second, however long a fold takes.
+
+    Args:
+        store: where they are.
+        checkpointers: those of the experiments that are served.
+        lost: told that a lease of ours is ours no more.
+        wrote: told what became of a write, so that a store that takes none is noticed, and that it does again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        checkpointers: Callable[[], Sequence[Checkpointer]],
+        wrote: Callable[[Exception | None], None],
+        lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(name="beats", daemon=True)
+        self.store, self.checkpointers, self.wrote, self.lost = store, checkpointers, wrote, lost
+        self.stopping, self.woken = threading.Event(), threading.Event()
+        self._unreadable: Set[str] = set()  # leases
+
+    def run(self) -> None:
+        """Until told to stop."""
+        while not self.stopping.is_set():
+            try:
+                self.beat(time.monotonic())
+            except (StoreUnavailable, StoreUnsuitable) as error:
+                self.wrote(error)
+            except Exception:
+                log.exception("the leases could not be kept")  # they stand then, and others take them
+            self.woken.wait(BEAT)
+            self.woken.clear()
+
+    def beat(self, now: float) -> None:
+        """Once."""
+        living = {each.replica.name: each for each in self.checkpointers()}
+        held = {name: each.token for name, each in living.items()}
+        said = self.store.attend(held) if held else {}
+        for name, found in said.items():
+            if living[name].token == held[name]:
+                living[name].heard(found, now)
+                if found is False:
+                    self.lost()
+        for name in held.keys() - said.keys() - self._unreadable:
+            log.error("%s: its lease is not one: nobody writes checkpoints, and its log grows", name)
+        self._unreadable = held.keys() - said.keys()
+        self.store.probe()
+        store, ours = self.store.now_ms(), round(time.time() * 1000)
+        newest = max((each.replica.position.ms for each in living.values()), default=0)
+        self.wrote(Ahead(store, newest).problem(ours) if is_ahead(store, ours, newest) else None)
+
+    def stop(self) -> None:
+        """End."""
+        self.stopping.set()
+        self.woken.set()

@@ -1,0 +1,155 @@
+"""The log as rows for people and other programs: an entry a row, contexts as feature values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from bandit.core.experiment import Experiment, compile_config
+from bandit.core.times import time_of
+from bandit.errors import Code, CorruptLog, Problem
+from bandit.log.records import (
+    DEFERRED,
+    START,
+    Decision,
+    Entry,
+    Position,
+    decision_id,
+    read_config,
+    unpack_activation,
+    unpack_decision,
+    unpack_feedback,
+    unpack_x,
+)
+from bandit.store.keys import SHARD
+from bandit.store.protocol import Store
+
+READ = 2000
+
+
+def export(store: Store, name: str) -> Iterator[dict[str, Any]]:
+    """Every entry of an experiment's log up to its end as it is now, in order.
+
+    Raises:
+        Problem: there is no such experiment.
+    """
+    stored = store.config(name)
+    if stored is None or stored.config.deleted:
+        raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {name!r}")
+    rows, end = _Rows(), store.end(name)
+    entries = store.read(name, START, READ)
+    if base := store.base_config(name):  # read after the entries: a trim in between adds to what it knows
+        at = store.cursor(name, "base")
+        yield from rows.rows([Entry(at, b"x", base)])  # the one in force where the log was cut
+    while entries:
+        yield from rows.rows([entry for entry in entries if entry.position <= end])
+        entries = store.read(name, entries[-1].position, READ) if entries[-1].position < end else []
+
+
+class _Rows:
+    """Turns entries into rows; knows the config in force, of each generation."""
+
+    def __init__(self) -> None:
+        self.experiments: dict[int, Experiment] = {}
+
+    def take_config(self, record: bytes) -> Experiment | None:
+        config = read_config(record)
+        if config.deleted:
+            return None
+        self.experiments[config.generation] = compile_config(config)
+        return self.experiments[config.generation]
+
+    def rows(self, entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
+        """The rows of entries, in order; feature vectors are decoded together up to each change of the experiment."""
+        run: list[Entry] = []
+        for entry in entries:
+            run.append(entry)
+            if entry.tag == b"x":
+                yield from self._run(run)
+                run = []
+        yield from self._run(run)
+
+    def _run(self, entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
+        decisions = {entry.position: unpack_decision(entry.record) for entry in entries if entry.tag == b"d"}
+        contexts = self._contexts(decisions)
+        for entry in entries:
+            if entry.tag == b"d":
+                row = self._decision(entry.position, decisions[entry.position], contexts[entry.position])
+            elif entry.tag == b"f":
+                row = self._feedback(entry)
+            elif entry.tag == b"a":
+                row = self._activation(entry)
+            elif entry.tag == b"x":
+                row = self._experiment(entry)
+            else:
+                raise CorruptLog(f"log entry {entry.position.text().decode()} is of no kind that this version knows")
+            yield {**row, "time": time_of(entry.position.ms), "position": entry.position.text().decode()}
+
+    def _contexts(self, decisions: Mapping[Position, Decision]) -> dict[Position, dict[str, Any]]:
+        """The decisions' contexts."""
+        found: dict[Position, dict[str, Any]] = {}
+        for generation in {decision.head.generation for decision in decisions.values()}:
+            encoder = self._of(generation).encoder
+            own = [(at, each) for at, each in decisions.items() if each.head.generation == generation]
+            x = unpack_x([(each.x, each.head.flags) for _, each in own], encoder.d)
+            found |= zip((at for at, _ in own), encoder.decode(x), strict=True)
+        return found
+
+    def _of(self, generation: int) -> Experiment:
+        if generation not in self.experiments:
+            raise CorruptLog(f"the log does not hold the config of generation {generation}")
+        return self.experiments[generation]
+
+    def _decision(self, at: Position, d: Decision, context: dict[str, Any]) -> dict[str, Any]:
+        names = self._of(d.head.generation).config.index
+        arms = zip(d.arms, d.propensities, d.marginals, strict=True)
+        eligible = zip(d.eligible.tolist(), d.probabilities.tolist(), strict=True)
+        return {
+            "type": "decision",
+            "decision_id": d.caller or decision_id(SHARD, at, d.head.nonce),
+            "arms": [{"arm": names[arm], "propensity": p, "marginal": marginal} for arm, p, marginal in arms],
+            "eligible": [{"arm": names[arm], "probability": p} for arm, p in eligible],
+            "user": d.user.hex() or None,
+            "slice": d.head.slice or None,
+            "deferred": bool(d.head.flags & DEFERRED),
+            "experiment_version": d.head.version,
+            "generation": d.head.generation,
+            "context": context,
+            "u": d.head.u,
+            "model_position": Position(d.head.model_ms, d.head.model_seq).text().decode(),
+        }
+
+    def _feedback(self, entry: Entry) -> dict[str, Any]:
+        f = unpack_feedback(entry.record)
+        experiment = self._of(f.generation)
+        kind = experiment.kinds[f.kind]
+        return {
+            "type": "feedback",
+            "decision_id": f.caller or decision_id(SHARD, f.decision, f.nonce),
+            "decided": time_of(f.decision.ms),
+            "arm": experiment.config.index[f.arm],
+            "event": experiment.config.kinds[f.kind],
+            "event_id": f.event or None,
+            "generation": f.generation,
+            "value": kind.value(f.value),
+            "credited": kind.value(f.new[f.kind] - f.old[f.kind]),
+        }
+
+    def _activation(self, entry: Entry) -> dict[str, Any]:
+        a = unpack_activation(entry.record)
+        decided = a.caller or decision_id(SHARD, a.decision, a.nonce)
+        return {"type": "activation", "decision_id": decided, "generation": a.generation}
+
+    def _experiment(self, entry: Entry) -> dict[str, Any]:
+        config = read_config(entry.record)
+        self.take_config(entry.record)
+        document = None if config.deleted else msgspec.json.decode(msgspec.json.encode(config.document))
+        return {
+            "type": "experiment",
+            "version": config.version,
+            "generation": config.generation,
+            "document": document,
+            "deleted": config.deleted,
+        }

@@ -1,0 +1,341 @@
+"""The thread that follows every experiment's log: reads, folds, refreshes, and writes checkpoints where elected.
+
+Loading and folding stay off the event loop. Reads are paced: a batch of many entries costs far less an entry than many
+batches of few. Refreshing takes at most a quarter of the time, so that decisions keep theirs; half, where arms wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TypeVar
+
+from bandit.core.engine import model_bytes
+from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
+from bandit.replica.checkpoint import Beats, Checkpointer
+from bandit.replica.replica import TURN, UNREADABLE, Replica
+from bandit.replica.trim import trim
+from bandit.store.protocol import FULL, Store
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+PACE = 0.01  # seconds between two reads while the log grows
+IDLE_PACE = 0.02  # while it does not: what an event waits at most before it is seen
+HOUSEKEEPING = 1.0  # seconds between two looks for new experiments
+CHECK = 5.0  # seconds between two comparisons of an arm with its checkpoint
+TRIM = 30.0  # seconds between two trims
+RETRY = 60.0  # seconds between two tries to load what could not be loaded, at most
+FORGET = 60.0  # seconds between two looks for deleted experiments whose hour is over
+SETTLED_MS = 60_000  # a reservation of memory that is older is of an experiment that is there, or of none
+CALM = 2.0  # seconds without a refusal after which the store is said to answer again: a full one takes now and then
+SWEEPING = 0.02  # seconds of that in one round
+TRIMMING = 0.2  # seconds of trimming in one round
+AHEAD = 600.0  # seconds between two alarms of one log
+AHEAD_MS = 60_000  # a log this far ahead of the clock is an alarm: windows are judged by it
+
+
+class Follower(threading.Thread):
+    """Follows the logs. `ready` is set once every experiment is folded up to the end its log had at the start."""
+
+    def __init__(
+        self, store: Store, holder: bytes, *, lease_seconds: float, checkpoint_seconds: float, grace_ms: int,
+        budget: int = 2**63, forgot: Callable[[str], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        super().__init__(name="follower", daemon=True)
+        self.store, self.holder, self.grace_ms = store, holder, grace_ms
+        self.lease_seconds, self.checkpoint_seconds = lease_seconds, checkpoint_seconds
+        self.budget, self.forgot = budget, forgot  # bytes of the models of all experiments; who else has to forget one
+        self.replicas: dict[str, Replica] = {}
+        self.checkpointers: dict[str, Checkpointer] = {}
+        self.ready, self.stopping, self.woken = threading.Event(), threading.Event(), threading.Event()
+        self.failed: BaseException | None = None
+        self.beats = Beats(store, self._served, self.wrote, self._lost)
+        self.refusing = self._away = self._told = False  # what the store does with writes, and with reads
+        self.unsuitable = ""  # why it must not be used, found after the start
+        self.reason, self._refused = "", -math.inf  # why it was so, and when that was last heard
+        self.suspicious = False  # somebody has seen acknowledged data vanish: check every position
+        self._due = dict.fromkeys(("housekeeping", "check", "trim", "forget"), 0.0)
+        self._retries: dict[str, tuple[float, float]] = {}  # of what failed: when next, and how long after that
+        self._checked = 0
+        self._full = False
+        self._wanted: list[str] = []
+        self._sweeping: set[tuple[str, int]] = set()  # deleted experiments, by version, that are being swept away
+        self._swept: set[tuple[str, int]] = set()  # those that have been, and wait for their hour to be over
+        self._at = 0  # how far the sweep is
+
+    def run(self) -> None:
+        """Follow until told to stop; then fold the rest and write the last checkpoint."""
+        try:
+            self.beats.start()
+            while not self.stopping.is_set():
+                self._guarded(self._round)
+            self._guarded(self._last)
+        except BaseException as error:  # told by the worker, which ends
+            self.failed = error
+        finally:
+            self.beats.stop()
+
+    def want(self, name: str) -> None:
+        """Read now: somebody waits for what has been written to this experiment."""
+        self._wanted.append(name)
+        self.woken.set()
+
+    def stop(self) -> None:
+        """Fold the rest, write the last checkpoint, end."""
+        self.stopping.set()
+        self.woken.set()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Run one piece of work; a store that is away is waited for, not an error."""
+        try:
+            work()
+        except (StoreUnavailable, StoreUnsuitable) as error:
+            if isinstance(error, StoreUnsuitable):
+                if not self.ready.is_set():
+                    raise  # who starts on it is told
+                self.unsuitable, self.suspicious = str(error), True
+            self._tell(error)
+            self._away = True
+            self.stopping.wait(0.1)
+        else:
+            self._away = False
+            if self._told and not self.refusing and time.monotonic() - self._refused > CALM:
+                self._told = False
+                log.warning("the store answers again")
+
+    @property
+    def store_down(self) -> bool:
+        """Whether nothing can be decided: the store does not answer, or took no write when last asked to."""
+        return self._away or self.refusing
+
+    def wrote(self, error: Exception | None) -> None:
+        """What became of the last write to the store, whoever tried: readiness follows it."""
+        if isinstance(error, StoreUnsuitable) and not self.ready.is_set():
+            return  # who starts on it is told once
+        self.refusing = error is not None
+        if error is not None:
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        self._refused, self.reason = time.monotonic(), str(error)
+        if not self._told:
+            log.error("decisions wait, and are refused after a while: %s", error)
+        self._told = True
+
+    def _lost(self) -> None:
+        """A lease has gone: to another server, or with all the rest."""
+        self.suspicious = True
+        self.woken.set()
+
+    def _served(self) -> list[Checkpointer]:
+        return [each for each in list(self.checkpointers.values()) if each.replica.model is not None]
+
+    def _round(self) -> None:
+        start = time.monotonic()
+        if self.store.reconnected() or self.suspicious:
+            self._check_positions()
+        while self._wanted:
+            self._take_up(self._wanted.pop())
+        if self._is_due("housekeeping", HOUSEKEEPING):
+            self._housekeep()
+        grown, polled = self._grown(), time.monotonic()
+        for replica in grown:
+            self._sound(replica, partial(replica.step, TURN))
+        refreshing = time.monotonic()
+        for replica in self._living():
+            if replica not in grown:
+                replica.read_at = polled
+            self._sound(replica, replica.refresh)
+        spent = time.monotonic() - refreshing
+        for replica in self._living():
+            self._sound(replica, partial(self._checkpoint, replica))
+        if self._due["trim"] <= time.monotonic():
+            self._trim()
+        behind = any(r.model and r.model.pending for r in self._living())
+        pace = PACE if grown or behind else IDLE_PACE
+        self.woken.wait(max((1 if behind else 3) * spent, pace - (time.monotonic() - start), 0.001))
+        self.woken.clear()
+
+    def _checkpoint(self, replica: Replica) -> None:
+        if not self.checkpointers[replica.name].step(time.monotonic()):
+            replica.check_position()
+
+    def _grown(self) -> list[Replica]:
+        """Whose log has grown; the one that waited for longest first."""
+        living = {replica.name: replica for replica in self._living()}
+        names = self.store.grown({name: replica.position for name, replica in living.items()})
+        return sorted((living[name] for name in names), key=lambda replica: replica.read_at)
+
+    def _check_positions(self) -> None:
+        """Check the store and where every replica stands; to be done again if the store fails meanwhile."""
+        self.suspicious = False
+        try:
+            self.store.check()
+            self.unsuitable = ""
+            for replica in self._living():
+                self._sound(replica, replica.check_position)
+        except (StoreUnavailable, StoreUnsuitable):
+            self.suspicious = True
+            raise
+
+    def _sound(self, replica: Replica, work: Callable[[], T]) -> T | None:
+        """Do a piece of one experiment's work; where its data cannot be read it fails alone."""
+        try:
+            return work()
+        except UNREADABLE as error:
+            self._fail(replica, error, "its log cannot be folded")
+            return None
+
+    def _fail(self, replica: Replica, error: BaseException, what: str) -> None:
+        """Serve an experiment no more, until it can be loaded again: with the next round, then less and less often."""
+        _, pause = self._retries.get(replica.name, (0.0, 0.0))
+        unforeseen = pause == 0 and not isinstance(error, (CorruptLog, MemoryError))
+        told = log.exception if unforeseen else log.error
+        told("%s: %s (%s); the experiment is not served here", replica.name, what, error)
+        self._retries[replica.name] = time.monotonic() + pause, min(RETRY, max(1.0, 2 * pause))
+        replica.failed, replica.model = error, None
+
+    def _living(self) -> Iterable[Replica]:
+        return [replica for replica in self.replicas.values() if replica.failed is None]
+
+    def _housekeep(self) -> None:
+        """Take up new experiments, and now and then compare, trim and look at the clock."""
+        for name in self.store.names():
+            self._take_up(name)
+        self._retry()
+        self.ready.set()
+        self._forget()
+        now_ms = self.store.now_ms()
+        for replica in self._living():
+            ahead = (replica.position.ms - now_ms) / 1000
+            if ahead * 1000 > AHEAD_MS and self._is_due(f"ahead {replica.name}", AHEAD):
+                log.error("%s: the log is %.0f s ahead of the store's clock", replica.name, ahead)
+        if self._is_due("check", CHECK):
+            self.store.check()
+            self._look_at_memory()
+            self._account(now_ms - SETTLED_MS)
+            self._checked += 1
+            for replica in self._living():
+                if arms := replica.shape[0]:
+                    self._sound(replica, partial(replica.check_row, self._checked % arms))
+
+    def _look_at_memory(self) -> None:
+        """Tell early that the store will refuse decisions, and when that has passed."""
+        used, most = self.store.memory()
+        full = most > 0 and used > FULL * most
+        if full and not self._full:
+            log.warning(
+                "the store uses %d of %d MiB: at its end decisions are refused until older ones leave the log;"
+                " give it more, or shorten reward_window", used >> 20, most >> 20,
+            )  # fmt: skip
+        elif self._full and not full:
+            log.warning("the store has room again: it uses %d of %d MiB", used >> 20, most >> 20)
+        self._full = full
+
+    def _account(self, before_ms: int) -> None:
+        """Set right what is reserved for models, but for what was reserved of late: that may be on its way."""
+        found = self.store.reserved()
+        settled = {name: size for name, (size, since) in found.items() if since < before_ms}
+        wrong: dict[str, int | None] = {}
+        for name, replica in self.replicas.items():
+            size = model_bytes(*replica.shape)
+            if replica.model is not None and (name not in found or settled.get(name, size) != size):
+                wrong[name] = size
+        wrong |= dict.fromkeys(name for name in settled if name not in self.replicas or self.replicas[name].deleted)
+        if wrong:
+            self.store.account(wrong)
+
+    def _retry(self) -> None:
+        """Load again what could not be loaded: a change may have come between two questions, or the fault is mended."""
+        for name, (when, _) in list(self._retries.items()):
+            if when <= time.monotonic():
+                self._load(name)
+                if self.replicas[name].failed is None:
+                    del self._retries[name]
+                    if self.replicas[name].model is not None:
+                        log.warning("%s: it is served again", name)
+
+    def _forget(self) -> None:
+        """Sweep away what is left of deleted experiments, a piece of all keys at a time; forget them with their hour.
+
+        One that has been made again meanwhile is on the store's list, and taken up anew.
+        """
+        if not self._sweeping and self._is_due("forget", FORGET):
+            gone = {name: _version(replica) for name, replica in self.replicas.items() if replica.deleted}
+            self._swept &= gone.items()
+            for name in [name for name, version in self._swept if self.store.forget(name)]:
+                del self.replicas[name], self.checkpointers[name]
+                self.forgot(name)
+            self._sweeping = gone.items() - self._swept
+        end = time.monotonic() + SWEEPING
+        while self._sweeping and time.monotonic() < end:
+            self._at = self.store.sweep([name for name, _ in self._sweeping], self._at)
+            if self._at == 0:
+                self._swept |= self._sweeping
+                self._sweeping = set()
+
+    def _take_up(self, name: str) -> None:
+        """Load an experiment that is not known yet."""
+        if name not in self.replicas:
+            self._load(name)
+
+    def _load(self, name: str) -> None:
+        """Load an experiment and fold its log up to the end."""
+        replica = Replica(name, self.store, self.room(name))
+        try:
+            replica.load()
+            replica.catch_up()
+        except UNREADABLE as error:
+            self._fail(replica, error, "it cannot be loaded")
+        made = Checkpointer(replica, self.store, self.holder, self.lease_seconds, self.checkpoint_seconds)
+        self.checkpointers[name], self.replicas[name] = made, replica
+        self.beats.woken.set()
+
+    def room(self, name: str) -> int:
+        """Bytes that the models of all others leave to this one; from any thread."""
+        others = [replica for other, replica in list(self.replicas.items()) if other != name]
+        return self.budget - sum(model_bytes(*each.shape) for each in others)
+
+    def _trim(self) -> None:
+        """Trim what is ours to trim, once folded past the checkpoints: then no config in the log is news to us."""
+        end, more = time.monotonic() + TRIMMING, False
+        for replica in self._living():
+            token, model = self.checkpointers[replica.name].token, replica.model
+            if token is None or model is None:
+                continue
+            total = 0
+            try:
+                if replica.position < self.store.cursor(replica.name, "sums"):
+                    continue
+                while gone := trim(self.store, replica.name, token, model.experiment, self.grace_ms):
+                    total += gone
+                    if time.monotonic() > end:
+                        more = True
+                        break
+            except UNREADABLE:
+                log.exception("%s: its log cannot be read at the start, so it is not trimmed", replica.name)
+            if total:
+                log.info("%s: %d entries trimmed", replica.name, total)
+        self._due["trim"] = 0.0 if more else time.monotonic() + TRIM
+
+    def _last(self) -> None:
+        for replica in self._living():
+            self._sound(replica, replica.fold_to_end)
+            if replica.failed is None:
+                self.checkpointers[replica.name].step(time.monotonic(), last=True)
+
+    def _is_due(self, what: str, seconds: float) -> bool:
+        now = time.monotonic()
+        if now < self._due.get(what, 0.0):
+            return False
+        self._due[what] = now + seconds
+        return True
+
+
+def _version(replica: Replica) -> int:
+    return replica.config.version if replica.config else 0

@@ -1,0 +1,285 @@
+"""The newest decisions of an experiment, each with what feedback has credited to its first place.
+
+The log is read backwards, so that what is needed costs the same however long it is. A decision's feedback comes after
+it, so whoever goes back meets it first, and the first entry met of a decision's arm has its credits as they stand: of
+feedback, or of the activation with which what had waited was credited. What was noted of a decision is given up where
+it is met, and what came after the window's middle goes into sums as it is read: so what is held in memory grows with
+the rows that are asked for, not with the log.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.arrays import Int, Mask, Matrix, Vector
+from bandit.core.experiment import Experiment
+from bandit.core.sums import Sums, increments
+from bandit.log.events import read_events
+from bandit.log.records import (
+    DEFERRED,
+    PENDING,
+    Entry,
+    Position,
+    decision_head,
+    read_config,
+    unpack_activation,
+    unpack_decision,
+    unpack_feedback,
+    unpack_x,
+)
+from bandit.store.protocol import Store
+
+READ = 2000  # entries a read
+FOLD = 8192  # entries put into sums at a time
+MOST = 0.99  # of a kind's rewards
+Credits = tuple[int, ...]
+
+
+class Window(NamedTuple):
+    """Which decisions are wanted: made in [since, until), both in the store's milliseconds; at most `rows` of them."""
+
+    since_ms: int
+    until_ms: int
+    rows: int
+
+
+@dataclass(frozen=True, eq=False)
+class Recent:
+    """n decisions in the order of the log, of one generation.
+
+    Attributes:
+        ms: when, shape (n,).
+        slice: share of traffic that each belongs to, 0 where there are none, shape (n,).
+        arm: index of the arm shown (in the first place), shape (n,).
+        propensity: with which it was drawn, shape (n,).
+        probability: of every arm, 0 where it was not eligible, shape (n, K).
+        eligible: whether it was, shape (n, K): without exploration many that were had probability 0.
+        x: feature vectors on the grid, shape (n, d).
+        credits: of each kind as they stand, in the kind's units, shape (n, m).
+        at: position of each decision, n of them.
+        arms: what has learned from the middle decision (n // 2) on, ascending.
+        later: what the log added to the sums of these arms from that decision on, one row each.
+        delays: of rewards that came from the first of these decisions on.
+        cut: whether the window has older decisions, beyond `rows`.
+        waiting: decisions left out because they were deferred and have not been activated.
+    """
+
+    ms: Int
+    slice: Int
+    arm: Int
+    propensity: Vector
+    probability: Matrix
+    eligible: Mask
+    x: NDArray[np.int16]
+    credits: Int
+    at: list[Position]
+    arms: Int
+    later: Sums
+    delays: Delays
+    cut: bool
+    waiting: int
+
+    def __len__(self) -> int:
+        return len(self.arm)
+
+
+class Delays:
+    """How long rewards take: learned from decisions older than the reward window, whose feedback is complete.
+
+    Args:
+        end_ms: the log's end, from which ages count.
+        window_ms: the reward window.
+    """
+
+    def __init__(self, end_ms: int, window_ms: int) -> None:
+        self.until = end_ms - window_ms
+        self._of: dict[Hashable, array[int]] = {}
+
+    def take(self, kind: Hashable, decided_ms: int, came_ms: int) -> None:
+        """The last change of what a decision was credited for an arm and a kind."""
+        if decided_ms <= self.until:
+            self._of.setdefault(kind, array("q")).append(came_ms - decided_ms)
+
+    def sizes(self) -> dict[Hashable, int]:
+        """How many of each kind have been taken so far."""
+        return {kind: len(each) for kind, each in self._of.items()}
+
+    def cut(self, sizes: dict[Hashable, int]) -> None:
+        """Leave out what was taken later than that."""
+        self._of = {kind: self._of[kind][:size] for kind, size in sizes.items()}
+
+    def matured_ms(self) -> int | None:
+        """The age by which 99 % of each kind's rewards had come; None where no decision is old enough to tell."""
+        return max((int(np.quantile(each, MOST, method="higher")) for each in self._of.values()), default=None)
+
+
+def recent(store: Store, experiment: Experiment, upto: Position, window: Window) -> Recent:
+    """The newest decisions of the window, with all feedback up to a position of the log.
+
+    Raises:
+        CorruptLog: an entry cannot be read.
+    """
+    reader = _Reader(experiment, window, Delays(upto.ms, experiment.window_ms))
+    for entry in _backwards(store, experiment.name, upto):
+        if not reader.take(entry):
+            break
+    return reader.result()
+
+
+def _backwards(store: Store, name: str, upto: Position) -> Iterator[Entry]:
+    while entries := store.read_back(name, upto, READ):
+        yield from entries
+        last = entries[-1].position
+        upto = Position(last.ms, last.seq - 1) if last.seq else Position(last.ms - 1, 2**64 - 1)
+
+
+@dataclass
+class _Open:
+    """What is known of a decision before it is met."""
+
+    credits: dict[int, Credits] = field(default_factory=dict)  # of each arm
+    changed: set[tuple[int, int]] = field(default_factory=set)  # arms and kinds whose last change has been met
+    active: bool = False  # it was deferred, and has been activated
+
+
+@dataclass
+class _Reader:
+    """Takes entries from the newest on."""
+
+    experiment: Experiment
+    window: Window
+    delays: Delays
+    rows: list[tuple[Entry, _Open]] = field(default_factory=list)  # decisions that count
+    open: dict[Position, _Open] = field(default_factory=dict)
+    sizes: dict[Hashable, int] = field(default_factory=dict)  # of delays, up to the oldest decision that counts
+    waiting: int = 0
+    cut: bool = False
+
+    def __post_init__(self) -> None:
+        self.sums, self.learned = Sums.zeros(*self.experiment.shape), np.zeros(self.experiment.shape[0], bool)
+        self.later: list[Entry] = []  # from the middle decision on, not in the sums yet
+        self.earlier: deque[Entry] = deque()  # the others, newest first
+        self.middle = 0  # decisions that count among the later ones
+
+    def take(self, entry: Entry) -> bool:
+        """Take one entry; False where no earlier one is wanted."""
+        if entry.position.ms < self.window.since_ms or self._older(entry):
+            return False
+        if entry.tag == b"d":
+            return self._decision(entry)
+        if entry.tag == b"f":
+            self._feedback(entry)
+        elif entry.tag == b"a":
+            self._activation(entry)
+        return True
+
+    def _older(self, entry: Entry) -> bool:
+        """Whether an entry is a config of a generation before."""
+        return entry.tag == b"x" and read_config(entry.record).generation < self.experiment.config.generation
+
+    def _decision(self, entry: Entry) -> bool:
+        known = self.open.pop(entry.position, None) or _Open()
+        head = decision_head(entry.record)
+        waits = bool(head.flags & DEFERRED) and not known.active
+        if head.generation != self.experiment.config.generation:
+            return True
+        if waits or entry.position.ms >= self.window.until_ms:
+            self.waiting += waits and entry.position.ms < self.window.until_ms
+            if not head.flags & DEFERRED:
+                self._keep(entry)
+            return True
+        if len(self.rows) == self.window.rows:
+            self.cut = True
+            return False
+        self.rows.append((entry, known))
+        self._keep(entry)
+        self._move()
+        self.sizes = self.delays.sizes()
+        return True
+
+    def _feedback(self, entry: Entry) -> None:
+        feedback = unpack_feedback(entry.record)
+        if feedback.generation != self.experiment.config.generation:
+            return
+        if not feedback.flags & PENDING:
+            self._keep(entry)
+        known = self.open.setdefault(feedback.decision, _Open())
+        known.credits.setdefault(feedback.arm, feedback.new)
+        change = feedback.arm, feedback.kind
+        if feedback.new == feedback.old or change in known.changed or not self.experiment.kinds[feedback.kind].weight:
+            return
+        known.changed.add(change)
+        self.delays.take(feedback.kind, feedback.decision.ms, entry.position.ms)
+
+    def _activation(self, entry: Entry) -> None:
+        activation = unpack_activation(entry.record)
+        if activation.generation != self.experiment.config.generation:
+            return
+        self._keep(entry)
+        known = self.open.setdefault(activation.decision, _Open())
+        known.active = True
+        for arm, credit in zip(activation.arms, activation.credits, strict=True):
+            known.credits.setdefault(arm, credit)
+
+    def _keep(self, entry: Entry) -> None:
+        """An entry that sums learn from: what is newer than every decision that counts is later than their middle."""
+        (self.earlier if self.rows else self.later).append(entry)
+        if len(self.later) >= FOLD:
+            self._fold()
+
+    def _move(self) -> None:
+        """Move the middle: of n decisions that count, the newer n - n // 2 are later."""
+        while self.middle < len(self.rows) - len(self.rows) // 2:
+            entry = self.earlier.popleft()
+            self.later.append(entry)
+            self.middle += entry is self.rows[self.middle][0]
+
+    def _fold(self) -> None:
+        _, m, d = self.experiment.shape
+        batch = read_events(self.later, self.experiment.config.generation, self.experiment.defaults, m, d)
+        arms, added = increments(batch.events)
+        self.sums.add(arms, added)
+        self.learned[arms] = True
+        self.later = []
+
+    def result(self) -> Recent:
+        """What was taken, the oldest first."""
+        self._fold()
+        self.learned &= len(self.rows) > 0
+        self.delays.cut(self.sizes)
+        K, m, d = self.experiment.shape
+        n, arms = len(self.rows), np.flatnonzero(self.learned)
+        P, eligible, credits_ = np.zeros((n, K)), np.zeros((n, K), bool), np.zeros((n, m), np.int64)
+        slice_, arm, propensity = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n)
+        x: list[tuple[bytes, int]] = []
+        for i, (entry, known) in enumerate(reversed(self.rows)):
+            decision = unpack_decision(entry.record)
+            P[i, decision.eligible], eligible[i, decision.eligible] = decision.probabilities, True
+            slice_[i], arm[i], propensity[i] = decision.head.slice, decision.arms[0], decision.propensities[0]
+            credit = known.credits.get(decision.arms[0], self.experiment.defaults[: decision.head.m])
+            credits_[i, : len(credit)] = credit
+            x.append((decision.x, decision.head.flags))
+        at = [entry.position for entry, _ in reversed(self.rows)]
+        return Recent(
+            ms=np.array([position.ms for position in at], np.int64),
+            slice=slice_,
+            arm=arm,
+            propensity=propensity,
+            probability=P,
+            eligible=eligible,
+            x=unpack_x(x, d),
+            credits=credits_,
+            at=at,
+            arms=arms,
+            later=Sums(*(part[arms] for part in (self.sums.A, self.sums.B, self.sums.R, self.sums.n))),
+            delays=self.delays,
+            cut=self.cut,
+            waiting=self.waiting,
+        )

@@ -1,0 +1,279 @@
+"""A replica: one experiment's log, folded into sums and scoring data in this server's memory.
+
+Every server folds the same log with the same pure function. The position it has folded up to must exist in the log:
+checked whenever the connection is a new one, because a store that restarts with a shorter log says nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+from bandit.core.engine import CHUNK, Model, model_bytes
+from bandit.core.experiment import Config, compile_config
+from bandit.core.sums import row_head
+from bandit.errors import Code, CorruptLog, Problem
+from bandit.log.events import Batch, read_events
+from bandit.log.records import START, Entry, Position, read_config
+from bandit.replica.checkpoint import Folded, load, stands
+from bandit.store.protocol import READ_BYTES, Row, Store, Stored
+
+log = logging.getLogger(__name__)
+
+READ = 8192  # entries a read
+TURN = 2048  # entries a turn, where other experiments wait for theirs
+UNREADABLE = (  # what one experiment's data can raise, and no other's
+    CorruptLog, OverflowError, Problem, struct.error, ValueError, IndexError, KeyError, TypeError, MemoryError,
+)  # fmt: skip
+QUANTUM = 0.005  # seconds of refreshing in one turn
+
+
+class Replica:
+    """One experiment in this server's memory. One thread calls everything but `model`, `position` and `scored`."""
+
+    def __init__(self, name: str, store: Store, room: int = 2**63) -> None:
+        self.name, self.store, self.room = name, store, room  # bytes that the model may take
+        self.model: Model | None = None  # None: never was, deleted, or not loaded yet
+        self.config: Config | None = None
+        self.position = START  # folded up to here
+        self.scored = START  # what decisions reflect
+        self.failed: BaseException | None = None  # why it cannot be served
+        self.read_at = 0.0  # when the log's end was last seen (monotonic)
+        self.longest = 1  # arms of the longest list that was folded here
+        self.dirty: dict[int, None] = {}  # arms changed since their row was written
+        self.grown_bytes = 0  # of the log, since the last pass of checkpoints
+        self._folded: Folded | None = None
+        self._last: bytes | None = None  # the record at `position`, where it has been read here
+        self._chunk = CHUNK  # arms refreshed in one turn
+        self._goal: tuple[Position, set[int]] = START, set()  # scored up to there once these arms are refreshed
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(K, m, d) of the sums."""
+        return self.model.sums.shape if self.model else (0, 0, 0)
+
+    @property
+    def served(self) -> Model:
+        """The model that decides.
+
+        Raises:
+            Problem: `not_ready` where it has failed, `experiment_not_found` where it was deleted.
+        """
+        if self.model is not None:
+            return self.model
+        if self.failed is not None:
+            raise Problem(Code.NOT_READY, f"experiment {self.name!r} cannot be served here: {self.failed}")
+        raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {self.name!r}")
+
+    def load(self) -> None:
+        """Start from the checkpoints; the log's rest comes by `step`."""
+        stored = self._load(self.store.config(self.name))
+        while (now := self.store.config(self.name)) and stored and now.config.version > stored.config.version:
+            stored = self._load(now)  # the cursor may be past a change that the config read before it did not have
+
+    def _load(self, stored: Stored | None) -> Stored | None:
+        """Load by this config: then the cursor, then the rows."""
+        self.model, self._folded, self.config, self.position, self.dirty = None, None, None, START, {}
+        self._last = None
+        if stored is None:
+            return None
+        self.config = stored.config
+        if stored.config.deleted:
+            self.position = stored.updated
+            return stored
+        experiment = compile_config(stored.config)
+        if (need := model_bytes(*experiment.shape)) > self.room:
+            told = f"its model takes {need >> 20} MiB, and BANDIT_MODEL_MEMORY leaves {max(0, self.room) >> 20}"
+            raise MemoryError(told)
+        folded = load(self.store, self.name, "sums", experiment)
+        if folded.cursor < self.store.cursor(self.name, "base") or not stands(self.store, self.name, folded):
+            log.error("%s: the log has lost an entry that a checkpoint stands at; folding from its start", self.name)
+            folded = load(self.store, self.name, "base", experiment)
+            self.dirty = dict.fromkeys(range(len(folded.upto)))
+        self._folded, self.position = folded, folded.cursor
+        self.model = Model(experiment, folded.sums)
+        return stored
+
+    def catch_up(self) -> None:
+        """Fold up to the log's end as it is now, and bring the scoring data up to date."""
+        self.fold_to_end()
+        while self.refresh():
+            pass
+
+    def fold_to_end(self) -> None:
+        """Fold up to the log's end as it is now; others may go on writing."""
+        seen, end = time.monotonic(), self.store.end(self.name)
+        while self.position < end and self.step():
+            pass
+        self.read_at = max(self.read_at, seen)  # a checkpoint may stand at the end: then nothing is read
+
+    def step(self, count: int = READ) -> int:
+        """Read and fold up to `count` entries of what the log has grown by; returns how many."""
+        entries, now = self.store.read(self.name, self.position, count), time.monotonic()
+        if len(entries) < count and sum(len(entry.record) for entry in entries) < READ_BYTES:
+            self.read_at = now
+        if entries and not self._stands():  # asked after reading: the store may have come back in between
+            self.check_position()
+        else:
+            self.fold(entries)
+        return len(entries)
+
+    def fold(self, entries: list[Entry]) -> None:
+        """Fold entries that follow the position, in order; a config between them takes effect where it stands."""
+        run: list[Entry] = []
+        for entry in entries:
+            if entry.tag == b"x":
+                self._fold_run(run)
+                run = []
+                self._take_config(read_config(entry.record), entry.position)
+                self._last = entry.record
+            else:
+                run.append(entry)
+        self._fold_run(run)
+        self.grown_bytes += sum(len(entry.record) for entry in entries)
+
+    def refresh(self) -> bool:
+        """Refresh a chunk of arms; False where all are fresh.
+
+        Under load arms wait all the time. What was folded up to some position is scored once every arm that waited then
+        has been refreshed, whichever came to wait since.
+        """
+        if self.model is None or not self.model.pending:
+            self.scored = self.position
+            return False
+        position, waiting = self._goal
+        waiting &= self.model.pending.keys()  # another model may have come since
+        if not waiting:
+            position, waiting = self.position, set(self.model.pending)
+        chosen = list(self.model.pending)[: min(self._chunk, self.model.at_once)]
+        waiting.difference_update(chosen)
+        self._goal = position, waiting
+        begun = time.monotonic()
+        self.model.refresh(len(chosen))
+        each = (time.monotonic() - begun) / len(chosen)
+        self._chunk = min(CHUNK, max(1, int(QUANTUM / max(each, 1e-9))))
+        if not waiting:
+            self.scored = position if self.model.pending else self.position
+        return True
+
+    def check_position(self) -> None:
+        """Load anew if the log no longer has the entry folded last: what was after it may be gone too."""
+        if self.model is not None and self._stands():
+            return
+        lost, trimmed = self.position, self.position < self.store.cursor(self.name, "base")
+        silent = self.model is None  # deleted: the log may be gone, or be that of another one by now
+        self._load_anew()
+        if silent or self.deleted:
+            return
+        if trimmed:
+            log.warning("%s: the log was trimmed past entry %s; loaded anew", self.name, lost.text().decode())
+            return
+        log.error(
+            "%s: the log has lost its end: entry %s is gone, it now ends at %s; the sums are folded from what remains",
+            self.name, lost.text().decode(), self.position.text().decode(),
+        )  # fmt: skip
+
+    @property
+    def deleted(self) -> bool:
+        """Whether there is nothing to serve, and nothing wrong."""
+        return self.model is None and self.failed is None
+
+    def _stands(self) -> bool:
+        """Whether the log goes on where this replica stands: at the entry that was read there, or at the base."""
+        found = self.store.at(self.name, self.position)
+        if found is not None:
+            return self._last is None or found.record == self._last  # ids are times: another entry may have the same
+        return self.store.cursor(self.name, "base") == self.position
+
+    def _load_anew(self) -> None:
+        """Take the place of what is in memory once all is loaded: that goes on deciding until then."""
+        new = Replica(self.name, self.store, self.room)
+        new.load()
+        new.catch_up()
+        self.dirty, self.scored, self.grown_bytes, self._last = new.dirty, new.scored, new.grown_bytes, new._last
+        self._put(new.position, new.config, new.model, new._folded)
+
+    def check_row(self, arm: int) -> None:
+        """Compare an arm's sums with its checkpoint where both hold the same events; load anew if they differ."""
+        row = self.store.row(self.name, "sums", arm)
+        if row is None or self.model is None or self._folded is None or row.position > self.position:
+            return
+        ours, touched = self.row(arm), Position(*self._folded.upto[arm].tolist())
+        comparable = touched <= row.position and row_head(row.sums)[:2] == row_head(ours.sums)[:2]
+        if comparable and row.sums != ours.sums:
+            log.error("%s: arm %d's sums differ from its checkpoint at the same position; loading anew", self.name, arm)
+            self._load_anew()
+
+    def row(self, arm: int) -> Row:
+        """An arm's sums at the position folded up to."""
+        if self.model is None or self.config is None:
+            raise RuntimeError(f"{self.name} is not loaded")
+        return Row(arm, self.position, self.model.sums.pack(arm, self.config.generation))
+
+    def _fold_run(self, run: list[Entry]) -> None:
+        if not run:
+            return
+        if self.model is not None and self._folded is not None and self.config is not None:
+            _, m, d = self.shape
+            batch = read_events(run, self.config.generation, self.model.experiment.defaults, m, d)
+            self.longest = max(self.longest, batch.longest)
+            batch = batch.only(self._folded.ahead(batch))
+            with self.model.learning:  # whoever holds it finds sums and position that belong together
+                if len(batch.events):
+                    self._learn(self.model, self._folded, batch)
+                self.position = run[-1].position
+        self.position, self._last = run[-1].position, run[-1].record
+
+    def _learn(self, model: Model, folded: Folded, batch: Batch) -> None:
+        arms = model.learn(batch.events)
+        folded.upto[batch.events.arm] = batch.at  # in the log's order, so the last one of an arm stays
+        self.dirty.update(dict.fromkeys(arms.tolist()))
+
+    def _take_config(self, config: Config, position: Position) -> None:
+        """A config found in the log; one that is not newer than what was loaded has already had its effect."""
+        before = self.config
+        if before is not None and config.version <= before.version:
+            self.position = position
+            return
+        if config.stripped and not config.deleted:
+            config = self._whole(config)  # first: where the store fails now, this entry is read again
+        if config.deleted:
+            self._put(position, config, None, None)
+            return
+        experiment = compile_config(config)
+        if self.model is None or self._folded is None or before is None or before.generation != config.generation:
+            folded = Folded.empty(experiment)  # a new generation, from zero
+            self.dirty = {}
+            self._put(position, config, Model(experiment, folded.sums), folded)
+            return
+        with self.model.learning:
+            self.model.adopt(experiment)
+            self._put(position, config, self.model, self._folded.with_sums(self.model.sums))
+
+    def _put(self, position: Position, config: Config | None, model: Model | None, folded: Folded | None) -> None:
+        """Change the model together with the position that it stands at: whoever holds it sees both or neither."""
+        with self.model.learning if self.model is not None else nullcontext():
+            self.position, self.config, self.model, self._folded = position, config, model, folded
+
+    @contextmanager
+    def held(self) -> Iterator[Model]:
+        """The model that decides, its sums at `position` while it is held.
+
+        Raises:
+            Problem: as `served`.
+        """
+        while True:
+            with (model := self.served).learning:
+                if model is self.model:
+                    yield model
+                    return
+
+    def _whole(self, config: Config) -> Config:
+        """A config of the log with the payloads that the store has; of a later version, if that has come since."""
+        stored = self.store.config(self.name)
+        if stored is None or stored.config.generation != config.generation or stored.config.deleted:
+            return config  # what comes next in the log says more
+        return stored.config if stored.config.version >= config.version else config

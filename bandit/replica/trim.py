@@ -1,0 +1,82 @@
+"""Trimming: what no feedback can refer to any more leaves the log, after its sums have gone to the base.
+
+    cut  the first decision whose own deadline and grace period are still ahead, at most the checkpoints' cursor
+
+An archive, verification and retraining work as ever: base + fold of the rest = fold of all.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from bandit.core.experiment import Experiment
+from bandit.core.sums import Sums, increments, row_head
+from bandit.log.events import Batch, read_events
+from bandit.log.records import START, Entry, Position, decision_head
+from bandit.replica.checkpoint import SLICE, Folded
+from bandit.store.protocol import Row, Store, is_ahead
+
+STEP = 5000  # entries at a time: what one step blocks
+
+
+def trim(store: Store, name: str, token: bytes, experiment: Experiment, grace_ms: int) -> int:
+    """Move the base and cut the log by up to `STEP` entries; returns how many went."""
+    now_ms, cursor = store.now_ms(), store.cursor(name, "sums")
+    if is_ahead(now_ms, round(time.time() * 1000), store.end(name).ms):
+        return 0  # its clock has jumped: decisions would go whose windows are open
+    now_ms -= grace_ms
+    first = store.read(name, START, 2)  # mostly there is nothing to do, and the first entry tells
+    if not _expired(first, now_ms, cursor):
+        return 0
+    entries = store.read(name, START, STEP + 1)  # not from the base: it may have moved before a trim that failed
+    old = _expired(entries, now_ms, cursor)
+    if not old:
+        return 0
+    if not _move_base(store, name, token, experiment, old):
+        return 0
+    configs = [entry.record for entry in old if entry.tag == b"x"]
+    cut = entries[len(old)].position
+    return len(old) if store.trim(name, token, cut, configs[-1] if configs else b"") else 0
+
+
+def _expired(entries: list[Entry], now_ms: int, cursor: Position) -> list[Entry]:
+    """The entries before the cut; never the last one."""
+    for i, entry in enumerate(entries[:-1]):
+        ahead = entry.tag == b"d" and entry.position.ms + decision_head(entry.record).window_ms > now_ms
+        if ahead or entry.position >= cursor:
+            return entries[:i]
+    return entries[:-1]
+
+
+def _move_base(store: Store, name: str, token: bytes, experiment: Experiment, entries: list[Entry]) -> bool:
+    """Add the entries to the base's rows, then move its cursor to the last of them."""
+    _, m, d = experiment.shape
+    cursor = store.cursor(name, "base")
+    batch = read_events(entries, experiment.config.generation, experiment.defaults, m, d)
+    arms = sorted(set(batch.events.arm.tolist()))
+    at = entries[-1].position
+    per_slice = max(1, SLICE // (8 * d * (d + m)))
+    for start in range(0, len(arms), per_slice):
+        rows = [_added(store, name, arm, experiment, batch, cursor, at) for arm in arms[start : start + per_slice]]
+        if not store.write_rows(name, "base", token, rows, None):
+            return False
+    return store.write_rows(name, "base", token, [], at)
+
+
+def _added(
+    store: Store, name: str, arm: int, experiment: Experiment, batch: Batch, cursor: Position, at: Position
+) -> Row:
+    """An arm's base row with the batch's events of it that the base does not hold yet."""
+    generation, (_, m, d) = experiment.config.generation, experiment.shape
+    folded = Folded(Sums.zeros(1, m, d), np.array([cursor], np.int64), at)
+    row = store.row(name, "base", arm)
+    if row is not None and row_head(row.sums)[0] == generation:
+        folded.sums.unpack(0, row.sums)
+        folded.upto[0] = max(row.position, cursor)
+    mine = batch.only(batch.events.arm == arm)
+    mine = mine._replace(events=replace(mine.events, arm=np.zeros(len(mine.events), np.int64)))
+    folded.sums.add(*increments(mine.only(folded.ahead(mine)).events))
+    return Row(arm, at, folded.sums.pack(0, generation))

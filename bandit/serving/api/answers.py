@@ -1,0 +1,198 @@
+"""Answers of the native contract, rendered from what a lane returns."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from bandit.core.experiment import Experiment
+from bandit.core.times import time_of
+from bandit.errors import Code, Fault, Problem
+from bandit.log.records import Position, decision_id, unpack_decision
+from bandit.serving.batcher import Credited, Paused, Replayed, Told
+from bandit.serving.requests import Recommendation, unknown_decision
+from bandit.store.keys import SHARD
+from bandit.store.protocol import EVENTS_MAX, Judged
+
+_time_of = lru_cache(maxsize=256)(time_of)  # the decisions of a tick share their time
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """What is expected of one kind of reward: x'theta_k, and sqrt(x' G x)."""
+
+    mean: float
+    width: float
+
+
+class ShownArm(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One arm of a decision; of a replayed one, score and estimates are left out."""
+
+    arm: str
+    propensity: float
+    score: float | UnsetType = UNSET
+    estimates: dict[str, Estimate] | UnsetType = UNSET
+    payload: Raw | UnsetType = UNSET
+
+
+class RecommendationAnswer(msgspec.Struct, frozen=True):
+    """A decision."""
+
+    decision_id: str | None
+    arms: list[ShownArm]
+    experiment_version: int
+    model_position: str | None
+    replayed: bool
+    logged: bool
+    expires_at: str | None
+
+
+class FeedbackAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of feedback; `decisions` where the experiment credits all of a user's decisions."""
+
+    status: str
+    credited: float | UnsetType = UNSET
+    decision_id: str | UnsetType = UNSET
+    clipped: bool = False
+    decisions: list[FeedbackAnswer] | UnsetType = UNSET
+
+
+class ActivationAnswer(msgspec.Struct, frozen=True):
+    """What became of an activation."""
+
+    status: str
+
+
+def recommendation(result: Any) -> RecommendationAnswer:
+    """The answer to a recommendation.
+
+    Raises:
+        Problem: `decision_id_reused`, where another request had the id; `paused`, where there is no fallback arm.
+    """
+    if isinstance(result, Paused):
+        return fallback(result.experiment)
+    return _told(result) if isinstance(result, Told) else _replayed(result)
+
+
+def size_of(ask: Recommendation) -> int:
+    """Bytes that the answer will take, at most about, without having decided."""
+    experiment = ask.experiment
+    largest, all_of_them = experiment.payload_bytes
+    place = 150 + sum(80 + len(kind) for kind in experiment.config.kinds)
+    return 300 + ask.k * place + min(ask.k * largest, all_of_them)
+
+
+def _told(told: Told) -> RecommendationAnswer:
+    experiment, kinds = told.experiment, told.experiment.config.kinds
+    score, means, width = told.scores
+    arms = [
+        ShownArm(
+            experiment.config.index[arm],
+            told.choice.propensities[i],
+            score[i],
+            {kind: Estimate(mean, width[i]) for kind, mean in zip(kinds, means[i], strict=True)},
+            payload(experiment, arm),
+        )
+        for i, arm in enumerate(told.choice.arms)
+    ]
+    name = told.caller.decode() or decision_id(SHARD, told.position, told.nonce)
+    expires = _time_of(told.position.ms + experiment.window_ms)
+    position = told.model_position.text().decode()
+    return RecommendationAnswer(name, arms, experiment.config.version, position, False, True, expires)
+
+
+def _replayed(replayed: Replayed) -> RecommendationAnswer:
+    decision, experiment = unpack_decision(replayed.record), replayed.experiment
+    head = decision.head
+    if head.digest != replayed.digest:
+        fault = Fault("/decision_id", "an id of its own for each request", "the id of another request")
+        raise Problem(Code.DECISION_ID_REUSED, "this decision_id belongs to another request", [fault])
+    arms = [
+        ShownArm(experiment.config.index[arm], propensity, payload=payload(experiment, arm))
+        for arm, propensity in zip(decision.arms, decision.propensities, strict=True)
+    ]
+    position = Position(head.model_ms, head.model_seq).text().decode()
+    expires = _time_of(replayed.position.ms + head.window_ms)
+    return RecommendationAnswer(decision.caller, arms, head.version, position, True, True, expires)
+
+
+def fallback(experiment: Experiment) -> RecommendationAnswer:
+    """The answer of a paused experiment: its fallback arm, not logged.
+
+    Raises:
+        Problem: `paused`, where it has none.
+    """
+    arm = experiment.document.fallback_arm
+    if arm is None:
+        raise Problem(Code.PAUSED, f"experiment {experiment.name!r} is paused and has no fallback_arm")
+    shown = ShownArm(arm, 1.0, payload=payload(experiment, experiment.arm_index[arm]))
+    return RecommendationAnswer(None, [shown], experiment.config.version, None, False, False, None)
+
+
+def payload(experiment: Experiment, arm: int) -> Raw | UnsetType:
+    """An arm's payload as it was given, if it has one now."""
+    spec = experiment.arms.get(experiment.config.index[arm])
+    return spec.payload if spec is not None else UNSET
+
+
+def feedback(credited: Credited) -> FeedbackAnswer:
+    """The answer to feedback.
+
+    Raises:
+        Problem: the feedback was refused.
+    """
+    experiment, kind, result = credited
+    return _all(result, experiment, kind) if isinstance(result, list) else _one(result, experiment, kind)
+
+
+def _one(result: Judged, experiment: Experiment, kind: int) -> FeedbackAnswer:
+    if result.status not in ("accepted", "duplicate", "late"):
+        raise refusal(result, experiment, kind)
+    credited = experiment.kinds[kind].value(result.credited)
+    return FeedbackAnswer(result.status, credited, _name(result), result.clipped)
+
+
+def _all(results: list[Judged], experiment: Experiment, kind: int) -> FeedbackAnswer:
+    """Feedback to every decision of a user: refused only if each of them refuses it."""
+    taken = [result for result in results if result.status in ("accepted", "duplicate", "late")]
+    if not taken:
+        raise refusal(results[0], experiment, kind)
+    each = [_one(result, experiment, kind) for result in taken]
+    status = next((s for s in ("accepted", "duplicate") if s in {answer.status for answer in each}), "late")
+    credited = experiment.kinds[kind].value(sum(result.credited for result in taken))
+    return FeedbackAnswer(status, credited, _name(taken[0]), any(r.clipped for r in taken), each)
+
+
+def activation(result: Judged) -> ActivationAnswer:
+    """The answer to an activation.
+
+    Raises:
+        Problem: there is no such decision.
+    """
+    if result.status not in ("activated", "duplicate", "late"):
+        raise unknown_decision()
+    return ActivationAnswer(result.status)
+
+
+def refusal(result: Judged, experiment: Experiment, kind: int) -> Problem:
+    """Why feedback was refused."""
+    name, spec = experiment.config.kinds[kind], experiment.kinds[kind]
+    if result.status == "range":
+        low, high = spec.range
+        fault = Fault("/value", f"a value that keeps the decision's {name!r} within [{low}, {high}]", "another number")
+        return Problem(Code.REWARD_OUT_OF_RANGE, f"the decision's {name!r} would leave [{low}, {high}]", [fault])
+    if result.status == "events":
+        return Problem(Code.TOO_MANY_EVENTS, f"a decision takes at most {EVENTS_MAX} events")
+    if result.status == "arm":
+        fault = Fault("/arm", "one of the arms shown, since the decision showed several", "nothing")
+        return Problem(Code.INVALID_REQUEST, "the decision showed several arms: say which one is meant", [fault])
+    if result.status == "shown":
+        fault = Fault("/arm", "an arm that the decision showed", "another arm")
+        return Problem(Code.UNKNOWN_ARM, "the decision did not show this arm", [fault])
+    return unknown_decision()
+
+
+def _name(result: Judged) -> str:
+    return result.caller.decode() or decision_id(SHARD, result.position, result.nonce)

@@ -1,0 +1,156 @@
+"""The ASGI application: the native contract, health, and pages that work without the internet."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bandit import __version__
+from bandit.errors import Code, Fault, Problem, pointer
+from bandit.serving.api import docs, native
+from bandit.serving.api.problems import TYPE, ProblemDetails, problem_response
+from bandit.serving.service import Service
+
+log = logging.getLogger(__name__)
+
+
+def build_app(service: Service, all_ready: Callable[[], bool] = lambda: True) -> FastAPI:
+    """The application in front of a service.
+
+    Args:
+        service: already open; who opened it closes it.
+        all_ready: whether every worker of this start is ready, so that `/readyz` speaks for all of them.
+    """
+    app: FastAPI = FastAPIOffline(
+        title="bandit-server",
+        version=__version__,
+        redoc_url=None,
+        description=DESCRIPTION,
+        redirect_slashes=False,
+        swagger_ui_parameters={"validatorUrl": None},  # else the page asks another server whether our document is valid
+    )
+    app.state.service, app.state.all_ready = service, all_ready
+    app.include_router(native.router)
+    app.include_router(native.health)
+    app.add_exception_handler(Problem, native.on_problem)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, _on_query)
+    app.add_exception_handler(Exception, _on_bug)
+    app.add_middleware(HotPath)
+    plain = app.openapi
+    app.openapi = lambda: _openapi(plain)  # type: ignore[method-assign]
+    return app
+
+
+DESCRIPTION = "An online contextual-bandit decision server: ask which arm to show, report what came of it."
+
+
+class HotPath:
+    """Finds the routes of deciding and feedback by one look.
+
+    The framework's way to a route costs more than the decision: without it a worker answers nearly twice as many.
+    """
+
+    _address = re.compile(r"/v1/experiments/([^/]+)/((?:recommendations|feedback|activations)(?:/batch)?)")
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers what is for it, and passes the rest on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        found = self._address.fullmatch(scope["path"]) if scope["method"] == "POST" else None
+        try:
+            if b"%" in scope["raw_path"] or b"%" in scope["query_string"]:
+                _check_escapes(scope["raw_path"], scope["query_string"])
+            if scope["method"] == "HEAD":
+                scope = {**scope, "method": "GET"}  # whoever sends the answer knows, and leaves its body out
+            if found is not None:
+                response = await native.HOT[found[2]](Request(scope, receive), found[1])
+            elif scope["path"].endswith("\n"):  # the router's patterns let a line end through: .../arms/a%0A would be a
+                raise Problem(Code.NOT_FOUND, "an address does not end with a line end")
+            else:
+                await self._app(scope, receive, send)
+                return
+        except Problem as problem:
+            response = problem_response(problem)
+        await response(scope, receive, send)
+
+
+_BROKEN = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+def _check_escapes(path: bytes, query: bytes) -> None:
+    """Refuses an address that decodes to what nobody wrote: elsewhere two names would become one.
+
+    Raises:
+        Problem: `malformed` for a % without two digits and for what is not UTF-8; `not_found` for a / that is written
+            %2F anywhere but in an arm's name: decoded, an experiment's name would go on as another address.
+    """
+    for part in (path, query):
+        if _BROKEN.search(part):
+            raise Problem(Code.MALFORMED, "a % in an address is followed by two hexadecimal digits; % itself is %25")
+        try:
+            unquote_to_bytes(part).decode()
+        except UnicodeDecodeError:
+            raise Problem(Code.MALFORMED, "the percent-escapes of an address are UTF-8") from None
+    if any(b"%2f" in part.lower() for part in path.split(b"/", 5)[:5]):
+        raise Problem(Code.NOT_FOUND, "no address has a / written as %2F before an arm's name")
+
+
+def _openapi(plain: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """FastAPI's document with the schemas of what it does not decode and encode itself."""
+    found = plain()
+    found["components"] = {"schemas": docs.schemas()}  # FastAPI's own are those of errors that it does not answer with
+    return found
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """No such address, or not with this method."""
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    code = Code.METHOD_NOT_ALLOWED if status == 405 else Code.NOT_FOUND
+    response = problem_response(Problem(code, f"{request.method} of this address is not served; see /docs"))
+    response.headers.update(getattr(error, "headers", None) or {})
+    if status == 405 and (methods := _methods(request)):
+        response.headers["Allow"] = ", ".join(methods)
+    return response
+
+
+METHODS = "GET", "PUT", "PATCH", "POST", "DELETE"
+
+
+def _methods(request: Request) -> list[str]:
+    """What an address takes, by all of its routes: the router itself tells of the first. Where GET is, HEAD is too."""
+    routes = [route for route in request.app.router.routes if not isinstance(route, Mount)]  # whose Allow is whole
+    plain = {"type": "http", "path": request.scope["path"], "root_path": "", "headers": []}
+    scopes = ((method, plain | {"method": method}) for method in METHODS)
+    found = [method for method, scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
+    return ["GET", "HEAD", *found[1:]] if "GET" in found else found
+
+
+async def _on_query(request: Request, error: Exception) -> Response:
+    """A query parameter that cannot be."""
+    found = error.errors() if isinstance(error, RequestValidationError) else []
+    faults = [Fault(pointer(*each["loc"]), each["msg"], "another value") for each in found]
+    detail = "; ".join(f"{fault.pointer}: {fault.expected}" for fault in faults)
+    return problem_response(Problem(Code.INVALID_REQUEST, detail, faults))
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    """A fault of ours: logged with its trace; the client learns nothing but that."""
+    log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+    body = ProblemDetails(TYPE + "internal", "internal", 500, "internal", "a fault of ours; the server's log has it")
+    return Response(msgspec.json.encode(body), 500, media_type="application/problem+json")

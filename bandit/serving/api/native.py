@@ -1,0 +1,346 @@
+"""The native contract, `/v1`. Each handler parses, calls the service and renders."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from bandit import __version__
+from bandit.core.experiment import NAME, Experiment
+from bandit.errors import Code, Fault, Problem
+from bandit.serving.api import answers, body, docs
+from bandit.serving.api.problems import details, problem_response
+from bandit.serving.changes import version_in
+from bandit.serving.evaluation import ROWS_MAX, Asked
+from bandit.serving.requests import (
+    Recommendation,
+    read_activation,
+    read_again,
+    read_batch,
+    read_feedback,
+    read_recommendation,
+)
+from bandit.serving.service import ANY_VERSION, TURN, Service
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Reset = Annotated[bool, Query(description="start a new generation from zero")]
+Targets = Annotated[list[str] | None, Query(description="uniform, fixed:ARM, linucb:alpha=0.5; one or more")]
+Since = Annotated[str, Query(description="a time, or a duration before now; by default the whole log")]
+MinAge = Annotated[str, Query(description="leave out younger decisions: their feedback may still come")]
+IfMatch = Annotated[str | None, Header(description="change this version only")]
+ANSWER_MAX = 32 << 20  # bytes of a batch's answers, about
+Read = Callable[[Experiment, Any, bytes], Any]
+Handler = Callable[[Request, str], Awaitable[Response]]
+
+_VERSION = re.compile(r'(?:W/)?"?([0-9]{1,15})"?')
+
+router = APIRouter()
+health = APIRouter(tags=["health"])
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+async def _body(request: Request) -> bytes:
+    return await body.read(request, _service(request).settings.body_limit)
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(_ENCODER.encode(value), status, media_type="application/json")
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def _version(if_match: str | None) -> int | None:
+    """The version that an If-Match header asks for."""
+    if if_match is None:
+        return None
+    if if_match.strip() == "*":
+        return ANY_VERSION
+    if (found := _VERSION.fullmatch(if_match.strip())) is None:
+        raise Problem(Code.INVALID_REQUEST, "If-Match takes a version", [Fault("", "a version", "another string")])
+    return int(found[1])
+
+
+def _version_asked(if_match: str | None, data: bytes) -> int | None:
+    """The version that a change is of, by its header or by a document that GET gave: later ones are not to be lost."""
+    asked, sent = _version(if_match), version_in(data)
+    if sent is None or asked == sent:
+        return asked
+    if asked not in (None, ANY_VERSION):
+        raise Problem(Code.PRECONDITION_FAILED, f"If-Match asks for version {asked}, the document for {sent}")
+    return sent
+
+
+def _named(e: str) -> str:
+    """An experiment's name that may be created."""
+    if NAME.fullmatch(e) is None:
+        expected = "1 to 64 of a-z, 0-9, dot, dash and underscore, the first a letter or digit"
+        fault = Fault("", expected, f"a name of {len(e)} characters")
+        raise Problem(Code.INVALID_EXPERIMENT, f"an experiment's name is {expected}", [fault])
+    return e
+
+
+# experiments
+
+
+@router.get("/v1/experiments", tags=["experiments"], **docs.LIST)
+async def experiments(request: Request, limit: Limit = 100, cursor: str = "") -> Response:
+    """Experiments by name, a page at a time."""
+    return _json(await _service(request).experiments(limit, cursor))
+
+
+@router.put("/v1/experiments/{e}", tags=["experiments"], **docs.PUT)
+async def put_experiment(request: Request, e: str, reset: Reset = False, if_match: IfMatch = None) -> Response:
+    """Create an experiment, or replace its document whole; arms left out are retired.
+
+    What GET adds to a document may be sent back and is ignored, but for `version`: it must still be in force.
+    """
+    data = await _body(request)
+    version = _version_asked(if_match, data)
+    created, experiment = await _service(request).put(_named(e), data, reset=reset, if_match=version)
+    return _json(experiment, 201 if created else 200)
+
+
+@router.patch("/v1/experiments/{e}", tags=["experiments"], **docs.PATCH)
+async def patch_experiment(request: Request, e: str, reset: Reset = False, if_match: IfMatch = None) -> Response:
+    """Change a part of the document, by a JSON merge patch."""
+    data = await _body(request)
+    version = _version_asked(if_match, data)
+    return _json(await _service(request).patch(e, data, reset=reset, if_match=version))
+
+
+@router.get("/v1/experiments/{e}", tags=["experiments"], **docs.GET)
+async def get_experiment(request: Request, e: str) -> Response:
+    """The document, with its version, generation and times."""
+    return _json(await _service(request).get(e))
+
+
+@router.delete("/v1/experiments/{e}", tags=["experiments"], status_code=204, **docs.DELETE)
+async def delete_experiment(request: Request, e: str, if_match: IfMatch = None) -> Response:
+    """End an experiment."""
+    await _service(request).delete(e, _version(if_match))
+    return Response(status_code=204)
+
+
+# arms
+
+
+@router.get("/v1/experiments/{e}/arms", tags=["arms"], **docs.ARMS)
+async def get_arms(request: Request, e: str, limit: Limit = 100, cursor: Annotated[int, Query(ge=0)] = 0) -> Response:
+    """What each arm has seen, retired ones too."""
+    return _json(await _service(request).arms(e, limit, cursor))
+
+
+@router.put("/v1/experiments/{e}/arms", tags=["arms"], **docs.PUT_ARMS)
+async def put_arms(request: Request, e: str) -> Response:
+    """Replace the list of arms."""
+    return _json(await _service(request).put_arms(e, await _body(request)))
+
+
+@router.get("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.ARM)
+async def get_arm(request: Request, e: str, arm: str) -> Response:
+    """One arm, and what it has seen."""
+    return _json(await _service(request).arm(e, arm))
+
+
+@router.put("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.PUT_ARM)
+async def put_arm(request: Request, e: str, arm: str) -> Response:
+    """Add or replace one arm; a retired one comes back with what it had learned."""
+    created, shown = await _service(request).put_arm(e, arm, await _body(request))
+    return _json(shown, 201 if created else 200)
+
+
+@router.patch("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.PATCH_ARM)
+async def patch_arm(request: Request, e: str, arm: str) -> Response:
+    """Change one arm's status or payload."""
+    _, shown = await _service(request).put_arm(e, arm, await _body(request), merge=True)
+    return _json(shown)
+
+
+@router.delete("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], status_code=204, **docs.DELETE_ARM)
+async def delete_arm(request: Request, e: str, arm: str) -> Response:
+    """Retire an arm: it is never shown again, and what it has learned is kept."""
+    await _service(request).retire(e, arm)
+    return Response(status_code=204)
+
+
+# evaluation
+
+
+@router.get("/v1/experiments/{e}/evaluation", tags=["evaluation"], **docs.EVALUATION)
+async def get_evaluation(
+    request: Request,
+    e: str,
+    target: Targets = None,
+    since: Since = "",
+    min_age: MinAge = "",
+    rows: Annotated[int, Query(ge=1, le=ROWS_MAX)] = 20_000,
+) -> Response:
+    """What each slice earned and what candidates would have earned, on the newest decisions of the log."""
+    return _json(await _service(request).evaluation(Asked(e, tuple(target or ()), since, min_age, rows)))
+
+
+# deciding and feedback
+
+
+async def _asked(
+    request: Request, e: str, read: Read, render: Callable[[Any], Any], again: Read = lambda *_: None
+) -> Response:
+    service = _service(request)
+    data, secret = await _body(request), await service.secret()
+    asked = await service.ask(
+        e, lambda experiment: read(experiment, data, secret), lambda experiment: again(experiment, data, secret)
+    )
+    return _json(render(asked))
+
+
+async def _asked_all(
+    request: Request, e: str, read: Read, render: Callable[[Any], Any], again: Read = lambda *_: None
+) -> Response:
+    """Serve a batch: an item's fault is its own."""
+    service = _service(request)
+    data = await body.read(request, service.settings.batch_limit)
+    secret, parts = await service.secret(), read_batch(data)
+    room = _Room(service.settings.body_limit)
+    reads = [lambda experiment, part=part: room.read(experiment, part, secret, read) for part in parts]
+    same = [lambda experiment, part=part: again(experiment, part, secret) for part in parts]
+    results = await service.ask_all(e, reads, same)
+    return Response(await _encoded(results, render), media_type="application/json")
+
+
+class _Room:
+    """What the answers to a batch may still take. An item that would take more is refused before it is decided."""
+
+    def __init__(self, item_limit: int) -> None:
+        self.item_limit = item_limit
+        self.sizes: dict[int, int] = {}  # of each item: one may be read again
+        self.used = 0
+
+    def read(self, experiment: Experiment, part: bytes, secret: bytes, read: Read) -> Any:
+        """The item, if it is no larger than one alone may be, and there is room for its answer.
+
+        Raises:
+            Problem: too_large, or what `read` finds.
+        """
+        if len(bytes(part)) > self.item_limit:
+            raise Problem(Code.TOO_LARGE, f"the request is larger than {self.item_limit} bytes")
+        ask = read(experiment, part, secret)
+        size = answers.size_of(ask) if isinstance(ask, Recommendation) else 0
+        used = self.used - self.sizes.get(id(part), 0) + size
+        if used > ANSWER_MAX:
+            most = f"the answers to a batch may take {ANSWER_MAX >> 20} MiB"
+            raise Problem(Code.TOO_LARGE, f"{most}: ask for fewer decisions at once, or for shorter lists")
+        self.sizes[id(part)], self.used = size, used
+        return ask
+
+
+async def _encoded(results: Sequence[Any], render: Callable[[Any], Any]) -> bytes:
+    """A batch's answer, an item at a time: long lists take long, and others are served in between."""
+    parts, turn = [], time.monotonic()
+    for result in results:
+        parts.append(_ENCODER.encode(_rendered(result, render)))
+        if time.monotonic() - turn > TURN:
+            await asyncio.sleep(0)
+            turn = time.monotonic()
+    parts = parts or [b""]
+    parts[0] = b'{"results":[' + parts[0]
+    parts[-1] += b"]}"
+    return b",".join(parts)
+
+
+def _rendered(result: Any, render: Callable[[Any], Any]) -> Any:
+    """An item of a batch's answer: the answer, or its problem."""
+    try:
+        return {"problem": details(result)} if isinstance(result, Problem) else render(result)
+    except Problem as problem:
+        return {"problem": details(problem)}
+
+
+@router.post("/v1/experiments/{e}/recommendations", tags=["deciding"], **docs.RECOMMEND)
+async def recommend(request: Request, e: str) -> Response:
+    """Which arm for this context? One decision, logged before it is answered."""
+    return await _asked(request, e, read_recommendation, answers.recommendation, read_again)
+
+
+@router.post("/v1/experiments/{e}/recommendations/batch", tags=["deciding"], **docs.RECOMMEND_BATCH)
+async def recommend_batch(request: Request, e: str) -> Response:
+    """Up to 1,000 decisions at once."""
+    return await _asked_all(request, e, read_recommendation, answers.recommendation, read_again)
+
+
+@router.post("/v1/experiments/{e}/activations", tags=["deciding"], **docs.ACTIVATE)
+async def activate(request: Request, e: str) -> Response:
+    """A deferred decision has been shown: from now on it is an impression."""
+    return await _asked(request, e, read_activation, answers.activation)
+
+
+@router.post("/v1/experiments/{e}/activations/batch", tags=["deciding"], **docs.ACTIVATE_BATCH)
+async def activate_batch(request: Request, e: str) -> Response:
+    """Up to 1,000 activations at once."""
+    return await _asked_all(request, e, read_activation, answers.activation)
+
+
+@router.post("/v1/experiments/{e}/feedback", tags=["feedback"], **docs.FEEDBACK)
+async def feedback(request: Request, e: str) -> Response:
+    """A click, a conversion, a rating: an event that refers to a decision, or to a user's."""
+    return await _asked(request, e, read_feedback, answers.feedback)
+
+
+@router.post("/v1/experiments/{e}/feedback/batch", tags=["feedback"], **docs.FEEDBACK_BATCH)
+async def feedback_batch(request: Request, e: str) -> Response:
+    """Up to 1,000 events at once."""
+    return await _asked_all(request, e, read_feedback, answers.feedback)
+
+
+# what most requests are for: `bandit.serving.api.app` finds these without the router
+HOT: dict[str, Handler] = {
+    "recommendations": recommend,
+    "recommendations/batch": recommend_batch,
+    "activations": activate,
+    "activations/batch": activate_batch,
+    "feedback": feedback,
+    "feedback/batch": feedback_batch,
+}
+
+# health
+
+
+@health.get("/healthz", **docs.HEALTH)
+async def healthz() -> Response:
+    """The process answers; the store is not asked."""
+    return _json({"status": "ok"})
+
+
+@health.get("/readyz", **docs.READY)
+async def readyz(request: Request, digests: Annotated[bool, Query()] = False) -> Response:
+    """Whether a decision can be made; with `digests=true` also a fingerprint of each experiment's sums."""
+    service, all_ready = _service(request), request.app.state.all_ready
+    state = service.state()
+    state["ready"] = state["ready"] and all_ready()
+    if digests:
+        for name, found in (await service.digests()).items():
+            state["replicas"].setdefault(name, {}).update(found)
+    return _json(state, 200 if state["ready"] else 503)
+
+
+@health.get("/v1/version", **docs.VERSION)
+async def version() -> Response:
+    """The server's version."""
+    return _json({"version": __version__})
+
+
+async def on_problem(request: Request, error: Exception) -> Response:
+    """Any problem, as problem details."""
+    if isinstance(error, Problem):
+        return problem_response(error)
+    raise error

@@ -1,0 +1,212 @@
+"""The live evaluation: what slices earned, and what candidates would have earned, on the newest decisions.
+
+The arithmetic is the simulator's (`simulator.live`). It runs in a process of its own that reads the store and ends with
+its answer: in a thread of the server it kept decisions waiting for up to 160 ms. One evaluation at a time for each
+server, of bounded memory, whatever the number of arms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from bandit.core.experiment import DURATION, WINDOW_MAX, seconds
+from bandit.errors import Code, Fault, Problem
+from bandit.replica.recent import Window
+
+ROWS_MAX = 100_000  # decisions of an evaluation
+TARGETS_MAX = 8
+SECONDS = 120.0
+
+
+class Asked(NamedTuple):
+    """What is asked of an evaluation.
+
+    Attributes:
+        experiment: its name.
+        targets: what to evaluate; see `simulator.live`.
+        since: where the window begins: a time (RFC 3339), or a duration before now; empty: where the log does.
+        min_age: decisions younger than this duration, at the log's end, are left out: their feedback may still come;
+            empty: the age by which 99 % of rewards came, as decisions older than the reward window tell.
+        rows: how many decisions at most.
+    """
+
+    experiment: str
+    targets: tuple[str, ...]
+    since: str
+    min_age: str
+    rows: int
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """What a share of the traffic earned: mean reward a decision, with a 95 % confidence sequence.
+
+    Attributes:
+        slice: its number; 0 where the experiment has none.
+        n: decisions.
+    """
+
+    slice: int
+    n: int
+    value: float
+    low: float
+    high: float
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """What a target would have earned in the window, with 95 % confidence sequences.
+
+    Attributes:
+        target: as it was asked for.
+        value: by DR, in reward units a decision; null where nothing says what it is.
+        low, high: of the value; null if refused.
+        lift: value less that of what was shown in the same decisions; null if refused.
+        lift_low, lift_high: of the lift; null if refused.
+        n: decisions that say something of it: in which all that it plays could be shown. A policy stays as it had
+            learned by the middle of the window, and is valued on those after it.
+        n_eff: how many decisions of its own they are worth.
+        max_weight, mean_weight: of w; the mean is near 1 in a sound log.
+        verdict: `sequence` or `refused`.
+        note: what a reader must know beside the number; may be empty.
+    """
+
+    target: str
+    value: float | None
+    low: float | None
+    high: float | None
+    lift: float | None
+    lift_low: float | None
+    lift_high: float | None
+    n: int
+    n_eff: float
+    max_weight: float
+    mean_weight: float
+    verdict: Literal["sequence", "refused"]
+    note: str
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """Values on the newest decisions of the log.
+
+    Attributes:
+        decisions: how many.
+        first, last: when the first and the last of them were made; null where there are none.
+        cut: whether the window has older decisions, beyond `rows`.
+        waiting: decisions left out because they were deferred and have not been activated.
+        matured: seconds that decisions have to be old at the log's end to be in it; null where nothing tells how long
+            rewards take, so that all count and rewards on their way count as none.
+        slices: what was earned.
+        targets: what would have been earned, in the order asked for.
+    """
+
+    decisions: int
+    first: str | None
+    last: str | None
+    cut: bool
+    waiting: int
+    matured: float | None
+    slices: list[Slice]
+    targets: list[Candidate]
+
+
+class Refused(msgspec.Struct):
+    """A problem on its way from one process to the other."""
+
+    code: Code
+    detail: str
+    faults: tuple[Fault, ...]
+
+
+class Reply(msgspec.Struct):
+    """What one process tells the other: one of the two."""
+
+    found: Evaluation | None = None
+    refused: Refused | None = None
+
+
+class Evaluator:
+    """Runs evaluations for one server."""
+
+    def __init__(self, redis_url: str) -> None:
+        self.redis_url = redis_url
+        self._free = asyncio.Lock()
+
+    async def evaluate(self, asked: Asked) -> Evaluation:
+        """The answer of `GET /v1/experiments/{e}/evaluation`.
+
+        Raises:
+            Problem: `invalid_request` or `unknown_arm` for what cannot be asked; `overloaded` while another one runs,
+                or where it takes longer than `SECONDS`; `store_unavailable`.
+        """
+        window_of(asked, 0, 0)
+        if self._free.locked():
+            raise Problem(Code.OVERLOADED, "another evaluation is running here; try again in a second")
+        async with self._free:
+            reply = msgspec.json.decode(await self._child(asked), type=Reply)
+        if (refused := reply.refused) is not None:
+            raise Problem(refused.code, refused.detail, refused.faults)
+        if reply.found is None:
+            raise RuntimeError("an evaluation ended without an answer")
+        return reply.found
+
+    async def _child(self, asked: Asked) -> bytes:
+        """What the process writes."""
+        command = sys.executable, "-P", "-m", "simulator.live"  # -P: a redis.py there is not ours
+        child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+        try:
+            told = msgspec.json.encode((self.redis_url, asked))  # not as arguments, which everyone here can read
+            answer, _ = await asyncio.wait_for(child.communicate(told), SECONDS)
+        except TimeoutError:
+            detail = f"the evaluation took longer than {SECONDS:.0f} seconds; ask for fewer rows or targets"
+            raise Problem(Code.OVERLOADED, detail) from None
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+        if child.returncode:
+            raise RuntimeError(f"an evaluation ended with {child.returncode}; what it said stands above")
+        return answer
+
+
+def window_of(asked: Asked, now_ms: int, end_ms: int) -> Window:
+    """The part of the log that is asked for.
+
+    Raises:
+        Problem: `invalid_request`: it cannot be asked for so.
+    """
+    if len(asked.targets) > TARGETS_MAX:
+        raise wrong("target", f"at most {TARGETS_MAX} of them", str(len(asked.targets)))
+    age = duration_ms("min_age", asked.min_age) if asked.min_age else 0
+    return Window(_since_ms(asked.since, now_ms), end_ms + 1 - age, asked.rows)
+
+
+def _since_ms(text: str, now_ms: int) -> int:
+    if not text:
+        return 0
+    if DURATION.fullmatch(text):
+        return now_ms - duration_ms("since", text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise wrong("since", 'a time such as "2026-11-25T08:00:00Z" or a duration such as "7d"', "another text")
+    return max(0, round(time.timestamp() * 1000))
+
+
+def duration_ms(name: str, text: str) -> int:
+    """A duration in a query parameter, in milliseconds."""
+    if not DURATION.fullmatch(text):
+        raise wrong(name, 'a duration such as "90s", "15m", "12h" or "7d"', "another text")
+    return round(min(seconds(text), WINDOW_MAX) * 1000)
+
+
+def wrong(name: str, expected: str, got: str) -> Problem:
+    """The problem of a query parameter that cannot be."""
+    fault = Fault(f"/query/{name}", expected, got)
+    return Problem(Code.INVALID_REQUEST, f"{fault.pointer}: expected {expected}, got {got}", [fault])

@@ -1,0 +1,405 @@
+"""Requests of the hot path, from bytes to what a lane logs; a fault is a problem that names each place.
+
+A request is read against one version of its experiment. A lane that finds a later version reads it again, so what is
+logged is always what the experiment in force makes of it.
+
+Reading is one typed pass. Only what it refuses is looked at again: whether it is strict JSON at all, and then for
+every fault, because that pass stops at the first. Of a name that is given twice, the last value counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Raw
+
+from bandit.arrays import Mask
+from bandit.core.experiment import ARMS_MAX, Experiment, malformed, typed_problem
+from bandit.core.features import Name
+from bandit.errors import Code, Fault, Problem, nearest, pointer
+from bandit.log.records import read_decision_id
+from bandit.store.keys import SHARD
+from bandit.store.protocol import NO_ARM, Activate, Ref, Reward
+
+T = TypeVar("T")
+
+BATCH_MAX = 1000
+NESTING_MAX = 32  # objects and arrays within each other
+SERVER_PREFIX = "~"
+UNKNOWN_MAX = 20  # unknown names that are each told of
+NUMBER_MAX = int(sys.float_info.max)
+BRACKETS_MAX = 100_000  # looked at to tell the items of a batch apart that is not JSON as a whole
+
+# `$` alone would let a line end through
+Id = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)")]
+Candidates = Annotated[tuple[Name, ...], Meta(min_length=1, max_length=ARMS_MAX)]
+
+
+class RecommendationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The request of a recommendation; in use, `context` has the type that its experiment compiled."""
+
+    context: Any
+    user_id: Id | None = None
+    k: Annotated[int, Meta(ge=1, le=ARMS_MAX)] = 1
+    candidates: Candidates | None = None
+    exclude: Annotated[tuple[Name, ...], Meta(max_length=ARMS_MAX)] | None = None
+    decision_id: Id | None = None
+    defer: bool = False
+
+
+class FeedbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The request of feedback."""
+
+    event: Name
+    decision_id: Id | None = None
+    user_id: Id | None = None
+    value: float = 1.0
+    event_id: Id | None = None
+    arm: Name | None = None
+
+
+class ActivationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The request of an activation."""
+
+    decision_id: Id
+
+
+class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A batch of requests, each still as bytes."""
+
+    requests: Annotated[tuple[Raw, ...], Meta(max_length=BATCH_MAX)]
+
+
+_FEEDBACK = msgspec.json.Decoder(FeedbackBody)
+_ACTIVATION = msgspec.json.Decoder(ActivationBody)
+_BATCH = msgspec.json.Decoder(BatchBody)
+
+
+class Recommendation(NamedTuple):
+    """A recommendation, checked whole against one version of its experiment."""
+
+    experiment: Experiment
+    context: msgspec.Struct
+    eligible: Mask
+    k: int
+    caller: bytes
+    user: bytes
+    defer: bool  # the caller's wish
+    sets: bytes  # candidates and exclusions as sets
+
+    @property
+    def deferred(self) -> bool:
+        """Whether it waits for its activation."""
+        return self.defer or self.experiment.document.activation == "explicit"
+
+    def digest(self, x: bytes) -> bytes:
+        """A fingerprint of the request's meaning: equal for the same encoded context, sets, k, defer and user."""
+        h = hashlib.blake2b(x, digest_size=8)
+        h.update(struct.pack("<IBB", self.k, self.defer, len(self.user)) + self.user + self.sets)
+        return h.digest()
+
+
+def read_json(data: bytes | Raw) -> Any:
+    """A body's value, whatever its type.
+
+    Raises:
+        Problem: malformed: not JSON in UTF-8, a number that is none or beyond what a float can be, however it is
+            written, or nested deeper than `NESTING_MAX`.
+    """
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(error) from None
+    text = bytes(data)
+    if text.count(b"[") + text.count(b"{") > NESTING_MAX and _depth(text) > NESTING_MAX:
+        raise malformed(RecursionError())
+    if _LONG_NUMBER.search(text) and any(isinstance(each, int) and abs(each) > NUMBER_MAX for each in _leaves(value)):
+        raise malformed(OverflowError("out of range"))
+    return value
+
+
+_LONG_NUMBER = re.compile(rb"\d{300}")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_UP_OR_DOWN = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # 1 and -1
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+
+
+def _depth(text: bytes) -> int:
+    """How many objects and arrays stand within each other in valid JSON, without looking at each value."""
+    signs = np.frombuffer(_STRING.sub(b"", text).translate(_UP_OR_DOWN, _NO_BRACKETS), np.int8)
+    return int(signs.cumsum(dtype=np.int64).max())
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Every value in here that has none within."""
+    if isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(each)
+    else:
+        yield value
+
+
+def decode(decoder: msgspec.json.Decoder[T], data: bytes | Raw, code: Code, known: Iterable[str] = ()) -> T:
+    """A body as the decoder's type.
+
+    Raises:
+        Problem: malformed, or `code` with the path, what was expected and, of `known`, the nearest name.
+    """
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        read_json(data)
+        if not isinstance(error, msgspec.ValidationError):
+            raise malformed(error) from None
+        raise typed_problem(error, code, known=known) from None
+
+
+def user_hash(secret: bytes, user_id: str | None) -> bytes:
+    """What is kept of a user id: a keyed hash, or nothing."""
+    return hashlib.blake2b(user_id.encode(), key=secret, digest_size=16).digest() if user_id is not None else b""
+
+
+def read_recommendation(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Recommendation:
+    """A recommendation request.
+
+    Raises:
+        Problem: malformed, invalid_request, invalid_context, unknown_arm or not_enough_arms, each place named.
+    """
+    try:
+        body = _decoder(experiment).decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _refused(experiment, data, error) from None
+    if body.decision_id is not None and body.decision_id.startswith(SERVER_PREFIX):
+        raise _invalid(
+            "/decision_id", f"an id that does not start with {SERVER_PREFIX!r}, which is the server's", "one"
+        )
+    eligible, sets = _eligible(experiment, body)
+    if body.k > (count := int(np.count_nonzero(eligible))):
+        fault = Fault("/k", f"at most {count}, the arms that may be shown", "more")
+        raise Problem(Code.NOT_ENOUGH_ARMS, f"{count} arms of {experiment.name!r} may be shown, fewer than k", [fault])
+    caller = body.decision_id.encode() if body.decision_id is not None else b""
+    user = user_hash(secret, body.user_id)
+    return Recommendation(experiment, body.context, eligible, body.k, caller, user, body.defer, sets)
+
+
+def read_again(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Recommendation | None:
+    """A recommendation request as it may have been answered before the world moved: None if it names no decision.
+
+    Arms that may not be shown any more, or are too few now, do not matter to what was decided then.
+    """
+    try:
+        body = _decoder(experiment).decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    named = None if body.candidates is None else _places(experiment, body.candidates)
+    out = _places(experiment, body.exclude or ())
+    if body.decision_id is None or NO_ARM in (*(named or ()), *out):
+        return None
+    user = user_hash(secret, body.user_id)
+    caller = body.decision_id.encode()
+    return Recommendation(
+        experiment, body.context, experiment.active, body.k, caller, user, body.defer, _sets(named, out)
+    )
+
+
+def _decoder(experiment: Experiment) -> Any:
+    """The decoder of this version's requests, made once."""
+    if "recommendation" not in experiment.decoders:
+        context = experiment.encoder.context_type
+        field: Any = ("context", context) if experiment.encoder.features else ("context", context, context())
+        fields = [field, *((f.name, f.type, f.default) for f in msgspec.structs.fields(RecommendationBody)[1:])]
+        body = msgspec.defstruct("Recommendation", fields, forbid_unknown_fields=True, frozen=True, kw_only=True)
+        experiment.decoders["recommendation"] = msgspec.json.Decoder(body)
+    return experiment.decoders["recommendation"]
+
+
+def _refused(experiment: Experiment, data: bytes | Raw, error: Exception) -> Problem:
+    """Why a recommendation was refused: each fault of its context, or the first one elsewhere."""
+    body = read_json(data)
+    if isinstance(body, dict) and "context" in body:
+        if faults := experiment.encoder.faults(_some(body["context"], experiment), "/context"):
+            names = [feature.name for feature in experiment.encoder.features]
+            found = "; ".join(f"{fault.pointer}: expected {fault.expected}, got {fault.got}" for fault in faults[:10])
+            detail = f"experiment {experiment.name!r} takes features {names[:20]}; {found}"
+            return Problem(Code.INVALID_CONTEXT, detail, faults)
+    elif isinstance(body, dict) and experiment.encoder.features:
+        return _invalid("/context", "an object", "nothing")
+    if not isinstance(error, msgspec.ValidationError):
+        return malformed(error)
+    return typed_problem(error, Code.INVALID_REQUEST, known=RecommendationBody.__struct_fields__)
+
+
+def _some(context: Any, experiment: Experiment) -> Any:
+    """A context with not more unknown names than are told of: each is compared with every feature's name."""
+    if not isinstance(context, dict):
+        return context
+    known = {feature.name for feature in experiment.encoder.features}
+    told = set([name for name in context if name not in known][:UNKNOWN_MAX])
+    return {name: value for name, value in context.items() if name in known or name in told}
+
+
+def _eligible(experiment: Experiment, body: Any) -> tuple[Mask, bytes]:
+    """(the arms that may be shown, the request's own sets as bytes: the same whatever arms come later)."""
+    if body.candidates is None and not body.exclude:
+        return experiment.active, b""
+    eligible, named = experiment.active, None
+    if body.candidates is not None:
+        named = _indices(experiment, body.candidates, "candidates")
+        if len(set(named)) < len(named):
+            raise _repeated(named, "candidates")
+        if not (shown := experiment.active[named]).all():
+            i = int(np.argmin(shown))
+            what = "an arm that is paused or retired"
+            raise experiment.unknown_arm(pointer("candidates", i), body.candidates[i], what)
+        eligible = np.zeros_like(eligible)
+        eligible[named] = True
+    out = _indices(experiment, body.exclude or (), "exclude")
+    eligible = eligible.copy()
+    eligible[out] = False
+    return eligible, _sets(named, out)
+
+
+def _sets(named: list[int] | None, out: list[int]) -> bytes:
+    """Candidates and exclusions of a request as sets; nothing where it has neither."""
+    if named is None and not out:
+        return b""
+    return (b"" if named is None else _set(b"c", named)) + _set(b"x", out)
+
+
+def _indices(experiment: Experiment, names: Sequence[str], field: str) -> list[int]:
+    found = _places(experiment, names)
+    if NO_ARM in found:
+        i = found.index(NO_ARM)
+        raise experiment.unknown_arm(pointer(field, i), names[i], "no such arm")
+    return found
+
+
+def _places(experiment: Experiment, names: Sequence[str]) -> list[int]:
+    """Indices of arms by their names, `NO_ARM` of those that never were."""
+    return [experiment.arm_index.get(name, NO_ARM) for name in names]
+
+
+def _set(mark: bytes, indices: list[int]) -> bytes:
+    members = np.unique(np.array(indices, "<u4"))
+    return mark + struct.pack("<I", len(members)) + members.tobytes()
+
+
+def _repeated(indices: list[int], field: str) -> Problem:
+    seen: set[int] = set()
+    faults = []
+    for i, index in enumerate(indices):
+        if index in seen:
+            faults.append(Fault(pointer(field, i), "arms that differ", "an arm named before"))
+        seen.add(index)
+    return Problem(Code.INVALID_REQUEST, f"{field} names an arm more than once", faults)
+
+
+def read_feedback(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Reward:
+    """A feedback request.
+
+    Raises:
+        Problem: malformed, invalid_request, unknown_event, unknown_arm or decision_not_found.
+    """
+    body = decode(_FEEDBACK, data, Code.INVALID_REQUEST, FeedbackBody.__struct_fields__)
+    if (body.decision_id is None) == (body.user_id is None):
+        got = "neither" if body.decision_id is None else "both"
+        raise _invalid("/decision_id", "either decision_id or user_id", got)
+    if (kind := experiment.kind_index.get(body.event)) is None:
+        hint = nearest(body.event, experiment.kind_index)
+        fault = Fault("/event", f"one of {list(experiment.kind_index)}{hint}", "another string")
+        raise Problem(Code.UNKNOWN_EVENT, f"experiment {experiment.name!r} has no such event{hint}", [fault])
+    arm = NO_ARM if body.arm is None else experiment.arm(body.arm, "/arm")
+    last = experiment.kinds[kind].aggregation == "last"
+    event = body.event_id if body.event_id is not None else "" if last else body.event
+    ref = Ref(user=user_hash(secret, body.user_id)) if body.decision_id is None else _ref(body.decision_id)
+    credit = experiment.kinds[kind].credit(body.value)
+    return Reward(ref, kind, credit, event.encode(), body.event_id is not None, arm)
+
+
+def read_activation(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Activate:
+    """An activation request."""
+    body = decode(_ACTIVATION, data, Code.INVALID_REQUEST, ActivationBody.__struct_fields__)
+    return Activate(_ref(body.decision_id))
+
+
+def read_batch(data: bytes) -> Sequence[Raw | bytes]:
+    """The requests of a batch, each still as bytes.
+
+    Raises:
+        Problem: malformed or invalid_request. What is not JSON inside of one request is left to who reads that one.
+    """
+    try:
+        return _BATCH.decode(data).requests
+    except msgspec.ValidationError:
+        return decode(_BATCH, data, Code.INVALID_REQUEST, BatchBody.__struct_fields__).requests  # raises
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        fault = error
+    try:
+        outline, items = _apart(data)
+        return [items[int(bytes(number))] for number in _BATCH.decode(outline).requests]
+    except (msgspec.DecodeError, ValueError):
+        raise malformed(fault) from None
+
+
+# what stands before the next bracket, or comma, outside of strings
+_BEFORE = rb'(?:[^"\[\]{}%b]|"(?:[^"\\]|\\.)*+")*+'
+_BRACKET = re.compile(_BEFORE % b"" + rb"([\[\]{}])", re.DOTALL)
+_BRACKET_OR_COMMA = re.compile(_BEFORE % b"," + rb"([\[\]{},])", re.DOTALL)
+
+
+def _apart(data: bytes) -> tuple[bytes, list[bytes]]:
+    """(a batch with a number for each item of its list, the items), told apart by brackets and commas alone.
+
+    Raises:
+        ValueError: an item is empty, or there are more brackets than are looked at.
+    """
+    outline: list[bytes] = []
+    items: list[bytes] = []
+    depth = taken = at = 0
+    listed = False  # depth 2 is a list's
+    for _ in range(BRACKETS_MAX):
+        if (found := (_BRACKET_OR_COMMA if listed and depth == 2 else _BRACKET).match(data, at)) is None:
+            return b"".join([*outline, data[taken:]]), items
+        at, sign = found.end(), found[1]
+        if depth == 2 and listed and sign in b",]}":
+            item = data[taken : at - 1]
+            if item.strip():
+                outline.append(b"%d" % len(items))
+                items.append(item)
+            elif sign != b"]" or outline[-1] == b",":
+                raise ValueError("an empty item")
+            outline.append(sign)
+            taken = at
+        depth += (sign in b"[{") - (sign in b"]}")
+        if depth == 2 and sign in b"[{" and (listed := sign == b"["):
+            outline.append(data[taken:at])
+            taken = at
+    raise ValueError("too many brackets")
+
+
+def _ref(decision_id: str) -> Ref:
+    """What an id refers to; the server's own ids have one spelling each."""
+    if not decision_id.startswith(SERVER_PREFIX):
+        return Ref(caller=decision_id.encode())
+    found = read_decision_id(decision_id)
+    if found is None or found[0] != SHARD:
+        raise unknown_decision()
+    _, position, nonce = found
+    return Ref(entry=position.text(), nonce=nonce)
+
+
+def unknown_decision() -> Problem:
+    """The problem of a decision that was never made, or is forgotten."""
+    fault = Fault("/decision_id", "a decision of this experiment within its reward window", "no such decision")
+    return Problem(Code.DECISION_NOT_FOUND, "no such decision, or it is longer ago than decisions are known", [fault])
+
+
+def _invalid(at: str, expected: str, got: str) -> Problem:
+    return Problem(Code.INVALID_REQUEST, f"{at}: expected {expected}, got {got}", [Fault(at, expected, got)])

@@ -1,0 +1,191 @@
+"""What is asked of a log: the target policies, the reward model and the estimators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from simulator.cli.common import Alpha, above_0, note, rising, settings, within
+
+if TYPE_CHECKING:
+    from bandit.arrays import Matrix
+    from simulator.logs.log import Log
+
+
+HALF = 0.5  # of a log: what policies learn from, where nothing else is said
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The target policies."""
+
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="uniform, fixed:ARM, a CSV of arm and probability, als, cosine, or a policy; see `run`."),
+    ] = None
+    train: Annotated[
+        float | None,
+        typer.Option(callback=within, help="The log's first share is only learned from, and the rest valued."),
+    ] = None
+    refresh: Annotated[int, typer.Option(min=1, help="Rows between two refreshes of a target that learns.")] = 100
+    keep_learning: Annotated[
+        bool,
+        typer.Option(
+            "--keep-learning",
+            help="Policies go on learning from the log, and profit from what its policy explored; else they stay as "
+            "learned from its first half (or --train), and all targets are valued on the rest.",
+        ),
+    ] = False
+
+    @property
+    def names(self) -> list[str]:
+        """The targets."""
+        return self.target or ["uniform"]
+
+    @property
+    def share(self) -> float:
+        """The first share of the log that is only learned from: half, where a policy is among the targets."""
+        from simulator.policies.targets import learns
+
+        if self.train is not None:
+            return self.train
+        return HALF if not self.keep_learning and any(map(learns, self.names)) else 0.0
+
+    def of(self, log: Log, seed: int) -> tuple[Log, dict[str, Matrix]]:
+        """(rows to value them on, pi(a|x) of each target there).
+
+        Raises:
+            typer.BadParameter: collaborative filtering has nothing to learn from.
+            ValueError: a target is not what it should be.
+        """
+        self._refuse_lists()
+        cut = int(len(log) * self.share)
+        rows = log.take(slice(cut, None))
+        self.tell(cut, len(log))
+        return rows, {name: self._one(log, cut, name, seed) for name in self.names}
+
+    def tell(self, cut: int, n: int) -> None:
+        """Say what the rows before the others were for, and what a policy that goes on learning profits from."""
+        from simulator.policies.targets import learns
+
+        if cut:
+            typer.echo(f"policies learned from the first {cut:,} of {n:,} rows; values are of the others", err=True)
+        for name in filter(learns, self.names if self.keep_learning else ()):
+            note(f"{name} learns from what the log's policy explored: alone it may earn less")
+
+    def of_pieces(self, seed: int) -> dict[str, Any]:
+        """What makes each target for a log in pieces.
+
+        Raises:
+            typer.BadParameter: a target, or --train, needs the whole log.
+        """
+        from simulator.policies.adapters.collaborative import MODELS
+        from simulator.policies.targets import of_pieces
+
+        self._refuse_lists()
+        if any(name.partition(":")[0] in MODELS for name in self.names):
+            raise typer.BadParameter(f"--stream takes no {' or '.join(MODELS)}: they need the whole log")
+        return {name: of_pieces(name, refresh=self.refresh, seed=seed) for name in self.names}
+
+    def _refuse_lists(self) -> None:
+        """Targets that are whole lists have no probability of an arm."""
+        if wrong := [name for name in self.names if name.startswith("list:")]:
+            raise typer.BadParameter(
+                f"{wrong[0]} is a whole list: `evaluate --lists` values lists, one target at a time"
+            )
+
+    def _one(self, log: Log, cut: int, name: str, seed: int) -> Matrix:
+        from simulator.policies.adapters.collaborative import MODELS
+        from simulator.policies.targets import frozen, learns, target
+
+        model, _, rest = name.partition(":")
+        if model not in MODELS:
+            if learns(name) and not self.keep_learning:
+                return frozen(log, name, cut, refresh=self.refresh, seed=seed)
+            made: Matrix = target(log, name, refresh=self.refresh, seed=seed)[cut:]
+            return made
+        if not cut:
+            raise typer.BadParameter(f"--target {model} needs --train: it learns from a first share of the log only")
+        return _collaborative(log.take(slice(cut)), log.take(slice(cut, None)), model, settings(rest), seed)
+
+
+def _collaborative(train: Log, rows: Log, model: str, given: dict[str, Any], seed: int) -> Matrix:
+    """The policy of als or cosine, with explore=, and of als factors=, regularization=, alpha=, iterations=."""
+    from simulator.policies.adapters.collaborative import MODELS, probabilities
+    from simulator.policies.protocol import only
+
+    kinds = {"explore": float, **get_type_hints(MODELS[model])}
+    own = [name for name in kinds if name not in ("M", "return")]
+    only(given, own, model)
+    for name, value in given.items():
+        least = 1 if name in ("factors", "iterations") else 0
+        if not isinstance(value, kinds[name] | int) or value < least:
+            raise ValueError(f"{model}: {name} is {_NUMBER[kinds[name]]} of {least} or more; got {value!r}")
+    return probabilities(train, rows, model, **{**({"seed": seed} if "seed" in own else {}), **given})
+
+
+_NUMBER = {int: "a whole number", float: "a number"}
+
+
+RangeOption = Annotated[
+    tuple[float, float] | None,
+    typer.Option(callback=rising, metavar="LOW HIGH", help="Possible rewards; by default 0 1, or the log's own."),
+]
+CapOption = Annotated[
+    float | None,
+    typer.Option(
+        callback=above_0,
+        help="Rewards above it count as it: a narrower answer where few orders are large, of rewards so counted.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Model:
+    """The reward model, and how sure an interval is."""
+
+    q: Annotated[str, typer.Option(help="The reward model: ridge, mean or mean-position.")] = "ridge"
+    q_fit: Annotated[
+        str | None, typer.Option(help="cross, past or in_sample; by default what is honest for the log.")
+    ] = None
+    alpha: Alpha = 0.05
+    reward_range: RangeOption = None
+    cap: CapOption = None
+    stationary: Annotated[
+        bool,
+        typer.Option("--stationary", help="Sequences take the value for the same in all rows, and are narrower."),
+    ] = False
+
+    def how(self, seed: int) -> dict[str, Any]:
+        """Arguments of `evaluate`."""
+        return {
+            "q": self.q, "q_fit": self.q_fit, "alpha": self.alpha, "reward_range": self.reward_range, "seed": seed,
+            "cap": self.cap, "drifts": not self.stationary,
+        }  # fmt: skip
+
+
+LooksOption = Annotated[
+    str, typer.Option("--looks", help="any: right however often a growing log is looked at; one: narrower, once.")
+]
+
+
+@dataclass(frozen=True)
+class Estimators:
+    """The estimators."""
+
+    estimator: Annotated[list[str] | None, typer.Option(help="One or more; by default all that apply.")] = None
+    interval: Annotated[str, typer.Option(help="normal or bootstrap, where the verdict is interval.")] = "normal"
+    acceptance: Annotated[str, typer.Option(help="replay: rejection, or none as obp has it.")] = "rejection"
+    tau: Annotated[float | None, typer.Option(min=0, help="SWITCH-DR's; by default its authors' bound.")] = None
+    lam: Annotated[float | None, typer.Option("--lambda", min=0, help="DRos's; by default its authors' bound.")] = None
+    clip: Annotated[float, typer.Option(min=0, help="What `clipped` clips weights at.")] = 10.0
+    looks: LooksOption = "one"
+
+    def how(self) -> dict[str, Any]:
+        """Arguments of `evaluate`."""
+        return {
+            "estimators": self.estimator or None, "interval": self.interval, "acceptance": self.acceptance,
+            "tau": self.tau, "lam": self.lam, "clip": self.clip, "looks": self.looks,
+        }  # fmt: skip

@@ -1,0 +1,372 @@
+"""The server's own log: decisions with their feedback, from a file that `bandit-server export` wrote or from the store.
+
+    reward = sum over kinds of weight (default + sum of what feedback was credited)
+
+The first reading keeps what was credited to each rewarded decision, which deferred ones were activated, and what there
+is in decisions of each version; the second makes the rows. So memory grows with feedback, and by 8 bytes an entry of a
+file (60 where they are out of order): exports may overlap, and each entry counts once, by its position in the log.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from bandit.core.experiment import DURATION, seconds
+from bandit.core.features import Boolean, Category, Number
+from bandit.errors import nearest
+from bandit.replica.recent import Delays
+from simulator.logs.contexts import Feature, LogError
+from simulator.logs.loaders.rows import batches, ordered, surveyed
+from simulator.logs.storage import json_of, lines
+from simulator.logs.table import Eligible, Header, Reward, Row, Shown, Table
+
+OTHER_GENERATION = "rows left out: decided before the experiment was reset"
+ORPHANS = "feedback left out: of decisions that are not in the log"
+REPEATED = "entries left out: in the file already, by their position in the log"
+LOWER = "rows left out: lower places of lists"
+YOUNG = "rows left out: their rewards may still come, being younger at the log's end than"
+UNSURE = "rows whose rewards may still come, and count as none: nothing tells how long rewards take (matured: null)"
+TYPES = ("decision", "feedback", "activation", "experiment")
+LARGEST = 1 << 64  # of a position in 8 bytes
+Entry = dict[str, Any]  # a row of the export
+Key = tuple[str, str]  # decision id, arm
+
+
+class _Kind(msgspec.Struct):
+    weight: float = 1.0
+    default: float = 0.0
+    range: tuple[float, float] = (0.0, 1.0)
+
+
+class _Document(msgspec.Struct):
+    """What is needed of an experiment's document; whatever else a version may have, is ignored."""
+
+    rewards: dict[str, _Kind]
+    features: tuple[Number | Boolean | Category, ...] = ()
+    reward_window: str | float = "7d"
+    arms: tuple[str | dict[str, Any], ...] = ()
+
+
+class _Version(msgspec.Struct):
+    generation: int
+    document: _Document
+
+
+@dataclass
+class _Made:
+    """What there is in the decisions of one version."""
+
+    names: frozenset[str]  # of features
+    arms: dict[str, None] = field(default_factory=dict)
+    deferred: set[str] = field(default_factory=set)
+    slices: bool = False
+    users: bool = False
+    lists: int = 0
+    decisions: int = 0
+
+    def take(self, entry: Entry) -> None:
+        self.arms.update((each["arm"], None) for each in entry["eligible"])
+        self.arms.update((each["arm"], None) for each in entry["arms"])
+        self.slices = self.slices or entry["slice"] is not None
+        self.users = self.users or entry["user"] is not None
+        self.lists += len(entry["arms"]) > 1
+        self.decisions += 1
+        if entry["deferred"]:
+            self.deferred.add(entry["decision_id"])
+
+
+_ENTRY = msgspec.json.Decoder(Entry)
+
+
+def read(
+    path: Path | None,
+    *,
+    experiment: str | None = None,
+    redis_url: str | None = None,
+    data_dir: Path | None = None,
+    weights: Mapping[str, float] | None = None,
+    places: Literal["each", "first"] | None = None,
+    min_age: str | None = None,
+) -> Table:
+    """A server's log as a table.
+
+    Decisions so young at the log's end that rewards may still come are left out, and counted.
+
+    Args:
+        path: a file of `bandit-server export`; None to read the store.
+        experiment: whose log, of a store.
+        redis_url: the store, where it is one of your own.
+        data_dir: the store's directory, where the server started it.
+        weights: kind to weight, others count nothing; by default those of the experiment's last document.
+        places: `each`: a row for each place of a list, with its marginal propensity; `first`: of the first only, which
+            keeps the probability of every arm; None: `first` where lists are fewer than half of the decisions.
+        min_age: how old a decision has to be at the log's end, such as "2d"; None: the age by which 99 % of each kind's
+            rewards came, as decisions older than the reward window tell; where none is, all count.
+
+    Raises:
+        LogError: the file is no such export, or nothing says what a reward is.
+    """
+    repeated = Counter[str]()
+    entries = partial(_from_file, path, repeated) if path else partial(_from_store, experiment, redis_url, data_dir)
+    if min_age is not None and not DURATION.fullmatch(min_age):
+        raise LogError(f'min_age: expected a duration such as "12h" or "2d", got {min_age!r}')
+    joined = _Joined(entries(), weights)
+    joined.min_age_ms = None if min_age is None else round(seconds(min_age) * 1000)
+    if joined.last is None:  # nothing says what the contexts consist of
+        table = surveyed(lambda counts: joined.rows(entries(), places or "each", counts), learning=True, grid=True)
+        table.cleaning.update(repeated)
+        return table
+    places = places or ("each" if joined.mostly_lists else "first")
+    header, counts = joined.header(lists=places == "each"), Counter(repeated)
+    return Table(header, batches(header, joined.rows(entries(), places, counts)), counts)
+
+
+def _from_file(path: Path, repeated: Counter[str]) -> Iterator[Entry]:
+    """The entries of a file, each once; says how many are there again.
+
+    Raises:
+        LogError: a line is none, or tells of the experiment after decisions that were made by what it tells.
+    """
+    once, decided = _Once(), (-1, -1)
+    repeated.clear()
+    for number, line in lines(path):
+        entry = json_of(path, number, line, _ENTRY)
+        if entry.get("type") not in TYPES:
+            raise LogError(f"{path.name}, line {number}: expected a type of {TYPES}, got {entry.get('type')!r}")
+        try:
+            position = _position(entry)
+        except (KeyError, ValueError, AttributeError):
+            got = entry.get("position")
+            raise LogError(
+                f"{path.name}, line {number}: expected a position such as 1767225600000-0, got {got!r}"
+            ) from None
+        if not once.is_new(position):
+            repeated[REPEATED] += 1
+            continue
+        if entry["type"] == "experiment" and position < decided:
+            what = "expected the experiment's row first and decisions after it, as they are exported"
+            raise LogError(
+                f"{path.name}, line {number}: {what}, got it after later ones: is the file in reverse order?"
+            )
+        if entry["type"] == "decision":
+            decided = max(decided, position)
+        yield entry
+
+
+class _Once:
+    """Whether a position is there for the first time; a few bytes for each while they come in order."""
+
+    def __init__(self) -> None:
+        self.last = -1
+        self.ordered = array("Q")  # all so far, where none was before another
+        self.all: set[int] | None = None
+
+    def is_new(self, position: tuple[int, int]) -> bool:
+        """Take a position."""
+        key = (position[0] << 20) + position[1]  # never a million in a millisecond
+        if self.all is None and self.last < key < LARGEST:
+            self.last = key
+            self.ordered.append(key)
+            return True
+        if self.all is None:
+            self.all, self.ordered = set(self.ordered), array("Q")
+        new = key not in self.all
+        self.all.add(key)
+        return new
+
+
+def _from_store(experiment: str | None, redis_url: str | None, data_dir: Path | None) -> Iterator[Entry]:
+    from bandit.commands.log_commands import opened_store  # a store's libraries are not loaded for a file
+    from bandit.replica.export import export
+    from bandit.settings import overridden
+
+    if experiment is None:
+        raise LogError("expected the name of an experiment of the store, got none")
+    with opened_store(overridden({"redis_url": redis_url, "data_dir": data_dir})) as store:
+        yield from export(store, experiment)
+
+
+def _feature(feature: Number | Boolean | Category) -> Feature:
+    """A feature of an experiment's document as one of a table."""
+    if isinstance(feature, Number):
+        return Feature(feature.name, "number", *feature.line())
+    if isinstance(feature, Boolean):
+        return Feature(feature.name, "boolean")
+    return Feature(feature.name, "category", levels=feature.levels, other=feature.other)
+
+
+class _Joined:
+    """What a first reading of the log knows of its decisions."""
+
+    def __init__(self, entries: Iterable[Entry], weights: Mapping[str, float] | None) -> None:
+        self.versions: dict[int, _Version] = {}
+        self.last: _Version | None = None
+        self.credited: dict[Key, Counter[str]] = {}
+        self.activated: set[str] = set()
+        self.made: dict[int, _Made] = {}
+        self.end = (0, 0)
+        self.told = (-1, -1)  # where the last document stands
+        self.min_age_ms: int | None = None
+        self.changed: dict[tuple[str, str, str], tuple[int, int]] = {}  # when decided, and when last credited
+        for entry in entries:
+            self._take(entry)
+            self.end = max(self.end, _position(entry))
+        if self.last is None and weights is None:
+            raise LogError("expected a row of type 'experiment' or weights=, got neither: what is a reward?")
+        self.document = self.last.document if self.last else _Document({kind: _Kind() for kind in weights or ()})
+        self.weights = self._weights(weights)
+
+    def _take(self, entry: Entry) -> None:
+        match entry["type"]:
+            case "decision":
+                version = entry["experiment_version"]
+                if version not in self.made:
+                    self.made[version] = _Made(frozenset(entry["context"]))
+                self.made[version].take(entry)
+            case "experiment" if entry["document"] is not None:
+                self.versions[entry["version"]] = msgspec.convert(entry, _Version)
+                if _position(entry) > self.told:
+                    self.last, self.told = self.versions[entry["version"]], _position(entry)
+            case "feedback":
+                credits_ = self.credited.setdefault((entry["decision_id"], entry["arm"]), Counter())
+                credits_[entry["event"]] += entry["credited"]
+                if entry["credited"] and "decided" in entry:
+                    at = round(datetime.fromisoformat(entry["decided"]).timestamp() * 1000), _position(entry)[0]
+                    credit = entry["decision_id"], entry["arm"], entry["event"]
+                    self.changed[credit] = max(at, self.changed.get(credit, at))
+            case "activation":
+                self.activated.add(entry["decision_id"])
+
+    def header(self, *, lists: bool) -> Header:
+        """What is true of all rows; `lists`: of those of lower places too."""
+        made = [each for version, each in self.made.items() if self._document(version, each.names) is not None]
+        lists = lists and any(each.lists for each in made)
+        some = {
+            "slice": any(each.slices for each in made),
+            "user": any(each.users for each in made),
+            "position": any(each.lists for each in made),
+            "skipped": any(not each.deferred <= self.activated for each in made),
+        }
+        return Header(
+            arms=ordered([_id(arm) for arm in self.document.arms], chain.from_iterable(each.arms for each in made)),
+            columns=tuple(name for name in Row.__struct_fields__ if some.get(name, name != "weight")),
+            features=tuple(_feature(each) for each in self.document.features),
+            grid=True,
+            probability="shown" if lists else "every",
+            learning=True,
+            reward_range=self._range(),
+        )
+
+    def _range(self) -> tuple[float, float] | None:
+        """The lowest and highest reward of a decision; a kind may be younger than the decision, and counts 0 then."""
+        kinds = self.document.rewards
+        ends = [sorted(weight * end for end in kinds[kind].range) for kind, weight in self.weights.items()]
+        low, high = sum(min(low, 0.0) for low, _ in ends), sum(max(high, 0.0) for _, high in ends)
+        return (low, high) if low < high else None
+
+    def _weights(self, given: Mapping[str, float] | None) -> Mapping[str, float]:
+        if given is None:
+            return {kind: each.weight for kind, each in self.document.rewards.items()}
+        for kind in given:
+            if kind not in self.document.rewards:
+                known = list(self.document.rewards)
+                raise LogError(f"weights: expected kinds of {known}, got {kind!r}{nearest(kind, known)}")
+        return given
+
+    @property
+    def mostly_lists(self) -> bool:
+        """Whether at least half of the decisions are lists."""
+        lists, all_ = (sum(getattr(made, name) for made in self.made.values()) for name in ("lists", "decisions"))
+        return bool(2 * lists >= all_)
+
+    def matured_ms(self) -> int | None:
+        """How old a decision has to be at the log's end; None: nothing tells."""
+        if self.min_age_ms is not None:
+            return self.min_age_ms
+        delays = Delays(self.end[0], self._window_ms)
+        for credit, (decided, came) in self.changed.items():
+            if self.weights.get(credit[2]):
+                delays.take(credit[2], decided, came)
+        return delays.matured_ms()
+
+    @property
+    def _window_ms(self) -> int:
+        return round(seconds(self.document.reward_window) * 1000)
+
+    def rows(self, entries: Iterable[Entry], places: str, counts: Counter[str]) -> Iterator[Row]:
+        """The rows of a second reading, up to where the first one ended."""
+        matched, age = 0, self.matured_ms()
+        young = f"{YOUNG} {(age or 0) / 1000:g} seconds"
+        for entry in entries:
+            if _position(entry) > self.end:
+                break
+            if entry["type"] != "decision":
+                continue
+            left = self.end[0] - _position(entry)[0]
+            if age is not None and left < age:
+                counts[young] += 1
+                matched += sum((entry["decision_id"], each["arm"]) in self.credited for each in entry["arms"])
+                continue
+            counts[UNSURE] += age is None and bool(self.credited) and left < self._window_ms
+            if (document := self._document(entry["experiment_version"], entry["context"])) is None:
+                counts[OTHER_GENERATION] += 1
+                continue
+            made = self._places(entry, document)
+            matched += sum((entry["decision_id"], row.shown[-1].arm) in self.credited for row in made)
+            kept = made if places == "each" else made[:1]
+            counts[LOWER] += len(made) - len(kept)
+            yield from kept
+        counts[ORPHANS] += len(self.credited) - matched
+
+    def _document(self, version: int, context: Iterable[str]) -> _Document | None:
+        """The document that a decision was made by; None if it was of a generation before the last."""
+        made = self.versions.get(version)
+        if made is None or self.last is None:  # its row has been trimmed from the log
+            names = {feature.name for feature in self.document.features}
+            return self.document if self.last is None or names == set(context) else None
+        return made.document if made.generation == self.last.generation else None
+
+    def _places(self, entry: Entry, document: _Document) -> list[Row]:
+        """A row for each place of a decision."""
+        shown = [Shown(each["arm"], each["propensity"], each["marginal"]) for each in entry["arms"]]
+        return [self._row(entry, document, shown[: j + 1], len(shown)) for j in range(len(shown))]
+
+    def _row(self, entry: Entry, document: _Document, shown: list[Shown], k: int) -> Row:
+        decision_id, place = entry["decision_id"], len(shown) - 1
+        credited: Mapping[str, float] = self.credited.get((decision_id, shown[-1].arm), {})
+        earned = {kind: each.default + credited.get(kind, 0.0) for kind, each in document.rewards.items()}
+        never = entry["deferred"] and decision_id not in self.activated
+        eligible = [Eligible(each["arm"], each["probability"]) for each in entry["eligible"]]
+        return Row(
+            decision_id=decision_id,
+            time=datetime.fromisoformat(entry["time"]),
+            context=entry["context"],
+            shown=shown,
+            eligible=eligible if place == 0 else None,  # of lower places only the marginal of the arm is known
+            reward=sum(self.weights.get(kind, 0.0) * value for kind, value in earned.items()),
+            rewards=[Reward(kind, value) for kind, value in earned.items()],
+            slice=entry["slice"],
+            user=entry["user"],
+            position=place if k > 1 else None,
+            model=f"{entry['experiment_version']}/{entry['model_position']}",
+            skipped=True if never else None,
+        )
+
+
+def _id(arm: str | dict[str, Any]) -> str:
+    return arm if isinstance(arm, str) else str(arm["id"])
+
+
+def _position(entry: Entry) -> tuple[int, int]:
+    ms, _, seq = entry["position"].partition("-")
+    return int(ms), int(seq)

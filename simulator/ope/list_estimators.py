@@ -1,0 +1,109 @@
+"""Lists of k arms: what another policy's lists would have earned.
+
+    p_j, pi_j  (n, k)  probability of the arm at place j given the arms above it, logging and target policy
+    m_j, e_j   (n, k)  marginal probability of that arm at place j, whatever is above it
+    r_j        (n, k)  reward at place j             w_j = pi_j / p_j             W_j = w_1 ... w_j (W_0 = 1)
+
+    standard                W_k sum_j r_j           rewards may depend on the whole list
+    independent             sum_j e_j / m_j r_j     reward at j depends on the arm at j alone
+    reward interaction      sum_j W_j r_j           reward at j depends on the arms down to j (a reader who scans)
+    cascade DR              sum_j W_j (r_j - Q_j) + W_{j-1} sum_a pi_j(a) Q_j(a)          likewise; Q_j of places j to k
+
+Values are per list. The more a line assumes of rewards, the smaller its weights. An epsilon-greedy list has one coin
+for the whole list; with g the greedy order its probabilities are
+    marginal of a at j      (1 - eps) 1[g_j = a] + eps / K
+    of the first j arms     (1 - eps) 1[they are g_1 ... g_j] + eps (K - j)! / K!
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bandit.arrays import Int, Matrix, Vector
+from simulator.ope.estimators import Estimate, importance, mean
+
+
+def prefix_weights(propensity: Matrix, target: Matrix) -> Matrix:
+    """W_j = prod_{i <= j} pi_i / p_i, shape (n, k); infinite or NaN where a long list's is too large for a float.
+
+    Args:
+        propensity: p_j, shape (n, k), in (0, 1].
+        target: pi_j, shape (n, k), in [0, 1].
+
+    Raises:
+        ValueError: if a propensity is not in (0, 1]; the place in the flattened table is named.
+    """
+    w = importance(propensity.ravel(), target.ravel()).reshape(propensity.shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(np.cumprod(w, axis=1))
+
+
+def conditional(prefix: Matrix) -> Matrix:
+    """p_j from the probabilities of the first j arms, shape (n, k): each over the one before it; 0 after a 0."""
+    before = np.column_stack([np.ones(len(prefix)), prefix[:, :-1]])
+    return np.asarray(np.divide(prefix, before, out=np.zeros(prefix.shape), where=before > 0))
+
+
+def standard(reward: Matrix, propensity: Matrix, target: Matrix, weight: Vector | None = None) -> Estimate:
+    """Whole-list IPS: V = mean(W_k sum_j r_j). Unbiased whatever rewards depend on; the largest variance of all.
+
+    Args:
+        reward: r_j, shape (n, k), in reward units.
+        propensity: p_j, shape (n, k), in (0, 1]: given the arms above.
+        target: pi_j, shape (n, k), in [0, 1]: given the arms above.
+        weight: row weight of each list, shape (n,), or None.
+
+    Raises:
+        ValueError: if a propensity is not in (0, 1].
+
+    McInerney et al. (2020), section 2, https://arxiv.org/abs/2007.12986
+    """
+    return mean(prefix_weights(propensity, target)[:, -1] * reward.sum(axis=1), weight)
+
+
+def independent(reward: Matrix, propensity: Matrix, target: Matrix, weight: Vector | None = None) -> Estimate:
+    """Independent IPS: V = mean(sum_j e_j / m_j r_j). Unbiased if the reward at a place depends on its own arm only.
+
+    Args (the others as of `standard`):
+        propensity: m_j, shape (n, k), in (0, 1]: **marginal**, whatever stands above.
+        target: e_j, shape (n, k), in [0, 1], likewise.
+
+    Li et al. (2018), "Offline evaluation of ranking policies with click models", https://arxiv.org/abs/1804.10488
+    """
+    w = importance(propensity.ravel(), target.ravel()).reshape(propensity.shape)
+    return mean((w * reward).sum(axis=1), weight)
+
+
+def reward_interaction(reward: Matrix, propensity: Matrix, target: Matrix, weight: Vector | None = None) -> Estimate:
+    """Reward-interaction IPS: V = mean(sum_j W_j r_j). Unbiased if a reward depends on the arms down to its place only.
+
+    McInerney et al. (2020), https://arxiv.org/abs/2007.12986. Arguments as of `standard`.
+    """
+    return mean((prefix_weights(propensity, target) * reward).sum(axis=1), weight)
+
+
+def cascade_dr(
+    reward: Matrix,
+    arm: Int,
+    propensity: Matrix,
+    target: Matrix,
+    choices: Matrix,
+    Q: Matrix,
+    weight: Vector | None = None,
+) -> Estimate:
+    """Cascade doubly robust: V = mean(sum_j W_j (r_j - Q_j(a_j)) + W_{j-1} sum_a pi_j(a) Q_j(a)).
+
+    Unbiased like reward-interaction IPS, whatever Q is (fitted without the list itself); the better Q, the less it
+    varies. With Q = 0 it is reward-interaction IPS, with k = 1 it is DR.
+
+    Args (the others as of `standard`):
+        arm: the arms shown, shape (n, k).
+        choices: pi_j(a) of every arm given the arms above, shape (n, k, K); each line sums to 1.
+        Q: expected reward of places j to k if arm a stands at j under the arms above, shape (n, k, K).
+
+    Kiyohara et al. (2022), https://arxiv.org/abs/2202.01562
+    """
+    W = prefix_weights(propensity, target)
+    before = np.column_stack([np.ones(len(W)), W[:, :-1]])
+    shown = np.take_along_axis(Q, arm[:, :, None], axis=2)[:, :, 0]
+    return mean((W * (reward - shown) + before * (choices * Q).sum(axis=2)).sum(axis=1), weight)
