@@ -1,4 +1,4 @@
-"""A lane over a store in memory that is slow, away, forgetful or ahead, as a test plans it."""
+"""A batcher over a store in memory that is slow, away, forgetful or ahead, as a test plans it."""
 
 import asyncio
 import json
@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from bandit.core.experiment import Experiment, first, parse_document, revise
+from bandit.core.experiment import Experiment, first, revise
+from bandit.core.validation import parse_document
 from bandit.errors import Code, Problem, StoreUnavailable
 from bandit.log.records import START
 from bandit.replica.replica import Replica
-from bandit.serving.batcher import Lane
+from bandit.serving.batcher import Batcher
 from bandit.serving.requests import read_feedback, read_recommendation
 from bandit.store.memory_store import MemoryStore
 from bandit.store.protocol import Batch, Gap, Reply
@@ -92,7 +93,7 @@ def held(gate: asyncio.Event) -> Plan:
 
 
 class Bench:
-    """A lane on such a store."""
+    """A batcher on such a store."""
 
     def __init__(self, entropy: Callable[[int], bytes] = os.urandom, **document: Any) -> None:
         self.store, self.gaps = Store(), 0
@@ -101,7 +102,7 @@ class Bench:
         self.replica = Replica("e", self.store)
         self.replica.load()
         self.replica.catch_up()
-        self.lane = Lane(self.replica, self.store, GRACE, entropy, self._gap, self.outcomes.append)
+        self.batcher = Batcher(self.replica, self.store, GRACE, entropy, self._gap, self.outcomes.append)
 
     def _gap(self) -> None:
         self.gaps += 1
@@ -115,7 +116,7 @@ class Bench:
     def ask(self, body: Any = None, read: Any = read_recommendation, **more: Any) -> "asyncio.Future[Any]":
         """One request."""
         data = msgspec.json.encode(({"context": {"age": 1}} if body is None else body) | more)
-        return self.lane.enqueue(lambda experiment: read(experiment, data, SECRET), self.experiment)
+        return self.batcher.enqueue(lambda experiment: read(experiment, data, SECRET), self.experiment)
 
     def feedback(self, **body: Any) -> "asyncio.Future[Any]":
         """Feedback of a click."""

@@ -6,7 +6,7 @@ from trial import SALE, Trial, at, past, user
 
 from bandit.log.records import Position
 from bandit.store.memory_store import MemoryStore
-from bandit.store.protocol import USER_MAX, Judged, Logged, Ref, Store
+from bandit.store.protocol import USER_MAX, Logged, Outcome, Ref, Store
 from bandit.store.redis_store import RedisStore
 
 LIFE = 800  # ms: a window of which half is long enough for a batch, and that passes while one waits
@@ -19,12 +19,12 @@ def trial(store: Store, name: str) -> Trial:
     return Trial(store, name)
 
 
-def by_user(trial: Trial, event: str | None, arm: int = -1, kind: int = SALE, of: str = "u") -> list[Judged]:
+def by_user(trial: Trial, event: str | None, arm: int = -1, kind: int = SALE, of: str = "u") -> list[Outcome]:
     """What feedback of 5 by a user is answered."""
     (found,) = trial.send(trial.reward(user(of), 5, kind, event, arm))
     judged = found if isinstance(found, list) else [found]
-    assert all(isinstance(each, Judged) for each in judged)
-    return [each for each in judged if isinstance(each, Judged)]
+    assert all(isinstance(each, Outcome) for each in judged)
+    return [each for each in judged if isinstance(each, Outcome)]
 
 
 def told(trial: Trial, event: str | None, arm: int = -1) -> list[tuple[str, Position]]:
@@ -209,7 +209,7 @@ def test_a_shorter_window_takes_nothing_from_what_is_known(store: Store, name: s
         trial.decision(2, caller="c", user="u", window_ms=40), trial.reward(Ref(caller=b"c"), 5, event="order-1")
     )
     assert isinstance(logged, Logged)
-    assert isinstance(judged, Judged)
+    assert isinstance(judged, Outcome)
     assert judged.status == "accepted"
     past(store, store.now_ms() + 40)
     come_back(trial)

@@ -38,7 +38,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "simulator.base", "simulator.logs", "simulator.ope", "simulator.environments", "simulator.policies",
         "bandit.base", "bandit.core",
     ),
-    "simulator.reporting": ("simulator.base", "simulator.logs", "simulator.ope", "simulator.studies", "bandit.base", "bandit.core"),
+    "simulator.reporting": (
+        "simulator.base", "simulator.logs", "simulator.ope", "simulator.studies", "bandit.base", "bandit.core",
+    ),
     "simulator.cli": ("simulator.base", "simulator.logs", "simulator.ope", "bandit.base"),  # more when a command runs
     "simulator.live": (  # the server's evaluation, a program of its own
         "simulator.base", "simulator.logs", "simulator.ope", "simulator.policies",
@@ -104,9 +106,11 @@ def test_imports_go_one_way_between_rooms() -> None:
     wrong = []
     for module, path in MODULES.items():
         room = room_of(module)
-        for other in sorted(imports(path, lazy=False) & MODULES.keys()):
-            if room_of(other) not in (room, *ROOMS[room]):
-                wrong.append(f"{module} ({room}) imports {other} ({room_of(other)})")
+        wrong += [
+            f"{module} ({room}) imports {other} ({room_of(other)})"
+            for other in sorted(imports(path, lazy=False) & MODULES.keys())
+            if room_of(other) not in (room, *ROOMS[room])
+        ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -139,9 +143,11 @@ def test_imports_inside_functions_do_not_go_up_either() -> None:
     order, wrong = {room: i for i, room in enumerate(ROOMS)}, []
     for module, path in MODULES.items():
         room = room_of(module)
-        for other in sorted(imports(path, lazy=True) & MODULES.keys()):
-            if room not in LAZY and order[room_of(other)] > order[room]:
-                wrong.append(f"{module} ({room}) imports {other} ({room_of(other)})")
+        wrong += [
+            f"{module} ({room}) imports {other} ({room_of(other)})"
+            for other in sorted(imports(path, lazy=True) & MODULES.keys())
+            if room not in LAZY and order[room_of(other)] > order[room]
+        ]
     assert not wrong, "\n".join(wrong)
 
 

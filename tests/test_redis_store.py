@@ -19,13 +19,15 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from trial import DAY, DOCUMENT, HOUR, SALE, Trial, at, until
 
-from bandit.core.experiment import Document, first, parse_document, revise
+from bandit.core.experiment import Document, first, revise
+from bandit.core.validation import parse_document
 from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
 from bandit.log.records import START, Position
 from bandit.process.embedded import find_binary
 from bandit.store.keys import EXPERIMENTS, META, Keys
-from bandit.store.protocol import Activate, Ahead, Judged, Logged, Ref, Row, Store
-from bandit.store.redis_store import SCRIPTS, RedisStore, Script
+from bandit.store.protocol import Activate, Ahead, Logged, Outcome, Ref, Row, Store
+from bandit.store.redis_connection import SCRIPTS, Script
+from bandit.store.redis_store import RedisStore
 
 
 @contextmanager
@@ -613,7 +615,7 @@ def test_credits_of_another_generation_at_the_same_entry_count_as_absent(
     raw.xadd(keys(trial).log, {"d": decision.record}, id=ref.entry)
     again = trial.ref(decision, Logged(at(ref)))
     by_user = Ref(user=decision.user)
-    assert trial.send(trial.reward(by_user, 5, event="e")) == [Judged("unknown")]  # deferred, and not activated yet
+    assert trial.send(trial.reward(by_user, 5, event="e")) == [Outcome("unknown")]  # deferred, and not activated yet
     assert trial.feed(again, 7, event="e").credited == 7
     assert trial.feed(again, 7, event="e").status == "duplicate"
     assert trial.tags() == "daf"

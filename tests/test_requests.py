@@ -1,4 +1,4 @@
-"""Requests, from bytes to what a lane logs: strict JSON, names and limits, and a place for each fault."""
+"""Requests, from bytes to what a batcher logs: strict JSON, names and limits, and a place for each fault."""
 
 import json
 import sys
@@ -14,13 +14,8 @@ from hypothesis import strategies as st
 
 from bandit.errors import Code, Problem
 from bandit.log.records import Position, decision_id
-from bandit.serving.requests import (
-    read_activation,
-    read_batch,
-    read_feedback,
-    read_json,
-    read_recommendation,
-)
+from bandit.serving.reading import read_json
+from bandit.serving.requests import read_activation, read_batch, read_feedback, read_recommendation
 from bandit.store.protocol import NO_ARM
 
 WRONG_JSON = [

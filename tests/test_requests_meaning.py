@@ -9,7 +9,8 @@ from asking import CONTEXT, DOCUMENT, EXPERIMENT, QUIETLY, asked, digest, read
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit.core.experiment import compile_config, parse_document, revise
+from bandit.core.experiment import compile_config, revise
+from bandit.core.validation import parse_document
 
 SAME = [
     ({"context": {"country": "us", "age": 31.0, "new": True}}, {}),

@@ -191,15 +191,15 @@ def test_a_store_that_may_evict_is_not_used_until_it_is_set_right(monkeypatch: p
 
 
 def test_what_was_deleted_is_forgotten_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its lane held its last document for as long as the server lived."""
+    """Its batcher held its last document for as long as the server lived."""
     monkeypatch.setattr(follower, "FORGET", 0.05)
     with valkey() as url, serving(url) as live, redis.Redis.from_url(url) as raw:
         one = live.experiment()
         one.decided()
-        assert one.name in live.service._lanes
+        assert one.name in live.service._batchers
         assert live.client.delete(one.at).status_code == 204
         raw.hset(Keys.of(one.name).config, "updated", f"{round(time.time() * 1000) - 3_700_000}-0")
-        until(lambda: one.name not in live.service._lanes)
+        until(lambda: one.name not in live.service._batchers)
         assert not raw.keys(f"{Keys.of(one.name).prefix}:*")
 
 

@@ -13,7 +13,7 @@ from bandit.core.experiment import Document, Experiment, Kind, compile_config, f
 from bandit.core.features import Number
 from bandit.log.records import FORMAT, USER, Head, decision_head, pack_decision, pack_probabilities, pack_x
 from bandit.process.embedded import find_binary
-from bandit.store.protocol import NO_ARM, Batch, Decide, Judged, Logged, Ref, Reward, rules_of
+from bandit.store.protocol import NO_ARM, Batch, Decide, Logged, Outcome, Ref, Reward, rules_of
 from bandit.store.redis_store import RedisStore
 
 N, TICK = 4096, 128  # a doubling of the store's hash tables falls into the measured half
@@ -101,4 +101,4 @@ def append(
             clicks.append(Reward(ref, 0, 10**6, event, own_id, NO_ARM))
     done = store.append("home", Batch("p", sequence + 1, rules, clicks))
     assert isinstance(done, list)
-    assert [each.status for each in done if isinstance(each, Judged)] == ["accepted"] * len(clicks)
+    assert [each.status for each in done if isinstance(each, Outcome)] == ["accepted"] * len(clicks)

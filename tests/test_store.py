@@ -7,7 +7,7 @@ from trial import CLICK, FULL, HOUR, SALE, Trial, at, past, slow_sums, user
 from bandit.core.experiment import first
 from bandit.log.records import START, Position, unpack_activation, unpack_feedback
 from bandit.store.memory_store import MemoryStore
-from bandit.store.protocol import EVENTS_MAX, USER_MAX, Decide, Gap, Judged, Lease, Logged, Ref, Row, Stale, Store
+from bandit.store.protocol import EVENTS_MAX, USER_MAX, Decide, Gap, Lease, Logged, Outcome, Ref, Row, Stale, Store
 
 SHORT = 40  # ms: a window that passes while one waits; what must happen within it goes along in the decision's batch
 
@@ -112,7 +112,7 @@ def test_a_record_that_does_not_fit_is_refused_alone(trial: Trial) -> None:
         good._replace(caller=b"other"),
     ]
     results = trial.send(*bad, good, trial.reward(Ref(caller=b"other"), 1), trial.reward(Ref(caller=b"good"), 1))
-    assert [result.status for result in results if isinstance(result, Judged)] == ["record"] * 6 + [
+    assert [result.status for result in results if isinstance(result, Outcome)] == ["record"] * 6 + [
         "unknown",
         "accepted",
     ]
@@ -172,7 +172,7 @@ def test_a_servers_id_is_checked_against_its_record(trial: Trial) -> None:
 def test_an_answer_names_the_decision(trial: Trial) -> None:
     """Feedback is answered with the decision's entry and nonce, or its caller's name: what the client knows it by."""
     ref = trial.decide()
-    assert trial.feed(ref, 5) == Judged("accepted", 5, False, at(ref), ref.nonce, b"")
+    assert trial.feed(ref, 5) == Outcome("accepted", 5, False, at(ref), ref.nonce, b"")
     named = trial.decide(caller="ä/:~ c")
     assert trial.feed(named, 5).caller == "ä/:~ c".encode()
 
@@ -195,7 +195,7 @@ def test_under_last_an_event_id_guards_against_a_late_retry(trial: Trial) -> Non
     ref = trial.decide()
     assert trial.feed(ref, 30, 0, "e1").credited == 30
     assert trial.feed(ref, 45, 0, "e2").credited == 15
-    assert trial.feed(ref, 30, 0, "e1") == Judged("duplicate", 0, False, at(ref), ref.nonce)
+    assert trial.feed(ref, 30, 0, "e1") == Outcome("duplicate", 0, False, at(ref), ref.nonce)
     assert trial.tags() == "dff"
 
 
@@ -397,7 +397,7 @@ def test_what_is_older_than_the_log_is_late(trial: Trial) -> None:
     assert trial.store.write_rows(trial.name, "sums", token, [], cut)
     assert trial.store.write_rows(trial.name, "base", token, [], trial.log()[-2].position)
     assert trial.store.trim(trial.name, token, cut, b"")
-    assert trial.feed(ref, 5) == Judged("late", 0, False, at(ref), ref.nonce)
+    assert trial.feed(ref, 5) == Outcome("late", 0, False, at(ref), ref.nonce)
     assert trial.activate(ref) == "late"
     assert trial.feed(named, 5).status == "unknown"
     (logged,) = trial.send(trial.decision(caller="c"))
@@ -500,7 +500,7 @@ def by_user(trial: Trial, credit: int, event: str | None = None, arm: int = -1) 
     """What feedback by user "u" was answered: status and decision of each judgement."""
     (found,) = trial.send(trial.reward(user("u"), credit, SALE, event, arm))
     judged = found if isinstance(found, list) else [found]
-    return [(each.status, each.position) for each in judged if isinstance(each, Judged)]
+    return [(each.status, each.position) for each in judged if isinstance(each, Outcome)]
 
 
 @pytest.mark.parametrize(("attribution", "chosen"), [("last", [2]), ("first", [0]), ("all", [2, 1, 0])])
@@ -512,7 +512,7 @@ def test_feedback_by_user_goes_by_the_attribution(store: Store, name: str, attri
     assert by_user(trial, 5) == [("accepted", at(refs[i])) for i in chosen]
     assert by_user(trial, 5) == [("duplicate", at(refs[i])) for i in chosen]
     (nobody,) = trial.send(trial.reward(user("nobody"), 5))
-    assert nobody == Judged("unknown")
+    assert nobody == Outcome("unknown")
 
 
 @pytest.mark.parametrize("attribution", ["last", "first", "all"])

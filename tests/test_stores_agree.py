@@ -19,7 +19,7 @@ from bandit.core.sums import ONE, Sums, increments
 from bandit.log.events import read_events
 from bandit.log.records import Entry, Position, unpack_activation, unpack_decision, unpack_feedback
 from bandit.store.memory_store import MemoryStore
-from bandit.store.protocol import NO_ARM, Activate, Decide, Item, Judged, Logged, Ref, Result, Stale, Store
+from bandit.store.protocol import NO_ARM, Activate, Decide, Item, Logged, Outcome, Ref, Result, Stale, Store
 from bandit.store.redis_store import RedisStore
 
 SHORT = 25  # ms: windows that pass between two batches
@@ -158,7 +158,7 @@ class Side:
 
     def account(self, item: Item, judged: Result) -> None:
         """What an accepted reply says of the sums."""
-        if not isinstance(judged, Judged) or judged.status not in ("accepted", "activated"):
+        if not isinstance(judged, Outcome) or judged.status not in ("accepted", "activated"):
             return
         if judged.status == "activated" or self.trial.experiment.document.activation != "explicit":
             self.active.add(judged.position)

@@ -33,8 +33,8 @@ from bandit.store.protocol import (
     Decide,
     Gap,
     Item,
-    Judged,
     Logged,
+    Outcome,
     Ref,
     Result,
     Reward,
@@ -149,16 +149,16 @@ class Trial:
         name = default if event is None else event
         return Reward(ref, kind, credit, name.encode(), event is not None, arm)
 
-    def feed(self, ref: Ref, credit: int, kind: int = SALE, event: str | None = None, arm: int = NO_ARM) -> Judged:
+    def feed(self, ref: Ref, credit: int, kind: int = SALE, event: str | None = None, arm: int = NO_ARM) -> Outcome:
         """Send feedback on one decision; what became of it."""
         (found,) = self.send(self.reward(ref, credit, kind, event, arm))
-        assert isinstance(found, Judged), found
+        assert isinstance(found, Outcome), found
         return found
 
     def activate(self, ref: Ref) -> str:
         """Send an activation; what became of it."""
         (found,) = self.send(Activate(ref))
-        assert isinstance(found, Judged), found
+        assert isinstance(found, Outcome), found
         return found.status
 
     # reading

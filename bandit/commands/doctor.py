@@ -15,8 +15,8 @@ import numpy as np
 from bandit import __version__
 from bandit.commands.log_commands import opened_store
 from bandit.commands.sizing import Need, need
-from bandit.core.experiment import compile_config, seconds
-from bandit.core.times import time_of
+from bandit.core.experiment import compile_config
+from bandit.core.times import seconds, time_of
 from bandit.errors import StoreUnavailable, StoreUnsuitable
 from bandit.process.embedded import EmbeddedError, find_binary
 from bandit.settings import Settings

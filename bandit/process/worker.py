@@ -28,7 +28,7 @@ from bandit.process.workers import HANDOFF, STOP_SIGNALS
 from bandit.serving.api.app import build_app
 from bandit.serving.service import Service
 from bandit.settings import Handoff, Settings
-from bandit.store.redis_store import CONNECTIONS
+from bandit.store.redis_connection import CONNECTIONS
 from bandit.telling import start_logging
 
 log = logging.getLogger("bandit.process.worker")  # __name__ is __main__ here

@@ -1,4 +1,4 @@
-"""A lane: one experiment's requests on one server, taken a tick at a time.
+"""A batcher: one experiment's requests on one server, taken a tick at a time.
 
 While one append is under way the next requests gather; then one vectorised decide and one script serve them all. A
 tick's number belongs to its bytes until the store has answered: on a timeout the same bytes go again.
@@ -10,29 +10,27 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from bandit.core.draw import Choice
-from bandit.core.engine import Decided, Model, Outdated
+from bandit.core.engine import Outdated
 from bandit.core.experiment import Experiment
 from bandit.errors import Code, CorruptLog, Problem, StoreUnavailable, StoreUnsuitable
-from bandit.log.records import DEFERRED, FORMAT, USER, Head, Position, pack_decision, pack_probabilities, pack_x
+from bandit.log.records import Position
 from bandit.replica.replica import Replica
+from bandit.serving.decisions import Made, Scores, decide, decisions_of
 from bandit.serving.requests import Recommendation
 from bandit.store.protocol import (
     USER_MAX,
     Activate,
     Ahead,
     Batch,
-    Decide,
     Gap,
     Item,
-    Judged,
     Logged,
+    Outcome,
     Reply,
     Result,
     Reward,
@@ -58,8 +56,8 @@ Reader = Callable[[Experiment], Ask]
 
 
 @dataclass
-class Call:
-    """One request in a lane: how to read it, what it was read as, and who waits for its answer."""
+class PendingRequest:
+    """One request in a batcher: how to read it, what it was read as, and who waits for its answer."""
 
     read: Reader
     ask: Ask
@@ -70,15 +68,7 @@ class Call:
     reads: int = 0
 
 
-class Scores(NamedTuple):
-    """What is told of the arms of one decision, in order."""
-
-    score: list[float]
-    means: list[list[float]]  # of each kind
-    width: list[float]
-
-
-class Told(NamedTuple):
+class NewDecision(NamedTuple):
     """A new decision, and what is told with it."""
 
     position: Position
@@ -110,22 +100,14 @@ class Credited(NamedTuple):
 
     experiment: Experiment
     kind: int
-    judged: Judged | list[Judged]
-
-
-class _Made(NamedTuple):
-    """A tick's decisions, ready to be logged."""
-
-    decided: Decided
-    items: list[Decide]
-    heads: list[Head]
+    judged: Outcome | list[Outcome]
 
 
 class _Undecided(Exception):  # noqa: N818
     """Decisions could not be made, of all of a tick: nothing of it was written."""
 
 
-class Lane:
+class Batcher:
     """Serves one experiment's requests. Lives on the event loop."""
 
     def __init__(
@@ -134,7 +116,7 @@ class Lane:
     ) -> None:  # fmt: skip
         self.replica, self.store, self.grace_ms = replica, store, grace_ms
         self.entropy, self.on_gap, self.wrote = entropy, on_gap, wrote
-        self._waiting: list[Call] = []
+        self._waiting: list[PendingRequest] = []
         self.work = 0.0  # seconds that what waits will take, about
         self._runner: asyncio.Task[None] | None = None
         self._rules: tuple[Experiment, Rules] | None = None  # of the version last appended for
@@ -145,7 +127,7 @@ class Lane:
         self._producer, self._sequence, self._used = self.entropy(12).hex(), 1, time.monotonic()
 
     def enqueue(self, read: Reader, experiment: Experiment) -> asyncio.Future[Any]:
-        """Read one request and put it in the next tick; its answer: `Told`, `Replayed`, `Credited` or `Judged`.
+        """Read one request and put it in the next tick; its answer: `NewDecision`, `Replayed`, `Credited` or `Outcome`.
 
         Raises:
             Problem: the request is at fault, or too many wait.
@@ -155,7 +137,7 @@ class Lane:
         ask = read(experiment)
         loop = asyncio.get_running_loop()
         work = _work(ask, experiment, self.replica.longest)
-        call = Call(read, ask, experiment, loop.create_future(), time.monotonic(), work)
+        call = PendingRequest(read, ask, experiment, loop.create_future(), time.monotonic(), work)
         self._waiting.append(call)
         self.work += call.work
         if self._runner is None or self._runner.done():
@@ -174,7 +156,7 @@ class Lane:
                 continue
             await self._serve(calls)
 
-    async def _serve(self, calls: list[Call]) -> None:
+    async def _serve(self, calls: list[PendingRequest]) -> None:
         """Answer these calls, together; where one of them cannot be decided, each by itself, for the others' sake."""
         try:
             await self._tick(calls)
@@ -191,7 +173,7 @@ class Lane:
             for call in calls:
                 _fail(call, error)
 
-    def _next(self) -> list[Call]:
+    def _next(self) -> list[PendingRequest]:
         """The calls of the next tick: as many as one script, and one turn of the event loop, should take."""
         count, work = 0, 0.0
         for call in self._waiting[:TICK]:
@@ -202,7 +184,7 @@ class Lane:
         self.work = sum(call.work for call in self._waiting)
         return calls
 
-    async def _tick(self, calls: list[Call]) -> None:
+    async def _tick(self, calls: list[PendingRequest]) -> None:
         model = self.replica.served
         experiment, scored = model.experiment, self.replica.scored
         calls = [call for call in calls if self._current(call, experiment)]
@@ -211,7 +193,9 @@ class Lane:
         if not calls and not paused:
             return
         try:
-            made = self._decide(model, experiment, calls, scored)
+            made = decide(
+                model, experiment, [c.ask for c in calls if isinstance(c.ask, Recommendation)], scored, self.entropy
+            )
         except Outdated:
             self._waiting = calls + self._waiting
             return
@@ -234,7 +218,7 @@ class Lane:
             _answer_paused(paused)
             self._answer(calls, reply, experiment, made, scored)
 
-    def _current(self, call: Call, experiment: Experiment) -> bool:
+    def _current(self, call: PendingRequest, experiment: Experiment) -> bool:
         """Read a call again if its experiment has changed since; False where it is at fault now."""
         if call.experiment is experiment:
             return True
@@ -244,31 +228,6 @@ class Lane:
             _fail(call, error)
             return False
         return True
-
-    def _decide(self, model: Model, experiment: Experiment, calls: list[Call], scored: Position) -> _Made | None:
-        asks = [call.ask for call in calls if isinstance(call.ask, Recommendation)]
-        if not asks:
-            return None
-        random = self.entropy(16 * len(asks))
-        nonces = [random[16 * i : 16 * i + 8] for i in range(len(asks))]
-        bits = np.frombuffer(random, "<u8").reshape(-1, 2)[:, 1]
-        u = (bits >> np.uint64(11)) * 2.0**-53
-        x = experiment.encoder.encode([ask.context for ask in asks])
-        shared = all(ask.eligible is experiment.active for ask in asks)
-        eligible = experiment.active[None] if shared else np.stack([ask.eligible for ask in asks])
-        decided = model.decide(experiment, x, eligible, [ask.k for ask in asks], u)
-        packed = pack_x(x)
-        heads = [
-            _head(ask, experiment, choice, *data, nonce, float(number), scored)
-            for ask, choice, data, nonce, number in zip(asks, decided.choices, packed, nonces, u, strict=True)
-        ]
-        items = [
-            _record(ask, head, choice, data, row)
-            for ask, head, choice, (data, _), row in zip(
-                asks, heads, decided.choices, packed, decided.probabilities, strict=True
-            )
-        ]
-        return _Made(decided, items, heads)
 
     async def _append(self, experiment: Experiment, items: list[Item], since: float) -> Reply:
         """Append under the next number; the same bytes again while the store does not answer.
@@ -310,7 +269,7 @@ class Lane:
             self._sequence += 1
         return reply
 
-    async def _again(self, calls: list[Call], experiment: Experiment) -> None:
+    async def _again(self, calls: list[PendingRequest], experiment: Experiment) -> None:
         """The store has a later schema: wait for the replica to have it, then read and decide anew."""
         limit = time.monotonic() + PATIENCE
         while self.replica.model is not None and self.replica.model.experiment is experiment:
@@ -336,9 +295,14 @@ class Lane:
         raise Problem(Code.STORE_UNAVAILABLE, "the store has lost writes; nothing of this request was written")
 
     def _answer(
-        self, calls: list[Call], reply: list[Result], experiment: Experiment, made: _Made | None, scored: Position
+        self,
+        calls: list[PendingRequest],
+        reply: list[Result],
+        experiment: Experiment,
+        made: Made | None,
+        scored: Position,
     ) -> None:
-        decisions = _decisions(made) if made else iter(())
+        decisions = decisions_of(made) if made else iter(())
         for call, result in zip(calls, reply, strict=True):
             answer: Any = result
             if isinstance(call.ask, Reward):
@@ -348,7 +312,9 @@ class Lane:
                 if isinstance(result, Logged) and result.record:
                     answer = Replayed(result.position, experiment, result.record, head.digest)
                 elif isinstance(result, Logged):
-                    answer = Told(result.position, experiment, choice, head.nonce, call.ask.caller, scores, scored)
+                    answer = NewDecision(
+                        result.position, experiment, choice, head.nonce, call.ask.caller, scores, scored
+                    )
             if not call.answer.done():
                 call.answer.set_result(answer)
 
@@ -367,55 +333,24 @@ def _work(ask: Ask, experiment: Experiment, longest: int) -> float:
     return 4e-5 + 7e-7 * longest
 
 
-def _decisions(made: _Made) -> Iterator[tuple[Choice, Head, Scores]]:
-    """Each decision with what is told of its arms; numbers leave their arrays once a tick, not once a decision."""
-    score, means, width = (part.tolist() for part in made.decided.shown)
-    place = 0
-    for choice, head in zip(made.decided.choices, made.heads, strict=True):
-        end = place + len(choice.arms)
-        yield choice, head, Scores(score[place:end], means[place:end], width[place:end])
-        place = end
-
-
-def _head(
-    ask: Recommendation, experiment: Experiment, choice: Choice, x: bytes, sparse: int, nonce: bytes, u: float,
-    scored: Position,
-) -> Head:  # fmt: skip
-    config = experiment.config
-    flags = sparse | DEFERRED * ask.deferred | USER * bool(ask.user)
-    sizes = len(choice.arms), len(x), len(ask.caller)
-    versions = config.generation, config.schema, config.version
-    digest = ask.digest(x) if ask.caller else bytes(8)
-    return Head(
-        FORMAT, flags, len(experiment.kinds), 0, *sizes, *versions, experiment.window_ms, nonce, digest, u, *scored
-    )
-
-
-def _record(ask: Recommendation, head: Head, choice: Choice, x: bytes, probabilities: Any) -> Decide:
-    shown = zip(choice.arms, choice.propensities, choice.marginals, strict=True)
-    tail = pack_probabilities(probabilities, ask.eligible)
-    record = pack_decision(head, x, ask.caller, ask.user, shown, tail)
-    return Decide(record, ask.caller, ask.user, head.window_ms)
-
-
-def _is_paused(call: Call) -> bool:
+def _is_paused(call: PendingRequest) -> bool:
     """Whether this is a recommendation that is answered without deciding."""
     return isinstance(call.ask, Recommendation) and call.experiment.document.status == "paused"
 
 
-def _answer_paused(calls: list[Call]) -> None:
+def _answer_paused(calls: list[PendingRequest]) -> None:
     for call in calls:
         if not call.answer.done():
             call.answer.set_result(Paused(call.experiment))
 
 
-def _awaited(call: Call) -> bool:
+def _awaited(call: PendingRequest) -> bool:
     """Whether somebody still waits; who has waited for too long, behind others, is told so."""
     if time.monotonic() - call.since > PATIENCE:
         _fail(call, Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE))
     return not call.answer.done()
 
 
-def _fail(call: Call, error: Exception) -> None:
+def _fail(call: PendingRequest, error: Exception) -> None:
     if not call.answer.done():
         call.answer.set_exception(error)

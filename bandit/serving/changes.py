@@ -13,22 +13,12 @@ import msgspec
 from msgspec import Meta, Raw
 
 from bandit.core.engine import Loose
-from bandit.core.experiment import (
-    ARMS_MAX,
-    ArmSpec,
-    Config,
-    Document,
-    arm_spec,
-    compile_config,
-    first,
-    parse_document,
-    plain,
-    revise,
-)
+from bandit.core.experiment import ARMS_MAX, ArmSpec, Config, Document, arm_spec, compile_config, first, plain, revise
 from bandit.core.features import Name
 from bandit.core.times import time_of
+from bandit.core.validation import parse_document
 from bandit.errors import Code, Fault, Problem, nearest, pointer
-from bandit.serving.requests import decode, read_json
+from bandit.serving.reading import decode, read_json
 from bandit.store.protocol import Stored
 
 Change = Callable[[Document], Document]

@@ -1,6 +1,6 @@
-"""Requests of the hot path, from bytes to what a lane logs; a fault is a problem that names each place.
+"""Requests of the hot path, from bytes to what a batcher logs; a fault is a problem that names each place.
 
-A request is read against one version of its experiment. A lane that finds a later version reads it again, so what is
+A request is read against one version of its experiment. A batcher that finds a later version reads it again, so what is
 logged is always what the experiment in force makes of it.
 
 Reading is one typed pass. Only what it refuses is looked at again: whether it is strict JSON at all, and then for
@@ -10,32 +10,27 @@ every fault, because that pass stops at the first. Of a name that is given twice
 from __future__ import annotations
 
 import hashlib
-import re
 import struct
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
 from msgspec import Meta, Raw
 
 from bandit.arrays import Mask
-from bandit.core.experiment import ARMS_MAX, Experiment, malformed, typed_problem
+from bandit.core.experiment import ARMS_MAX, Experiment
 from bandit.core.features import Name
+from bandit.core.validation import malformed, typed_problem
 from bandit.errors import Code, Fault, Problem, nearest, pointer
 from bandit.log.records import read_decision_id
+from bandit.serving.reading import apart, decode, read_json
 from bandit.store.keys import SHARD
 from bandit.store.protocol import NO_ARM, Activate, Ref, Reward
 
-T = TypeVar("T")
-
 BATCH_MAX = 1000
-NESTING_MAX = 32  # objects and arrays within each other
 SERVER_PREFIX = "~"
 UNKNOWN_MAX = 20  # unknown names that are each told of
-NUMBER_MAX = int(sys.float_info.max)
-BRACKETS_MAX = 100_000  # looked at to tell the items of a batch apart that is not JSON as a whole
 
 # `$` alone would let a line end through
 Id = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)")]
@@ -104,61 +99,6 @@ class Recommendation(NamedTuple):
         h = hashlib.blake2b(x, digest_size=8)
         h.update(struct.pack("<IBB", self.k, self.defer, len(self.user)) + self.user + self.sets)
         return h.digest()
-
-
-def read_json(data: bytes | Raw) -> Any:
-    """A body's value, whatever its type.
-
-    Raises:
-        Problem: malformed: not JSON in UTF-8, a number that is none or beyond what a float can be, however it is
-            written, or nested deeper than `NESTING_MAX`.
-    """
-    try:
-        value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from None
-    text = bytes(data)
-    if text.count(b"[") + text.count(b"{") > NESTING_MAX and _depth(text) > NESTING_MAX:
-        raise malformed(RecursionError())
-    if _LONG_NUMBER.search(text) and any(isinstance(each, int) and abs(each) > NUMBER_MAX for each in _leaves(value)):
-        raise malformed(OverflowError("out of range"))
-    return value
-
-
-_LONG_NUMBER = re.compile(rb"\d{300}")
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_UP_OR_DOWN = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # 1 and -1
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
-
-
-def _depth(text: bytes) -> int:
-    """How many objects and arrays stand within each other in valid JSON, without looking at each value."""
-    signs = np.frombuffer(_STRING.sub(b"", text).translate(_UP_OR_DOWN, _NO_BRACKETS), np.int8)
-    return int(signs.cumsum(dtype=np.int64).max())
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    """Every value in here that has none within."""
-    if isinstance(value, (dict, list)):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _leaves(each)
-    else:
-        yield value
-
-
-def decode(decoder: msgspec.json.Decoder[T], data: bytes | Raw, code: Code, known: Iterable[str] = ()) -> T:
-    """A body as the decoder's type.
-
-    Raises:
-        Problem: malformed, or `code` with the path, what was expected and, of `known`, the nearest name.
-    """
-    try:
-        return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        read_json(data)
-        if not isinstance(error, msgspec.ValidationError):
-            raise malformed(error) from None
-        raise typed_problem(error, code, known=known) from None
 
 
 def user_hash(secret: bytes, user_id: str | None) -> bytes:
@@ -342,46 +282,10 @@ def read_batch(data: bytes) -> Sequence[Raw | bytes]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         fault = error
     try:
-        outline, items = _apart(data)
+        outline, items = apart(data)
         return [items[int(bytes(number))] for number in _BATCH.decode(outline).requests]
     except (msgspec.DecodeError, ValueError):
         raise malformed(fault) from None
-
-
-# what stands before the next bracket, or comma, outside of strings
-_BEFORE = rb'(?:[^"\[\]{}%b]|"(?:[^"\\]|\\.)*+")*+'
-_BRACKET = re.compile(_BEFORE % b"" + rb"([\[\]{}])", re.DOTALL)
-_BRACKET_OR_COMMA = re.compile(_BEFORE % b"," + rb"([\[\]{},])", re.DOTALL)
-
-
-def _apart(data: bytes) -> tuple[bytes, list[bytes]]:
-    """(a batch with a number for each item of its list, the items), told apart by brackets and commas alone.
-
-    Raises:
-        ValueError: an item is empty, or there are more brackets than are looked at.
-    """
-    outline: list[bytes] = []
-    items: list[bytes] = []
-    depth = taken = at = 0
-    listed = False  # depth 2 is a list's
-    for _ in range(BRACKETS_MAX):
-        if (found := (_BRACKET_OR_COMMA if listed and depth == 2 else _BRACKET).match(data, at)) is None:
-            return b"".join([*outline, data[taken:]]), items
-        at, sign = found.end(), found[1]
-        if depth == 2 and listed and sign in b",]}":
-            item = data[taken : at - 1]
-            if item.strip():
-                outline.append(b"%d" % len(items))
-                items.append(item)
-            elif sign != b"]" or outline[-1] == b",":
-                raise ValueError("an empty item")
-            outline.append(sign)
-            taken = at
-        depth += (sign in b"[{") - (sign in b"]}")
-        if depth == 2 and sign in b"[{" and (listed := sign == b"["):
-            outline.append(data[taken:at])
-            taken = at
-    raise ValueError("too many brackets")
 
 
 def _ref(decision_id: str) -> Ref:

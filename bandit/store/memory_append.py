@@ -33,9 +33,9 @@ from bandit.store.protocol import (
     Activate,
     Decide,
     Item,
-    Judged,
     Lease,
     Logged,
+    Outcome,
     Ref,
     Reply,
     Result,
@@ -74,9 +74,9 @@ class _Found:
     def generation(self) -> int:
         return self.decision.head.generation
 
-    def answer(self, status: str, credited: int = 0, clipped: bool = False) -> Judged:
+    def answer(self, status: str, credited: int = 0, clipped: bool = False) -> Outcome:
         caller = self.decision.caller.encode()
-        return Judged(status, credited, clipped, self.position, self.decision.head.nonce, caller)
+        return Outcome(status, credited, clipped, self.position, self.decision.head.nonce, caller)
 
 
 @dataclass
@@ -84,7 +84,7 @@ class _Event:
     """What a user's event of the caller's own naming was credited to, for each arm."""
 
     expires: int = 0
-    credited: dict[int, list[Judged]] = field(default_factory=dict)  # as duplicates of them are answered
+    credited: dict[int, list[Outcome]] = field(default_factory=dict)  # as duplicates of them are answered
 
 
 @dataclass
@@ -137,7 +137,7 @@ class Step:
 
     def _decide(self, item: Decide) -> Result:
         if not self._fits(item):
-            return Judged("record")
+            return Outcome("record")
         if item.caller and (before := self._named(item.caller)) and before.generation == self.rules.generation:
             return Logged(before.position, before.record)
         position = self.log.add(self.now, b"d", item.record)
@@ -171,16 +171,16 @@ class Step:
         found = self.log.fetch(position) if position else None
         return found if found and self._is_remembered(found) else None
 
-    def _find(self, ref: Ref) -> _Found | Judged:
+    def _find(self, ref: Ref) -> _Found | Outcome:
         if not ref.entry:
-            return self._named(ref.caller) or Judged("unknown")
+            return self._named(ref.caller) or Outcome("unknown")
         position = Position.parse(ref.entry)
         found = self.log.fetch(position)
         if found:
             mine = found.decision.head.nonce == ref.nonce and not found.decision.caller
-            return found if mine else Judged("unknown")
+            return found if mine else Outcome("unknown")
         oldest = next(iter(self.log.entries), START)
-        return Judged("late", position=position, nonce=ref.nonce) if position < oldest else Judged("unknown")
+        return Outcome("late", position=position, nonce=ref.nonce) if position < oldest else Outcome("unknown")
 
     def _life(self, found: _Found) -> _Life:
         if not self._is_remembered(found):
@@ -193,7 +193,7 @@ class Step:
         known = life.credits.get(arm, defaults)
         return known + (0,) * (len(self.rules.kinds) - len(known))
 
-    def _credit(self, found: _Found, item: Reward) -> Judged:
+    def _credit(self, found: _Found, item: Reward) -> Outcome:
         arms = found.decision.arms
         if found.generation != self.rules.generation:
             return found.answer("late")
@@ -217,7 +217,7 @@ class Step:
             return found.answer("range")
         return self._keep(found, item, arm, old, kept, kept != total)
 
-    def _keep(self, found: _Found, item: Reward, arm: int, old: tuple[int, ...], total: int, clipped: bool) -> Judged:
+    def _keep(self, found: _Found, item: Reward, arm: int, old: tuple[int, ...], total: int, clipped: bool) -> Outcome:
         life, d = self._life(found), found.decision
         pending = not life.active and self.rules.explicit
         if not life.active and not pending:
@@ -255,9 +255,9 @@ class Step:
         self.log.add(self.now, b"a", pack_activation(record, self.rules.schema))
         life.active = True
 
-    def _activation(self, item: Activate) -> Judged:
+    def _activation(self, item: Activate) -> Outcome:
         found = self._find(item.ref)
-        if isinstance(found, Judged):
+        if isinstance(found, Outcome):
             return found
         if found.generation != self.rules.generation:
             return found.answer("late")
@@ -268,10 +268,10 @@ class Step:
         self._activate(found)
         return found.answer("activated")
 
-    def _by_id(self, item: Reward) -> Judged:
+    def _by_id(self, item: Reward) -> Outcome:
         """An event of the caller's own naming is then known by the decision's user too."""
         found = self._find(item.ref)
-        if isinstance(found, Judged):
+        if isinstance(found, Outcome):
             return found
         judged = self._credit(found, item)
         self._remember(found.decision.user, item, [(found, judged)])
@@ -286,7 +286,7 @@ class Step:
             return repeats if attribution == "all" else repeats[0]
         found = [each for each in self._of_user(item) if self.now <= each.deadline and self._life(each).active]
         if not found:
-            return Judged("unknown")
+            return Outcome("unknown")
         chosen = found if attribution == "all" else [found[0] if attribution == "last" else found[-1]]
         judged = [self._credit(each, item) for each in chosen]
         self._remember(item.ref.user, item, list(zip(chosen, judged, strict=True)))
@@ -299,12 +299,12 @@ class Step:
             del self.log.events[key]
         return self.log.events.get(key, _Event())
 
-    def _remember(self, user: bytes, item: Reward, judged: list[tuple[_Found, Judged]]) -> None:
+    def _remember(self, user: bytes, item: Reward, judged: list[tuple[_Found, Outcome]]) -> None:
         """Keep what an event was credited to, for the window and the grace from now on; an arm's first stay."""
         accepted = [found for found, each in judged if each.status == "accepted"]
         if not (accepted and user and item.own_id):
             return
-        event, credited = self._known(user, item), defaultdict[int, list[Judged]](list)
+        event, credited = self._known(user, item), defaultdict[int, list[Outcome]](list)
         for each in accepted:
             arm = each.decision.arms[0] if item.arm == NO_ARM else item.arm
             credited[arm].append(each.answer("duplicate"))
@@ -313,7 +313,7 @@ class Step:
         event.expires = max(event.expires, self.now + window + self.rules.grace_ms)
         self.log.events[user, self.rules.generation, item.kind, item.event] = event
 
-    def _credited_before(self, item: Reward) -> list[Judged]:
+    def _credited_before(self, item: Reward) -> list[Outcome]:
         """The decisions that a user's event was credited to, newest first; with an arm named, those for that arm."""
         if not item.own_id:
             return []

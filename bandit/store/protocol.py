@@ -96,7 +96,7 @@ class Logged(NamedTuple):
     record: bytes = b""
 
 
-class Judged(NamedTuple):
+class Outcome(NamedTuple):
     """What became of feedback or an activation.
 
     Status: accepted, activated, duplicate, late; or why it was refused: unknown, range, events, arm (must be named),
@@ -139,7 +139,7 @@ class Ahead(NamedTuple):
         return Problem(Code.STORE_UNAVAILABLE, f"nothing is written while clocks differ by minutes: {detail}")
 
 
-Result = Logged | Judged | list[Judged]
+Result = Logged | Outcome | list[Outcome]
 Reply = list[Result] | Stale | Gap | Ahead
 
 

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib import resources
-from typing import Any
 
 import msgspec
 import redis
 import redis.asyncio
-from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from bandit.core.experiment import NAME, Config, Document, Kind
-from bandit.errors import CorruptLog, StoreUnsuitable
+from bandit.errors import CorruptLog
 from bandit.log.records import START, Entry, Position
-from bandit.store.keys import EXPERIMENTS, FIRST, META, MODELS, Keys
+from bandit.store.keys import EXPERIMENTS, FIRST, MODELS, Keys
 from bandit.store.protocol import (
     CLOCK_AHEAD_MS,
     DELETED_MS,
@@ -32,123 +24,16 @@ from bandit.store.protocol import (
     Stored,
     Table,
 )
-from bandit.store.redis_faults import StoreMoved, mapped, refused, understood
+from bandit.store.redis_connection import Connected
+from bandit.store.redis_faults import refused
 from bandit.store.redis_wire import POSITION, ahead, append_call, entries, reply, row, stored
 
 SWEEP = 1000  # keys looked at, or taken away, in one step
 PIECE, PIECES_MAX = 64, 2048  # entries asked for at first, and at most: nobody knows their size before
-CONNECTIONS = 32  # of the event loop, at most
-TIMEOUT = 2.0  # seconds for one command: longer than the longest script, a checkpoint of 1 MB, by far
-STORE_FORMAT = b"1"
-FLOOR = {"redis": (7, 0), "valkey": (7, 2)}
-SCRIPTS = "append", "configure", "reserve", "lease", "beat", "checkpoint", "trim", "forget"
 
 
-class Script:
-    """One Lua script and the digest that Redis knows it by."""
-
-    def __init__(self, name: str, first: str = "") -> None:
-        self.text = resources.files("bandit.store").joinpath("lua", f"{name}.lua").read_text()
-        if first:
-            self.text = first + self.text[self.text.index("\n") :]
-        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-
-class RedisStore:
+class RedisStore(Connected):
     """See `bandit.store.protocol.Store`."""
-
-    def __init__(self, url: str, timeout: float = TIMEOUT) -> None:
-        # The client's own retries turn one write into two when a reply is lost, so it has none: the scripts know what
-        # they have done, and callers repeat the same bytes.
-        options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        self._fresh, self._moved = True, False
-        with understood(url):
-            pool = redis.asyncio.BlockingConnectionPool.from_url(
-                url, max_connections=CONNECTIONS, timeout=timeout, retry=AsyncRetry(NoBackoff(), 0), **options
-            )
-            # The client's types call every reply `bytes | str`; ours are never decoded, so these are Any.
-            self._async: Any = redis.asyncio.Redis(connection_pool=pool)
-            self._sync: Any = redis.Redis.from_url(
-                url, retry=Retry(NoBackoff(), 0), redis_connect_func=self._connected, **options
-            )
-            self._sync.connection_pool.make_connection()  # sends nothing, but finds options that there are not
-        self._scripts = {name: Script(name) for name in SCRIPTS}
-        self._scripts["bury"] = Script("configure", "#!lua flags=allow-oom")  # a deletion frees memory
-
-    def _connected(self, connection: Any) -> None:
-        """Every new connection passes here, also those that the client library makes by itself, without a word."""
-        connection.on_connect()
-        self._fresh = True
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Errors as ours; from a node that is no longer, or not yet, what its address stands for, we part at once.
-
-        Nobody closes connections to a node that was demoted: it would answer READONLY for ever.
-        """
-        try:
-            with mapped():
-                yield
-        except StoreMoved:
-            self._sync.connection_pool.disconnect()
-            self._moved = True
-            raise
-
-    def reconnected(self) -> bool:
-        """See `Store`."""
-        with self._asking():
-            self._sync.ping()  # finds a dead connection now, not in the middle of a read
-        if not self._fresh:
-            return False
-        self._fresh = False  # a connection made from here on is another one
-        return True
-
-    def check(self) -> None:
-        """Refuse a store that would lose what it is given.
-
-        Raises:
-            StoreUnsuitable: too old, written by another version of ours, or it may evict keys.
-        """
-        with self._asking():
-            info = self._sync.info()
-            form = self._noted("format", STORE_FORMAT)
-        self._run("beat", [Keys.of("~").lease], [b"~"])  # of nobody's: it changes nothing, but may be forbidden
-        kind = "valkey" if "valkey_version" in info else "redis"
-        version = str(info[f"{kind}_version"])
-        if tuple(int(part) for part in version.split(".")[:2]) < FLOOR[kind]:
-            floor = ".".join(map(str, FLOOR[kind]))
-            raise StoreUnsuitable(f"the store is {kind} {version}; {floor} or later is needed")
-        if (policy := info.get("maxmemory_policy")) != "noeviction":
-            raise StoreUnsuitable(f"the store's maxmemory-policy is {policy!r}; it must be noeviction, or keys vanish")
-        if form != STORE_FORMAT:
-            raise StoreUnsuitable(f"the store has data of format {form!r}; this version reads {STORE_FORMAT!r}")
-
-    def info(self) -> dict[str, Any]:
-        """What the server tells of itself (INFO)."""
-        with self._asking():
-            return dict(self._sync.info())
-
-    def memory(self) -> tuple[int, int]:
-        """See `Store`."""
-        with self._asking():
-            info = self._sync.info("memory")
-        return int(info["used_memory"]), int(info.get("maxmemory", 0))
-
-    def log_size(self, name: str) -> str:
-        """How many entries an experiment's log has, and their memory, for people."""
-        log = Keys.of(name).log
-        with self._asking():
-            entries, size = self._sync.xlen(log), self._sync.memory_usage(log, samples=0) or 0
-        return f"{entries} entries ({size / 1e6:.1f} MB)"
-
-    def close(self) -> None:
-        """Close the connections of threads."""
-        self._sync.close()
-
-    async def aclose(self) -> None:
-        """Close the event loop's connections."""
-        await self._async.aclose()
-        await self._async.connection_pool.aclose()
 
     def names(self) -> list[str]:
         """See `Store`."""
@@ -210,18 +95,6 @@ class RedisStore:
             with self._asking():
                 self._sync.sadd(EXPERIMENTS, config.name)
 
-    def secret(self) -> bytes:
-        """See `Store`."""
-        with self._asking():
-            return self._noted("secret", secrets.token_bytes(32))
-
-    def _noted(self, field: str, new: bytes) -> bytes:
-        """A field that every server of this store shares, and the first one writes: who only reads needs no memory."""
-        if (found := self._sync.hget(META, field)) is None:
-            self._sync.hsetnx(META, field, new)
-            found = self._sync.hget(META, field)
-        return bytes(found)
-
     def append(self, name: str, batch: Batch) -> Reply:
         """See `Store`."""
         return reply(self._run("append", *append_call(name, batch)))
@@ -238,15 +111,6 @@ class RedisStore:
             except redis.exceptions.NoScriptError:
                 found = await self._async.execute_command("EVAL", script.text, len(keys), *keys, *args)
         return reply(found)
-
-    def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run a script; the script cache is empty after a restart, then its text goes along."""
-        script = self._scripts[name]
-        with self._asking():
-            try:
-                return self._sync.execute_command("EVALSHA", script.digest, len(keys), *keys, *args)
-            except redis.exceptions.NoScriptError:
-                return self._sync.execute_command("EVAL", script.text, len(keys), *keys, *args)
 
     def read(self, name: str, after: Position, count: int) -> list[Entry]:
         """See `Store`."""
@@ -300,12 +164,6 @@ class RedisStore:
             return list(positions)  # one of them is no log: who reads it will see
         return [logs[bytes(log)] for log, _ in found]
 
-    def now_ms(self) -> int:
-        """See `Store`."""
-        with self._asking():
-            s, us = self._sync.time()
-        return int(s) * 1000 + int(us) // 1000
-
     def lease(self, name: str) -> Lease | None:
         """See `Store`."""
         with self._asking():
@@ -344,11 +202,6 @@ class RedisStore:
             else:
                 found[name] = bool(said)
         return found
-
-    def probe(self) -> None:
-        """See `Store`."""
-        with self._asking():
-            self._sync.hsetnx(META, "format", STORE_FORMAT)
 
     def sweep(self, names: Sequence[str], at: int) -> int:
         """See `Store`."""

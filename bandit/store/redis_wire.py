@@ -16,8 +16,8 @@ from bandit.store.protocol import (
     Decide,
     Gap,
     Item,
-    Judged,
     Logged,
+    Outcome,
     Reply,
     Result,
     Row,
@@ -78,13 +78,13 @@ def _result(item: list[Any]) -> Result:
     if item[0] == b"d":
         return Logged(Position.parse(item[1]), item[2])
     if item[0] == b"all":
-        return [_judged(each) for each in item[1:]]
-    return _judged(item)
+        return [_outcome(each) for each in item[1:]]
+    return _outcome(item)
 
 
-def _judged(item: list[Any]) -> Judged:
+def _outcome(item: list[Any]) -> Outcome:
     _, status, credited, clipped, entry, nonce, caller = item
-    return Judged(status.decode(), int(credited), bool(clipped), Position.parse(entry), nonce, caller)
+    return Outcome(status.decode(), int(credited), bool(clipped), Position.parse(entry), nonce, caller)
 
 
 def row(arm: int, value: bytes) -> Row:

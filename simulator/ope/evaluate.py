@@ -396,7 +396,5 @@ def _own_notes(name: str, problem: Problem, said: Verdict) -> list[str]:
 
 def _fit_notes(problem: Problem) -> list[str]:
     """What is wrong with the rows that the model was fitted on."""
-    how = problem.options.q_fit
-    if how == "in_sample":
-        return ["model fitted in sample"]
-    return ["model fitted on the future of a policy that learned"] if how == "cross" and problem.log.learning else []
+    learned = ["model fitted on the future of a policy that learned"] if problem.log.learning else []
+    return {"in_sample": ["model fitted in sample"], "cross": learned}.get(problem.options.q_fit, [])

@@ -10,9 +10,10 @@ import numpy as np
 
 from bandit.arrays import Int, Mask, Matrix, Vector
 from bandit.core.engine import Model
-from bandit.core.experiment import compile_config, first, parse_document
+from bandit.core.experiment import compile_config, first
 from bandit.core.features import Feature, compile_encoder
 from bandit.core.sums import Events
+from bandit.core.validation import parse_document
 from simulator.environments.episode import Grid
 from simulator.policies.protocol import Outcomes, Task
 

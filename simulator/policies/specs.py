@@ -17,8 +17,9 @@ from typing import Any
 
 import msgspec
 
-from bandit.core.experiment import Document, parse_document
+from bandit.core.experiment import Document
 from bandit.core.policies import Policy
+from bandit.core.validation import parse_document
 from bandit.errors import nearest
 from simulator.policies.adapters import peers
 from simulator.policies.adapters.vw import VowpalWabbit

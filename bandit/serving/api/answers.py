@@ -1,4 +1,4 @@
-"""Answers of the native contract, rendered from what a lane returns."""
+"""Answers of the native contract, rendered from what a batcher returns."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bandit.core.experiment import Experiment
 from bandit.core.times import time_of
 from bandit.errors import Code, Fault, Problem
 from bandit.log.records import Position, decision_id, unpack_decision
-from bandit.serving.batcher import Credited, Paused, Replayed, Told
+from bandit.serving.batcher import Credited, NewDecision, Paused, Replayed
 from bandit.serving.requests import Recommendation, unknown_decision
 from bandit.store.keys import SHARD
-from bandit.store.protocol import EVENTS_MAX, Judged
+from bandit.store.protocol import EVENTS_MAX, Outcome
 
 _time_of = lru_cache(maxsize=256)(time_of)  # the decisions of a tick share their time
 
@@ -73,7 +73,7 @@ def recommendation(result: Any) -> RecommendationAnswer:
     """
     if isinstance(result, Paused):
         return fallback(result.experiment)
-    return _told(result) if isinstance(result, Told) else _replayed(result)
+    return _new(result) if isinstance(result, NewDecision) else _replayed(result)
 
 
 def size_of(ask: Recommendation) -> int:
@@ -84,7 +84,7 @@ def size_of(ask: Recommendation) -> int:
     return 300 + ask.k * place + min(ask.k * largest, all_of_them)
 
 
-def _told(told: Told) -> RecommendationAnswer:
+def _new(told: NewDecision) -> RecommendationAnswer:
     experiment, kinds = told.experiment, told.experiment.config.kinds
     score, means, width = told.scores
     arms = [
@@ -147,14 +147,14 @@ def feedback(credited: Credited) -> FeedbackAnswer:
     return _all(result, experiment, kind) if isinstance(result, list) else _one(result, experiment, kind)
 
 
-def _one(result: Judged, experiment: Experiment, kind: int) -> FeedbackAnswer:
+def _one(result: Outcome, experiment: Experiment, kind: int) -> FeedbackAnswer:
     if result.status not in ("accepted", "duplicate", "late"):
         raise refusal(result, experiment, kind)
     credited = experiment.kinds[kind].value(result.credited)
     return FeedbackAnswer(result.status, credited, _name(result), result.clipped)
 
 
-def _all(results: list[Judged], experiment: Experiment, kind: int) -> FeedbackAnswer:
+def _all(results: list[Outcome], experiment: Experiment, kind: int) -> FeedbackAnswer:
     """Feedback to every decision of a user: refused only if each of them refuses it."""
     taken = [result for result in results if result.status in ("accepted", "duplicate", "late")]
     if not taken:
@@ -165,7 +165,7 @@ def _all(results: list[Judged], experiment: Experiment, kind: int) -> FeedbackAn
     return FeedbackAnswer(status, credited, _name(taken[0]), any(r.clipped for r in taken), each)
 
 
-def activation(result: Judged) -> ActivationAnswer:
+def activation(result: Outcome) -> ActivationAnswer:
     """The answer to an activation.
 
     Raises:
@@ -176,7 +176,7 @@ def activation(result: Judged) -> ActivationAnswer:
     return ActivationAnswer(result.status)
 
 
-def refusal(result: Judged, experiment: Experiment, kind: int) -> Problem:
+def refusal(result: Outcome, experiment: Experiment, kind: int) -> Problem:
     """Why feedback was refused."""
     name, spec = experiment.config.kinds[kind], experiment.kinds[kind]
     if result.status == "range":
@@ -194,5 +194,5 @@ def refusal(result: Judged, experiment: Experiment, kind: int) -> Problem:
     return unknown_decision()
 
 
-def _name(result: Judged) -> str:
+def _name(result: Outcome) -> str:
     return result.caller.decode() or decision_id(SHARD, result.position, result.nonce)

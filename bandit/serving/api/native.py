@@ -18,6 +18,7 @@ from bandit.serving.api import answers, body, docs
 from bandit.serving.api.problems import details, problem_response
 from bandit.serving.changes import version_in
 from bandit.serving.evaluation import ROWS_MAX, Asked
+from bandit.serving.experiments import ANY_VERSION
 from bandit.serving.requests import (
     Recommendation,
     read_activation,
@@ -26,7 +27,7 @@ from bandit.serving.requests import (
     read_feedback,
     read_recommendation,
 )
-from bandit.serving.service import ANY_VERSION, TURN, Service
+from bandit.serving.service import TURN, Service
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Reset = Annotated[bool, Query(description="start a new generation from zero")]
@@ -96,7 +97,7 @@ def _named(e: str) -> str:
 @router.get("/v1/experiments", tags=["experiments"], **docs.LIST)
 async def experiments(request: Request, limit: Limit = 100, cursor: str = "") -> Response:
     """Experiments by name, a page at a time."""
-    return _json(await _service(request).experiments(limit, cursor))
+    return _json(await _service(request).experiments.page(limit, cursor))
 
 
 @router.put("/v1/experiments/{e}", tags=["experiments"], **docs.PUT)
@@ -107,7 +108,7 @@ async def put_experiment(request: Request, e: str, reset: Reset = False, if_matc
     """
     data = await _body(request)
     version = _version_asked(if_match, data)
-    created, experiment = await _service(request).put(_named(e), data, reset=reset, if_match=version)
+    created, experiment = await _service(request).experiments.put(_named(e), data, reset=reset, if_match=version)
     return _json(experiment, 201 if created else 200)
 
 
@@ -116,19 +117,19 @@ async def patch_experiment(request: Request, e: str, reset: Reset = False, if_ma
     """Change a part of the document, by a JSON merge patch."""
     data = await _body(request)
     version = _version_asked(if_match, data)
-    return _json(await _service(request).patch(e, data, reset=reset, if_match=version))
+    return _json(await _service(request).experiments.patch(e, data, reset=reset, if_match=version))
 
 
 @router.get("/v1/experiments/{e}", tags=["experiments"], **docs.GET)
 async def get_experiment(request: Request, e: str) -> Response:
     """The document, with its version, generation and times."""
-    return _json(await _service(request).get(e))
+    return _json(await _service(request).experiments.get(e))
 
 
 @router.delete("/v1/experiments/{e}", tags=["experiments"], status_code=204, **docs.DELETE)
 async def delete_experiment(request: Request, e: str, if_match: IfMatch = None) -> Response:
     """End an experiment."""
-    await _service(request).delete(e, _version(if_match))
+    await _service(request).experiments.delete(e, _version(if_match))
     return Response(status_code=204)
 
 
@@ -138,39 +139,39 @@ async def delete_experiment(request: Request, e: str, if_match: IfMatch = None) 
 @router.get("/v1/experiments/{e}/arms", tags=["arms"], **docs.ARMS)
 async def get_arms(request: Request, e: str, limit: Limit = 100, cursor: Annotated[int, Query(ge=0)] = 0) -> Response:
     """What each arm has seen, retired ones too."""
-    return _json(await _service(request).arms(e, limit, cursor))
+    return _json(await _service(request).experiments.arms(e, limit, cursor))
 
 
 @router.put("/v1/experiments/{e}/arms", tags=["arms"], **docs.PUT_ARMS)
 async def put_arms(request: Request, e: str) -> Response:
     """Replace the list of arms."""
-    return _json(await _service(request).put_arms(e, await _body(request)))
+    return _json(await _service(request).experiments.put_arms(e, await _body(request)))
 
 
 @router.get("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.ARM)
 async def get_arm(request: Request, e: str, arm: str) -> Response:
     """One arm, and what it has seen."""
-    return _json(await _service(request).arm(e, arm))
+    return _json(await _service(request).experiments.arm(e, arm))
 
 
 @router.put("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.PUT_ARM)
 async def put_arm(request: Request, e: str, arm: str) -> Response:
     """Add or replace one arm; a retired one comes back with what it had learned."""
-    created, shown = await _service(request).put_arm(e, arm, await _body(request))
+    created, shown = await _service(request).experiments.put_arm(e, arm, await _body(request))
     return _json(shown, 201 if created else 200)
 
 
 @router.patch("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.PATCH_ARM)
 async def patch_arm(request: Request, e: str, arm: str) -> Response:
     """Change one arm's status or payload."""
-    _, shown = await _service(request).put_arm(e, arm, await _body(request), merge=True)
+    _, shown = await _service(request).experiments.put_arm(e, arm, await _body(request), merge=True)
     return _json(shown)
 
 
 @router.delete("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], status_code=204, **docs.DELETE_ARM)
 async def delete_arm(request: Request, e: str, arm: str) -> Response:
     """Retire an arm: it is never shown again, and what it has learned is kept."""
-    await _service(request).retire(e, arm)
+    await _service(request).experiments.retire(e, arm)
     return Response(status_code=204)
 
 

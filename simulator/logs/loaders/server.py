@@ -21,8 +21,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from bandit.core.experiment import DURATION, seconds
 from bandit.core.features import Boolean, Category, Number
+from bandit.core.times import DURATION, seconds
 from bandit.errors import nearest
 from bandit.replica.recent import Delays
 from simulator.logs.contexts import Feature, LogError

@@ -1,4 +1,4 @@
-"""A lane when its experiment changes under it: each request is read anew, and nothing is logged for an old version."""
+"""A batcher when its experiment changes under it: requests are read anew, and nothing is logged for an old version."""
 
 import asyncio
 import itertools
@@ -12,14 +12,14 @@ from bench import SECRET, Bench, Store, away, later, played, refused
 
 from bandit.core.experiment import Experiment
 from bandit.errors import Code
-from bandit.serving.batcher import Paused, Told
+from bandit.serving.batcher import NewDecision, Paused
 from bandit.serving.requests import read_recommendation
 from bandit.store.protocol import Batch, Reply, Stale
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lane waits for 0.4 s instead of 4."""
+    """A batcher waits for 0.4 s instead of 4."""
     monkeypatch.setattr("bandit.serving.batcher.PATIENCE", 0.4)
 
 
@@ -69,7 +69,7 @@ def test_a_change_that_does_not_come_is_503_and_uses_no_number() -> None:
         bench.store.change(rewards={"click": {}, "sale": {}})
         assert await refused(bench.ask()) == Code.STORE_UNAVAILABLE
         bench.replica.catch_up()
-        assert isinstance(await bench.ask(), Told)
+        assert isinstance(await bench.ask(), NewDecision)
         assert len({(batch.producer, batch.sequence) for batch in bench.store.batches}) == 1
         assert bench.store.logged() == 1
 
@@ -90,7 +90,7 @@ def test_an_experiment_that_changes_all_the_time_is_given_up() -> None:
         bench.store.plans = [changed] * 20
         assert await refused(bench.ask()) in (Code.OVERLOADED, Code.STORE_UNAVAILABLE)
         bench.store.plans = []
-        assert isinstance(await bench.ask(), Told)
+        assert isinstance(await bench.ask(), NewDecision)
 
     played(play)
 
@@ -147,12 +147,12 @@ def test_a_request_that_cannot_even_be_read_again_fails_alone() -> None:
                 return fine
             raise ZeroDivisionError
 
-        bad = bench.lane.enqueue(read, bench.experiment)
+        bad = bench.batcher.enqueue(read, bench.experiment)
         bench.store.change(arms=["b", "c"])
         bench.replica.catch_up()
         with pytest.raises(ZeroDivisionError):
             await bad
-        assert isinstance(await good, Told)
+        assert isinstance(await good, NewDecision)
 
     played(play)
 
@@ -188,7 +188,7 @@ def test_whether_it_is_paused_still_the_store_is_asked(then: dict[str, Any]) -> 
         bench.replica.catch_up()
         answer = await asked
         if then["status"] == "active":
-            assert isinstance(answer, Told)
+            assert isinstance(answer, NewDecision)
         else:
             assert answer.experiment.document.fallback_arm == "c"
 

@@ -1,4 +1,4 @@
-"""A lane when its store is slow, away or forgetful: nothing is lost or doubled, and everybody is answered."""
+"""A batcher when its store is slow, away or forgetful: nothing is lost or doubled, and everybody is answered."""
 
 import asyncio
 import logging
@@ -11,14 +11,14 @@ from bench import Bench, Plan, Store, away, broken, forgetful, held, lost, playe
 from bandit.core.engine import Model
 from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem, StoreUnavailable
-from bandit.serving.batcher import Credited, Replayed, Told
+from bandit.serving.batcher import Credited, NewDecision, Replayed
 from bandit.serving.requests import read_activation
-from bandit.store.protocol import Batch, Judged, Reply
+from bandit.store.protocol import Batch, Outcome, Reply
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lane waits for 0.4 s instead of 4."""
+    """A batcher waits for 0.4 s instead of 4."""
     monkeypatch.setattr("bandit.serving.batcher.PATIENCE", 0.4)
 
 
@@ -37,8 +37,8 @@ def test_a_tick_serves_decisions_feedback_and_activations_together() -> None:
             bench.ask(decision_id="new"),
         )
         kinds = [type(answer) for answer in answers]
-        assert kinds == [Credited, Told, Judged, Replayed, Credited, Told]
-        assert [len(answer.choice.arms) for answer in answers if isinstance(answer, Told)] == [2, 1]
+        assert kinds == [Credited, NewDecision, Outcome, Replayed, Credited, NewDecision]
+        assert [len(answer.choice.arms) for answer in answers if isinstance(answer, NewDecision)] == [2, 1]
         assert [len(batch.items) for batch in bench.store.batches] == [2, 6]
         assert (answers[0].judged.status, answers[2].status, answers[4].judged.status) == (
             "accepted",
@@ -77,7 +77,7 @@ def test_the_same_bytes_go_again_under_the_same_number(plans: list[Plan]) -> Non
         bench = Bench()
         bench.store.plans = list(plans)
         told, credited = await asyncio.gather(bench.ask(decision_id="x"), bench.feedback(decision_id="x"))
-        assert isinstance(told, Told)
+        assert isinstance(told, NewDecision)
         assert (credited.judged.status, credited.judged.credited) == ("accepted", 1_000_000)
         assert len(bench.store.batches) == len(plans) + 1
         assert all(batch == bench.store.batches[0] for batch in bench.store.batches)
@@ -125,7 +125,7 @@ def test_whoever_waits_behind_an_outage_is_answered_too() -> None:
         assert time.monotonic() - begun < 2
         assert len(bench.store.batches) <= 2  # of the first tick: who has waited too long is not sent any more
         bench.store.plans = []
-        assert isinstance(await bench.ask(), Told)
+        assert isinstance(await bench.ask(), NewDecision)
 
     played(play)
 
@@ -140,7 +140,7 @@ def test_a_gap_is_503_alarms_and_takes_a_new_name(caplog: pytest.LogCaptureFixtu
         assert await refused(bench.ask(decision_id="x")) == Code.STORE_UNAVAILABLE
         assert bench.gaps == 1
         assert "forgotten acknowledged writes" in caplog.text
-        assert isinstance(await bench.ask(decision_id="x"), Told)
+        assert isinstance(await bench.ask(decision_id="x"), NewDecision)
         producers = [batch.producer for batch in bench.store.batches]
         assert producers[0] == producers[1] != producers[2]
         assert bench.store.batches[2].sequence == 1
@@ -157,7 +157,7 @@ def test_an_unforeseen_fault_fails_its_tick_alone_and_its_number_is_spent() -> N
         bench.store.plans = [broken]
         with pytest.raises(RuntimeError):
             await bench.ask()
-        assert isinstance(await bench.ask(), Told)
+        assert isinstance(await bench.ask(), NewDecision)
         assert bench.store.batches[0].producer != bench.store.batches[1].producer
 
     played(play)
@@ -197,7 +197,7 @@ def test_a_client_that_goes_does_not_break_its_tick() -> None:
         behind = bench.ask(decision_id="behind")
         stays.cancel()
         gate.set()
-        assert isinstance(await behind, Told)
+        assert isinstance(await behind, NewDecision)
         assert bench.store.logged() == 2
 
     played(play)
@@ -210,7 +210,7 @@ def test_everybody_gone_costs_no_append() -> None:
         bench = Bench()
         for answer in [bench.ask() for _ in range(10)]:
             answer.cancel()
-        await bench.lane.drain()
+        await bench.batcher.drain()
         assert bench.store.batches == []
 
     played(play)
@@ -232,11 +232,11 @@ def test_overload_is_told_at_once_and_before_reading(monkeypatch: pytest.MonkeyP
 
         for _ in range(100):
             with pytest.raises(Problem) as caught:
-                bench.lane.enqueue(unread, bench.experiment)
+                bench.batcher.enqueue(unread, bench.experiment)
             assert caught.value.code == Code.OVERLOADED
         gate.set()
-        assert all(isinstance(answer, Told) for answer in await asyncio.gather(*waiting))
-        assert isinstance(await bench.ask(), Told)
+        assert all(isinstance(answer, NewDecision) for answer in await asyncio.gather(*waiting))
+        assert isinstance(await bench.ask(), NewDecision)
 
     played(play)
 
@@ -251,10 +251,10 @@ def test_draining_answers_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
         bench = Bench()
         bench.store.plans = [away, lost]
         answers = [bench.ask() for _ in range(600)]
-        await bench.lane.drain()
+        await bench.batcher.drain()
         assert all(answer.done() for answer in answers)
         assert bench.store.logged() == 600
-        await bench.lane.drain()
+        await bench.batcher.drain()
 
     played(play)
 
@@ -297,11 +297,11 @@ def test_what_may_mean_a_long_list_is_estimated_by_it() -> None:
         bench = Bench(arms=[f"a{i}" for i in range(1000)])
         await bench.ask(decision_id="long", k=1000, defer=True)
         short = bench.ask({"decision_id": "long"}, read_activation)
-        before = bench.lane.work
+        before = bench.batcher.work
         bench.replica.catch_up()
         assert bench.replica.longest == 1000
         bench.feedback(decision_id="long", event="click")
-        assert bench.lane.work - before > 10 * before
+        assert bench.batcher.work - before > 10 * before
         await short
 
     played(play)

@@ -12,21 +12,20 @@ import asyncio
 import random
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from datetime import date, datetime
 from decimal import Decimal
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import aiohttp
 import msgspec
 from yarl import URL
 
+from bandit.client.values import Id, name_sent, names_sent, plain
+
 T = TypeVar("T")
-Id = str | int | date | UUID  # and what is like them; sent as text
-EXACT: Final = 2.0**53  # from here on not every whole number is a float
 
 # What passes by itself. The two gateway codes are a proxy's while the server behind it restarts.
 RETRIED: Final = frozenset(
@@ -113,52 +112,7 @@ class Receipt(msgspec.Struct, frozen=True):
     decisions: list["Receipt"] = []
 
 
-def _plain(value: Any) -> Any:
-    """A scalar of NumPy or pandas, or of a subclass of a type of Python's, as what JSON has; NaT and NA are null.
-
-    Neither library is imported: a value of theirs tells by itself what it is.
-
-    Raises:
-        TypeError: it is something else, such as an array or a row of a table.
-    """
-    if isinstance(value, Mapping):
-        return dict(value)
-    if type(value).__name__ in ("NaTType", "NAType"):
-        return None
-    if isinstance(value, datetime):  # of a subclass: as its plain self, written like every other
-        return datetime.combine(value.date(), value.timetz())
-    kind = value.dtype.kind if getattr(value, "ndim", 1) == 0 else ""
-    if kind == "M":  # counted in nanoseconds, it is a bare number to Python
-        found = value.item()
-        return found if found is None or isinstance(found, date) else value.astype("datetime64[us]").item()
-    for letters, plain in (("U", str), ("b", bool), ("iu", int), ("f", float)):
-        if (kind and kind in letters) or (not kind and isinstance(value, plain)):
-            return plain(value)
-    raise TypeError(f"expected text, a number, a truth value, a date or None; got {type(value).__name__}")
-
-
-def _name(value: Any) -> str | None:
-    """An id or a name as text; None stays None.
-
-    Raises:
-        TypeError: it is neither text nor a date, a UUID or a whole number.
-    """
-    found = msgspec.to_builtins(value, enc_hook=_plain, builtin_types=(bytes,))  # bytes are not made text
-    if isinstance(found, float) and found.is_integer() and abs(found) < EXACT:
-        found = int(found)  # whole numbers of which some are missing are floats to pandas
-    if (found is None and value is not None) or not isinstance(found, str | int | None) or isinstance(found, bool):
-        raise TypeError(f"expected an id as text, a whole number, a date or a UUID; got {value!r}")
-    return None if found is None else str(found)
-
-
-def _names(values: Iterable[Any] | None) -> list[str | None] | None:
-    """A list of names, also from an array."""
-    if isinstance(values, str):
-        raise TypeError(f"expected a list of arms, got the text {values!r}")
-    return None if values is None else [_name(each) for each in values]
-
-
-_ENCODER: Final = msgspec.json.Encoder(enc_hook=_plain, decimal_format="number")
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=plain, decimal_format="number")
 
 
 class _Question(msgspec.Struct, omit_defaults=True):
@@ -290,8 +244,10 @@ class Client:
             TypeError: if there is no way to send a value, such as an array.
             ClientError: if the server refused (such as 422 `invalid_context`) or the deadline passed.
         """
-        chosen_id = uuid4().hex if decision_id is None else _name(decision_id)
-        question = _Question(context, chosen_id, _name(user_id), k, _names(candidates), _names(exclude), defer)
+        chosen_id = uuid4().hex if decision_id is None else name_sent(decision_id)
+        question = _Question(
+            context, chosen_id, name_sent(user_id), k, names_sent(candidates), names_sent(exclude), defer
+        )
         return await self._call("POST", self._path(experiment, "/recommendations"), question, Recommendation)
 
     async def feedback(
@@ -315,12 +271,14 @@ class Client:
         """
         if event_id is None:
             event_id = await self._event_id(experiment, event)
-        body = _Event(_name(event), value, _name(decision_id), _name(user_id), _name(event_id), _name(arm))
+        body = _Event(
+            name_sent(event), value, name_sent(decision_id), name_sent(user_id), name_sent(event_id), name_sent(arm)
+        )
         return await self._call("POST", self._path(experiment, "/feedback"), body, Receipt)
 
     async def activate(self, experiment: str, decision_id: Id) -> Receipt:
         """Whether the deferred decision, now seen, was activated; a repeat is `duplicate` and changes nothing."""
-        body = {"decision_id": _name(decision_id)}
+        body = {"decision_id": name_sent(decision_id)}
         return await self._call("POST", self._path(experiment, "/activations"), body, Receipt)
 
     async def ready(self) -> bool:

@@ -1,0 +1,300 @@
+"""Experiments as a server has them: made and changed in the store, then found in its replicas.
+
+A change goes through the store in a thread, and is answered when this server's own replica has taken it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from bandit.core.engine import Model, model_bytes
+from bandit.core.experiment import NAME, Config, Document, Experiment, shape_of
+from bandit.core.sums import ONE
+from bandit.errors import Code, CorruptLog, Fault, Problem, StoreUnavailable, StoreUnsuitable, nearest
+from bandit.replica.follower import Follower
+from bandit.replica.replica import Replica
+from bandit.serving.changes import (
+    Change,
+    config_after,
+    described,
+    names_arm,
+    no_arm,
+    patched,
+    pointing_into,
+    replaced,
+    with_arm,
+    with_arms,
+    without_arm,
+)
+from bandit.store.protocol import Ahead, Store, Stored
+
+CONFLICTS = 20  # how often a change is made anew because another came between
+PAGE = 4 << 20  # bytes of documents on one page, about
+TAKE_UP = 2.0  # seconds to wait for this server's replica to take up a change
+ANY_VERSION = 0  # If-Match: *
+
+
+class Experiments:
+    """Every experiment there is, by name.
+
+    Args:
+        store: where they are.
+        follower: has the replicas.
+        body_limit: bytes that a document may take.
+    """
+
+    def __init__(self, store: Store, follower: Follower, body_limit: int) -> None:
+        self.store, self.follower, self.body_limit = store, follower, body_limit
+        self._looks: dict[str, asyncio.Task[Stored]] = {}  # into the store, under way
+
+    async def put(self, name: str, data: bytes, *, reset: bool, if_match: int | None) -> tuple[bool, dict[str, Any]]:
+        """Create or replace an experiment: (whether it is new, the experiment as `get` gives it)."""
+        before = await self._change(name, replaced(data), reset=reset, if_match=if_match, create=True)
+        return before is None or before.config.deleted, described(await self._stored(name))
+
+    async def patch(self, name: str, data: bytes, *, reset: bool, if_match: int | None) -> dict[str, Any]:
+        """Change an experiment by a JSON merge patch (RFC 7386)."""
+        await self._change(name, patched(data), reset=reset, if_match=if_match)
+        return described(await self._stored(name))
+
+    async def get(self, name: str) -> dict[str, Any]:
+        """An experiment's document with name, version, generation and times, and what is doubtful about it."""
+        stored = await self._stored(name)
+        replica = self.follower.replicas.get(name)
+        model = None if replica is None else replica.model
+        same = model is not None and model.experiment.config.generation == stored.config.generation
+        return described(stored, await asyncio.to_thread(model.loose_ranges) if model is not None and same else ())
+
+    async def delete(self, name: str, if_match: int | None) -> None:
+        """End an experiment: nothing of it is served any more."""
+        await self._change(name, None, if_match=if_match)
+
+    async def page(self, limit: int, cursor: str) -> dict[str, Any]:
+        """Experiments by name, a page at a time."""
+        names = [name for name in await self.call(self.store.names) if name > cursor]
+        found: list[dict[str, Any]] = []
+        size = 0
+        for name in names:
+            try:
+                stored = await self.call(self.store.config, name)
+            except CorruptLog:
+                continue  # /readyz names it
+            if stored is not None and not stored.config.deleted:
+                if len(found) == limit or size > PAGE:
+                    return {"experiments": found, "next": found[-1]["name"]}
+                found.append(described(stored))
+                size += len(msgspec.json.encode(stored.config.document))
+        return {"experiments": found}
+
+    async def arms(self, name: str, limit: int, cursor: int) -> dict[str, Any]:
+        """What each arm has seen, by index from `cursor`, with the position of the log that it reflects."""
+        replica = await self.replica(name)
+        return await asyncio.to_thread(_arms, replica, limit, cursor)
+
+    async def arm(self, name: str, arm: str) -> dict[str, Any]:
+        """One arm as the document has it, with what it has seen."""
+        replica = await self.replica(name)
+        experiment = experiment_of(replica)
+        if arm not in experiment.arm_index and await self.newer(name, experiment):
+            experiment = experiment_of(replica)
+        if arm not in experiment.arm_index:
+            raise no_arm(arm, experiment.arm_index)
+        page: dict[str, Any] = await asyncio.to_thread(_arms, replica, 1, experiment.arm_index[arm])
+        found: dict[str, Any] = page["arms"][0]
+        spec = experiment.arms.get(arm)
+        return found | ({"payload": spec.payload} if spec and spec.payload is not UNSET else {})
+
+    async def put_arms(self, name: str, data: bytes) -> dict[str, Any]:
+        """Replace the list of arms."""
+        with pointing_into("/arms"):
+            await self._change(name, with_arms(data))
+        return described(await self._stored(name))
+
+    async def put_arm(self, name: str, arm: str, data: bytes, *, merge: bool = False) -> tuple[bool, dict[str, Any]]:
+        """Add or replace one arm; with `merge`, change what the body names: (whether it is new, the arm)."""
+        with pointing_into(r"/arms/\d+"):
+            before = await self._change(name, with_arm(arm, data, merge=merge))
+        found = await self.arm(name, arm)
+        named = before is not None and names_arm(before.config.document, arm)
+        return not named and found["status"] != "retired", found
+
+    async def retire(self, name: str, arm: str) -> None:
+        """Take an arm out of the document; what it has learned is kept."""
+        await self._change(name, without_arm(arm))
+
+    async def replica(self, name: str) -> Replica:
+        """This server's replica of an experiment; one that it does not know yet is looked up in the store."""
+        replica = self.follower.replicas.get(name)
+        if replica is None or replica.model is None:
+            if replica is not None and replica.failed is not None:
+                raise Problem(Code.NOT_READY, f"experiment {name!r} cannot be served here: {replica.failed}")
+            stored = await self._look(name)
+            await self._taken_up(stored.config)
+            replica = self.follower.replicas.get(name)
+        if replica is None or replica.model is None:
+            raise Problem(Code.NOT_READY, f"experiment {name!r} is not loaded yet; try again in a second")
+        return replica
+
+    async def newer(self, name: str, tried: Experiment) -> bool:
+        """Whether there is a later version than was tried, in the store or here by now; then it has been taken up."""
+        stored = await self._look(name)
+        if tried.config.version < stored.config.version:
+            await self._taken_up(stored.config)
+        replica = self.follower.replicas.get(name)
+        return replica is not None and replica.model is not None and replica.model.experiment is not tried
+
+    async def _look(self, name: str) -> Stored:
+        """The experiment as the store has it now. Many bad requests cost few looks: who asks while another's look is
+        under way shares the next one, because that one may have begun before what is asked for was written.
+        """
+        if (before := self._looks.get(name)) is not None:
+            await asyncio.wait([before])
+        if (look := self._looks.get(name)) is None or look is before:
+            look = self._looks[name] = asyncio.create_task(self._stored(name))
+            look.add_done_callback(lambda done: self._looked(name, done))
+        return await asyncio.shield(look)
+
+    def _looked(self, name: str, look: asyncio.Task[Stored]) -> None:
+        if self._looks.get(name) is look:
+            del self._looks[name]
+        if not look.cancelled():
+            look.exception()  # whoever asked may be gone
+
+    async def _change(
+        self, name: str, change: Change | None, *, reset: bool = False, if_match: int | None = None,
+        create: bool = False,
+    ) -> Stored | None:  # fmt: skip
+        """Store and log what `change` makes of the document (None: delete); again if another change came between."""
+        self.check_suitable()
+        for _ in range(CONFLICTS):
+            before = await self._before(name, deleting=change is None)
+            exists = before is not None and not before.config.deleted
+            if not exists and not create:
+                raise self._unknown(name)
+            now = before.config.version if exists and before else None
+            if if_match is not None and (now is None or if_match not in (ANY_VERSION, now)):
+                has = "no such experiment" if now is None else f"version {now}"
+                raise Problem(Code.PRECONDITION_FAILED, f"If-Match asks for another version: the store has {has}")
+            config = config_after(name, before, change, reset=reset)
+            if not config.deleted:
+                await self._fits(config)
+                self._can_be_sent(config.document, before)
+            done = await self.call(self.store.put, config, before, ours := round(time.time() * 1000))
+            if isinstance(done, Ahead):
+                raise done.problem(ours)
+            if done is not None:
+                if config.deleted:
+                    await self.call(self.store.account, {name: None})
+                await self._taken_up(config)
+                return before
+        raise Problem(Code.OVERLOADED, f"experiment {name!r} is being changed by others; try again in a second")
+
+    def check_suitable(self) -> None:
+        """Refuse to use a store that has turned out unsuitable.
+
+        Raises:
+            Problem: store_unavailable.
+        """
+        if self.follower.unsuitable:
+            raise Problem(Code.STORE_UNAVAILABLE, f"the store must not be used as it is: {self.follower.unsuitable}")
+
+    async def _before(self, name: str, *, deleting: bool) -> Stored | None:
+        """The experiment as the store has it; one that this version cannot read can be deleted all the same."""
+        try:
+            found: Stored | None = await self.call(self.store.config, name)
+        except CorruptLog as error:
+            if not deleting:
+                raise Problem(Code.NOT_READY, f"experiment {name!r} cannot be served here: {error}") from error
+            found = await self.call(self.store.remains, name)
+        return found
+
+    async def _fits(self, config: Config) -> None:
+        """Refuse what would not fit beside all other experiments: whoever loads it would end, again and again."""
+        need, budget = model_bytes(*shape_of(config)), self.follower.budget
+        others: int | None = await self.call(self.store.reserve, config.name, need, budget)
+        if others is not None:
+            most = f"{budget >> 20} MiB for the models of all experiments (BANDIT_MODEL_MEMORY)"
+            fault = Fault("/arms", f"arms x features^2 within {most}", f"{need >> 20} MiB beside {others >> 20}")
+            detail = f"the experiment is too large: expected {fault.expected}, got {fault.got}"
+            raise Problem(Code.INVALID_EXPERIMENT, detail, [fault])
+
+    def _can_be_sent(self, document: Document, before: Stored | None) -> None:
+        """Refuse a document that has grown too large, arm by arm: what GET gives can be sent back."""
+        size, most = len(msgspec.json.encode(document)), self.body_limit
+        if size > most and (before is None or size > len(msgspec.json.encode(before.config.document))):
+            fault = Fault("", f"a document of at most {most} bytes, payloads included", f"{size} bytes")
+            raise Problem(Code.INVALID_EXPERIMENT, f"expected {fault.expected}, got {fault.got}", [fault])
+
+    async def _taken_up(self, config: Config) -> None:
+        """Wait for this server's own replica, so that who changed an experiment finds it changed."""
+        limit = time.monotonic() + TAKE_UP
+        self.follower.want(config.name)
+        while time.monotonic() < limit:
+            replica = self.follower.replicas.get(config.name)
+            if _version(replica) >= config.version or (replica is not None and replica.failed is not None):
+                return
+            await asyncio.sleep(0.002)
+
+    async def _stored(self, name: str) -> Stored:
+        stored = await self._before(name, deleting=False) if NAME.fullmatch(name) else None
+        if stored is None or stored.config.deleted:
+            raise self._unknown(name)
+        return stored
+
+    def _unknown(self, name: str) -> Problem:
+        if not NAME.fullmatch(name):
+            return Problem(Code.EXPERIMENT_NOT_FOUND, "there is no such experiment: no experiment can have this name")
+        known = [other for other, _, _ in self.served()]
+        return Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {name!r}{nearest(name, known)}")
+
+    async def call(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Run a store's operation in a thread; a store that is away is a problem."""
+        try:
+            return await asyncio.to_thread(work, *args)
+        except (StoreUnavailable, StoreUnsuitable) as error:
+            raise Problem(Code.STORE_UNAVAILABLE, "the store does not answer or cannot write now") from error
+
+    def served(self) -> list[tuple[str, Replica, Model]]:
+        """What is served here, by name; the follower's thread may add to it meanwhile."""
+        found = list(self.follower.replicas.items())
+        return sorted((name, replica, model) for name, replica in found if (model := replica.model) is not None)
+
+
+def _version(replica: Replica | None) -> int:
+    """The version that is served; a replica knows its config a moment before it serves it."""
+    if replica is None or replica.config is None:
+        return 0
+    if (model := replica.model) is not None:
+        return model.experiment.config.version
+    return replica.config.version if replica.config.deleted else 0
+
+
+def experiment_of(replica: Replica) -> Experiment:
+    """The version that is served; raises as `Replica.served`."""
+    return replica.served.experiment
+
+
+def _arms(replica: Replica, limit: int, cursor: int) -> dict[str, Any]:
+    with replica.held() as model:
+        experiment, position = model.experiment, replica.position
+        n, totals = model.sums.n.copy(), model.sums.B[:, :, 0].copy()
+    names = experiment.config.index[cursor : cursor + limit]
+    rows = [_arm_row(experiment, name, int(n[i]), totals[i].tolist()) for i, name in enumerate(names, cursor)]
+    more = {"next": str(cursor + limit)} if cursor + limit < len(experiment.config.index) else {}
+    return {"arms": rows, "position": position.text().decode(), **more}
+
+
+def _arm_row(experiment: Experiment, name: str, n: int, totals: list[int]) -> dict[str, Any]:
+    spec = experiment.arms.get(name)
+    sums = [kind.value(total // ONE) for kind, total in zip(experiment.kinds, totals, strict=True)]
+    rewards = {
+        kind: {"sum": total, "mean": total / n if n else None}
+        for kind, total in zip(experiment.config.kinds, sums, strict=True)
+    }
+    return {"arm": name, "status": spec.status if spec else "retired", "impressions": n, "rewards": rewards}
