@@ -17,6 +17,21 @@ from bandit.store.protocol import Store
 from bandit.store.redis_store import RedisStore
 
 
+# rooms whose tests start no process and open no socket: `-m "not system"` runs these alone
+FAST = {
+    "bandit/core", "bandit/log", "simulator/logs", "simulator/ope", "simulator/checks", "simulator/environments",
+    "simulator/policies",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a real store, a process or the network."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.parent.relative_to(here).as_posix() not in FAST:
+            item.add_marker("system")
+
+
 @contextmanager
 def running(binary: Path, directory: Path) -> Iterator[str]:
     """A server of our own on a socket in `directory`, as the embedded store is configured: its URL."""

@@ -1,6 +1,6 @@
 """How much memory and disk a rate of decisions needs. Every figure of an entry is computed from the records' layout.
 
-The store's own overhead is measured (Valkey 9.1, 64 bit); `tests/test_sizing.py` holds the sum against a real one.
+The store's own overhead is measured (Valkey 9.1, 64 bit); `test_sizing.py` holds the sum against a real one.
 """
 
 from __future__ import annotations

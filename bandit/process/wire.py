@@ -5,7 +5,7 @@ takes them for the next request. Here `Upgrade` is ignored, as RFC 9110 allows: 
 the body after it is its body. What two readers could read in two ways is refused with 400 and ends the connection.
 
 What llhttp refuses by itself: both lengths, two Content-Lengths, folded lines, line ends without CR, space or NUL in or
-after a name. What it lets through and is refused here: see `_judge` and `_target`. `tests/test_wire.py` has all of it.
+after a name. What it lets through and is refused here: see `_judge` and `_target`. `test_wire.py` has all of it.
 
 Answers keep the order of their requests: a refusal waits for those that are owed before it. Who says that nothing more
 is to come (a client that closes its half) is still answered.

@@ -1,4 +1,4 @@
-"""What a store promises, whichever one it is; `tests/test_store.py` holds every store to it.
+"""What a store promises, whichever one it is; `tests/bandit/store/test_store.py` holds every store to it.
 
 One log for each experiment. `append` writes a batch of one producer in one atomic step, once: a repeated number gets
 its first answer, a number that skips is a gap (acknowledged data vanished), and a stale schema is refused with nothing
