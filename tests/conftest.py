@@ -16,7 +16,6 @@ from bandit.store.memory_store import MemoryStore
 from bandit.store.protocol import Store
 from bandit.store.redis_store import RedisStore
 
-
 # rooms whose tests start no process and open no socket: `-m "not system"` runs these alone
 FAST = {
     "bandit/core", "bandit/log", "simulator/logs", "simulator/ope", "simulator/checks", "simulator/environments",

@@ -4,7 +4,8 @@ An entry of the log is one field and its value; the field's name says what it is
 
     d  decision    f  feedback    a  activation    x  the experiment's config (JSON)
 
-All numbers are little-endian. `lua/append.lua` reads and writes the same layouts; `test_store.py` holds the two together. A decision's deadline is its entry's time plus `window_ms`.
+All numbers are little-endian. `lua/append.lua` reads and writes the same layouts; `test_store.py` holds the two
+together. A decision's deadline is its entry's time plus `window_ms`.
 """
 
 from __future__ import annotations
