@@ -22,7 +22,6 @@ AGGREGATIONS = ("sum", "first", "last")
 ATTRIBUTIONS = ("last", "first", "all")
 EVENTS_MAX = 1000  # of one decision
 USER_MAX = 100  # decisions kept of one user
-PRODUCER_MS = 2 * 86_400_000  # a producer's last reply is kept 2 days
 DELETED_MS = 3_600_000  # a deleted experiment's log stays for an hour, so that every server hears of it
 READ_BYTES = 4 << 20  # of entries in one read, about: a config is as large as its document, a decision as its list
 FULL = 0.8  # of the store's memory: from there on people are told
