@@ -32,8 +32,8 @@ from bandit.log.records import Position
 from bandit.replica.recent import Recent, Window, recent
 from bandit.replica.replica import Replica
 from bandit.serving.evaluation import Asked, Candidate, Evaluation, Refused, Reply, Slice, duration_ms, window_of, wrong
+from bandit.store.open import open_store
 from bandit.store.protocol import Store
-from bandit.store.redis_store import RedisStore
 from simulator.logs.log import Log
 from simulator.ope.differences import Data, earned, lift
 from simulator.ope.evaluate import evaluate
@@ -189,7 +189,7 @@ def main() -> None:
     """The process: asked on stdin, answers on stdout."""
     os.nice(NICE)
     redis_url, asked = msgspec.json.decode(sys.stdin.buffer.read(), type=tuple[str, Asked])
-    store = RedisStore(redis_url)
+    store = open_store(redis_url)
     try:
         reply = Reply(found=evaluated(store, asked))
     except Problem as problem:

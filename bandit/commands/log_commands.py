@@ -17,6 +17,7 @@ from bandit.process import embedded
 from bandit.replica.export import export
 from bandit.replica.verify import verify
 from bandit.settings import Settings
+from bandit.store.open import open_store
 from bandit.store.redis_store import RedisStore
 
 SHOWN = 10  # names of experiments, where none is like the one that was asked for
@@ -43,7 +44,7 @@ def opened_store(settings: Settings, purpose: str = "command") -> Iterator[Redis
 
 
 def _checked(url: str) -> Iterator[RedisStore]:
-    store = RedisStore(url, timeout=30)  # nobody waits for these commands as a visitor does
+    store = open_store(url, timeout=30)  # nobody waits for these commands as a visitor does
     try:
         store.check()
         yield store

@@ -25,8 +25,8 @@ from bandit.serving.evaluation import Asked, Evaluation, Evaluator
 from bandit.serving.experiments import Experiments, experiment_of
 from bandit.serving.requests import Recommendation
 from bandit.settings import Settings
+from bandit.store.open import open_store
 from bandit.store.protocol import Store
-from bandit.store.redis_store import RedisStore
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Service:
         """A service on the settings' store, loading in the background; `ready` is set when it has."""
         if settings.redis_url is None:
             raise ValueError("a service needs the address of a store")
-        service = cls(RedisStore(settings.redis_url), settings)
+        service = cls(open_store(settings.redis_url), settings)
         service.follower.start()
         return service
 
