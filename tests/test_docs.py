@@ -1,0 +1,40 @@
+"""The pages for those who work on this: what they name is there, the picture is what its script draws."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# a path has a folder, or is one of the root's own; a name alone is a module spoken of
+NAMED = re.compile(r"(?<![\w/.:-])((?:[\w.-]+/)+[\w-]+\.(?:py|lua|md|svg|j2|toml|yml))\b")
+FOLDERS = ("bandit", "simulator", "tests", "docs", "benchmarks", "examples", ".ci")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    """Paths from the root, beginning with one of our folders; links are tested with the README."""
+    named = {path for path in NAMED.findall(page.read_text()) if path.partition("/")[0] in FOLDERS}
+    assert sorted(path for path in named if not (ROOT / path).exists()) == []
+
+
+def test_paths_are_found_where_they_are_written() -> None:
+    """The pattern sees a path in code, in prose and at a sentence's end."""
+    text = "`bandit/core/sums.py`, see docs/protocol.md. (tests/test_sums.py) https://example.org/bandit/x.py"
+    assert NAMED.findall(text) == ["bandit/core/sums.py", "docs/protocol.md", "tests/test_sums.py"]
+
+
+def test_the_picture_is_what_its_script_draws() -> None:
+    """`python docs/architecture.py` was run after the last change."""
+    drawn = runpy.run_path(str(ROOT / "docs/architecture.py"))["drawing"]()
+    assert (ROOT / "docs/architecture.svg").read_text() == drawn
+
+
+def test_lines_are_wrapped() -> None:
+    """At most 120 characters, but for tables, links and what is printed by programs."""
+    for page in [ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        long = [line for line in prose.splitlines() if len(line) > 121 and not line.startswith(("|", "!["))]
+        assert not long, f"{page.name}: {long[0]}"
