@@ -7,15 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bandit import __version__
 from bandit.core.linear import Real, Ridge, estimates, pooled_mean, width
 from bandit.core.policies import LinUCB
+from bandit.log.records import FORMAT
 from simulator.ope.checks.overlap import effective_n
 from simulator.ope.drifting import SHARES, SLOPES
 from simulator.ope.estimators import dr, ips, snips
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 MATHEMATICS = (ROOT / "docs/mathematics.md").read_text()
 PROSE = " ".join(MATHEMATICS.split())
+FORMATS = re.findall(
+    r"^\| [^|]* \| `([\w.]+)\.([A-Z_]+)` \| (\d+) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE
+)
 CONSTANTS = re.findall(r"^\| `([\w.]+)\.([A-Z_0-9]+)` \| ([0-9.]+) \|", MATHEMATICS, re.MULTILINE)
 
 
@@ -58,3 +63,22 @@ def test_slopes_and_shares_are_as_stated() -> None:
     k = np.arange(16)
     np.testing.assert_array_equal(SLOPES, 0.8 * 2.0**-k)
     np.testing.assert_array_equal(SHARES, 1 / ((k + 1) * (k + 2)))
+
+
+def test_formats_are_those_of_the_code() -> None:
+    """The table of format versions in CONTRIBUTING.md."""
+    assert len(FORMATS) == 4
+    for module, name, value in FORMATS:
+        found = getattr(import_module(module), name)
+        assert value == (found.decode() if isinstance(found, bytes) else str(found)), name
+
+
+def test_the_script_writes_the_records_format() -> None:
+    """`append.lua` has the number of its own: in the heads of activations and feedback."""
+    script = (ROOT / "bandit/store/lua/append.lua").read_text()
+    assert set(re.findall(r"struct\.pack\('<BBBB\w+', (\d+),", script)) == {str(FORMAT)}
+
+
+def test_a_version_is_one_version() -> None:
+    """Of the package and of its metadata."""
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text()
