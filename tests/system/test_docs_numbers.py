@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bandit import __version__
 from bandit.core.linear import Real, Ridge, estimates, pooled_mean, width
 from bandit.core.policies import LinUCB
 from bandit.log.records import FORMAT
@@ -77,8 +76,3 @@ def test_the_script_writes_the_records_format() -> None:
     """`append.lua` has the number of its own: in the heads of activations and feedback."""
     script = (ROOT / "bandit/store/lua/append.lua").read_text()
     assert set(re.findall(r"struct\.pack\('<BBBB\w+', (\d+),", script)) == {str(FORMAT)}
-
-
-def test_a_version_is_one_version() -> None:
-    """Of the package and of its metadata."""
-    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text()
