@@ -1,8 +1,8 @@
 """What a target policy would have earned, by every estimator at once, and what of it can be believed.
 
 One function, `evaluate`: log and target in, one row an estimator out, each with its interval or with the reason why it
-has none. The formulae are in estimators.py, design.py, intervals.py, moving.py, verdict.py and models.py; problem.py
-brings them together.
+has none. The formulae are in estimators.py, design.py, intervals.py, drifting.py, checks/overlap.py and models.py;
+problem.py and terms.py bring them together.
 """
 
 from __future__ import annotations
