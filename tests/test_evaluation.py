@@ -145,7 +145,7 @@ def test_a_value_that_stays_may_be_bet_on() -> None:
     w = target[np.arange(300), log.arm] / log.propensity
     assert (stays.low, stays.high) == pytest.approx(weighted(w, log.reward, 1.0).betting(0.05), abs=1e-12)
     assert stays.high - stays.low < moves.high - moves.low
-    assert "takes the value for the same in all rows" in stays.note
+    assert "assumes a constant mean" in stays.note
     assert "the same in all rows" not in moves.note
 
 
@@ -316,7 +316,7 @@ def test_users_that_repeat_widen_the_interval() -> None:
     (once,), (many,) = (evaluate(each, t, estimators=["ips"]) for each, t in ((log, target), (users, target[rows])))
     assert (many.value, many.verdict) == (pytest.approx(once.value), "interval")
     assert (many.low, many.high) == pytest.approx((once.low, once.high), rel=2e-3)
-    assert "clustered by 2,000 users or decisions: 2.2 times as wide as rows alone" in many.note
+    assert "clustered by 2,000 users or decisions: 2.2 times as wide as if rows were independent" in many.note
     short = slice(0, 200)  # 40 users: a sequence over users, as wide as over their 40 decisions
     (once,) = evaluate(log.take(slice(0, 40)), target[:40], estimators=["ips"])
     (many,) = evaluate(users.take(short), target[rows][short], estimators=["ips"])
@@ -340,7 +340,7 @@ def test_a_list_among_single_decisions_is_one_decision() -> None:
         assert row.value == pytest.approx(one[name].value, rel=1e-2)
         assert (row.low, row.high) == pytest.approx((one[name].low, one[name].high), rel=0.02)
         assert row.n_eff == pytest.approx(one[name].n_eff, rel=1e-2)
-    assert "clustered by 1,999 users or decisions: no wider than rows alone" in other["ips"].note
+    assert "clustered by 1,999 users or decisions: no wider than if rows were independent" in other["ips"].note
 
 
 def test_row_weights_undo_a_thinned_log() -> None:

@@ -74,7 +74,7 @@ def student(level: float, freedom: int) -> float:
 
 
 def normal(value: float, error: float, alpha: float = 0.05) -> Interval:
-    """value -+ z standard errors. Valid where many rows share the weight: see verdict.py."""
+    """value -+ z standard errors. Valid where many rows share the weight: see checks/overlap.py."""
     half = NormalDist().inv_cdf(1 - alpha / 2) * error
     return Interval(value - half, value + half)
 

@@ -4,7 +4,7 @@
     row t joins the history that the policy learns from if u_t < c_t pi_t / mu_t
     c_t = min(c_max, `quantile` of mu / pi in the rows so far), renewed at each refresh
 
-Symbols as in replaying.py; q predicts rewards. Where c_t pi_t / mu_t is above 1 it is cut to 1, and arms that the
+Symbols as in replay.py; q predicts rewards. Where c_t pi_t / mu_t is above 1 it is cut to 1, and arms that the
 policy likes are then too rare in what it learns from: it becomes another policy, so such rows are counted, and the
 share of its history that they lack. With c_max = min mu, the default, there are none. R_t itself is never cut.
 
