@@ -311,7 +311,7 @@ def test_weights_of_long_lists_beyond_all_bounds_have_no_value() -> None:
     assert found["independent"].value is not None
     for name in ("standard", "reward-interaction", "cascade-dr"):
         assert (found[name].value, found[name].verdict, found[name].n) == (None, "refused", n)
-        assert "beyond 1e+30" in found[name].note
+        assert "exceed 1e+30" in found[name].note
 
 
 def test_a_broken_log_of_lists_is_refused() -> None:

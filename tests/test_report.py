@@ -194,7 +194,7 @@ def test_a_log_of_rare_rewards_gets_a_wide_range_and_no_claim(tmp_path: Path) ->
     log, uniform = world_log()
     rare = replace(log, reward=log.reward * (np.arange(len(log)) % 150 == 0))
     said = Page(report(rare, {"uniform": uniform}, tmp_path / "a.html").read_text()).sentence
-    ends = r"between [\d.]+ and [\d.]+ a decision \(estimate [\d.]+\)"
+    ends = r"between [\d.]+ and [\d.]+ per decision \(estimate [\d.]+\)"
     assert re.match(rf"“uniform” would have earned {ends}, not clearly different from the [\d.]+ that", said), said
     assert re.search(
         r"these limits are wide but safe: a normal interval needs some [\d,]+ more decisions like these or", said
@@ -242,7 +242,7 @@ def test_without_curves_or_context_the_page_still_has_every_other_section(tmp_pa
     log = Log(("a", "b"), np.arange(n) % 2, (np.arange(n) % 5 == 0).astype(float), np.full(n, 0.4))
     read = Page(report(log, {"a": np.eye(2)[np.zeros(n, int)]}, tmp_path / "deep" / "a.html").read_text())
     assert [given["id"] for tag, given in read.tags if tag == "section"] == SECTIONS
-    assert "no context and no places" in read.words
+    assert "neither features nor places to split it by" in read.words
     assert "The log: 120 decisions among 2 arms;" in read.words
     one = Log(("a",), np.zeros(1, int), np.ones(1), np.ones(1))
     read = Page(report(one, {"a": np.ones((1, 1))}, tmp_path / "b.html").read_text())

@@ -84,16 +84,16 @@ def test_a_cap_above_all_rewards_is_said_to_do_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cleaning", "said"),
     [
-        ({COPIED: 1500}, "1,500 decisions are there several times, more often than by chance: if these are copies, "),
-        ({UNSURE: 3000}, "rewards of 3,000 decisions may still come, and count as none: "),
+        ({COPIED: 1500}, "1,500 decisions occur several times, more often than by chance: if these are copies, "),
+        ({UNSURE: 3000}, "rewards of 3,000 decisions may still come, and count as 0: "),
         (
             {"rows dropped: no reward": 90},
-            "90 rows could not be used (no reward), beside 3,000 decisions: if they were ",
+            "90 rows could not be used (no reward), beside 3,000 decisions: if they differ systematically ",
         ),
         ({"rows dropped: reward outside [0, 60]": 1}, "1 row was dropped for a reward outside [0, 60]: the "),
         (
             {"rows dropped: reward outside [0, 60]": 2},
-            "2 rows were dropped for a reward outside [0, 60]: the answer is ",
+            "2 rows were dropped for a reward outside [0, 60]: the values are of the others ",
         ),
         ({"lines left out: not JSON": 900}, "900 rows could not be used (not JSON), beside 3,000 decisions: "),
     ],
@@ -145,7 +145,7 @@ def test_windows_that_contradict_each_other_are_in_the_first_sentence(tmp_path: 
 def test_lists_are_counted_in_lists_and_places(tmp_path: Path) -> None:
     """2,000 lists of 3 are not 6,000 decisions, and a value is a place's."""
     page = paged(log := lists(2000, conditional=False), {"d": always(log, 3)}, tmp_path)
-    assert "The log: 2,000 lists with 6,000 places among 4 arms; its own policy earned 0.0" in page.words
+    assert "The log: 2,000 lists with 6,000 places among 4 arms; the logging policy earned 0.0" in page.words
     assert re.match(r"“d” would have earned [\d.]+ per place \(", page.sentence)
     assert page.tables["differences"][0][1] == "Places"
     assert "a decision" not in page.words.rpartition("How to read this")[0].replace("A decision counts", "")
@@ -154,11 +154,11 @@ def test_lists_are_counted_in_lists_and_places(tmp_path: Path) -> None:
 def test_a_list_log_of_conditional_propensities_points_to_lists(tmp_path: Path) -> None:
     """Not to rows that were lost: neither in the sentence nor anywhere else."""
     page = paged(log := lists(2000, conditional=True), {"d": always(log, 3)}, tmp_path)
-    assert "would have earned: propensities look like those given the places above, " in page.sentence
+    assert "would have earned: the propensities look conditional on the arms above, " in page.sentence
     assert "`evaluate --lists`" in page.sentence
     assert "effective n is optimistic" not in page.sentence
     assert "may be lost" not in page.words
-    assert "Perhaps: propensities look like those" in page.words
+    assert "Perhaps: the propensities look conditional on the arms above" in page.words
 
 
 def test_an_arm_with_nothing_says_zero_not_a_tiny_number(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_an_arm_with_nothing_says_zero_not_a_tiny_number(tmp_path: Path) -> None
     reward = ((rng.random(n) < 0.01) & (arm != 7)).astype(float)
     log = Log(tuple(f"item{a}" for a in range(K)), arm, reward, np.full(n, 1 / K))
     said = paged(log, {"item7": always(log, 7)}, tmp_path).sentence
-    assert re.match(r"“item7” would have earned between 0 and 0\.\d+ a decision \(estimate 0\), not clearly", said), (
+    assert re.match(r"“item7” would have earned between 0 and 0\.\d+ per decision \(estimate 0\), not clearly", said), (
         said
     )
     assert "0.00000" not in said

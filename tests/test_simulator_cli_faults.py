@@ -134,7 +134,7 @@ ENVIRONMENTS = [
     (("power",), 2, "give --rate and --lift"),
     (("power", "--rate", "0.1"), 2, "give --rate and --lift"),
     (("power", "--rate", "0.9", "--lift", "0.5"), 1, "both rates must be in (0, 1)"),
-    (("power", "--rate", "0.1", "--lift", "0"), 1, "never seen"),
+    (("power", "--rate", "0.1", "--lift", "0"), 1, "a lift of 0 cannot be detected"),
     (("power", "--rate", "0.1", "--lift", "0.1", "--policy", "linucb"), 2, "--rate takes no --policy"),
     (("power", "--rate", "0.1", "--environment", "linear"), 2, "takes no --rate"),
     (("power", "--environment", "linear", "--policy", "linucb:foo=1"), 1, "unknown field"),

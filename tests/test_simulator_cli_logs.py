@@ -508,12 +508,15 @@ def test_places_of_conditional_propensities_point_to_lists(listed: Path) -> None
     """Not to rows that may be lost; in the table's notes, in JSON, and of a comparison on stderr."""
     code, out, err = run("evaluate", listed, *LISTED, "--target", "fixed:a", "--estimator", "dr")
     assert code == 0
-    assert "all: propensities look like those given the places above" in out
+    assert "all: the propensities look conditional on the arms above" in out
     assert "may be lost" not in out
     assert "values are a place's; --lists values whole lists" in err
     (row,) = rows("evaluate", listed, *LISTED, "--target", "fixed:a", "--estimator", "dr")
-    assert row["note"].startswith("propensities look like those given the places above")
-    assert "refused: propensities look like" in run("compare", listed, *LISTED, *CAPS[1][1:])[2]
+    assert row["note"].startswith("the propensities look conditional on the arms above")
+    assert (
+        "refused: the propensities look conditional on the arms above"
+        in run("compare", listed, *LISTED, *CAPS[1][1:])[2]
+    )
     assert rows("evaluate", listed, *LISTED, "--target", "uniform", "--lists", "--estimator", "standard")[0]["value"]
 
 

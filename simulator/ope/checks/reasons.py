@@ -35,8 +35,8 @@ def _conditional(log: Log) -> Iterator[str]:
     if off and off[0].observed < off[0].expected:
         ids = "" if log.decision_id is not None else ", with the id of each list (--decision-id)"
         yield (
-            "these look like conditional propensities, given the arms above, but valuing each position by itself needs "
-            f"marginal probabilities: `evaluate --lists` values whole lists by conditional propensities{ids}"
+            "the propensities look conditional on the arms above, but to value each position by itself takes marginal "
+            f"probabilities: `evaluate --lists` values whole lists by conditional propensities{ids}"
         )
 
 
