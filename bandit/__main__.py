@@ -24,7 +24,9 @@ app = typer.Typer(
 
 # An option that was not given is None: then BANDIT_* in the environment counts, then the default of `Settings`.
 RedisUrl = Annotated[str | None, typer.Option(help="The address of a running Redis or Valkey; excludes --data-dir.")]
-DataDir = Annotated[Path | None, typer.Option(help="Data directory of a store of its own.  [default: ./bandit-data]")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Data directory of the server's own store.  [default: ./bandit-data]")
+]
 StoreBinary = Annotated[
     Path | None, typer.Option(help="The valkey-server or redis-server binary to run that store with.")
 ]

@@ -194,10 +194,13 @@ class Estimators:
     ] = None
     interval: Annotated[str, typer.Option(help="Where the verdict is interval: normal or bootstrap.")] = "normal"
     acceptance: Annotated[str, typer.Option(help="replay: rejection sampling, or none as in obp.")] = "rejection"
-    tau: Annotated[float | None, typer.Option(min=0, help="Of SWITCH-DR; by default by its authors' bound.")] = None
-    lam: Annotated[float | None, typer.Option("--lambda", min=0, help="Of DRos; by default by its authors' bound.")] = (
-        None
-    )
+    tau: Annotated[
+        float | None, typer.Option(min=0, help="The threshold of SWITCH-DR; by default chosen by its authors' bound.")
+    ] = None
+    lam: Annotated[
+        float | None,
+        typer.Option("--lambda", min=0, help="The shrinkage of DRos; by default chosen by its authors' bound."),
+    ] = None
     clip: Annotated[float, typer.Option(min=0, help="The largest weight in `clipped`; larger ones are cut.")] = 10.0
     looks: LooksOption = "one"
 
