@@ -324,7 +324,7 @@ def test_a_broken_log_of_lists_is_refused() -> None:
 
 @pytest.mark.parametrize("form", [write_parquet, write_jsonl])
 def test_lists_are_valued_from_the_command_line(tmp_path: Path, form: Callable[[Table, Path], int]) -> None:
-    """From a file that was written and read again; without --lists the hint that values are a place's."""
+    """From a file that was written and read again; without --lists the hint that values are per position."""
     log, path = logged(800), tmp_path / "lists"
     form(from_log(log), path)
     found = rows("evaluate", path, "--format", "table", "--lists", "--target", "list:c,d", "--alpha", "0.1")

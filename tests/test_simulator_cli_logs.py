@@ -510,7 +510,7 @@ def test_places_of_conditional_propensities_point_to_lists(listed: Path) -> None
     assert code == 0
     assert "all: the propensities look conditional on the arms above" in out
     assert "may be lost" not in out
-    assert "values are a place's; --lists values whole lists" in err
+    assert "values are per position; --lists values whole lists" in err
     (row,) = rows("evaluate", listed, *LISTED, "--target", "fixed:a", "--estimator", "dr")
     assert row["note"].startswith("the propensities look conditional on the arms above")
     assert (

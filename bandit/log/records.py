@@ -246,7 +246,7 @@ def unpack_probabilities(data: bytes, at: int) -> tuple[Int, Vector, int]:
 def pack_decision(
     head: Head, x: bytes, caller: bytes, user: bytes, shown: Iterable[tuple[int, float, float]], tail: bytes
 ) -> bytes:
-    """A decision record; `shown` has (arm, conditional propensity, marginal) of each place, `tail` the rest."""
+    """A decision record; `shown`: (arm, conditional propensity, marginal) of a place; `tail`: `pack_probabilities`."""
     return DECISION.pack(*head) + x + caller + user + b"".join(SHOWN.pack(*place) for place in shown) + tail
 
 
