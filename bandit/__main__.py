@@ -23,19 +23,21 @@ app = typer.Typer(
 )
 
 # An option that was not given is None: then BANDIT_* in the environment counts, then the default of `Settings`.
-RedisUrl = Annotated[str | None, typer.Option(help="A running Redis or Valkey to use; excludes --data-dir.")]
+RedisUrl = Annotated[str | None, typer.Option(help="The address of a running Redis or Valkey; excludes --data-dir.")]
 DataDir = Annotated[
-    Path | None, typer.Option(help="Directory of the store that is started here.  [default: ./bandit-data]")
+    Path | None, typer.Option(help="Data directory of the server's own store.  [default: ./bandit-data]")
 ]
-StoreBinary = Annotated[Path | None, typer.Option(help="The valkey-server or redis-server to start there.")]
+StoreBinary = Annotated[
+    Path | None, typer.Option(help="The valkey-server or redis-server binary to run that store with.")
+]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.  [default: 8080]")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes.  [default: 1]")]
 Durability = Annotated[
-    str | None, typer.Option(help="When the store syncs to the disk: everysec or always.  [default: everysec]")
+    str | None, typer.Option(help="How often the store syncs to disk: everysec or always.  [default: everysec]")
 ]
 StoreMemory = Annotated[
-    int | None, typer.Option(help="MiB that the store may take.  [default: half of the machine's memory]")
+    int | None, typer.Option(help="Memory limit of the store in MiB.  [default: half of the machine's memory]")
 ]
 LogLevel = Annotated[
     str | None, typer.Option(help="What is logged to stderr: debug, info, warning or error.  [default: info]")
@@ -44,7 +46,7 @@ LogLevel = Annotated[
 
 @app.callback(invoke_without_command=True)
 def _top(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         typer.echo(f"{PROGRAM} {__version__}")
@@ -65,7 +67,7 @@ def serve(
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
-    Every option can also be set in the environment as BANDIT_NAME, as can a few more; an option wins.
+    Every option, and a few more settings, can also be given as BANDIT_NAME in the environment; options win.
     """
     settings = settings_from(
         redis_url=redis_url,
@@ -83,7 +85,9 @@ def serve(
         message = f"warning: BANDIT_PORT is the link of a Kubernetes service, not a port: taking {settings.port}"
         typer.echo(f"{message}; give --port, rename the service, or set enableServiceLinks: false", err=True)
     if not _is_loopback(settings.host):
-        message = f"warning: listening on {settings.host}: whoever can reach it can use it, no key is asked for yet"
+        message = (
+            f"warning: listening on {settings.host}: anyone who reaches it can use it: there is no authentication yet"
+        )
         typer.echo(message, err=True)
     from bandit.process.supervisor import Supervisor
 
@@ -93,13 +97,15 @@ def serve(
 @app.command()
 def export(
     experiment: Annotated[str, typer.Argument(help="The experiment's name.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="A file instead of standard output.")] = None,
-    form: Annotated[str, typer.Option("--format", help="jsonl: one JSON object a line.")] = "jsonl",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The file to write, instead of standard output.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="jsonl: one JSON object per line.")] = "jsonl",
     redis_url: RedisUrl = None,
     data_dir: DataDir = None,
     store_binary: StoreBinary = None,
 ) -> None:
-    """Write an experiment's log, an entry a row; beside a running server or on a stopped data directory."""
+    """Write an experiment's log, one entry per row; works beside a running server and without one."""
     if form != "jsonl":
         raise typer.BadParameter("expected jsonl", param_hint="--format")
     with told(PROGRAM):
@@ -111,12 +117,14 @@ def export(
 @app.command()
 def verify(
     experiment: Annotated[str, typer.Argument(help="The experiment's name.")],
-    batch: Annotated[int, typer.Option(min=1, help="Entries folded at a time; the result is the same.")] = 8192,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Entries processed at a time; the result does not depend on it.")
+    ] = 8192,
     redis_url: RedisUrl = None,
     data_dir: DataDir = None,
     store_binary: StoreBinary = None,
 ) -> None:
-    """Fold an experiment's log and compare with its checkpoints, bit for bit; exit 0 if equal, else 1."""
+    """Recompute an experiment's sums from its log; exit 0 if its checkpoints equal them bit for bit, else 1."""
     with told(PROGRAM):
         from bandit.commands.log_commands import verify_log
 
@@ -126,12 +134,14 @@ def verify(
 
 @app.command()
 def doctor(
-    rate: Annotated[float | None, typer.Option(min=0, help="Decisions a second to size for.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0, help="Decisions per second to estimate memory and disk for.")
+    ] = None,
     redis_url: RedisUrl = None,
     data_dir: DataDir = None,
     store_binary: StoreBinary = None,
 ) -> None:
-    """Say whether this installation and its store can be relied on; with --rate, what a rate needs."""
+    """Check this installation and its store; with --rate, estimate the memory and disk that it needs."""
     with told(PROGRAM):
         from bandit.commands import doctor as doctoring
 
@@ -141,7 +151,7 @@ def doctor(
             typer.echo(f"{finding.verdict:>4}  {printable(finding.text)}")
         failed = any(finding.verdict == "FAIL" for finding in found)
         if rate is not None and failed:
-            typer.echo("      no sizing: it asks the store for its experiments, once all of this is right")
+            typer.echo("      no estimate for --rate: it needs the store, so mend the failures above first")
         for line in doctoring.sizing(settings, rate) if rate is not None and not failed else ():
             typer.echo(line)
         raise typer.Exit(int(failed))
@@ -151,7 +161,9 @@ def doctor(
 def demo(
     visitors: Annotated[int | None, typer.Option(min=1, help="How many visitors to send.  [default: all]")] = None,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Worker processes.")] = 1,
-    keep_serving: Annotated[bool, typer.Option("--keep-serving", help="Serve on at the end, until Ctrl-C.")] = False,
+    keep_serving: Annotated[
+        bool, typer.Option("--keep-serving", help="Keep serving at the end, until Ctrl-C.")
+    ] = False,
     data_dir: Annotated[Path | None, typer.Option(help="Keep the data here.  [default: a temporary directory]")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the visitors' order.")] = 0,

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     late_grace: float = Field(86400, ge=0, description="seconds that a decision is kept for after its deadline")
     checkpoint_seconds: float = Field(60, gt=0, description="longest time between two checkpoints, in seconds")
     lease_seconds: float = Field(
-        3, gt=0, description="a standing heartbeat for so long, in seconds, elects another worker"
+        3, gt=0, description="seconds without a heartbeat after which another worker is elected"
     )
 
     @property

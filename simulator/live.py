@@ -207,7 +207,7 @@ def evaluated(store: Store, asked: Asked) -> Evaluation:
     """The evaluation of a store's experiment.
 
     Raises:
-        Problem: what is asked for cannot be.
+        Problem: the request is invalid, or there is no such experiment.
     """
     now, replica = store.now_ms(), Replica(asked.experiment, store)
     replica.load()

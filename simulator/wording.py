@@ -103,19 +103,19 @@ def capped(cap: float | None, largest: float | None = None, low: float | None = 
     if largest is not None and largest <= cap:
         return f"no reward is above the cap of {amount(cap)}"
     below = "" if low is None else f", those below {amount(low)} as {amount(low)}"
-    return f"rewards above {amount(cap)} count as {amount(cap)}{below}: this is not what was earned"
+    return f"rewards above {amount(cap)} count as {amount(cap)}{below}: values are of these capped rewards"
 
 
 def noted(notes: str) -> str:
-    """Notes of an evaluation for people: no exponents; no limit at all makes DR of some estimators."""
+    """Notes of an evaluation for people: no exponents; an infinite tau or lambda is shown as ∞, the same as DR."""
     return "; ".join(map(_noted, notes.split("; ")))
 
 
 def _noted(note: str) -> str:
     note = re.sub(r"^(tau|lambda) inf$", r"\1 ∞, the same as DR", note)
     if cap := re.fullmatch(r"or a cap: .*\(cap=([^)]*)\)", note):
-        return f"or a cap of {_plainly(cap[1])} (cap={cap[1]}): the answer is then of the capped reward"
-    note = note.removesuffix(", or 1 times their exploration")
+        return f"or a cap of {_plainly(cap[1])} (cap={cap[1]}): the value is then of the capped reward"
+    note = note.removesuffix(", or 1 times as much exploration")
     return re.sub(r"\b\d+(\.\d+)?e[+]\d+\b", lambda found: _plainly(found[0]), note)
 
 

@@ -84,10 +84,11 @@ def _of_store(store: RedisStore) -> Iterator[Finding]:
     kind = "valkey" if "valkey_version" in info else "redis"
     yield Finding("ok", f"store: {kind} {info[kind + '_version']}, noeviction, {info['used_memory_human']} in use")
     if not info.get("aof_enabled"):
-        yield Finding("FAIL", "the store keeps no append-only file: a restart of it loses what was acknowledged")
+        yield Finding("FAIL", "the store keeps no append-only file: a restart loses writes that were acknowledged")
     if (used := info["used_memory"]) > FULL * info["maxmemory"] > 0:
         yield Finding(
-            "note", f"the store uses {used >> 20} of {info['maxmemory'] >> 20} MiB: give it more, or it fills"
+            "note",
+            f"the store uses {used >> 20} of {info['maxmemory'] >> 20} MiB: give it more memory before it is full",
         )
     try:
         store.probe()
@@ -97,7 +98,7 @@ def _of_store(store: RedisStore) -> Iterator[Finding]:
     if abs(theirs - ours) > CLOCK_AHEAD_MS:
         yield Finding("FAIL", f"the store's clock says {time_of(theirs)}, here it is {time_of(ours)}: set them right")
     if not info.get("maxmemory"):
-        yield Finding("note", "the store has no maxmemory: it grows until the machine's memory ends")
+        yield Finding("note", "the store has no maxmemory: it grows until the machine runs out of memory")
     for name in store.names():
         stored = store.config(name)
         if stored is not None and not stored.config.deleted:
@@ -121,14 +122,14 @@ def sizing(settings: Settings, rate: float) -> Iterator[str]:
         yield from _told(title, rate, needed)
     if not experiments:
         usual = need(rate, d=32, arms=100, kinds=2, window=7 * 86400.0, rewarded=0.1, named=True, users=True)
-        yield from _told("a usual experiment (100 arms, 32 columns, window 7 days)", rate, usual)
+        yield from _told("a typical experiment (100 arms, 32 columns, window 7 days)", rate, usual)
 
 
 def _told(title: str, rate: float, n: Need) -> Iterator[str]:
-    yield f"{title} at {rate:g} decisions/s, each of another user, a tenth of them rewarded:"
-    yield f"  {n.decision} bytes a decision, {n.feedback} bytes a feedback, {n.arm} bytes an arm"
+    yield f"{title} at {rate:g} decisions/s, each by a different user, one in ten rewarded:"
+    yield f"  {n.decision} bytes per decision, {n.feedback} per feedback, {n.arm} per arm"
     yield f"  {_human(n.log)} of memory for the log (reward window and one day more), {_human(n.sums)} for sums"
-    yield f"  {_human(n.per_day)} a day into the append-only file, before the store rewrites it"
+    yield f"  {_human(n.per_day)} per day in the append-only file, until the store rewrites it"
 
 
 def _human(size: float) -> str:

@@ -1,4 +1,4 @@
-"""The log's records: how an entry is written, read, named, and turned into events for the sums.
+"""The log's records: how an entry is packed, read and named. `events` turns entries into what the sums add up.
 
 An entry of the log is one field and its value; the field's name says what it is:
 
@@ -36,7 +36,7 @@ DECISION = struct.Struct("<BBBBHHHIIIQ8s8sdQI")
 FEEDBACK = struct.Struct("<BBBBHHHIIQI8sIi")
 # format, flags, m, 0, k, bytes of x and caller's id, generation, schema, decision, nonce
 ACTIVATION = struct.Struct("<BBBBHHHIIQI8s")
-SHOWN = struct.Struct("<Idd")  # arm, propensity given the places before, marginal
+SHOWN = struct.Struct("<Idd")  # arm, conditional propensity given the arms above it, marginal probability
 
 
 class Position(NamedTuple):
@@ -104,7 +104,7 @@ class Decision:
 
 
 class Feedback(NamedTuple):
-    """A feedback record, read whole: it repeats what it needs of its decision, so a fold never reads at random."""
+    """A feedback record, read whole: it repeats what the sums need of its decision, so that need not be looked up."""
 
     flags: int
     generation: int
@@ -246,7 +246,7 @@ def unpack_probabilities(data: bytes, at: int) -> tuple[Int, Vector, int]:
 def pack_decision(
     head: Head, x: bytes, caller: bytes, user: bytes, shown: Iterable[tuple[int, float, float]], tail: bytes
 ) -> bytes:
-    """A decision record; `shown` has (arm, propensity, marginal) of each place, `tail` is `pack_probabilities`."""
+    """A decision record; `shown`: (arm, conditional propensity, marginal) of a place; `tail`: `pack_probabilities`."""
     return DECISION.pack(*head) + x + caller + user + b"".join(SHOWN.pack(*place) for place in shown) + tail
 
 

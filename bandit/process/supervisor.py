@@ -140,7 +140,7 @@ class Supervisor:
         if self._store is not None:
             write_atomically(self._record, {"pid": os.getpid(), "host": host, "port": port})
         elif self._settings.redis_url and embedded.keeps_no_file(self._settings.redis_url):
-            log.warning("the store keeps no append-only file: a restart of it loses what was acknowledged")
+            log.warning("the store keeps no append-only file: a restart loses writes that were acknowledged")
         shown, noun = f"[{host}]" if ":" in host else host, "worker" if many == 1 else "workers"
         print(f"ready on http://{shown}:{port} ({many} {noun})", file=sys.stderr, flush=True)
 

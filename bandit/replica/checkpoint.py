@@ -1,8 +1,10 @@
 """Checkpoints: each arm's sums at a position of the log, written by one elected server and read by every new one.
 
-A row is one arm's sums and the position they are folded up to. A pass starts at a position P, writes every arm that
-was dirty then, a slice at a time, and when all are written moves the table's cursor to P: an arm whose row is older
-than that had no event since. So an arm's sums hold every event up to max(its row's position, the cursor).
+There are two tables of them: `sums`, written here, and `base`, to which trimming adds entries before it drops them from
+the log, and from which a server starts where `sums` cannot be used. In both a row is one arm's sums and the position up
+to which they hold its events. A pass over `sums` starts at a position P, writes every arm that was dirty then, a slice
+at a time, and when all are written moves the table's cursor to P: an arm whose row is older than P had no event between
+its row and P. So an arm's sums hold all its events up to max(its row's position, the cursor).
 """
 
 from __future__ import annotations
@@ -124,7 +126,7 @@ class Checkpointer:
         return True
 
     def heard(self, found: bool | Lease | None, now: float) -> None:
-        """What the store says of the lease: whether our beat counted, or whose it is; one that stands is taken."""
+        """What the store says of the lease: if our beat counted, or whose it is; one that stands still is taken."""
         if isinstance(found, bool):
             if not found and self.token is not None:
                 stands = self.store.lease(self.replica.name) is not None

@@ -2,7 +2,8 @@
 
     cut  the first decision whose own deadline and grace period are still ahead, at most the checkpoints' cursor
 
-An archive, verification and retraining work as ever: base + fold of the rest = fold of all.
+Verification works as ever, since base + sums of the rest = sums of all; an export has only the rest, so an archive
+must be exported before.
 """
 
 from __future__ import annotations

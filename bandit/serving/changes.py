@@ -129,7 +129,7 @@ def names_arm(document: Document, arm: str) -> bool:
 
 
 def no_arm(arm: str, known: Iterable[str]) -> Problem:
-    """The problem of an arm's address that is none."""
+    """The problem of an unknown arm."""
     return Problem(Code.ARM_NOT_FOUND, "the experiment has no such arm" + nearest(arm, known))
 
 

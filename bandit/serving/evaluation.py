@@ -208,6 +208,6 @@ def duration_ms(name: str, text: str) -> int:
 
 
 def wrong(name: str, expected: str, got: str) -> Problem:
-    """The problem of a query parameter that cannot be."""
+    """The problem of an invalid query parameter."""
     fault = Fault(f"/query/{name}", expected, got)
     return Problem(Code.INVALID_REQUEST, f"{fault.pointer}: expected {expected}, got {got}", [fault])

@@ -21,7 +21,7 @@ PROGRAM = "bandit-simulator"
 
 
 def within(value: float | None) -> float | None:
-    """A share or a chance."""
+    """A share or a probability."""
     if value is not None and not 0 < value < 1:
         raise typer.BadParameter(f"expected a number in (0, 1), got {value:g}")
     return value
@@ -41,10 +41,12 @@ def above_0(value: float | None) -> float | None:
     return value
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout, and nothing else there.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of whatever is drawn; the same seed gives the same bits.")]
-Alpha = Annotated[float, typer.Option(callback=within, help="1 - confidence.")]
-User = Annotated[str | None, typer.Option(help="csv, or a table of ratings: the column of the user.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object per line on stdout, and nothing else there.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="The random seed; the same seed gives the same result, bit for bit.")]
+Alpha = Annotated[float, typer.Option(callback=within, help="The significance level: 1 - confidence.")]
+User = Annotated[str | None, typer.Option(help="csv, or a table of ratings: the user column.")]
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

@@ -26,27 +26,39 @@ class Place:
     """The options of an environment; None: not given."""
 
     environment: Annotated[
-        str | None, typer.Option(help="linear, logistic, drift-abrupt, delayed, ..., msweb; logistic:arms=20,...")
+        str | None,
+        typer.Option(help="linear, logistic, drift-abrupt, delayed, ..., msweb; with settings, logistic:arms=20,..."),
     ] = None
-    table: Annotated[Path | None, typer.Option(help="A table of full information, or of ratings (may be .gz).")] = None
-    label: Annotated[str | None, typer.Option(help="Its column of right arms; reward 1 where the arm is it.")] = None
+    table: Annotated[
+        Path | None, typer.Option(help="A table with every arm's reward, or one of ratings (may be .gz).")
+    ] = None
+    label: Annotated[
+        str | None, typer.Option(help="The column of the correct arm: choosing it earns 1, any other 0.")
+    ] = None
     bad: Annotated[
-        str | None, typer.Option(help="A gamble: skip earns 0, eat 5, but 5 or -35 where the label is this.")
+        str | None,
+        typer.Option(
+            help="A gamble of two arms: skip earns 0; eat earns 5, or 5 or -35 where the label is this value."
+        ),
     ] = None
     rewards: Annotated[
-        str | None, typer.Option(help="Without a label: how columns of rewards begin, if not reward_.")
+        str | None, typer.Option(help="Without --label: the prefix of the reward columns, if not reward_.")
     ] = None
-    ignore: Annotated[list[str] | None, typer.Option(help="A column of the table that is no feature.")] = None
-    header: Annotated[bool, typer.Option(help="Whether the table's first line names its columns.")] = True
-    delimiter: Annotated[str | None, typer.Option(help="What stands between two values; by default found out.")] = None
-    decimal: Annotated[str | None, typer.Option(help="Its decimal mark, . or , ; by default found out.")] = None
-    user: User = None
-    item: Annotated[str | None, typer.Option(help="ratings: the column of the item.")] = None
-    rating: Annotated[str | None, typer.Option(help="ratings: their column; by default each row is a rating of 1.")] = (
+    ignore: Annotated[list[str] | None, typer.Option(help="A column of the table that is not used as a feature.")] = (
         None
     )
-    items: Annotated[int | None, typer.Option(min=1, help="ratings: how many items are arms, if not 20.")] = None
-    known: Annotated[int | None, typer.Option(min=0, help="ratings: how many more are features, if not 60.")] = None
+    header: Annotated[bool, typer.Option(help="Whether the first line of the table holds the column names.")] = True
+    delimiter: Annotated[str | None, typer.Option(help="The column separator; by default detected.")] = None
+    decimal: Annotated[str | None, typer.Option(help="The decimal mark, . or , ; by default detected.")] = None
+    user: User = None
+    item: Annotated[str | None, typer.Option(help="ratings: the item column.")] = None
+    rating: Annotated[
+        str | None, typer.Option(help="ratings: the rating column; by default every row is a rating of 1.")
+    ] = None
+    items: Annotated[int | None, typer.Option(min=1, help="ratings: how many items become arms, if not 20.")] = None
+    known: Annotated[
+        int | None, typer.Option(min=0, help="ratings: how many further items become features, if not 60.")
+    ] = None
 
     @property
     def named(self) -> bool:
@@ -115,10 +127,8 @@ def _made_up(text: str) -> Environment:
 class Hands:
     """The options of who does the work."""
 
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one for each core.")] = None
-    cluster: Annotated[
-        str | None, typer.Option(help="A Dask scheduler to spread the work over, such as tcp://HOST:8786.")
-    ] = None
+    workers: Annotated[int | None, typer.Option(min=1, help="The number of processes; by default one per core.")] = None
+    cluster: Annotated[str | None, typer.Option(help="The Dask scheduler to run on, such as tcp://HOST:8786.")] = None
 
     @contextmanager
     def spread(self) -> Iterator[Spread]:

@@ -22,10 +22,10 @@ def evaluate(
     estimators: Estimators,
     model: Model,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Piece by piece, for a log larger than memory; q is ridge or mean.")
+        bool, typer.Option("--stream", help="Read the log in pieces, if it exceeds memory; q is ridge or mean.")
     ] = False,
     lists: Annotated[
-        bool, typer.Option("--lists", help="Of whole lists; a target is uniform, list:ARM,ARM,... or a CSV.")
+        bool, typer.Option("--lists", help="Value whole lists; a target is uniform, list:ARM,ARM,... or a CSV.")
     ] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -46,7 +46,7 @@ def evaluate(
         log = source.load(targets.names)
         cleaning.update(log.cleaning)
         if log.position is not None and log.position.any() and log.decision_id is not None:
-            note("the log has lists: values are a place's; --lists values whole lists")
+            note("the log has lists: values are per position; --lists values whole lists")
         rows, pis = targets.of(log, seed)
         valued = (
             (name, [*_explained(rows, evaluation.evaluate(rows, pi, **how)), *_alone(log, name, targets, how)])
@@ -116,7 +116,8 @@ def _streamed(
 
     if targets.keep_learning and any(map(learns, targets.names)):
         note(
-            "--stream plays no policy alone: without it what it earns in an environment fitted to the log is shown too"
+            "--stream does not simulate a policy on its own: without --stream, what it earns in an environment fitted "
+            "to the log is shown too"
         )
 
     def pieces() -> Iterator[Any]:
@@ -154,17 +155,23 @@ def convert(
 @grouped
 def replay(
     source: Source,
-    policy: Annotated[list[str] | None, typer.Option(help="One or more; see `run`.")] = None,
-    refresh: Annotated[int, typer.Option(min=1, help="Matches between two refreshes.")] = 100,
-    floor: Annotated[float | None, typer.Option(min=0, help="The least propensity that matching allows for.")] = None,
-    doubly_robust: Annotated[bool, typer.Option("--doubly-robust", help="Dudik et al. (2012): uses every row.")] = (
-        False
-    ),
+    policy: Annotated[list[str] | None, typer.Option(help="A policy as for `run`; repeatable.")] = None,
+    refresh: Annotated[int, typer.Option(min=1, help="Matches between two model updates.")] = 100,
+    floor: Annotated[
+        float | None,
+        typer.Option(min=0, help="Smaller propensities count as this: more matches, too few of rare arms."),
+    ] = None,
+    doubly_robust: Annotated[
+        bool, typer.Option("--doubly-robust", help="Doubly robust replay, Dudik et al. (2012): uses every row.")
+    ] = False,
     c_max: Annotated[
-        float | None, typer.Option(min=0, help="doubly robust: the largest c; by default the smallest propensity.")
+        float | None, typer.Option(min=0, help="doubly robust: the largest c of c pi / mu; by default the smallest mu.")
     ] = None,
     quantile: Annotated[
-        float | None, typer.Option(min=0, max=1, help="doubly robust: more gives a longer history and cuts more.")
+        float | None,
+        typer.Option(
+            min=0, max=1, help="doubly robust: c as a quantile of mu / pi; more lengthens and biases the history."
+        ),
     ] = None,
     q: Annotated[
         str | None, typer.Option(help="doubly robust: ridge, mean or mean-position; by default each arm's mean so far.")
@@ -175,14 +182,14 @@ def replay(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """What a policy that learns would have earned, learning only from the rows that match its choices."""
+    """What a policy that learns would have earned, if it learns only from the rows that match its choices."""
     from simulator.cli import output
     from simulator.studies.lived import judge
 
     how = {"floor": floor} if not doubly_robust else {"c_max": c_max, "quantile": quantile, "q": q}
     others = {"c_max": c_max, "quantile": quantile, "q": q} if not doubly_robust else {"floor": floor}
     if wrong := [name.replace("_", "-") for name, value in others.items() if value is not None]:
-        raise typer.BadParameter(f"--{wrong[0]} goes with{'out' if doubly_robust else ''} --doubly-robust")
+        raise typer.BadParameter(f"--{wrong[0]} {'excludes' if doubly_robust else 'needs'} --doubly-robust")
     log = source.load(policy or [])
     replayed = _replayed(log, doubly_robust, {name: value for name, value in how.items() if value is not None})
     rows, notes = [], []
@@ -226,7 +233,7 @@ def compare(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Targets against a baseline as paired differences on the same log."""
+    """Compare targets with a baseline by paired differences on the same log."""
     from simulator.cli import output
     from simulator.ope import differences
 
@@ -256,11 +263,11 @@ def select(
     source: Source,
     targets: Targets,
     model: Model,
-    estimator: Annotated[str, typer.Option(help="Chooses and values; one of those of `evaluate`.")] = "dr",
+    estimator: Annotated[str, typer.Option(help="The estimator that chooses and values, as for `evaluate`.")] = "dr",
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """The best of several targets: one half of the log chooses, the other, which had no part in it, values."""
+    """Choose the best of several targets on one half of the log, and value it on the other half."""
     from simulator.cli import output
     from simulator.policies.targets import learns
     from simulator.studies import select as selection
@@ -273,7 +280,7 @@ def select(
     found = beside_cap(done.table("target", brief=not as_json), model.cap, as_json=as_json)
     output.print_rows(found, as_json=as_json, title=capped(model.cap))
     if done.note:
-        note(f"{done.chosen.policy}, the best by one half: {noted(done.note)}")
+        note(f"{done.chosen.policy}, the best on one half: {noted(done.note)}")
     _tell_reasons(rows, [row["verdict"] for row in found])
     tell_cleaning(log.cleaning)
 
@@ -285,14 +292,16 @@ def report(
     estimators: Estimators,
     model: Model,
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
-    figures: Annotated[Path | None, typer.Option(help="A folder for the figures as PNG and SVG.")] = None,
-    segment: Annotated[str | None, typer.Option(help="A column of the context to split by.")] = None,
-    curves: Annotated[Path | None, typer.Option(help="Learning curves that `run --curves` wrote, to be shown.")] = None,
-    title: Annotated[str, typer.Option(help="Of the page.")] = "Offline evaluation",
+    figures: Annotated[Path | None, typer.Option(help="A folder for the figures, as PNG and SVG.")] = None,
+    segment: Annotated[str | None, typer.Option(help="A context column to split the log by.")] = None,
+    curves: Annotated[
+        Path | None, typer.Option(help="A file of `run --curves`, to be shown as learning curves.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="The title of the page.")] = "Offline evaluation",
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """One self-contained page: a verdict first, then values, weights, arms, segments, time and settings."""
+    """Write one self-contained page: the verdict, then values, weights, arms, segments, time and settings."""
     from simulator.cli import output as out
     from simulator.reporting import report as written
 

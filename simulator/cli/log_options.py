@@ -35,60 +35,78 @@ OPTIONS = set().union(*TAKES.values())
 class Source:
     """The options of a log; None: not given."""
 
-    log: Annotated[Path | None, typer.Argument(help="A file (may be .gz) or folder; none for a server's store.")] = None
-    format_: Annotated[str, typer.Option("--format", help="table, server, open-bandit, dsjson, vw, csv or criteo.")] = (
-        "server"
-    )
+    log: Annotated[Path | None, typer.Argument(help="A file (may be .gz) or a folder; omit it to read a store.")] = None
+    format_: Annotated[
+        str, typer.Option("--format", help="Its format: table, server, open-bandit, dsjson, vw, csv, criteo.")
+    ] = "server"
     arm: Annotated[str | None, typer.Option(help="csv: the column of the arm shown.")] = None
     reward: Annotated[list[str] | None, typer.Option(help="csv: the column of the reward, or several.")] = None
-    propensity: Annotated[str | None, typer.Option(help="csv: the column of its propensity, or one number.")] = None
-    position: Annotated[str | None, typer.Option(help="csv: the column of the place in a list.")] = None
-    first_position: Annotated[int | None, typer.Option(help="csv: what the first place is called, if not 0.")] = None
+    propensity: Annotated[
+        str | None,
+        typer.Option(
+            help="csv: the column of the propensity of the arm shown, or one number. In lists: the marginal "
+            "probability of the arm at its position or, for `evaluate --lists`, its conditional propensity "
+            "given the arms above it."
+        ),
+    ] = None
+    position: Annotated[str | None, typer.Option(help="csv: the column of the position in a list.")] = None
+    first_position: Annotated[int | None, typer.Option(help="csv: the number of the first position, if not 0.")] = None
     time: Annotated[str | None, typer.Option(help="csv: the column of the time, ISO 8601 or a number.")] = None
     user: User = None
     decision_id: Annotated[str | None, typer.Option(help="csv: the column of the decision's id.")] = None
-    weight: Annotated[str | None, typer.Option(help="csv: the column of 1 / the share of such rows kept.")] = None
-    context: Annotated[list[str] | None, typer.Option(help="csv: a column of the context; by default all others.")] = (
-        None
-    )
-    arms: Annotated[str | None, typer.Option(help="csv: all arms, A,B,...; by default those that were shown.")] = None
-    learning: Annotated[
-        bool | None, typer.Option(help="csv, open-bandit, dsjson, vw: whether the logging policy learned.")
+    weight: Annotated[
+        str | None, typer.Option(help="csv: the column of the row weight, 1 / the share of such rows kept.")
     ] = None
-    experiment: Annotated[str | None, typer.Option(help="server: the experiment, where a store is read.")] = None
-    redis_url: Annotated[str | None, typer.Option(help="server: the store to read.")] = None
+    context: Annotated[
+        list[str] | None, typer.Option(help="csv: a context column (repeatable); by default all others.")
+    ] = None
+    arms: Annotated[str | None, typer.Option(help="csv: the ids of all arms, A,B,...; by default those shown.")] = None
+    learning: Annotated[
+        bool | None,
+        typer.Option(help="csv, open-bandit, dsjson, vw: whether the logging policy learned while it logged."),
+    ] = None
+    experiment: Annotated[str | None, typer.Option(help="server: the name of the experiment in the store.")] = None
+    redis_url: Annotated[str | None, typer.Option(help="server: the address of the store to read.")] = None
     data_dir: Annotated[Path | None, typer.Option(help="server: the data directory to read.")] = None
-    delimiter: Annotated[str | None, typer.Option(help="csv: what separates columns; by default found out.")] = None
-    decimal: Annotated[str | None, typer.Option(help="csv: the decimal mark, . or , ; by default found out.")] = None
+    delimiter: Annotated[str | None, typer.Option(help="csv: the column separator; by default detected.")] = None
+    decimal: Annotated[str | None, typer.Option(help="csv: the decimal mark, . or , ; by default detected.")] = None
     day_first: Annotated[
-        bool | None, typer.Option("--day-first/--month-first", help="csv: of dates such as 3.4.2026.")
+        bool | None,
+        typer.Option("--day-first/--month-first", help="csv: what comes first in dates such as 3.4.2026."),
     ] = None
     weights: Annotated[
-        str | None, typer.Option(help="server, csv: KIND=WEIGHT,...; by default the experiment's, or 1 each.")
+        str | None,
+        typer.Option(
+            help="server, csv: weights of the rewards, KIND=WEIGHT,...; by default the experiment's, or 1 each."
+        ),
     ] = None
-    places: Annotated[str | None, typer.Option(help="server: of lists, each place a row, or the first one only.")] = (
-        None
-    )
+    places: Annotated[
+        str | None, typer.Option(help="server: of a list, `each` position as a row, or only the `first`.")
+    ] = None
     min_age: Annotated[
         str | None,
         typer.Option(
-            help="server: how old decisions must be at the log's end, 0s or 2d; by default as old as rewards take."
+            help="server: the age that decisions must have reached at the end of the log to count, such as 0s or 2d; "
+            "by default the age by which 99 % of the rewards have arrived."
         ),
     ] = None
-    kept: Annotated[float | None, typer.Option(help="criteo: the share of rows without a click kept, if not 0.1.")] = (
-        None
-    )
-    faulty: Annotated[
-        float | None, typer.Option(help="The share of rows without a reward, or of broken lines, if not 0.25.")
+    kept: Annotated[
+        float | None, typer.Option(help="criteo: the share of rows without a click that was kept, if not 0.1.")
     ] = None
-    inverse: Annotated[bool | None, typer.Option("--inverse", help="criteo: the file has 1 / propensity.")] = None
+    faulty: Annotated[
+        float | None,
+        typer.Option(
+            help="The largest share of rows without a reward, or of broken lines, that is accepted, if not 0.25."
+        ),
+    ] = None
+    inverse: Annotated[bool | None, typer.Option("--inverse", help="criteo: the file holds 1 / propensity.")] = None
     keep_rewards: Annotated[
         tuple[float, float] | None,
-        typer.Option(callback=rising, metavar="LOW HIGH", help="Rows with a reward outside are dropped and counted."),
+        typer.Option(callback=rising, metavar="LOW HIGH", help="Drop and count rows with a reward outside this range."),
     ] = None
-    keep_repeats: Annotated[
-        bool, typer.Option("--keep-repeats", help="Keep the further rows of a decision that came before.")
-    ] = False
+    keep_repeats: Annotated[bool, typer.Option("--keep-repeats", help="Keep rows that repeat an earlier decision.")] = (
+        False
+    )
 
     @property
     def named(self) -> bool:

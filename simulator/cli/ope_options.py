@@ -23,19 +23,24 @@ class Targets:
 
     target: Annotated[
         list[str] | None,
-        typer.Option(help="uniform, fixed:ARM, a CSV of arm and probability, als, cosine, or a policy; see `run`."),
+        typer.Option(
+            help="uniform, fixed:ARM, a CSV of arm and probability, als, cosine, or a policy as for `run`; repeatable."
+        ),
     ] = None
     train: Annotated[
         float | None,
-        typer.Option(callback=within, help="The log's first share is only learned from, and the rest valued."),
+        typer.Option(
+            callback=within,
+            help="The first share of the log, which policies only learn from; all are valued on the rest.",
+        ),
     ] = None
-    refresh: Annotated[int, typer.Option(min=1, help="Rows between two refreshes of a target that learns.")] = 100
+    refresh: Annotated[int, typer.Option(min=1, help="Rows between two model updates of a target that learns.")] = 100
     keep_learning: Annotated[
         bool,
         typer.Option(
             "--keep-learning",
-            help="Policies go on learning from the log, and profit from what its policy explored; else they stay as "
-            "learned from its first half (or --train), and all targets are valued on the rest.",
+            help="Policies go on learning throughout the log, and so profit from the logging policy's exploration; "
+            "else they are frozen after its first half (or --train), and all targets are valued on the rest.",
         ),
     ] = False
 
@@ -67,13 +72,13 @@ class Targets:
         return rows, {name: self._one(log, cut, name, seed) for name in self.names}
 
     def tell(self, cut: int, n: int) -> None:
-        """Say what the rows before the others were for, and what a policy that goes on learning profits from."""
+        """Say which rows were only learned from, and that a policy that goes on learning profits from the log."""
         from simulator.policies.targets import learns
 
         if cut:
-            typer.echo(f"policies learned from the first {cut:,} of {n:,} rows; values are of the others", err=True)
+            typer.echo(f"policies learned from the first {cut:,} of {n:,} rows; values are from the rest", err=True)
         for name in filter(learns, self.names if self.keep_learning else ()):
-            note(f"{name} learns from what the log's policy explored: alone it may earn less")
+            note(f"{name} profits from the logging policy's exploration: on its own it may earn less")
 
     def of_pieces(self, seed: int) -> dict[str, Any]:
         """What makes each target for a log in pieces.
@@ -131,31 +136,39 @@ _NUMBER = {int: "a whole number", float: "a number"}
 
 RangeOption = Annotated[
     tuple[float, float] | None,
-    typer.Option(callback=rising, metavar="LOW HIGH", help="Possible rewards; by default 0 1, or the log's own."),
+    typer.Option(
+        callback=rising, metavar="LOW HIGH", help="The range of possible rewards; by default 0 1, or the log's own."
+    ),
 ]
 CapOption = Annotated[
     float | None,
     typer.Option(
         callback=above_0,
-        help="Rewards above it count as it: a narrower answer where few orders are large, of rewards so counted.",
+        help="Larger rewards count as this: narrower intervals where a few are very large, but for the capped reward.",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class Model:
-    """The reward model, and how sure an interval is."""
+    """The reward model, and the confidence of intervals."""
 
     q: Annotated[str, typer.Option(help="The reward model: ridge, mean or mean-position.")] = "ridge"
     q_fit: Annotated[
-        str | None, typer.Option(help="cross, past or in_sample; by default what is honest for the log.")
+        str | None,
+        typer.Option(
+            help="Which rows the reward model is fitted on: cross (other folds), past (earlier rows) or in_sample; by "
+            "default past if the logging policy learned, else cross."
+        ),
     ] = None
     alpha: Alpha = 0.05
     reward_range: RangeOption = None
     cap: CapOption = None
     stationary: Annotated[
         bool,
-        typer.Option("--stationary", help="Sequences take the value for the same in all rows, and are narrower."),
+        typer.Option(
+            "--stationary", help="Confidence sequences assume a constant mean: narrower, but wrong if it drifts."
+        ),
     ] = False
 
     def how(self, seed: int) -> dict[str, Any]:
@@ -167,7 +180,8 @@ class Model:
 
 
 LooksOption = Annotated[
-    str, typer.Option("--looks", help="any: right however often a growing log is looked at; one: narrower, once.")
+    str,
+    typer.Option("--looks", help="any: valid at every look at a growing log; one: narrower, valid at a single look."),
 ]
 
 
@@ -175,12 +189,19 @@ LooksOption = Annotated[
 class Estimators:
     """The estimators."""
 
-    estimator: Annotated[list[str] | None, typer.Option(help="One or more; by default all that apply.")] = None
-    interval: Annotated[str, typer.Option(help="normal or bootstrap, where the verdict is interval.")] = "normal"
-    acceptance: Annotated[str, typer.Option(help="replay: rejection, or none as obp has it.")] = "rejection"
-    tau: Annotated[float | None, typer.Option(min=0, help="SWITCH-DR's; by default its authors' bound.")] = None
-    lam: Annotated[float | None, typer.Option("--lambda", min=0, help="DRos's; by default its authors' bound.")] = None
-    clip: Annotated[float, typer.Option(min=0, help="What `clipped` clips weights at.")] = 10.0
+    estimator: Annotated[
+        list[str] | None, typer.Option(help="One of the estimators, repeatable; by default all that apply.")
+    ] = None
+    interval: Annotated[str, typer.Option(help="Where the verdict is interval: normal or bootstrap.")] = "normal"
+    acceptance: Annotated[str, typer.Option(help="replay: rejection sampling, or none as in obp.")] = "rejection"
+    tau: Annotated[
+        float | None, typer.Option(min=0, help="The threshold of SWITCH-DR; by default chosen by its authors' bound.")
+    ] = None
+    lam: Annotated[
+        float | None,
+        typer.Option("--lambda", min=0, help="The shrinkage of DRos; by default chosen by its authors' bound."),
+    ] = None
+    clip: Annotated[float, typer.Option(min=0, help="The largest weight in `clipped`; larger ones are cut.")] = 10.0
     looks: LooksOption = "one"
 
     def how(self) -> dict[str, Any]:

@@ -13,10 +13,12 @@ from simulator.cli.log_options import Source
 from simulator.cli.ope_options import CapOption, RangeOption
 from simulator.wording import capped, noted, number
 
-Rounds = Annotated[int | None, typer.Option(min=1, help="By default one pass over the data.")]
-Refresh = Annotated[str, typer.Option(help="Rounds between two refreshes, or a time such as 100ms.")]
-Rate = Annotated[float, typer.Option(min=0.001, help="Rounds a second, where --refresh is a time.")]
-Policies = Annotated[list[str] | None, typer.Option(help="linucb:alpha=0.5, uniform, vw:bag=5, home.json, ...")]
+Rounds = Annotated[int | None, typer.Option(min=1, help="The number of rounds; by default one pass over the data.")]
+Refresh = Annotated[str, typer.Option(help="Rounds between two model updates, or a time such as 100ms.")]
+Rate = Annotated[float, typer.Option(min=0.001, help="Rounds per second, where --refresh is a time.")]
+Policies = Annotated[
+    list[str] | None, typer.Option(help="linucb:alpha=0.5, uniform, vw:bag=5, home.json, ...; repeatable.")
+]
 
 
 @grouped
@@ -25,21 +27,22 @@ def run(
     hands: Hands,
     policy: Policies = None,
     rounds: Rounds = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many, counted from --seed.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="The number of seeds, counted from --seed.")] = 1,
     refresh: Refresh = "100",
     rate: Rate = 1000.0,
     explore: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Of the server's policies, in place of their own.")
+        float | None,
+        typer.Option(min=0, max=1, help="The exploration rate of the server's policies, in place of their own."),
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="One of the policies: rows are the others' paired differences from it.")
+        str | None, typer.Option(help="One of the policies; shown are the paired differences of the others from it.")
     ] = None,
     curves: Annotated[Path | None, typer.Option(help="A file for the learning curves, one JSON object a line.")] = None,
-    windows: Annotated[int, typer.Option(min=1, help="Of the learning curves.")] = 20,
+    windows: Annotated[int, typer.Option(min=1, help="The number of windows of the learning curves.")] = 20,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Play policies where every arm's reward is known; regret with uniform = 100."""
+    """Play policies where every arm's reward is known; regret is relative to uniform, which has 100."""
     from simulator.cli import output
     from simulator.environments.episode import shown
     from simulator.studies import run as runs
@@ -75,29 +78,31 @@ def sweep(
     hands: Hands,
     policy: Annotated[str, typer.Option(help="The policy whose settings are varied.")] = "linucb",
     grid: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE,VALUE,...; one or more, by default alpha=0.5,1,2.")
+        list[str] | None, typer.Option(help="NAME=VALUE,VALUE,..., repeatable; by default alpha=0.5,1,2.")
     ] = None,
     rounds: Rounds = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="In an environment: how many, counted from --seed, if not 2.")
+        int | None, typer.Option(min=1, help="In an environment: the number of seeds, from --seed on, if not 2.")
     ] = None,
     refresh: Refresh = "100",
     by: Annotated[
-        str | None, typer.Option(help="On a log: dr, of settings as learned from its first part; or replay.")
+        str | None, typer.Option(help="On a log: dr, which values policies frozen after its first part; or replay.")
     ] = None,
     train: Annotated[
-        float | None, typer.Option(callback=within, help="On a log, by dr: that first part, if not half.")
+        float | None, typer.Option(callback=within, help="On a log, by dr: the share of that first part, if not 0.5.")
     ] = None,
-    floor: Annotated[float | None, typer.Option(min=0, help="On a log, by replay: see there.")] = None,
-    alpha: Annotated[float | None, typer.Option(callback=within, help="On a log: 1 - confidence, if not 0.05.")] = None,
+    floor: Annotated[float | None, typer.Option(min=0, help="On a log, by replay: as for `replay`.")] = None,
+    alpha: Annotated[
+        float | None, typer.Option(callback=within, help="On a log: the significance level, if not 0.05.")
+    ] = None,
     reward_range: RangeOption = None,
     cap: CapOption = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Every combination of settings, on all cores, played in an environment or, with a LOG, valued on it.
+    """Try every combination of settings, on all cores, in an environment or, given a LOG, on that log.
 
-    Every other seed, or one half of the log, chooses the best; the rest, which had no part in it, judges the choice.
+    The best is chosen on every other seed, or on one half of the log, and valued on the rest.
     """
     on_log = {"by": by, "train": train, "floor": floor, "alpha": alpha, "reward_range": reward_range, "cap": cap}
     if source.named:
@@ -131,9 +136,9 @@ def _sweep_environment(
         output.print_rows(_plain(summaries(done.rows)), as_json=False, title="over the seeds")
     if seeds > 1 and done.complete:
         best = chosen_by_seeds(done)
-        note(f"chosen by every other seed: {best.policy}, {number(best.held_out, 5)} on the others")
+        note(f"chosen on every other seed: {best.policy}, {number(best.held_out, 5)} on the others")
         if equal := not_worse(done, best):
-            note(f"on the others it is not clearly better than {', '.join(equal)}: more --seeds may tell")
+            note(f"there it is not clearly better than {', '.join(equal)}: more --seeds may tell")
     _tell_if_cut_short(done.complete)
 
 
@@ -156,7 +161,7 @@ def _sweep_log(
     best = done.chosen
     held_out = f"{number(best.held_out, 5)} on the other (standard error {number(best.held_out_error, 2)})"
     what = "chosen" if done.decided else "best"
-    note(f"{what} by one half: {best.policy}, {number(best.choosing, 5)} there, {held_out}")
+    note(f"{what} on one half: {best.policy}, {number(best.choosing, 5)} there, {held_out}")
     if done.note:
         note(f"{best.policy}: {noted(done.note)}")
     tell_cleaning(log.cleaning)
@@ -167,23 +172,26 @@ def _sweep_log(
 def power(
     place: Place,
     hands: Hands,
-    rate: Annotated[
-        float | None, typer.Option(callback=within, help="The baseline's rate of success, in (0, 1).")
-    ] = None,
-    lift: Annotated[float | None, typer.Option(help="Relative: 0.05 is 5 % more.")] = None,
-    chance: Annotated[float, typer.Option("--power", callback=within, help="To see a lift that is there.")] = 0.8,
-    alpha: Annotated[float, typer.Option(callback=within, help="Chance to see one that is not.")] = 0.05,
-    share: Annotated[float, typer.Option(callback=within, help="Of the visitors, for the new policy.")] = 0.5,
+    rate: Annotated[float | None, typer.Option(callback=within, help="The baseline's success rate, in (0, 1).")] = None,
+    lift: Annotated[float | None, typer.Option(help="The relative lift to detect: 0.05 is 5 % more.")] = None,
+    chance: Annotated[
+        float,
+        typer.Option("--power", callback=within, help="Statistical power: the probability of detecting the lift."),
+    ] = 0.8,
+    alpha: Annotated[
+        float, typer.Option(callback=within, help="Significance level: the probability of a false positive.")
+    ] = 0.05,
+    share: Annotated[float, typer.Option(callback=within, help="The new policy's share of the visitors.")] = 0.5,
     policy: Annotated[str | None, typer.Option(help="In an environment: the new policy, if not linucb.")] = None,
     baseline: Annotated[str | None, typer.Option(help="In an environment: the old one, if not uniform.")] = None,
     rounds: Rounds = None,
-    looks: Annotated[int, typer.Option(min=1, help="In an environment: how many lengths are tried.")] = 20,
-    tests: Annotated[int, typer.Option(min=2, help="In an environment: how many A/B tests are played.")] = 100,
-    refresh: Annotated[int, typer.Option(min=1, help="In an environment: rounds between two refreshes.")] = 100,
+    looks: Annotated[int, typer.Option(min=1, help="In an environment: the number of sample sizes tried.")] = 20,
+    tests: Annotated[int, typer.Option(min=2, help="In an environment: the number of A/B tests simulated.")] = 100,
+    refresh: Annotated[int, typer.Option(min=1, help="In an environment: rounds between two model updates.")] = 100,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """How many decisions until a lift is seen: of given rates, or of policies that learn in an environment."""
+    """How many decisions it takes to detect a lift, of given rates or of policies that learn in an environment."""
     from simulator.cli import output
 
     sizes: dict[str, Any] = {"power": chance, "alpha": alpha, "share": share}
@@ -214,7 +222,7 @@ def _power_played(place: Place, policy: str, baseline: str, how: dict[str, Any],
         return
     output.print_rows([row], as_json=False)
     looks = [{"decisions": at, "seen": seen} for at, seen in zip(found.looks, found.seen, strict=True)]
-    output.print_rows(looks, as_json=False, title="how often a difference was seen")
+    output.print_rows(looks, as_json=False, title="share of tests that detected a difference")
 
 
 def _refuse(given: dict[str, Any], what: str) -> None:
@@ -225,7 +233,7 @@ def _refuse(given: dict[str, Any], what: str) -> None:
 
 def _tell_if_cut_short(complete: bool) -> None:
     if not complete:
-        typer.echo("interrupted: what was done is shown", err=True)
+        typer.echo("interrupted: only what is finished is shown", err=True)
         raise typer.Exit(130)
 
 

@@ -4,7 +4,8 @@ n rows, one for each decision (or each place of a list), K arms, d columns of co
 
 arm          (n,)    index of the arm shown
 reward       (n,)    r, in reward units
-propensity   (n,)    probability with which that arm was drawn, in (0, 1]
+propensity   (n,)    probability with which that arm was drawn, in (0, 1]; in lists the marginal probability
+conditional  (n,)    in lists the conditional propensity, given the arms above it; None where it is not known
 probability  (n, K)  mu(a|x) of every arm, 0 where it was not eligible; None where only the propensity was logged
 eligible     (n, K)  which arms could be shown, where some that could had probability 0; None: those above 0
 context      (n, d)  features as numbers, the first column 1; None where there is none
@@ -46,7 +47,7 @@ class Log:
     part: Int | None = None  # the slice (share of traffic) that the row belongs to
     learning: bool = False  # the logging policy learned while it logged: models are then fitted on the past only
     cleaning: Mapping[str, int] = field(default_factory=dict)  # what was done to how many rows
-    conditional: Vector | None = None  # of lists: p given the places above, where `propensity` is whatever they are
+    conditional: Vector | None = None  # of lists: p given the arms above; `propensity` is then the marginal
     eligible: Mask | None = None
     reward_range: tuple[float, float] | None = None  # lowest and highest possible reward, where the log says so
 

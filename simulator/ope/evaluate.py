@@ -31,8 +31,8 @@ from simulator.wording import amount, capped
 ESTIMATORS = ("ips", "clipped", "snips", "dm", "dr", "sndr", "switch-dr", "dros", "mrdr", "replay")
 BIASED = {"clipped", "dm", "switch-dr", "dros", "mrdr"}
 MODELLED = {"dm", "dr", "sndr", "switch-dr", "dros", "mrdr"}
-NEVER = "the target plays what could never be shown"
-MOVED = "the limits alone leave the estimate out: one was moved to it"
+NEVER = "in every row the target plays an arm that could not have been shown (no common support)"
+MOVED = "the interval did not contain the estimate: its nearer end was moved to it"
 ROUNDING = 1e-9  # of the range, that a reward may be beyond it
 SUM_TOLERANCE = 1e-3  # how far a target's probabilities may be from 1 in sum, for rounding
 
@@ -319,7 +319,7 @@ def _clustered(problem: Problem, rows: Estimate) -> list[str]:
         return []
     times = math.sqrt(crowd(rows, problem.unit).times)
     wide = "no wider than" if times < 1.05 else f"{times:.2g} times as wide as"
-    return [f"clustered by {int(problem.unit.max()) + 1:,} users or decisions: {wide} rows alone"]
+    return [f"clustered by {int(problem.unit.max()) + 1:,} users or decisions: {wide} if rows were independent"]
 
 
 def _notes(name: str, problem: Problem, said: Verdict, n_eff: float, skew: float, rows: Estimate) -> list[str]:
@@ -327,21 +327,21 @@ def _notes(name: str, problem: Problem, said: Verdict, n_eff: float, skew: float
     options, notes = problem.options, [*problem.ratio.warnings, *_own_notes(name, problem, said)]
     if problem.only is not None and name in ("ips", "snips", "dr", "sndr") and _picked(problem.log, problem.only):
         notes.append(
-            "if it was chosen because of this log, its value is too high here: `select` keeps rows apart for that"
+            "if chosen by this log, the arm's value is biased upwards: `select` uses separate rows to choose and value"
         )
     if problem.share < 1:
-        notes.append(f"of the {problem.share:.4%} of decisions in which all that it plays could be shown")
+        notes.append(f"on the {problem.share:.4%} of decisions in which every arm that it plays could have been shown")
     if said == "sequence":
         notes += [*too_little(len(problem.log), n_eff, skew), *_caps(name, problem, n_eff, skew)]
     if not options.stated:
         low, high = map(amount, options.span)
-        notes.append(f"state the possible rewards: this holds if all are between {low} and {high}, as those that came")
+        notes.append(f"state the possible rewards: this holds only if all are in the observed range {low} to {high}")
     if options.cap is not None:
         notes.append(capped(options.cap, low=options.span[0]))
-    if (cut := _possible(options, rows.value)) != rows.value and math.isfinite(rows.value):
-        notes.append(f"the estimate itself is {rows.value:.3g}, beyond the possible {cut:g}")
+    if _possible(options, rows.value) != rows.value and math.isfinite(rows.value):
+        notes.append(f"the estimate itself is {rows.value:.3g}, outside the possible rewards")
     if said == "sequence" and not options.drifts:
-        notes.append("the sequence takes the value for the same in all rows")
+        notes.append("the sequence assumes a constant mean")
     if problem.support.basis == "rows":
         notes.append("effective n is optimistic: only the shown arm's propensity is known")
     return notes + _clustered(problem, rows)
@@ -363,17 +363,17 @@ def _caps(name: str, problem: Problem, n_eff: float, skew: float) -> list[str]:
     cap = sufficient_cap(problem)
     if cap is None or cap >= problem.log.reward.max():
         return []
-    return [f"or a cap of {amount(cap)} (cap={cap:.3g}): the answer is then of the capped reward"]
+    return [f"or a cap of {amount(cap)} (cap={cap:.3g}): the value is then of the capped reward"]
 
 
 def too_little(n: int, n_eff: float, skew: float) -> list[str]:
-    """What an interval lacks, in words; empty if nothing."""
+    """What a normal interval needs, in words; empty if nothing."""
     times = lacking(n_eff, skew)
     if times <= 1 or not math.isfinite(times):
         return []
     more, fold = float(f"{n * (times - 1):.1e}"), f"{times:.2g}" if times < 10 else f"{times:,.0f}"
-    times_it = "" if fold == "1" else f", or {fold} times their exploration"
-    return [f"an interval takes some {more:,.0f} more decisions like these{times_it}"]
+    times_it = "" if fold == "1" else f", or {fold} times as much exploration"
+    return [f"a normal interval needs some {more:,.0f} more decisions like these{times_it}"]
 
 
 def _own_notes(name: str, problem: Problem, said: Verdict) -> list[str]:
@@ -382,7 +382,7 @@ def _own_notes(name: str, problem: Problem, said: Verdict) -> list[str]:
     if name in BIASED:
         notes.append("bias not included")
     if name == "dm" and (said == "sequence" or problem.dm_error is None):
-        notes.append("nor is the error of the fitted model")
+        notes.append("error of the fitted model not included")
     if name == "switch-dr" and options.tau is None:
         notes.append(f"tau {problem.tau:.4g}")
     if name == "dros" and options.lam is None:
@@ -390,11 +390,11 @@ def _own_notes(name: str, problem: Problem, said: Verdict) -> list[str]:
     if name in MODELLED and not isinstance(options.q, np.ndarray):
         notes += _fit_notes(problem)
     if name == "replay" and options.acceptance == "none" and np.ptp(problem.log.propensity) > 1e-9:
-        notes.append("matches on a log that is not uniform are biased")
+        notes.append("matching without rejection sampling is biased on a log that is not uniform")
     return notes
 
 
 def _fit_notes(problem: Problem) -> list[str]:
     """What is wrong with the rows that the model was fitted on."""
-    learned = ["model fitted on the future of a policy that learned"] if problem.log.learning else []
+    learned = ["model fitted on later rows too, although the logging policy learned"] if problem.log.learning else []
     return {"in_sample": ["model fitted in sample"], "cross": learned}.get(problem.options.q_fit, [])

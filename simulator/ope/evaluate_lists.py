@@ -47,8 +47,8 @@ class Lists:
         log: the row of each list's first place, n rows.
         arm: (n, k).
         reward: (n, k), in reward units.
-        conditional: (n, k), probability of the arm given those above.
-        marginal: (n, k), whatever is above.
+        conditional: (n, k), conditional propensity: of the arm, given those above it.
+        marginal: (n, k), marginal probability: of the arm at its place, averaged over those above it.
         rows: (n, k), row of the log that each place is; -1 for an empty one.
     """
 
@@ -97,7 +97,7 @@ class Lists:
 
 
 class Target(NamedTuple):
-    """Probabilities of the arms shown, (n, k), and of every arm at each place given those above, (n, k, K)."""
+    """Conditional and marginal probabilities of the arms shown, (n, k); conditional ones of all arms, (n, k, K)."""
 
     conditional: Matrix | None
     marginal: Matrix
@@ -202,7 +202,7 @@ def _row(name: str, lists: Lists, wanted: Target, broken: Sequence[str], unit: I
     """One estimator's answer."""
     W, s = _weights(name, lists, wanted), row_weights(lists.log)
     if not W.max(initial=0.0) <= LARGEST:
-        return replace(never(name), n=len(s), note=f"weights of the lists' last places are beyond {LARGEST:g}")
+        return replace(never(name), n=len(s), note=f"importance weights of the lists exceed {LARGEST:g}")
     rows = _estimate(name, lists, wanted)
     found = rows if unit is None else rows.grouped(unit)
     n_eff = min(kish(each) for each in (*(s * W.T), by_unit(s, unit)))
@@ -232,16 +232,16 @@ def _notes(
     if said == "sequence":
         yield from too_little(rows.top.shape[1], n_eff, skew)
         if not options.drifts:
-            yield "the sequence takes the value for the same in all rows"
+            yield "the sequence assumes a constant mean"
     if not options.stated:
         most = amount(options.span[1])
-        yield f"state the possible rewards of a place: this holds if none is above {most}, as those that came"
+        yield f"state the possible rewards of a position: this holds only if none is above {most}, the largest observed"
     if options.cap is not None:
         yield capped(options.cap, low=options.span[0])
-    yield "effective n is optimistic: it is of the weights that were drawn"
+    yield "effective n is optimistic: it is computed from the weights that were drawn"
     if unit is not None:
         times = math.sqrt(crowd(rows, unit).times)
-        yield f"clustered by {int(unit.max()) + 1} users: {times:.2g} times as wide as lists alone"
+        yield f"clustered by {int(unit.max()) + 1} users: {times:.2g} times as wide as if lists were independent"
 
 
 def _spread(rows: Estimate, users: Crowd, lists: Lists, W: Matrix, span: tuple[float, float]) -> Spread:

@@ -1,7 +1,7 @@
 """Lists of k arms: what another policy's lists would have earned.
 
-    p_j, pi_j  (n, k)  probability of the arm at place j given the arms above it, logging and target policy
-    m_j, e_j   (n, k)  marginal probability of that arm at place j, whatever is above it
+    p_j, pi_j  (n, k)  conditional propensity of the arm at place j, given the arms above it: logging and target policy
+    m_j, e_j   (n, k)  marginal probability of that arm at place j, averaged over the arms above it: likewise
     r_j        (n, k)  reward at place j             w_j = pi_j / p_j             W_j = w_1 ... w_j (W_0 = 1)
 
     standard                W_k sum_j r_j           rewards may depend on the whole list
@@ -49,8 +49,8 @@ def standard(reward: Matrix, propensity: Matrix, target: Matrix, weight: Vector 
 
     Args:
         reward: r_j, shape (n, k), in reward units.
-        propensity: p_j, shape (n, k), in (0, 1]: given the arms above.
-        target: pi_j, shape (n, k), in [0, 1]: given the arms above.
+        propensity: p_j, shape (n, k), in (0, 1]: the conditional propensity.
+        target: pi_j, shape (n, k), in [0, 1]: conditional likewise.
         weight: row weight of each list, shape (n,), or None.
 
     Raises:
@@ -65,7 +65,7 @@ def independent(reward: Matrix, propensity: Matrix, target: Matrix, weight: Vect
     """Independent IPS: V = mean(sum_j e_j / m_j r_j). Unbiased if the reward at a place depends on its own arm only.
 
     Args (the others as of `standard`):
-        propensity: m_j, shape (n, k), in (0, 1]: **marginal**, whatever stands above.
+        propensity: m_j, shape (n, k), in (0, 1]: the marginal probability.
         target: e_j, shape (n, k), in [0, 1], likewise.
 
     Li et al. (2018), "Offline evaluation of ranking policies with click models", https://arxiv.org/abs/1804.10488

@@ -28,7 +28,7 @@ def facts(of: Subject) -> Iterator[str]:
     log = of.log
     value, ends = both(of.earned.value, of.earned.low, of.earned.high)
     time = "" if log.time_ms is None else f", {when(int(log.time_ms.min()))} to {when(int(log.time_ms.max()))} UTC"
-    own = f"its own policy earned {value} a {of.each}" + (f" ({ends})" if ends != DASH else "")
+    own = f"the logging policy earned {value} per {of.each}" + (f" ({ends})" if ends != DASH else "")
     yield f"The log: {_size(of)} among {counted(log.K, 'arms')}{time}; {own}{_uncapped(of)}."
     yield from (f"In doubt: {doubt}." for doubt in of.doubts)
     for name in of.targets:
@@ -54,13 +54,13 @@ def _uncapped(of: Subject) -> str:
     r, cap = of.log.reward, amount(of.how["cap"])
     share = percent(float(np.average(r > of.how["cap"], weights=row_weights(of.log))))
     came = number(float(np.average(r, weights=row_weights(of.log))))
-    return f", where the {share} of rewards above {cap} count as {cap}; as they came, it earned {came}"
+    return f", where the {share} of rewards above {cap} count as {cap}; uncapped, it earned {came}"
 
 
 def values(of: Subject) -> Section:
     """Every target by every estimator."""
     groups = _apart(of)
-    figure = forest(groups, of.unit, of.earned.value, f"earned, {of.earnings}")
+    figure = forest(groups, of.unit, of.earned.value, f"logging policy, {of.earnings}")
     names = ", ".join(of.rows)
     alt = f"Values of {names} by each estimator with {of.level} intervals, beside the {of.earnings} earned. {BELOW}"
     common = {name: _common(of, rows) for name, rows in of.rows.items()}
@@ -72,10 +72,10 @@ def values(of: Subject) -> Section:
         "What each target would have earned",
         [INTRODUCTION["values"]],
         of.drawn(figure, "values", alt),
-        f"{of.key} Grey diamonds: {MEANING['biased']}. An arrow: the interval goes on.",
-        Table(_titled(of, f"Reward a {of.each}"), head, lines, ("Verdict",), ("Notes",)),
+        f"{of.key} Grey diamonds: {MEANING['biased']}. An arrow: the interval extends beyond the axis.",
+        Table(_titled(of, f"Reward per {of.each}"), head, lines, ("Verdict",), ("Notes",)),
         [
-            *(["What is in doubt, at the top of the page, is in none of these intervals."] if of.doubts else []),
+            *(["None of these intervals includes what is in doubt, at the top of the page."] if of.doubts else []),
             *(f"{name}, all estimators: {'; '.join(map(noted, notes))}." for name, notes in common.items() if notes),
         ],
     )
@@ -134,7 +134,7 @@ def _of_differences(
     """A section that is a forest and a table of differences."""
     marks = [mark_of(name, each) for name, each in found.items()]
     figure = forest({"": marks}, f"difference in {of.unit}", 0.0, "no difference")
-    alt = f"{title}: {len(found)} differences in reward a {of.each} with {of.level} intervals. {BELOW}"
+    alt = f"{title}: {len(found)} differences in reward per {of.each} with {of.level} intervals. {BELOW}"
     table = _difference_table(of, what, found)
     return Section(anchor, title, [text], of.drawn(figure, anchor, alt), of.key, table, [*widened(len(found)), *notes])
 
@@ -142,7 +142,7 @@ def _of_differences(
 def _difference_table(of: Subject, what: str, found: Mapping[str, Difference]) -> Table:
     head = (what, of.each_head, "Difference", f"{of.level} interval", "Per cent", "Verdict")
     return Table(
-        _titled(of, f"In reward a {of.each}"), head, [_difference_line(*each) for each in found.items()], ("Verdict",)
+        _titled(of, f"In reward per {of.each}"), head, [_difference_line(*each) for each in found.items()], ("Verdict",)
     )
 
 
@@ -169,13 +169,13 @@ def spread_of_weights(of: Subject) -> Section:
     w: dict[str, Vector] = {name: target[at] / of.log.propensity for name, target in of.targets.items()}
     lines = [_weight_line(name, each, of.headline(name)) for name, each in w.items()]
     titles = [f"{line[0]}: effective n {line[1]} of {len(of.log):,}" for line in lines]
-    head = ("Target", "Effective n", "Largest", "Mean (1 is sound)", "Of weight 0")
+    head = ("Target", "Effective n", "Largest", "Mean (should be 1)", "Weight 0")
     return Section(
         "weights",
-        "How much of the log speaks of each target",
+        "How much the log says about each target",
         [INTRODUCTION["weights"]],
         of.drawn(draw_weights(w, titles), "weights", f"Histograms of importance weights. {'; '.join(titles)}."),
-        f"Logarithmic axes. Dashed: weight 1, shown as often by both. {of.each_head} of weight 0 are left out.",
+        f"Logarithmic axes. Dashed: weight 1, the arm equally likely in both. {of.each_head} of weight 0 are left out.",
         Table("Importance weights", head, lines),
     )
 
@@ -206,7 +206,7 @@ def per_arm(of: Subject) -> Section:
         [INTRODUCTION["arms"]],
         of.drawn(draw_arms(drawn, of.main, of.each, of.unit), "arms", f"Mean reward and share of {most}. {BELOW}"),
         f"Drawn: {most}.",
-        Table(_titled(of, "The arms shown most first"), head, lines),
+        Table(_titled(of, "Arms, the most shown first"), head, lines),
         [*widened(len(order)), *([f"{left_out:,} more arms are not listed."] if left_out else [])],
     )
 
@@ -238,7 +238,7 @@ def per_segment(of: Subject) -> Section:
     """The first target's difference from what was earned, segment by segment."""
     name, title = chosen(of.log, of.segment), "Segments"
     if name is None:
-        return Section("segments", title, ["The log has no context and no places by which it could be cut."])
+        return Section("segments", title, ["The log has neither features nor places to split it by."])
     cut = segments(of.log, name)
     target, m = of.targets[of.main], len(cut)
     found = {each: lift(of.data.take(rows), target[rows], of.alpha / m) for each, rows in cut.items()}
@@ -255,7 +255,7 @@ def over_time(of: Subject) -> Section:
     figure = draw_over_time(list(map(mark_of, starts, found)), f"difference in\n{of.unit}")
     numbered = {f"{i}. {start}": each for i, (start, each) in enumerate(zip(starts, found, strict=True), 1)}
     alt = f"{of.main} less what was earned in {m} windows over the log, with {of.level} intervals. {BELOW}"
-    told = f"“{of.main}” less what was earned, in {m} windows of equally many {of.each}s."
+    told = f"“{of.main}” less what was earned, in {m} windows with equal numbers of {of.each}s."
     moved = f" This {of.changed(of.main)}." if of.changed(of.main) else ""
     return Section(
         "time",

@@ -33,7 +33,7 @@ def doubts(log: Log, data: Data, each: str) -> Iterator[str]:
 
 def _copies(log: Log, each: str) -> Iterator[str]:
     if n := log.cleaning.get(COPIED, 0):
-        told = counted(n, f"{each}s are there several times, more often than by chance")
+        told = counted(n, f"{each}s occur several times, more often than by chance")
         yield f"{told}: if these are copies, intervals are too narrow"
 
 
@@ -41,8 +41,8 @@ def _to_come(log: Log, each: str) -> Iterator[str]:
     n = log.cleaning.get(UNSURE, 0)
     if n > SHARE * len(log):
         yield (
-            f"rewards of {counted(n, each + 's')} may still come, and count as none: nothing in the log tells how long "
-            "rewards take (--min-age says how old a decision must be to count)"
+            f"rewards of {counted(n, each + 's')} may still come, and count as 0: the log does not show how long "
+            "rewards take (--min-age sets how old a decision must be to count)"
         )
 
 
@@ -54,10 +54,10 @@ def _lost(log: Log, each: str) -> Iterator[str]:
     if n > SHARE * (n + len(log)):
         names = ", ".join(what.partition(": ")[2] for what in why if what not in asked)
         told = f"{counted(n, 'rows')} could not be used ({names}), beside {counted(len(log), each + 's')}"
-        yield f"{told}: if they were unlike these, so is the answer"
+        yield f"{told}: if they differ systematically from these, the values are biased"
     for what, dropped in asked.items():
         told = counted(dropped, f"rows were dropped for a {what.partition(': ')[2]}")
-        yield f"{told}: the answer is of the others only"
+        yield f"{told}: the values are of the others only"
 
 
 def _loose(data: Data) -> Iterator[str]:
@@ -67,6 +67,6 @@ def _loose(data: Data) -> Iterator[str]:
     if size is not None:
         told = f"rewards have a mean size of {number(size)} in a range of {amount(low)} to {amount(high)}"
         yield (
-            f"{told}, and intervals are as wide as that allows: give a narrower range, or a cap (the answer is then of "
+            f"{told}, and so wide a range makes intervals wide: give a narrower one, or a cap (the value is then of "
             "the capped reward)"
         )

@@ -32,13 +32,13 @@ def model(of: Subject) -> Section:
     found = list(zip(means, bins, sides, strict=True))
     lines = [(number(q), f"{len(rows):,}", *both(r.value, r.low, r.high)) for q, rows, r in found]
     off = sum(len(rows) * abs(q - r.value) for q, rows, r in found) / len(of.log)
-    alt = f"Observed against predicted mean reward in {len(bins)} bins, with the diagonal of a right model. {BELOW}"
+    alt = f"Observed against predicted mean reward in {len(bins)} bins, with the diagonal of a perfect model. {BELOW}"
     return Section(
         "model",
         "The reward model",
         [f"{INTRODUCTION['model']} Predicted and observed differ by {number(off, 2)} on average over these bins."],
         of.drawn(draw_calibration(means, [mark_alone("", side) for side in sides], of.unit), "model", alt),
-        "Dashed: observed as predicted. Models predict decisions they have not seen, unless q or q_fit says otherwise.",
+        "Dashed: perfect calibration. Predictions are out of sample unless q or q_fit says otherwise.",
         Table("By prediction", ("Predicted", of.each_head, "Observed", f"{of.level} interval"), lines),
         widened(len(bins)),
     )
@@ -55,9 +55,9 @@ def learning(of: Subject) -> Section:
     return Section(
         "learning",
         "Learning curves",
-        [f"Mean expected reward a round in each window, over {seeds} seeds, with the {of.level} t interval of each."],
+        [f"Mean expected reward per round in each window, over {seeds} seeds, with the {of.level} t interval of each."],
         of.drawn(draw_learning(found, levels), "learning", alt),
-        "Dashed: the best choice, dotted: an even choice, on average over all rounds.",
+        "Dashed: the best choice; dotted: a uniform choice; both averaged over all rounds.",
         Table("The last window", ("Policy", "Until round", "Mean", f"{of.level} interval"), lines),
         ["One seed alone has no interval."] if seeds < 2 else [],
     )
@@ -73,17 +73,17 @@ def ratio(of: Subject) -> Section:
     failed = of.ratio.failures()
     why = "".join(f" Perhaps: {each}." for each in of.reasons)
     sound = "Arms were shown as often as their propensities say, as far as chance allows."
-    broken = (
-        f"The log or the draw is broken: {'; '.join(failed)}. Nothing that is computed from it can be believed.{why}"
-    )
-    weak = "Only the shown arm's propensity was logged, so this check sees little."
+    broken = f"The log or the draw is broken: {'; '.join(failed)}. No result computed from it can be trusted.{why}"
+    weak = "Only the propensity of the arm shown was logged, so this check has little power."
     counted = "Sum of 1 / propensity" if of.ratio.basis == "rows" else "Shown"
     head = ("Arm", "Slice", counted, "Expected", "z", "Limit of |z|", "Verdict")
     return Section(
         "ratio",
         "Sample-ratio check",
         [broken if failed else sound],
-        table=Table(f"The {len(worst)} furthest from what was expected", head, list(map(_share, worst)), ("Verdict",)),
+        table=Table(
+            f"The {len(worst)} shares furthest from their expectation", head, list(map(_share, worst)), ("Verdict",)
+        ),
         notes=[weak] if of.ratio.basis == "rows" else [],
     )
 
@@ -111,8 +111,8 @@ def _described(of: Subject) -> Iterator[str]:
     full = "the probability of every arm" if log.probability is not None else "the propensity of the arm shown"
     others = {"users": log.user, "row weights": log.weight, "slices": log.part, "places": log.position}
     yield f"Logged: {', '.join([full, *(name for name, each in others.items() if each is not None)])}."
-    yield f"On average {number(float(eligible_of(log, slice(None)).sum(axis=1).mean()))} arms could be shown."
-    yield f"Its policy {'learned' if log.learning else 'is taken not to have learned'} while it logged."
+    yield f"On average {number(float(eligible_of(log, slice(None)).sum(axis=1).mean()))} arms were eligible."
+    yield f"The logging policy {'learned' if log.learning else 'is assumed not to have learned'} while it logged."
 
 
 def settings(of: Subject) -> Section:

@@ -17,7 +17,7 @@ ALIKE = 1e-9  # of an interval's width: a difference that is none
 MEANING: dict[Verdict, str] = {
     "interval": "can be believed (one look)",
     "sequence": "wide but safe",
-    "assumed": "holds if no reward can be larger than those that came",
+    "assumed": "holds only if no reward can exceed those observed",
     "biased": "bias not included",
     "refused": "no answer",
 }
@@ -64,7 +64,7 @@ class Ground(NamedTuple):
     """What a sentence stands on.
 
     Attributes:
-        earned: what was, in reward units a decision or place.
+        earned: the mean reward, in reward units per decision or place.
         span: the lowest and the highest possible reward, as far as known.
         came: the lowest and the highest reward of the log.
         each: what a row is called: decision or place.
@@ -85,7 +85,7 @@ class Ground(NamedTuple):
 
 
 DOUBT = "see “In doubt” before believing it"
-BESIDE = ("effective n is optimistic", "clustered by", "rewards above", "of the ")  # no reason for a refusal
+BESIDE = ("effective n is optimistic", "clustered by", "rewards above", "on the ")  # no reason for a refusal
 
 
 def sentence(name: str, row: Row, gain: Difference, of: Ground) -> str:
@@ -101,14 +101,14 @@ def sentence(name: str, row: Row, gain: Difference, of: Ground) -> str:
         notes = explained(row.note, list(of.reasons)).split("; ")
         why = "; ".join(each for each in notes if not each.startswith(BESIDE))
         return f"This log cannot say what “{name}” would have earned: {why}."
-    start = f"{of.capped[0].upper()}{of.capped[1:]}. So counted, “{name}”" if of.capped else f"“{name}”"
+    start = f"{of.capped[0].upper()}{of.capped[1:]}. With rewards so capped, “{name}”" if of.capped else f"“{name}”"
     value, low, high = _within(row, of)
-    part = "" if row.share == 1 else f" in the {percent(row.share)} of {of.each}s in which it could be shown"
+    part = "" if row.share == 1 else f" in the {percent(row.share)} of {of.each}s in which it could have been played"
     than = f"{_than(row, gain, of)}{_beyond(row, of)}"
     if row.verdict == "interval":
-        own = f"{_value(row, gain, of)[0]} a {of.each}{part} ({low} to {high})"
+        own = f"{_value(row, gain, of)[0]} per {of.each}{part} ({low} to {high})"
         return f"{start} would have earned {own}, {than}; {_belief(of)}."
-    guess = f"between {low} and {high} a {of.each}{part} (best guess {value})"
+    guess = f"between {low} and {high} per {of.each}{part} (estimate {value})"
     return f"{start} would have earned {guess}, {than}; {_limits(row, of)}."
 
 
@@ -119,11 +119,11 @@ def _belief(of: Ground) -> str:
 
 
 def _limits(row: Row, of: Ground) -> str:
-    """What limits of a sequence are, and what an interval takes."""
+    """What the limits of a sequence are worth, and what a normal interval needs."""
     advice = _advice(row.note.split("; "), of)
     safe = "" if of.doubtful else " but safe"
     if row.verdict == "assumed":
-        safe = ", and hold if no reward can be beyond those that came"
+        safe = ", and hold only if no reward can exceed those observed"
     limits = f"these limits are wide{safe}{': ' if advice else ''}{advice}"
     return "; ".join([*([f"this {of.changed}"] if of.changed else []), limits, *([DOUBT] if of.doubtful else [])])
 
@@ -155,11 +155,11 @@ def _value(row: Row, gain: Difference, of: Ground) -> tuple[str, str]:
 def _than(row: Row, gain: Difference, of: Ground) -> str:
     """How it compares; words come from the interval that is called clear."""
     earned = _value(row, gain, of)[1]
-    was = f"{earned} {'of the log’s own policy' if of.capped else 'that was earned'}"
+    was = f"{earned} {'of the logging policy' if of.capped else 'that was earned'}"
     if gain.low is None or gain.high is None:
         return f"beside the {was}"
     if max(abs(gain.low), abs(gain.high)) <= ALIKE * ((row.high or 0.0) - (row.low or 0.0)):
-        return f"and plays as the log’s own policy did, which earned {earned}"
+        return f"and plays exactly as the logging policy did, which earned {earned}"
     _, low, high = ranged(gain.value, gain.low, gain.high)
     if not gain.clear:
         return f"not clearly different from the {was} (difference {low} to {high})"
@@ -169,19 +169,19 @@ def _than(row: Row, gain: Difference, of: Ground) -> str:
 
 
 def _advice(notes: Sequence[str], of: Ground) -> str:
-    """What an interval takes, of an evaluation's notes; empty if nothing helps."""
+    """What a normal interval needs, from an evaluation's notes; empty if nothing helps."""
     takes = []
     if any(note.startswith("state the possible") for note in notes):
         low, high = map(amount, of.came)
-        takes.append(f"the possible rewards to be stated ({low} to {high} came)")
+        takes.append(f"the possible rewards to be stated (observed: {low} to {high})")
     for note in notes:
-        if note.startswith("an interval takes"):
-            more = note.removeprefix("an interval takes ").replace(" decisions like", f" {of.each}s like")
-            takes.append(re.sub(r", or 1 times their exploration$", "", more).replace(", or", " or"))
+        if note.startswith("a normal interval needs"):
+            more = note.removeprefix("a normal interval needs ").replace(" decisions like", f" {of.each}s like")
+            takes.append(re.sub(r", or 1 times as much exploration$", "", more).replace(", or", " or"))
     cap = next((found[1] for note in notes if (found := re.search(r"^or a cap.*\(cap=([^)]+)\)", note))), None)
-    ways = [f"an interval takes {' and '.join(takes)}"] if takes else []
+    ways = [f"a normal interval needs {' and '.join(takes)}"] if takes else []
     if cap is not None and float(cap) < of.came[1]:
-        ways.append(f"a cap of {amount(float(cap))}: the answer is then of the capped reward")
+        ways.append(f"a cap of {amount(float(cap))}: the value is then of the capped reward")
     return ", or ".join(ways)
 
 

@@ -6,41 +6,41 @@ from typing import NamedTuple
 
 INTRODUCTION = {
     "values": (
-        "Sentences, differences, segments and windows of this report use DR, whatever the others say: choosing the "
-        "estimator after seeing the values would be choosing the answer."
+        "Sentences, differences, segments and windows of this report use DR, whatever the other estimators say: to "
+        "choose the estimator after seeing the values would be to choose the result."
     ),
     "differences": (
-        "Both sides of a difference are seen on the same decisions, so what is common to them cancels out: a "
-        "difference can be clear where intervals of the values overlap."
+        "Both sides of a difference are estimated on the same decisions, so shared noise cancels out: a "
+        "difference can be clear even where the intervals of the two values overlap."
     ),
     "weights": (
         "A decision counts for a target by its weight: how much more often the target would have shown that arm than "
-        "the log did. Few large weights mean that few decisions decide the answer; effective n says how many decisions "
-        "of the target’s own would say as much."
+        "the log did. A few large weights mean that a few decisions dominate the estimate; effective n is the number "
+        "of decisions by the target itself that would be as informative."
     ),
     "arms": (
-        "What each arm earned when it was shown. Unless all arms were shown at random, they met different people: that "
-        "one earned more than another does not mean that it would earn more everywhere."
+        "What each arm earned when it was shown. Unless arms were shown at random, they were shown to different "
+        "people: that one earned more than another does not mean that it would earn more with everyone."
     ),
     "segments": (
-        "A segment that stands out is a reason for a new experiment, not yet a finding: the log could have been cut in "
-        "other ways too."
+        "A segment that stands out is a reason for a new experiment, not yet a finding: the log could have been split "
+        "in many other ways."
     ),
     "time": (
-        "A difference that shrinks from window to window may be novelty that wears off; one that grows, something that "
-        "is learned."
+        "A difference that shrinks from window to window may be a novelty effect that wears off; one that grows may be "
+        "a policy or visitors learning."
     ),
     "model": (
-        "DM, DR and their kin use a model of the reward. DR and SNDR stay right with a poor one, only wider; DM "
-        "does not."
+        "DM, DR and related estimators use a model of the reward. With a poor model DR and SNDR stay valid, only with "
+        "wider intervals; DM does not."
     ),
     "settings": (
         "Not set means: all estimators; q_fit on other folds, or on the past only where the log’s policy learned; tau "
-        "and lam by their authors’ bounds; rewards from 0 to 1, or as far as the log’s go."
+        "and lam by their authors’ bounds; rewards from 0 to 1, or the range in the log if it is wider."
     ),
     "guide": (
-        "An estimator answers what a policy would have earned from the log of another one. None helps where the log "
-        "never did what the target would do, or where its propensities are wrong."
+        "An estimator says, from the log of one policy, what another one would have earned. No estimator helps where "
+        "the logging policy never did what the target would do, or where the logged propensities are wrong."
     ),
 }
 
@@ -56,59 +56,60 @@ class Term(NamedTuple):
 TERMS = (
     Term(
         "can be believed",
-        "Effective n is at least 50 and no few decisions could decide the value, drawn or not: the interval is a "
-        "normal (or bootstrap) one, for one look. Of a hundred such 95 % intervals ninety-five or more hold the true "
-        "value; looked at again and again while the log grows, they do not.",
+        "Effective n is at least 50 and no handful of decisions, logged or possible, dominates the estimate: the "
+        "interval is a normal (or bootstrap) one, for a single look. At least 95 in 100 such 95 % intervals contain "
+        "the true value, but not if they are looked at again and again while the log grows.",
     ),
     Term(
         "wide but safe",
-        "Few decisions could decide the value, or rewards are rare or uneven: a normal interval would be too narrow, "
-        "so a confidence sequence is given. It holds for any number of decisions, however often it is looked at, and "
-        "while rates move. It is told how many decisions, how much exploration or which cap an interval takes; "
-        "with a cap, the answer is of the capped reward.",
+        "A few decisions could dominate the estimate, or rewards are rare or skewed: a normal interval would be too "
+        "narrow, so a confidence sequence is given. It holds for any number of decisions, however often it is looked "
+        "at, and while the mean drifts. The notes say how many more decisions, how much more exploration or which cap "
+        "a normal interval needs; with a cap, the value is of the capped reward.",
         "https://arxiv.org/abs/2010.09686",
     ),
     Term(
         "bias not included",
-        "The interval is around what this estimator would say of endless data, not around the truth.",
+        "The interval covers the expectation of this biased estimator, not the true value.",
     ),
     Term(
         "In doubt",
-        "What was found in the log that no interval holds: rows that may be copies, rewards that may still come, rows "
-        "that could not be used, arms shown too rarely for their propensities, a cap that turns an answer round.",
+        "Problems of the log that no interval accounts for: rows that may be copies, rewards that may still come, rows "
+        "that could not be used, arms shown too rarely for their propensities, a cap that reverses a sign.",
     ),
     Term(
         "no answer",
-        "A check failed, so that the log or its draw is broken, or the target plays what could never be shown: any "
-        "number would be a guess, and none should be used.",
+        "A check failed, so the log or its randomisation is broken; or the target always plays arms that could not "
+        "have been shown. Any number would be a guess, and none should be used.",
     ),
     Term(
         "effective n",
-        "How many decisions drawn by the target itself would say as much: n² / Σ Σ π² / μ over the probabilities of "
-        "all arms, not of those drawn only. Where the log has only the propensity of the arm shown it is "
-        "(optimistically) taken from the decisions.",
+        "How many decisions by the target itself would be as informative: n² / Σ Σ π² / μ, over the probabilities of "
+        "all arms, not only of those shown. Where the log has only the propensity of the arm shown, it is computed "
+        "(optimistically) from the weights of the decisions.",
     ),
     Term(
         "IPS, SNIPS, clipped IPS",
-        "Rewards weighted by w = π / μ, the target’s probability by the log’s; divided by the sum of weights; with "
-        "weights cut off.",
+        "Inverse propensity scoring: rewards weighted by w = π / μ, the target’s probability over the logging "
+        "policy’s. SNIPS divides by the sum of the weights; clipped IPS bounds the weights.",
     ),
-    Term("DM", "What a model of the reward predicts for the target: as good as the model, and no better."),
+    Term("DM", "Direct method: what a model of the reward predicts for the target. It is only as good as the model."),
     Term(
         "DR, SNDR, MRDR",
-        "The model’s prediction, corrected by the weighted error of that prediction: right if propensities are right, "
-        "however poor the model. SNDR divides by the weights; MRDR fits the model for a small variance.",
+        "Doubly robust: the model’s prediction, corrected by its weighted errors. Unbiased if propensities are "
+        "correct, however poor the model. SNDR normalises the weights; MRDR fits the model for a small variance.",
         "https://arxiv.org/abs/1503.02834",
     ),
     Term(
         "SWITCH-DR, DRos",
-        "DR that trusts the model alone where weights are large, or shrinks large weights: less spread for some bias.",
+        "DR that relies on the model alone where weights are large, or that shrinks large weights: less variance, "
+        "some bias.",
         "https://arxiv.org/abs/1907.09623",
     ),
     Term(
         "replay",
-        "The mean reward of the decisions in which the target would have shown the same arm, accepted so that what is "
-        "left is as if the target itself had decided.",
+        "The mean reward of the decisions in which the target would have shown the same arm, accepted by rejection "
+        "sampling, so that they are distributed as if the target itself had decided.",
         "https://arxiv.org/abs/1003.5956",
     ),
 )

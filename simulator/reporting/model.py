@@ -141,7 +141,7 @@ class Subject:
     @property
     def unit(self) -> str:
         """What an axis of rewards is in, for a figure that is taken out of the page."""
-        return f"reward a {self.each}" + (f", capped at {amount(self.how['cap'])}" if self.cuts else "")
+        return f"reward per {self.each}" + (f", capped at {amount(self.how['cap'])}" if self.cuts else "")
 
     @cached_property
     def reasons(self) -> list[str]:
@@ -164,8 +164,8 @@ class Subject:
             here, there = self.gains[name], lift(data, pi, self.alpha)
             if here.clear and there.low is not None and here.value * there.value < 0:
                 less = "less" if there.value < 0 else "more"
-                told = f"without the cap the best guess is that “{name}” earns {number(abs(there.value))} {less}"
-                found.append(f"{told} than was earned: the cap turns the answer round")
+                told = f"without the cap the point estimate is that “{name}” earns {number(abs(there.value))} {less}"
+                found.append(f"{told} than was earned: the cap reverses the sign")
         return found
 
     @cached_property

@@ -56,7 +56,7 @@ def alone(
     value = float(np.mean(lives))
     shown = float(np.average(environment.q[np.arange(len(log)), log.arm], weights=s))
     note = (
-        f"played alone, in an environment fitted to the log, where the logged choices earn {shown:.3g}: "
-        f"the model only, bias not included"
+        f"simulated on its own in an environment fitted to the log, where the logged choices earn {shown:.3g}: "
+        f"a model's value, bias not included"
     )
     return Row("alone", value, None, None, len(log), 1.0, 0.0, None, 0.0, 0.0, None, "refused", note)

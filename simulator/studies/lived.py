@@ -51,11 +51,12 @@ def _notes(done: Replay, *, short: bool) -> list[str]:
     """What was lived, and what was cut."""
     notes = []
     if done.learns:
-        notes.append(f"of a life of {done.matches:,} decisions; the log has {done.rows:,}")
+        notes.append(f"value over the {done.matches:,} decisions that matched; the log has {done.rows:,}")
     elif not done.matches:
         notes.append("nothing matched")
     if short:
-        notes.append(f"less than {SHARE:.0%} of them: a longer life would earn something else")
+        notes.append(f"fewer than {SHARE:.0%} of them: with more decisions to learn from, it would earn something else")
     if done.cut:
-        notes.append(f"{done.cut:,} rows were cut: it lacks {done.lacking:.2%} of what it would have learned from")
+        lacking = f"the policy lacks {done.lacking:.2%} of what it should have learned from"
+        notes.append(f"{done.cut:,} rows matched too rarely: {lacking}")
     return notes

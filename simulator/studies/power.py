@@ -1,4 +1,4 @@
-"""How many decisions it takes until a lift is seen, by the two-sided z test of two rates.
+"""How many decisions it takes to detect a lift, by the two-sided z test of two rates.
 
     p, q = p (1 + lift)   rate of the baseline and of the new policy     s  share of the traffic that the new one gets
     r = (1 - s) p + s q   rate of both together                          z_x  quantile x of the normal distribution
@@ -37,8 +37,8 @@ def decisions(rate: float, lift: float, *, power: float = 0.8, alpha: float = 0.
     Args:
         rate: p of the baseline, in (0, 1).
         lift: relative, such as 0.05 for 5 % more; may be negative; p (1 + lift) is in (0, 1).
-        power: chance to see a lift that is there.
-        alpha: chance to see one that is not.
+        power: statistical power, the probability of detecting the lift.
+        alpha: significance level, the probability of a false positive.
         share: s, in (0, 1).
 
     Raises:
@@ -50,7 +50,7 @@ def decisions(rate: float, lift: float, *, power: float = 0.8, alpha: float = 0.
     effect = NORMAL.inv_cdf(power) * math.sqrt(rate * (1 - rate) / (1 - share) + new * (1 - new) / share)
     n = math.ceil(((chance + effect) / (new - rate)) ** 2)
     if n > MOST:
-        raise ValueError(f"a lift so small takes more than {MOST:g} decisions")
+        raise ValueError(f"detecting so small a lift takes more than {MOST:g} decisions")
     return n
 
 
@@ -59,14 +59,14 @@ def _checked(rate: float, lift: float) -> float:
     if not (0 < rate < 1 and 0 < new < 1):
         raise ValueError(f"both rates must be in (0, 1); got {rate} and {new}")
     if lift == 0:
-        raise ValueError("a lift of 0 is never seen")
+        raise ValueError("a lift of 0 cannot be detected")
     return new
 
 
 def simulated(
     rate: float, lift: float, n: int, *, alpha: float = 0.05, share: float = 0.5, repeats: int = 10_000, seed: int = 0
 ) -> float:
-    """The share of `repeats` made-up A/B tests of n decisions in which the z test sees a difference."""
+    """The share of `repeats` made-up A/B tests of n decisions in which the z test detects a difference."""
     rng, new = np.random.default_rng(seed), round(n * share)
     got_new = rng.binomial(new, rate * (1 + lift), repeats)
     got_old = rng.binomial(n - new, rate, repeats)
@@ -84,7 +84,7 @@ def z_scores(new: Vector, old: Vector, n_new: Vector, n_old: Vector) -> Vector:
 
 
 class Seen(NamedTuple):
-    """How often a difference was seen at each look; `decisions`: from which look on at least `power` of the time."""
+    """The power at each look: how often a difference was detected; `decisions`: from which look on it is enough."""
 
     looks: list[int]
     seen: list[float]
@@ -119,9 +119,9 @@ def decisions_until(
         looks: how many lengths are tried.
         tests: how many A/B tests are played.
         refresh: rounds between two refreshes.
-        power: chance to see the difference.
-        alpha: level.
-        share: of visitors that the new policy gets.
+        power: statistical power, the probability of detecting the difference.
+        alpha: significance level.
+        share: the new policy's share of the visitors.
         seed: of the first test; the others have the next ones.
         spread: how to spread the tests; None: over all cores.
         progress: show it on stderr.

@@ -28,7 +28,7 @@ from simulator.ope.evaluate import Row, evaluate
 
 HALVES = 2000  # stream of randomness under a seed
 BESIDE = "choosing_error", "held_out_error", "matches", "note"  # not in a table for people
-NOTHING = "refused to choose: no policy can be told from another on this log"
+NOTHING = "refused to choose: on this log no policy is clearly worse than the best"
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -152,14 +152,14 @@ def select(
         log: n rows, in the order in which they were logged.
         targets: name to probabilities of every arm in every row, shape (n, K). They do not depend on the log's rows or,
             with `in_time`, on rows before their own only.
-        estimator: see `evaluation.ESTIMATORS`.
+        estimator: see `evaluate.ESTIMATORS`.
         alpha: 1 - confidence.
         seed: of the halves.
         in_time: see `halves`.
-        how: as of `evaluation.evaluate`.
+        how: as of `evaluate`.
 
     Raises:
-        ValueError: no policy has a value, or `evaluation.evaluate` refuses the log or a target.
+        ValueError: no policy has a value, or `evaluate` refuses the log or a target.
     """
     check(log, alpha, how)
     sides = halves(log, seed, in_time=in_time)
@@ -207,7 +207,9 @@ def chosen(tried: Sequence[Tried]) -> Chosen:
     """
     known = [each for each in tried if np.isfinite(each.choosing)]
     if not known:
-        raise ValueError("no policy has a value on the half that chooses: what they play was never shown there")
+        raise ValueError(
+            "no policy has a value on the choosing half: nothing that they play could have been shown there"
+        )
     best = max(known, key=lambda each: each.choosing)
     return Chosen(best.policy, best.choosing, best.held_out, best.held_out_error)
 

@@ -43,7 +43,7 @@ def variants(policy: str | Spec, grid: Grid) -> list[Spec]:
 
 
 def sweep(environment: Environment, policy: str | Spec, grid: Grid, **how: Any) -> Results:
-    """Every setting played under every seed; `how` is what `runs.run` takes."""
+    """Every setting played under every seed; `how` is what `run` takes."""
     return run(environment, variants(policy, grid), **how)
 
 
@@ -101,10 +101,10 @@ def sweep_log(
         refresh: rows (of a replay, matches) between two refreshes.
         seed: of the halves, of replay's coins, and of what is random inside a policy.
         alpha: 1 - confidence.
-        floor: see `replaying.replay`.
+        floor: as of `replay`.
         spread: how to spread the work; None: over all cores.
         progress: show it on stderr.
-        how: as of `evaluation.evaluate`.
+        how: as of `evaluate`.
 
     Raises:
         ValueError: a policy or an option is not known, a number is not what it can be, or no setting has a value.

@@ -142,7 +142,7 @@ def _methods(request: Request) -> list[str]:
 
 
 async def _on_query(request: Request, error: Exception) -> Response:
-    """A query parameter that cannot be."""
+    """The answer to an invalid query parameter."""
     found = error.errors() if isinstance(error, RequestValidationError) else []
     faults = [Fault(pointer(*each["loc"]), each["msg"], "another value") for each in found]
     detail = "; ".join(f"{fault.pointer}: {fault.expected}" for fault in faults)

@@ -83,7 +83,8 @@ class Balance:
             return None
         who = f"context column {self.columns[j]!r} differs by the arm shown"
         told = f"most for {self.arms[a]!r} (z {z[a, j]:.1f}, limit {limit[a, j]:.1f})"
-        return f"{who}, {told}: it was known only after the decision, or arms were not drawn as logged: leave it out"
+        why = "either it is known only after the decision (leave it out), or arms were not drawn as logged"
+        return f"{who}, {told}: {why}"
 
 
 def _judged(D: Matrix, V: Matrix, b: Vector) -> tuple[Matrix, Matrix]:

@@ -81,7 +81,7 @@ def check_log(log: Log, span: tuple[float, float] | None = None) -> None:
     if span is not None:
         check_span(span)
         _rows("rewards", r, (r >= span[0]) & (r <= span[1]), f"in [{span[0]}, {span[1]}]")
-    for name, p in (("propensities", log.propensity), ("probabilities given the places above", log.conditional)):
+    for name, p in (("propensities", log.propensity), ("conditional propensities", log.conditional)):
         if p is not None:
             _rows(name, p, (p >= LEAST) & (p <= 1 + 1e-9), f"in [{LEAST:g}, 1]")
     if s is not None:

@@ -10,7 +10,7 @@ from simulator.logs.log import Log
 from simulator.ope.checks.sample_ratio import sample_ratio
 
 MOST = 6  # decimals that a propensity is rounded to
-LOST = "rows of it may be lost"  # ends what the sample-ratio check says of an arm
+LOST = "some of its rows may be lost"  # ends what the sample-ratio check says of an arm
 
 
 def likely(log: Log) -> list[str]:
@@ -35,8 +35,8 @@ def _conditional(log: Log) -> Iterator[str]:
     if off and off[0].observed < off[0].expected:
         ids = "" if log.decision_id is not None else ", with the id of each list (--decision-id)"
         yield (
-            "propensities look like those given the places above, and a place by itself takes the probability of its "
-            f"arm whatever is above it: `evaluate --lists` values whole lists by propensities like these{ids}"
+            "the propensities look conditional on the arms above, but to value each position by itself takes marginal "
+            f"probabilities: `evaluate --lists` values whole lists by conditional propensities{ids}"
         )
 
 

@@ -86,7 +86,11 @@ class SampleRatio:
 
     def failures(self) -> list[str]:
         """What is wrong, in words; empty for a sound log."""
-        found = [f"{self.mismatch:.2%} of the propensities are not those of their vectors"] if self.mismatch else []
+        found = (
+            [f"{self.mismatch:.2%} of the propensities contradict the probabilities of all arms"]
+            if self.mismatch
+            else []
+        )
         for worst in self.flagged[:1]:
             where = "" if worst.part is None else f" in slice {worst.part}"
             arm = "all arms" if worst.arm is None else f"arm {worst.arm!r}"
@@ -168,13 +172,13 @@ class Tally:
         """What the rows leave in doubt where only the shown arm's propensity is known."""
         count, total, square = self._inverse
         if len(count) and (never := int((count == 0).sum())):
-            yield f"{never} of {len(count)} arms were never shown: whether their rows were lost, such a log cannot tell"
+            yield f"{never} of {len(count)} arms were never shown: this log cannot tell whether their rows were lost"
         sd = np.sqrt(np.maximum(square - total**2 / max(self.rows, 1), 1e-12))
         z = np.where(count >= OFTEN, (total - self.rows) / sd, 0.0)
         if len(z) and z.min() < -DOUBT:
             arm = int(z.argmin())
             what = f"arm {self.arms[arm]!r} has a sum of 1 / propensity of {total[arm]:.0f}, for {self.rows} expected"
-            yield f"{what} (z {z[arm]:.1f} by its own rows): rows of it may be lost"
+            yield f"{what} (z {z[arm]:.1f} by its own rows): some of its rows may be lost"
 
 
 class _Sums:

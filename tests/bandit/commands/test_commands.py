@@ -102,14 +102,14 @@ def test_doctor_finds_a_sound_store_and_sizes_it(served: Server) -> None:
     done = run("doctor", "--rate", "100", "--data-dir", str(served.data_dir))
     assert done.returncode == 0, done.stdout
     assert "experiment home: 22 entries" in done.stdout
-    assert "bytes a decision" in done.stdout
+    assert "bytes per decision" in done.stdout
 
 
 def test_doctor_without_a_data_directory_still_sizes(tmp_path: Path) -> None:
     """Before the first start there is nothing to look at, and a usual experiment is sized."""
     done = run("doctor", "--rate", "10", "--data-dir", str(tmp_path / "none"))
     assert done.returncode == 0
-    assert "a usual experiment" in done.stdout
+    assert "a typical experiment" in done.stdout
 
 
 def test_doctor_fails_on_a_store_that_does_not_answer() -> None:

@@ -92,7 +92,7 @@ def test_a_target_is_valued_where_it_could_be_played() -> None:
     )
     assert (row.n, row.share, same.share) == (1980, 0.99, 1.0)
     assert (row.value, row.low, row.high, row.verdict) == (same.value, same.low, same.high, "interval")
-    assert "99.0000% of decisions in which all that it plays could be shown" in row.note
+    assert "99.0000% of decisions in which every arm that it plays could have been shown" in row.note
 
 
 def test_a_target_that_could_never_be_played_is_refused() -> None:
@@ -101,7 +101,7 @@ def test_a_target_that_could_never_be_played_is_refused() -> None:
     log = log_of(logging, np.zeros(50, int), np.ones(50))
     (row,) = evaluate(log, logging[:, ::-1].copy(), estimators=["dr"])
     assert (row.value, row.low, row.n, row.share, row.verdict) == (None, None, 0, 0.0, "refused")
-    assert row.note == "the target plays what could never be shown"
+    assert row.note == "in every row the target plays an arm that could not have been shown (no common support)"
 
 
 def test_a_propensity_of_one_says_that_no_other_arm_could_be_shown() -> None:
@@ -309,7 +309,7 @@ def test_a_propensity_that_is_not_its_vectors_is_named() -> None:
     propensity[:3] += 0.05
     found = sample_ratio(replace(log, propensity=propensity))
     assert found.mismatch == 0.03
-    assert "3.00% of the propensities are not those of their vectors" in found.failures()
+    assert "3.00% of the propensities contradict the probabilities of all arms" in found.failures()
 
 
 def test_thinned_rows_pass_with_their_weights_and_fail_without() -> None:
@@ -343,10 +343,10 @@ def test_what_only_shown_propensities_cannot_prove_is_told() -> None:
     half = log.take(np.flatnonzero((log.arm != 0) | (rng.random(n) < 0.5)))
     (said,) = sample_ratio(half).warnings
     assert said.startswith("arm 'arm-0' has a sum of 1 / propensity of")
-    assert said.endswith("rows of it may be lost")
+    assert said.endswith("some of its rows may be lost")
     gone = log.take(np.flatnonzero(log.arm != 0))
     assert sample_ratio(gone).warnings == (
-        "1 of 5 arms were never shown: whether their rows were lost, such a log cannot tell",
+        "1 of 5 arms were never shown: this log cannot tell whether their rows were lost",
     )
     rows = evaluate(half, np.full((len(half), 5), 0.2), estimators=["ips"])
-    assert "rows of it may be lost" in rows[0].note
+    assert "some of its rows may be lost" in rows[0].note

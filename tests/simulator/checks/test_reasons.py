@@ -13,7 +13,7 @@ from simulator.ope.evaluate import evaluate
 def test_propensities_given_the_places_above_are_told_of() -> None:
     """Where places below the first have too little 1 / p, and the first ones do not; never of marginal ones."""
     (said,) = likely(lists(2000, conditional=True))
-    assert said.startswith("propensities look like those given the places above")
+    assert said.startswith("the propensities look conditional on the arms above")
     assert "evaluate --lists" in said
     assert "--decision-id" not in said
     assert "--decision-id" in likely(replace(lists(2000, conditional=True), decision_id=None))[0]
@@ -44,6 +44,6 @@ def test_a_reason_takes_the_place_of_a_worse_guess() -> None:
     assert row.verdict == "refused"
     assert LOST in row.note
     said = explained(row.note, likely(log))
-    assert said.startswith("propensities look like")
+    assert said.startswith("the propensities look conditional on the arms above")
     assert LOST not in said
     assert explained(row.note, []) == row.note

@@ -83,8 +83,8 @@ LOGS = [
     (("convert", "log.csv", *CSV, "-o", "nowhere/a", "--to", "jsonl"), 1, "is the path right, and its folder there?"),
     (("evaluate", "log.csv", *CSV, "--target", "nowhere/a.csv"), 1, "is the path right, and its folder there?"),
     # what does not go together
-    (("replay", "log.csv", *CSV, "--doubly-robust", "--floor", "0.1"), 2, "--floor goes without --doubly-robust"),
-    (("replay", "log.csv", *CSV, "--c-max", "0.1"), 2, "--c-max goes with --doubly-robust"),
+    (("replay", "log.csv", *CSV, "--doubly-robust", "--floor", "0.1"), 2, "--floor excludes --doubly-robust"),
+    (("replay", "log.csv", *CSV, "--c-max", "0.1"), 2, "--c-max needs --doubly-robust"),
     (("compare", "log.csv", *CSV, "--target", "uniform"), 2, "needs two --target"),
     (("compare", "log.csv", *CSV, "--target", "a", "--target", "b", "--baseline", "c"), 2, "one of a, b; got 'c'"),
     (("select", "log.csv", *CSV, "--target", "uniform"), 2, "needs two --target"),
@@ -134,7 +134,7 @@ ENVIRONMENTS = [
     (("power",), 2, "give --rate and --lift"),
     (("power", "--rate", "0.1"), 2, "give --rate and --lift"),
     (("power", "--rate", "0.9", "--lift", "0.5"), 1, "both rates must be in (0, 1)"),
-    (("power", "--rate", "0.1", "--lift", "0"), 1, "never seen"),
+    (("power", "--rate", "0.1", "--lift", "0"), 1, "a lift of 0 cannot be detected"),
     (("power", "--rate", "0.1", "--lift", "0.1", "--policy", "linucb"), 2, "--rate takes no --policy"),
     (("power", "--rate", "0.1", "--environment", "linear"), 2, "takes no --rate"),
     (("power", "--environment", "linear", "--policy", "linucb:foo=1"), 1, "unknown field"),
@@ -198,7 +198,7 @@ def test_results_are_shown_before_curves_that_cannot_be_written() -> None:
 def test_a_run_that_was_interrupted_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a shell reports it, after what was done; it is no fault to tell."""
     monkeypatch.setattr("simulator.studies.run.run", lambda *_, **__: Results([], [], complete=False))
-    assert run(*SMALL, "--json") == (130, "", "interrupted: what was done is shown\n")
+    assert run(*SMALL, "--json") == (130, "", "interrupted: only what is finished is shown\n")
 
 
 def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:

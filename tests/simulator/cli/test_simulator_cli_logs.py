@@ -70,7 +70,10 @@ def test_an_option_of_evaluate_is_the_librarys(path: Path, options: list[str], h
     assert found != pytest.approx(plain(asdict(evaluate(log, pi, estimators=how["estimators"])[0])))
 
 
-ONE_WAY = ("context: ", "--stream plays no policy alone")  # what is said of a whole log only, or of pieces only
+ONE_WAY = (
+    "context: ",
+    "--stream does not simulate a policy on its own",
+)  # what is said of a whole log only, or of pieces only
 PIECES: list[tuple[str, list[str]]] = [
     ("uniform", []),
     ("fixed:b", ["--train", "0.25"]),
@@ -293,8 +296,8 @@ def test_vowpal_wabbits_log_is_read_and_said_to_learn(tmp_path: Path) -> None:
     arguments = ("evaluate", path, "--format", "vw", "--target", "fixed:1", "--q-fit", "cross", "--estimator", "dr")
     (found,), (warned,) = rows(*arguments), rows(*arguments, "--learning")
     assert found["value"] == pytest.approx(1.0, abs=0.15)
-    assert "future of a policy that learned" not in found["note"]
-    assert "future of a policy that learned" in warned["note"]
+    assert "although the logging policy learned" not in found["note"]
+    assert "although the logging policy learned" in warned["note"]
 
 
 def test_compare_takes_confidence_baseline_and_model(path: Path) -> None:
@@ -353,7 +356,7 @@ def test_a_sweep_on_a_log_values_every_setting_on_both_halves(
     best = expected.chosen
     what = "chosen" if expected.decided else "best"
     assert (
-        f"{what} by one half: {best.policy}, {number(best.choosing, 5)} there, {number(best.held_out, 5)} on the "
+        f"{what} on one half: {best.policy}, {number(best.choosing, 5)} there, {number(best.held_out, 5)} on the "
         in err
     )
     assert expected.note in err
@@ -447,7 +450,7 @@ def test_a_compressed_log_is_the_same_log(path: Path) -> None:
     )
 
 
-CAPPED = "rewards above 60 count as 60: this is not what was earned"
+CAPPED = "rewards above 60 count as 60: values are of these capped rewards"
 CAPS: list[tuple[str, ...]] = [
     ("evaluate", "--target", "fixed:a", "--estimator", "dr"),
     ("compare", "--target", "fixed:a", "--target", "fixed:b"),
@@ -505,12 +508,15 @@ def test_places_of_conditional_propensities_point_to_lists(listed: Path) -> None
     """Not to rows that may be lost; in the table's notes, in JSON, and of a comparison on stderr."""
     code, out, err = run("evaluate", listed, *LISTED, "--target", "fixed:a", "--estimator", "dr")
     assert code == 0
-    assert "all: propensities look like those given the places above" in out
+    assert "all: the propensities look conditional on the arms above" in out
     assert "may be lost" not in out
-    assert "values are a place's; --lists values whole lists" in err
+    assert "values are per position; --lists values whole lists" in err
     (row,) = rows("evaluate", listed, *LISTED, "--target", "fixed:a", "--estimator", "dr")
-    assert row["note"].startswith("propensities look like those given the places above")
-    assert "refused: propensities look like" in run("compare", listed, *LISTED, *CAPS[1][1:])[2]
+    assert row["note"].startswith("the propensities look conditional on the arms above")
+    assert (
+        "refused: the propensities look conditional on the arms above"
+        in run("compare", listed, *LISTED, *CAPS[1][1:])[2]
+    )
     assert rows("evaluate", listed, *LISTED, "--target", "uniform", "--lists", "--estimator", "standard")[0]["value"]
 
 

@@ -183,7 +183,7 @@ def test_a_sweep_plays_every_setting_and_judges_by_the_other_seeds() -> None:
     found = [json.loads(line) for line in out.splitlines()]
     how: dict[str, Any] = {"rounds": 400, "seeds": range(1, 5), "refresh": 50, "spread": serial}
     assert (code, found) == (0, plain(sweep(small(), "linucb", {"explore": [0, 1], "alpha": [0.5]}, **how).rows))
-    assert err.startswith("chosen by every other seed: linucb:explore=0,alpha=0.5, ")
+    assert err.startswith("chosen on every other seed: linucb:explore=0,alpha=0.5, ")
     judged = sum(row["mean_reward"] for row in found if row["seed"] in (2, 4) and "explore=0" in row["policy"]) / 2
     assert f", {judged:.5g} on the others" in err
 
@@ -226,4 +226,4 @@ def test_power_plays_policies_that_learn() -> None:
     (other,) = rows("power", *SMALL, *options, "--seed", "100")
     assert other["seen"] != rows("power", *SMALL, *options)[0]["seen"]
     _, out, _ = run("power", *SMALL, *options)
-    assert "how often a difference was seen" in " ".join(out.split())
+    assert "share of tests that detected a difference" in " ".join(out.split())

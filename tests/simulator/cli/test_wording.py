@@ -49,8 +49,8 @@ def test_one_is_told_in_the_singular(count: int, what: str, said: str) -> None:
 def test_a_cap_is_told_unless_it_caps_nothing() -> None:
     """What it does to every number; of a cap above all rewards, that it does nothing."""
     assert capped(None) == ""
-    assert capped(60.0) == "rewards above 60 count as 60: this is not what was earned"
-    assert capped(1250.5, 2000.0) == "rewards above 1,250.5 count as 1,250.5: this is not what was earned"
+    assert capped(60.0) == "rewards above 60 count as 60: values are of these capped rewards"
+    assert capped(1250.5, 2000.0) == "rewards above 1,250.5 count as 1,250.5: values are of these capped rewards"
     assert capped(60.0, 59.0) == "no reward is above the cap of 60"
 
 
@@ -60,9 +60,9 @@ def test_notes_for_people_have_no_exponents_and_say_what_a_cap_answers() -> None
         "state the possible rewards: 99,000,000 is the largest"
     )
     old = "or a cap: an interval for rewards that count 1.2e+03 at most (cap=1.2e+03)"
-    assert noted(old) == "or a cap of 1,200 (cap=1.2e+03): the answer is then of the capped reward"
-    assert noted("an interval takes some 15 more decisions like these, or 1 times their exploration") == (
-        "an interval takes some 15 more decisions like these"
+    assert noted(old) == "or a cap of 1,200 (cap=1.2e+03): the value is then of the capped reward"
+    assert noted("a normal interval needs some 15 more decisions like these, or 1 times as much exploration") == (
+        "a normal interval needs some 15 more decisions like these"
     )
     assert noted(f"tau 4.5; {old}; x").startswith("tau 4.5; or a cap of 1,200 (")
     assert noted("tau inf") == "tau ∞, the same as DR"

@@ -262,7 +262,10 @@ def test_money_of_lists_has_an_interval_only_where_its_range_is_known() -> None:
     money = replace(log, reward=log.reward * np.where(np.arange(len(log)) % 30 == 7, 30.0, 1.0))
     for row in evaluate_lists(money, "uniform"):
         assert row.verdict == "assumed"
-        assert "state the possible rewards of a place: this holds if none is above 30, as those that came" in row.note
+        assert (
+            "state the possible rewards of a position: this holds only if none is above 30, the largest observed"
+            in row.note
+        )
     known = [
         evaluate_lists(money, "uniform", reward_range=(0.0, 30.0)),
         evaluate_lists(replace(money, reward_range=(0.0, 30.0)), "uniform"),
@@ -291,7 +294,7 @@ def test_lists_can_be_looked_at_again_and_again() -> None:
     )
     assert (once.verdict, again.verdict, still.verdict) == ("interval", "sequence", "sequence")
     assert once.high - once.low < still.high - still.low < again.high - again.low
-    assert "the sequence takes the value for the same in all rows" in still.note
+    assert "the sequence assumes a constant mean" in still.note
 
 
 def test_weights_of_long_lists_beyond_all_bounds_have_no_value() -> None:
@@ -308,7 +311,7 @@ def test_weights_of_long_lists_beyond_all_bounds_have_no_value() -> None:
     assert found["independent"].value is not None
     for name in ("standard", "reward-interaction", "cascade-dr"):
         assert (found[name].value, found[name].verdict, found[name].n) == (None, "refused", n)
-        assert "beyond 1e+30" in found[name].note
+        assert "exceed 1e+30" in found[name].note
 
 
 def test_a_broken_log_of_lists_is_refused() -> None:
@@ -321,7 +324,7 @@ def test_a_broken_log_of_lists_is_refused() -> None:
 
 @pytest.mark.parametrize("form", [write_parquet, write_jsonl])
 def test_lists_are_valued_from_the_command_line(tmp_path: Path, form: Callable[[Table, Path], int]) -> None:
-    """From a file that was written and read again; without --lists the hint that values are a place's."""
+    """From a file that was written and read again; without --lists the hint that values are per position."""
     log, path = logged(800), tmp_path / "lists"
     form(from_log(log), path)
     found = rows("evaluate", path, "--format", "table", "--lists", "--target", "list:c,d", "--alpha", "0.1")
@@ -335,7 +338,7 @@ def test_lists_are_valued_from_the_command_line(tmp_path: Path, form: Callable[[
     )
     assert [row["high"] for row in capped] == [row.high for row in expected]
     code, _, err = run("evaluate", path, "--format", "table", "--estimator", "ips")
-    assert (code, err) == (0, "the log has lists: values are a place's; --lists values whole lists\n")
+    assert (code, err) == (0, "the log has lists: values are per position; --lists values whole lists\n")
     code, out, err = run("evaluate", path, "--format", "table", "--lists", "--stream")
     assert (code, out, "--lists takes no --stream" in err) == (2, "", True)
 

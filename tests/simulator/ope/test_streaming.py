@@ -16,7 +16,7 @@ from simulator.ope.targets import fixed, uniform
 from simulator.policies.targets import Learned, frozen, of_pieces
 
 N = 1500
-MODEL = "; nor is the error of the fitted model"
+MODEL = "; error of the fitted model not included"
 EVEN: MakeTarget = lambda _, __: uniform  # noqa: E731
 
 

@@ -131,8 +131,8 @@ def test_the_first_thing_said_is_what_the_target_would_have_earned(page: Page) -
     log, uniform = world_log()
     (row,) = evaluate(log, uniform, estimators=["dr"], seed=5, alpha=0.1)
     found = re.fullmatch(
-        r"“uniform” would have earned ([\d.]+) a decision \(([\d.]+) to ([\d.]+)\), ([\d.]+) to ([\d.]+) less than the "
-        r"([\d.]+) that was earned; for one look this can be believed\.",
+        r"“uniform” would have earned ([\d.]+) per decision \(([\d.]+) to ([\d.]+)\), ([\d.]+) to ([\d.]+) less than "
+        r"the ([\d.]+) that was earned; for one look this can be believed\.",
         page.sentence,
     )
     assert found is not None, page.sentence
@@ -173,7 +173,10 @@ def test_a_refused_target_is_said_to_have_no_answer(tmp_path: Path) -> None:
     keep = replace(keep, propensity=keep.probability[np.arange(len(keep)), keep.arm])
     path = report(keep, {"arm-4": np.eye(5)[np.full(len(keep), 4)]}, tmp_path / "a.html")
     said = Page(path.read_text()).sentence
-    assert said == "This log cannot say what “arm-4” would have earned: the target plays what could never be shown."
+    assert said == (
+        "This log cannot say what “arm-4” would have earned: in every row the target plays an arm that could not have "
+        "been shown (no common support)."
+    )
 
 
 def test_a_broken_log_is_refused_and_called_broken(tmp_path: Path) -> None:
@@ -191,10 +194,10 @@ def test_a_log_of_rare_rewards_gets_a_wide_range_and_no_claim(tmp_path: Path) ->
     log, uniform = world_log()
     rare = replace(log, reward=log.reward * (np.arange(len(log)) % 150 == 0))
     said = Page(report(rare, {"uniform": uniform}, tmp_path / "a.html").read_text()).sentence
-    ends = r"between [\d.]+ and [\d.]+ a decision \(best guess [\d.]+\)"
+    ends = r"between [\d.]+ and [\d.]+ per decision \(estimate [\d.]+\)"
     assert re.match(rf"“uniform” would have earned {ends}, not clearly different from the [\d.]+ that", said), said
     assert re.search(
-        r"these limits are wide but safe: an interval takes some [\d,]+ more decisions like these or", said
+        r"these limits are wide but safe: a normal interval needs some [\d,]+ more decisions like these or", said
     )
 
 
@@ -239,7 +242,7 @@ def test_without_curves_or_context_the_page_still_has_every_other_section(tmp_pa
     log = Log(("a", "b"), np.arange(n) % 2, (np.arange(n) % 5 == 0).astype(float), np.full(n, 0.4))
     read = Page(report(log, {"a": np.eye(2)[np.zeros(n, int)]}, tmp_path / "deep" / "a.html").read_text())
     assert [given["id"] for tag, given in read.tags if tag == "section"] == SECTIONS
-    assert "no context and no places" in read.words
+    assert "neither features nor places to split it by" in read.words
     assert "The log: 120 decisions among 2 arms;" in read.words
     one = Log(("a",), np.zeros(1, int), np.ones(1), np.ones(1))
     read = Page(report(one, {"a": np.ones((1, 1))}, tmp_path / "b.html").read_text())
@@ -448,7 +451,7 @@ def test_a_log_too_small_for_anything_still_makes_a_page(tmp_path: Path, n: int)
     """Anything is possible, and nothing breaks."""
     log, uniform = world_log(n)
     said = Page(report(log, {"uniform": uniform}, tmp_path / "a.html").read_text()).sentence
-    assert said.startswith("“uniform” would have earned between 0 and 1.00 a decision")
+    assert said.startswith("“uniform” would have earned between 0 and 1.00 per decision")
 
 
 def test_a_report_of_no_target_is_refused(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_evaluate_shows_both_numbers_of_a_policy_that_goes_on_learning(tmp_path:
     assert (found[1]["low"], found[1]["verdict"]) == (None, "refused")
     assert all(row["estimator"] == "dr" for row in rows(*options))
     _, out, _ = run(*options, "--keep-learning")
-    assert "alone: played alone, in an environment fitted to the log" in out
+    assert "alone: simulated on its own in an environment fitted to the log" in out
 
 
 def test_replay_prints_verdict_limits_and_what_was_lived(tmp_path: Path) -> None:
@@ -115,5 +115,5 @@ def test_replay_prints_verdict_limits_and_what_was_lived(tmp_path: Path) -> None
     expected = judge(log, replay(log, "uniform"), alpha=0.2, reward_range=(0.0, 2.0))
     assert (even["low"], even["high"], even["verdict"]) == (expected.low, expected.high, "interval")
     _, out, err = run("replay", path, *CSV, "--policy", "linucb")
-    assert f"linucb: of a life of {done.matches} decisions; the log has 1,200" in err
+    assert f"linucb: value over the {done.matches} decisions that matched; the log has 1,200" in err
     assert "refused" in out

@@ -35,7 +35,7 @@ def test_a_smaller_lift_takes_more_decisions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "lift", "says"), [(0.0, 0.1, "in \\(0, 1\\)"), (0.9, 0.2, "1.08"), (0.1, 0.0, "never")]
+    ("rate", "lift", "says"), [(0.0, 0.1, "in \\(0, 1\\)"), (0.9, 0.2, "1.08"), (0.1, 0.0, "cannot be detected")]
 )
 def test_impossible_rates_are_refused(rate: float, lift: float, says: str) -> None:
     """With the rates that came of them."""

@@ -314,8 +314,8 @@ def test_a_short_life_on_a_learners_log_is_refused_and_what_was_lived_is_told() 
         assert done.matches < 300
         assert (row.verdict, row.low, row.high) == ("refused", None, None)
         assert row.value == pytest.approx(done.value)
-        assert f"of a life of {done.matches:,} decisions; the log has 6,000" in row.note
-        assert "a longer life would earn something else" in row.note
+        assert f"value over the {done.matches:,} decisions that matched; the log has 6,000" in row.note
+        assert "with more decisions to learn from, it would earn something else" in row.note
 
 
 @pytest.mark.parametrize("robust", [False, True])
@@ -369,7 +369,7 @@ def test_a_row_says_what_part_of_its_lessons_was_cut() -> None:
     for done in (replay(log, "uniform", floor=0.9), replay_dr(log, "uniform", c_max=0.9, quantile=0.5)):
         assert done.cut > 0
         assert 0 < done.lacking < 1
-        assert f"{done.cut:,} rows were cut: it lacks {done.lacking:.2%}" in judge(log, done).note
+        assert f"{done.cut:,} rows matched too rarely: the policy lacks {done.lacking:.2%}" in judge(log, done).note
 
 
 def test_the_robust_value_of_a_row_is_that_of_the_replay_whatever_is_cut() -> None:
