@@ -173,7 +173,7 @@ def _refused(experiment: Experiment, data: bytes | Raw, error: Exception) -> Pro
         return _invalid("/context", "an object", "nothing")
     if not isinstance(error, msgspec.ValidationError):
         return malformed(error)
-    return typed_problem(error, Code.INVALID_REQUEST, known=RecommendationBody.__struct_fields__)
+    return typed_problem(error, Code.INVALID_REQUEST, RecommendationBody)
 
 
 def _some(context: Any, experiment: Experiment) -> Any:
@@ -247,7 +247,7 @@ def read_feedback(experiment: Experiment, data: bytes | Raw, secret: bytes) -> R
     Raises:
         Problem: malformed, invalid_request, unknown_event, unknown_arm or decision_not_found.
     """
-    body = decode(_FEEDBACK, data, Code.INVALID_REQUEST, FeedbackBody.__struct_fields__)
+    body = decode(_FEEDBACK, data, Code.INVALID_REQUEST)
     if (body.decision_id is None) == (body.user_id is None):
         got = "neither" if body.decision_id is None else "both"
         raise _invalid("/decision_id", "either decision_id or user_id", got)
@@ -265,7 +265,7 @@ def read_feedback(experiment: Experiment, data: bytes | Raw, secret: bytes) -> R
 
 def read_activation(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Activate:
     """An activation request."""
-    body = decode(_ACTIVATION, data, Code.INVALID_REQUEST, ActivationBody.__struct_fields__)
+    body = decode(_ACTIVATION, data, Code.INVALID_REQUEST)
     return Activate(_ref(body.decision_id))
 
 
@@ -278,7 +278,7 @@ def read_batch(data: bytes) -> Sequence[Raw | bytes]:
     try:
         return _BATCH.decode(data).requests
     except msgspec.ValidationError:
-        return decode(_BATCH, data, Code.INVALID_REQUEST, BatchBody.__struct_fields__).requests  # raises
+        return decode(_BATCH, data, Code.INVALID_REQUEST).requests  # raises
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         fault = error
     try:
