@@ -1,6 +1,7 @@
 """The experiment document: what it takes, what it refuses and where, and how it may change."""
 
 import json
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -17,6 +18,7 @@ from bandit.core.times import seconds
 from bandit.core.validation import parse_document, typed_problem
 from bandit.errors import Code, Problem
 from bandit.serving.api.docs import EXPERIMENT
+from bandit.serving.changes import with_arm, with_arms
 
 SMALLEST = {"rewards": {"click": {}}, "arms": ["a", "b", "c"]}
 AGE = {"name": "age", "type": "number", "mean": 40, "scale": 12}
@@ -275,6 +277,25 @@ def test_an_error_lists_the_values_of_a_field() -> None:
         with pytest.raises(Problem) as caught:
             document(status=sent)
         assert caught.value.detail == told
+
+
+def test_values_are_listed_for_a_part_that_is_sent_alone() -> None:
+    """A list of arms, or one arm, is told of as within the document, from where it begins itself."""
+    sent: list[tuple[Callable[[], object], str]] = [
+        (lambda: with_arms(b'["a", {"id": "b", "status": "gone"}]'), '/1/status: expected "active" or "paused", got'),
+        (
+            lambda: with_arm("a", b'{"status": 7}', merge=False)(document()),
+            '/status: expected "active" or "paused", got',
+        ),
+        (
+            lambda: with_arms(b'[{"id": "b", "staus": "paused"}]'),
+            "/0/staus: expected a field that is known; did you mean",
+        ),
+    ]
+    for send, told in sent:
+        with pytest.raises(Problem) as caught:
+            send()
+        assert caught.value.detail.startswith(told)
 
 
 class Thompson(msgspec.Struct, tag="thompson"):
