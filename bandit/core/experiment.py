@@ -36,7 +36,17 @@ KINDS_MAX = 16
 
 
 class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One kind of reward."""
+    """One kind of reward.
+
+    Attributes:
+        weight: What one unit of this reward counts for against the other kinds; it may be negative; default 1.
+        default: What a decision is worth while no feedback has come; it lies within the range; default 0.
+        aggregation: How several events of one decision combine: their "sum", the "first", or the "last" one;
+            default "sum".
+        range: The smallest and the largest total that one decision may be credited with; default [0, 1].
+        over_range: Whether feedback beyond the range is refused with 422 or clipped to it; default "refuse".
+        unit: The step that rewards are rounded to; by default a millionth of the range's larger end, as a power of ten.
+    """
 
     weight: Real = 1.0
     default: Real = 0.0
@@ -73,7 +83,13 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 
 class ArmSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """An arm as written in a document or sent to its own address."""
+    """An arm as written in a document or sent to its own address.
+
+    Attributes:
+        id: The arm's name, 1 to 128 characters without control characters.
+        status: Whether the arm may be shown; a paused one keeps what it has learned; default "active".
+        payload: Any JSON of at most 16,384 bytes, which is answered with the arm whenever it is shown; none by default.
+    """
 
     id: Name
     status: Literal["active", "paused"] = "active"
@@ -81,7 +97,25 @@ class ArmSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"lam": "lambda"}):
-    """An experiment as its user writes it."""
+    """An experiment as its user writes it.
+
+    Attributes:
+        rewards: The kinds of reward by their names, 1 to 16 of them; feedback names one as its event.
+        arms: What there is to choose from, at most 10,000, each an id or an object with more; an arm left out
+            is retired.
+        features: What a context consists of, in order; an empty list makes a bandit without contexts; default [].
+        status: Whether the experiment decides; a paused one answers its fallback_arm and logs nothing; default
+            "active".
+        fallback_arm: The arm that is answered while the experiment is paused; null, the default, answers 409 then.
+        policy: How estimates become probabilities; by default LinUCB with alpha 1 and explore 0.02.
+        lambda: The ridge penalty: how many observations of its own an arm needs to move its estimates; default 1.
+        noise: The standard deviation of rewards given the context; "auto", the default, estimates it for each arm.
+        attribution: Which of a user's decisions get feedback by user_id: "last", "first" or "all"; default "last".
+        reward_window: How long after a decision feedback counts, in seconds or such as "12h"; default "7d", at
+            most "366d".
+        half_life: Reserved for forgetting, which is not there yet; null is its only value.
+        activation: With "explicit" each decision is learned only once activated; default "on_decision".
+    """
 
     rewards: Annotated[dict[Name, Kind], Meta(min_length=1, max_length=KINDS_MAX)]
     arms: Annotated[tuple[Name | ArmSpec, ...], Meta(max_length=ARMS_MAX)]

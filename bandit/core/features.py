@@ -34,7 +34,15 @@ Real = Annotated[float, Meta(ge=-1e50, le=1e50)]  # its products and their squar
 
 
 class Number(msgspec.Struct, tag="number", frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A number: give mean and scale, or min and max."""
+    """A number: give mean and scale, or min and max.
+
+    Attributes:
+        name: The key of this feature in a context.
+        mean: What is subtracted from the value; it goes together with scale.
+        scale: What the value is divided by after the mean is subtracted, above 0; it goes together with mean.
+        min: The value that becomes -1; it goes together with max, instead of mean and scale.
+        max: The value that becomes 1; it goes together with min, instead of mean and scale.
+    """
 
     name: FeatureName
     mean: Real | None = None
@@ -57,7 +65,11 @@ class Number(msgspec.Struct, tag="number", frozen=True, forbid_unknown_fields=Tr
 
 
 class Boolean(msgspec.Struct, tag="boolean", frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """True or false."""
+    """True or false.
+
+    Attributes:
+        name: The key of this feature in a context.
+    """
 
     name: FeatureName
 
@@ -67,7 +79,13 @@ class Boolean(msgspec.Struct, tag="boolean", frozen=True, forbid_unknown_fields=
 
 
 class Category(msgspec.Struct, tag="category", frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One of the levels; with `other`, any other string is one more level."""
+    """One of the levels; with `other`, any other string is one more level.
+
+    Attributes:
+        name: The key of this feature in a context.
+        levels: The strings that each have a column of their own, at most 1,024 of at most 256 characters.
+        other: Whether any other string is taken too, as one more level; else it is refused with 422; default true.
+    """
 
     name: FeatureName
     levels: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], Meta(min_length=1, max_length=D_MAX)]

@@ -38,6 +38,10 @@ class LinUCB(msgspec.Struct, tag="linucb", frozen=True, forbid_unknown_fields=Tr
         p_a = (1 - explore) 1[a in best] / |best| + explore / |eligible|
 
     Li et al. (2010), Algorithm 1, https://arxiv.org/abs/1003.0146, with a floor on every propensity.
+
+    Attributes:
+        alpha: How many standard deviations of uncertainty are added to an arm's estimate, 0 to 1,000,000; default 1.
+        explore: The share of decisions that is spread evenly over all eligible arms, 0 to 1; default 0.02.
     """
 
     alpha: Annotated[float, Meta(ge=0, le=1e6)] = 1.0

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
 
 import msgspec
+from msgspec import inspect
 
-from bandit.core.experiment import DURATIONS, ArmSpec, Document, Kind
-from bandit.core.features import Feature
-from bandit.core.policies import LinUCB
+from bandit.core.experiment import DURATIONS, Document, Kind
 from bandit.errors import Code, Fault, Problem, nearest, pointer
 
 _PATH = re.compile(r" - at `(?:key in )?(.*)`$")
-_FIELDS = {
-    name
-    for struct in (Document, Kind, ArmSpec, LinUCB, *Feature.__args__)
-    for name in (f.encode_name for f in msgspec.structs.fields(struct))
-}
-_VALUES = (
-    "number",
-    "boolean",
-    "category",
-    "linucb",
-    "active",
-    "paused",
-    "auto",
-    "on_decision",
-    "explicit",
-    "last",
-    "first",
-    "all",
-    "sum",
-    "refuse",
-    "clip",
-)
+_ONLY_TYPE = re.compile(r"Expected `[^`]*`(, got .*)?")
 
 
 def parse_document(data: bytes) -> Document:
@@ -57,13 +37,13 @@ def _refused(data: bytes, error: Exception) -> Problem:
         return malformed(worse)
     if not isinstance(error, msgspec.ValidationError) or "out of range" in str(error):
         return malformed(error)
-    problem = typed_problem(error, Code.INVALID_EXPERIMENT)
+    problem = typed_problem(error, Code.INVALID_EXPERIMENT, Document)
     if problem.faults[0].pointer.startswith("/rewards/*") and isinstance(kinds := whole["rewards"], dict):
         for name, kind in kinds.items():
             try:
                 msgspec.convert(kind, Kind)
             except msgspec.ValidationError as found:
-                return typed_problem(found, Code.INVALID_EXPERIMENT, prefix=pointer("rewards", name))
+                return typed_problem(found, Code.INVALID_EXPERIMENT, Kind, prefix=pointer("rewards", name))
     return problem
 
 
@@ -77,32 +57,93 @@ def malformed(error: Exception) -> Problem:
     return Problem(Code.MALFORMED, f"the body {reason}" + (f" {where[0]}" if where else ""))
 
 
-def typed_problem(
-    error: msgspec.ValidationError, code: Code, *, prefix: str = "", known: Iterable[str] = ()
-) -> Problem:
+def typed_problem(error: msgspec.ValidationError, code: Code, of: Any, *, prefix: str = "") -> Problem:
     """A msgspec validation error as a problem: path as a JSON pointer, types named, values never echoed.
 
     Args:
         error: what msgspec says, of the first fault.
         code: the problem's code.
+        of: the type that was to be decoded: it knows the fields of each place, and the values of each field.
         prefix: the pointer to what was decoded.
-        known: names that an unknown field may have been meant to be; an experiment's own by default.
     """
     text = str(error)
     path = _PATH.search(text)
     message = text[: path.start()] if path else text
-    at = prefix + _json_pointer(path[1] if path else "$")
+    parts = _parts(path[1] if path else "$")
     expected, _, got = message.partition(", got ")
     if unknown := re.match(r"Object contains unknown field `(.*)`$", message, re.DOTALL):
-        at, got = at + pointer(unknown[1]), "an unknown field"
-        expected = "a field that is known" + nearest(unknown[1], {*(known or _FIELDS)} - {unknown[1]})
+        fields = {name for struct in _structs(_places(of, parts)) for name in _fields(struct)}
+        parts, got = [*parts, unknown[1]], "an unknown field"
+        expected = "a field that is known" + nearest(unknown[1], fields - {unknown[1]})
     elif missing := re.match(r"Object missing required field `(.*)`$", message, re.DOTALL):
-        at, expected, got = at + pointer(missing[1]), "a value", "nothing"
-    elif wrong := re.match(r"Invalid (?:enum )?value '(.*)'$", message, re.DOTALL):
-        expected, got = "one of the values of this field" + nearest(wrong[1], _VALUES), "another value"
+        parts = [*parts, missing[1]]
+        expected, got = _choice(_places(of, parts)) or "a value", "nothing"
+    elif choice := _choice(places := _places(of, parts)):
+        wrong = re.match(r"Invalid (?:enum )?value '(.*)'$", message, re.DOTALL)
+        if wrong or _ONLY_TYPE.fullmatch(message):  # else it names a limit of what may stand there besides
+            expected = choice + (nearest(wrong[1], _values(places)) if wrong else "")
+    at = prefix + pointer(*parts)
     expected = _json_words(_plainly(at, re.sub(r"^Expected ", "", expected)))
     got = _json_words(got) or "another value"
     return Problem(code, f"{at or 'the body'}: expected {expected}, got {got}", [Fault(at, expected, got)])
+
+
+_type_info = cache(inspect.type_info)
+
+
+def _places(of: Any, parts: list[str]) -> list[inspect.Type]:
+    """What may stand at a path of a type, alternatives apart; of a struct's tag, the values that it may have."""
+    here = list(_apart(_type_info(of)))
+    for part in parts:
+        here = [within for each in here for inner in _within(each, part) for within in _apart(inner)]
+    return here
+
+
+def _apart(found: inspect.Type) -> Iterator[inspect.Type]:
+    """The alternatives of a type, without what is noted beside it."""
+    if isinstance(found, inspect.Metadata):
+        yield from _apart(found.type)
+    elif isinstance(found, inspect.UnionType):
+        for each in found.types:
+            yield from _apart(each)
+    else:
+        yield found
+
+
+def _within(found: inspect.Type, part: str) -> Iterator[inspect.Type]:
+    """What stands one step further: the field, key or index `part`."""
+    if isinstance(found, inspect.StructType):
+        if part == found.tag_field:
+            yield inspect.LiteralType((found.tag,))
+        yield from (field.type for field in found.fields if field.encode_name == part)
+    elif isinstance(found, inspect.DictType):
+        yield found.value_type
+    elif isinstance(found, inspect.VarTupleType | inspect.ListType):
+        yield found.item_type
+    elif isinstance(found, inspect.TupleType) and part.isdigit():
+        yield from found.item_types[int(part) :][:1]
+
+
+def _structs(places: list[inspect.Type]) -> list[inspect.StructType]:
+    return [each for each in places if isinstance(each, inspect.StructType)]
+
+
+def _fields(struct: inspect.StructType) -> list[str]:
+    return [*([struct.tag_field] if struct.tag_field else []), *(field.encode_name for field in struct.fields)]
+
+
+def _values(places: list[inspect.Type]) -> list[str]:
+    """The values that are named one by one, in the order of their types."""
+    return [str(value) for each in places if isinstance(each, inspect.LiteralType) for value in each.values]
+
+
+def _choice(places: list[inspect.Type]) -> str:
+    """`"active" or "paused"`, and what may stand there besides; empty where no values are named."""
+    if not (values := [f'"{value}"' for value in _values(places)]):
+        return ""
+    if any(isinstance(each, inspect.FloatType | inspect.IntType) for each in places):
+        values.append("a number")
+    return " or ".join([", ".join(values[:-1]), values[-1]] if len(values) > 1 else values)
 
 
 def _plainly(at: str, expected: str) -> str:
@@ -122,7 +163,7 @@ def _json_words(text: str) -> str:
     return re.sub(r"\b(float|str|bool|int)\b", lambda word: words[word[0]], text.replace("`", ""))
 
 
-def _json_pointer(path: str) -> str:
-    """msgspec's `$.rewards[...].range[0]` as a JSON pointer; an element whose key it does not tell is `*`."""
-    parts = re.findall(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]", path)
-    return pointer(*(name or ("*" if index == "..." else index) for name, index in parts))
+def _parts(path: str) -> list[str]:
+    """msgspec's `$.rewards[...].range[0]` in parts; an element whose key it does not tell is `*`."""
+    found = re.findall(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]", path)
+    return [name or ("*" if index == "..." else index) for name, index in found]

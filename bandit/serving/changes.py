@@ -102,7 +102,7 @@ def with_arm(arm: str, data: bytes, *, merge: bool) -> Change:
             raise no_arm(arm, arms)
         text = _merged(msgspec.json.encode(arms[arm]), body) if merge else body
         fields = _OBJECT.decode(text) | {"id": Raw(msgspec.json.encode(arm))}
-        spec = decode(_ARM, msgspec.json.encode(fields), Code.INVALID_EXPERIMENT, ArmSpec.__struct_fields__)
+        spec = decode(_ARM, msgspec.json.encode(fields), Code.INVALID_EXPERIMENT)
         arms[arm] = spec
         if len(arms) > ARMS_MAX:
             raise Problem(Code.INVALID_EXPERIMENT, f"the experiment has {ARMS_MAX} arms: no more are possible")

@@ -48,8 +48,11 @@ class Slice(msgspec.Struct, frozen=True):
     """What a share of the traffic earned: mean reward a decision, with a 95 % confidence sequence.
 
     Attributes:
-        slice: its number; 0 where the experiment has none.
-        n: decisions.
+        slice: The slice's number; 0 where the experiment has none.
+        n: How many decisions it has.
+        value: The mean reward of a decision, in weighted reward units.
+        low: The lower end of the value's 95 % confidence sequence.
+        high: The upper end of the value's 95 % confidence sequence.
     """
 
     slice: int
@@ -63,17 +66,22 @@ class Candidate(msgspec.Struct, frozen=True):
     """What a target would have earned in the window, with 95 % confidence sequences.
 
     Attributes:
-        target: as it was asked for.
-        value: by DR, in reward units a decision; null where nothing says what it is.
-        low, high: of the value; null if refused.
-        lift: value less that of what was shown in the same decisions; null if refused.
-        lift_low, lift_high: of the lift; null if refused.
-        n: decisions that say something of it: in which all that it plays could be shown. A policy stays as it had
+        target: The target as it was asked for.
+        value: The mean reward that it would have earned, by DR, in weighted reward units; null where nothing
+            says what it is.
+        low: The lower end of the value's 95 % confidence sequence; null if refused.
+        high: The upper end of the value's 95 % confidence sequence; null if refused.
+        lift: The value less that of what was shown in the same decisions; null if refused.
+        lift_low: The lower end of the lift's 95 % confidence sequence; null if refused.
+        lift_high: The upper end of the lift's 95 % confidence sequence; null if refused.
+        n: How many decisions say something of it: in these, all that it plays could be shown. A policy stays as it had
             learned by the middle of the window, and is valued on those after it.
-        n_eff: how many decisions of its own they are worth.
-        max_weight, mean_weight: of w; the mean is near 1 in a sound log.
-        verdict: `sequence` or `refused`.
-        note: what a reader must know beside the number; may be empty.
+        n_eff: How many decisions of its own they are worth.
+        max_weight: The largest weight: how much likelier the target was to show what was shown than the policy
+            in charge.
+        mean_weight: The mean weight, which is near 1 in a sound log.
+        verdict: Whether the log supports an interval, "sequence", or not, "refused".
+        note: What a reader must know beside the number; it may be empty.
     """
 
     target: str
@@ -95,14 +103,15 @@ class Evaluation(msgspec.Struct, frozen=True):
     """Values on the newest decisions of the log.
 
     Attributes:
-        decisions: how many.
-        first, last: when the first and the last of them were made; null where there are none.
-        cut: whether the window has older decisions, beyond `rows`.
-        waiting: decisions left out because they were deferred and have not been activated.
-        matured: seconds that decisions have to be old at the log's end to be in it; null where nothing tells how long
-            rewards take, so that all count and rewards on their way count as none.
-        slices: what was earned.
-        targets: what would have been earned, in the order asked for.
+        decisions: How many decisions were looked at.
+        first: When the first of them was made, RFC 3339 in UTC; null where there are none.
+        last: When the last of them was made, RFC 3339 in UTC; null where there are none.
+        cut: Whether the window has older decisions, beyond `rows`.
+        waiting: How many decisions were left out because they were deferred and have not been activated.
+        matured: How many seconds old decisions have to be at the log's end; null where nothing tells how long rewards
+            take, so that all count and rewards on their way count as none.
+        slices: What each slice of the traffic earned.
+        targets: What each target would have earned, in the order asked for.
     """
 
     decisions: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -60,11 +60,11 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def decode(decoder: msgspec.json.Decoder[T], data: bytes | Raw, code: Code, known: Iterable[str] = ()) -> T:
+def decode(decoder: msgspec.json.Decoder[T], data: bytes | Raw, code: Code) -> T:
     """A body as the decoder's type.
 
     Raises:
-        Problem: malformed, or `code` with the path, what was expected and, of `known`, the nearest name.
+        Problem: malformed, or `code` with the path, what was expected and the nearest name.
     """
     try:
         return decoder.decode(data)
@@ -72,7 +72,7 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes | Raw, code: Code, know
         read_json(data)
         if not isinstance(error, msgspec.ValidationError):
             raise malformed(error) from None
-        raise typed_problem(error, code, known=known) from None
+        raise typed_problem(error, code, decoder.type) from None
 
 
 # what stands before the next bracket, or comma, outside of strings

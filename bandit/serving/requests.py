@@ -38,7 +38,18 @@ Candidates = Annotated[tuple[Name, ...], Meta(min_length=1, max_length=ARMS_MAX)
 
 
 class RecommendationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The request of a recommendation; in use, `context` has the type that its experiment compiled."""
+    """The request of a recommendation; in use, `context` has the type that its experiment compiled.
+
+    Attributes:
+        context: What is known of the visitor: a value for each feature of the experiment, and nothing else.
+        user_id: Whom the decision is for, so that feedback can name the user; only a keyed hash of it is kept.
+        k: How many different arms to answer, in order; default 1.
+        candidates: The only arms that may be shown, each once; by default all active ones.
+        exclude: Arms that may not be shown; by default none.
+        decision_id: The caller's own id of the decision, 1 to 256 characters; the same request again gets the
+            same answer.
+        defer: Whether the decision is learned only once it has been activated; default false.
+    """
 
     context: Any
     user_id: Id | None = None
@@ -50,7 +61,16 @@ class RecommendationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class FeedbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The request of feedback."""
+    """The request of feedback.
+
+    Attributes:
+        event: The kind of reward, by its name in the experiment.
+        decision_id: The decision that earned it; either this or user_id is given.
+        user_id: Whose decisions earned it, by the experiment's attribution; either this or decision_id is given.
+        value: The reward, in the units of its kind; default 1.
+        event_id: The caller's own id of the event, so that it counts once however often it is sent.
+        arm: Which of the arms shown earned it; required where the decision showed several.
+    """
 
     event: Name
     decision_id: Id | None = None
@@ -61,13 +81,21 @@ class FeedbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class ActivationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The request of an activation."""
+    """The request of an activation.
+
+    Attributes:
+        decision_id: The decision that has been shown and is to be learned from.
+    """
 
     decision_id: Id
 
 
 class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A batch of requests, each still as bytes."""
+    """A batch of requests, each still as bytes.
+
+    Attributes:
+        requests: Up to 1,000 requests, each as it would be sent alone.
+    """
 
     requests: Annotated[tuple[Raw, ...], Meta(max_length=BATCH_MAX)]
 
@@ -173,7 +201,7 @@ def _refused(experiment: Experiment, data: bytes | Raw, error: Exception) -> Pro
         return _invalid("/context", "an object", "nothing")
     if not isinstance(error, msgspec.ValidationError):
         return malformed(error)
-    return typed_problem(error, Code.INVALID_REQUEST, known=RecommendationBody.__struct_fields__)
+    return typed_problem(error, Code.INVALID_REQUEST, RecommendationBody)
 
 
 def _some(context: Any, experiment: Experiment) -> Any:
@@ -247,7 +275,7 @@ def read_feedback(experiment: Experiment, data: bytes | Raw, secret: bytes) -> R
     Raises:
         Problem: malformed, invalid_request, unknown_event, unknown_arm or decision_not_found.
     """
-    body = decode(_FEEDBACK, data, Code.INVALID_REQUEST, FeedbackBody.__struct_fields__)
+    body = decode(_FEEDBACK, data, Code.INVALID_REQUEST)
     if (body.decision_id is None) == (body.user_id is None):
         got = "neither" if body.decision_id is None else "both"
         raise _invalid("/decision_id", "either decision_id or user_id", got)
@@ -265,7 +293,7 @@ def read_feedback(experiment: Experiment, data: bytes | Raw, secret: bytes) -> R
 
 def read_activation(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Activate:
     """An activation request."""
-    body = decode(_ACTIVATION, data, Code.INVALID_REQUEST, ActivationBody.__struct_fields__)
+    body = decode(_ACTIVATION, data, Code.INVALID_REQUEST)
     return Activate(_ref(body.decision_id))
 
 
@@ -278,7 +306,7 @@ def read_batch(data: bytes) -> Sequence[Raw | bytes]:
     try:
         return _BATCH.decode(data).requests
     except msgspec.ValidationError:
-        return decode(_BATCH, data, Code.INVALID_REQUEST, BatchBody.__struct_fields__).requests  # raises
+        return decode(_BATCH, data, Code.INVALID_REQUEST).requests  # raises
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         fault = error
     try:

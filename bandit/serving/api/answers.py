@@ -21,14 +21,27 @@ _time_of = lru_cache(maxsize=256)(time_of)  # the decisions of a tick share thei
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """What is expected of one kind of reward: x'theta_k, and sqrt(x' G x)."""
+    """What is expected of one kind of reward: x'theta_k, and sqrt(x' G x).
+
+    Attributes:
+        mean: The reward of this kind that is expected of the arm in this context, in reward units.
+        width: How uncertain the mean is, as a multiple of the noise; it shrinks as the arm is shown.
+    """
 
     mean: float
     width: float
 
 
 class ShownArm(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One arm of a decision; of a replayed one, score and estimates are left out."""
+    """One arm of a decision; of a replayed one, score and estimates are left out.
+
+    Attributes:
+        arm: The arm to show.
+        propensity: The probability that it was drawn with, given the arms at the places before it.
+        score: What the policy ranked the arm by, in weighted reward units; left out of a replayed decision.
+        estimates: What is expected of each kind of reward; left out of a replayed decision.
+        payload: The arm's payload as it is now; left out where the arm has none.
+    """
 
     arm: str
     propensity: float
@@ -38,7 +51,17 @@ class ShownArm(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RecommendationAnswer(msgspec.Struct, frozen=True):
-    """A decision."""
+    """A decision.
+
+    Attributes:
+        decision_id: What feedback refers to; the caller's own id where one was sent; null where nothing was logged.
+        arms: The arms to show, best place first, as many as k asked for.
+        experiment_version: The version of the experiment that decided.
+        model_position: The position in the log up to which the model had learned; null where nothing was logged.
+        replayed: Whether this is an earlier decision of the same decision_id, given again.
+        logged: Whether the decision is in the log; false while the experiment is paused.
+        expires_at: When the reward window of this decision ends, RFC 3339 in UTC; null where nothing was logged.
+    """
 
     decision_id: str | None
     arms: list[ShownArm]
@@ -50,7 +73,15 @@ class RecommendationAnswer(msgspec.Struct, frozen=True):
 
 
 class FeedbackAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of feedback; `decisions` where the experiment credits all of a user's decisions."""
+    """What became of feedback.
+
+    Attributes:
+        status: What became of it: "accepted", "duplicate" of an earlier event, or "late" for the reward window.
+        credited: How much the decision's reward of this kind has changed, in reward units.
+        decision_id: The decision that was credited.
+        clipped: Whether the reward was cut to the range of its kind; left out where it was not.
+        decisions: What became of it at each decision, where attribution is "all"; left out elsewhere.
+    """
 
     status: str
     credited: float | UnsetType = UNSET
@@ -60,7 +91,11 @@ class FeedbackAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ActivationAnswer(msgspec.Struct, frozen=True):
-    """What became of an activation."""
+    """What became of an activation.
+
+    Attributes:
+        status: What became of it: "activated", "duplicate" where it already was, or "late" for the reward window.
+    """
 
     status: str
 

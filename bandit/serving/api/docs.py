@@ -1,4 +1,4 @@
-"""What `/docs` and `/openapi.json` tell of the native contract; every example is sent to a real server by a test."""
+"""What `/docs` and `/openapi.json` tell of the native contract; every example was sent to a real server."""
 
 from __future__ import annotations
 
@@ -9,26 +9,23 @@ from msgspec import UNSET, UnsetType
 
 from bandit.core.experiment import ArmSpec, Document
 from bandit.serving.api.answers import ActivationAnswer, FeedbackAnswer, RecommendationAnswer
+from bandit.serving.api.examples import EXCHANGES, body_of
 from bandit.serving.api.problems import ProblemDetails
+from bandit.serving.api.schemas import ref, schemas_of, show
 from bandit.serving.evaluation import Evaluation
 from bandit.serving.requests import ActivationBody, BatchBody, FeedbackBody, RecommendationBody
 
-EXPERIMENT: dict[str, Any] = {
-    "features": [
-        {"name": "age", "type": "number", "mean": 40, "scale": 12},
-        {"name": "country", "type": "category", "levels": ["cn", "us"]},
-    ],
-    "policy": {"type": "linucb", "alpha": 1.0},
-    "rewards": {"click": {"weight": 1.0}, "conversion": {"weight": 10.0}},
-    "arms": ["a", "b", "c"],
-}
-RECOMMENDATION = {"context": {"age": 31, "country": "us"}, "user_id": "u-1", "decision_id": "visit-1"}
-FEEDBACK_EXAMPLE = {"decision_id": "visit-1", "event": "click"}
-ACTIVATION = {"decision_id": "visit-1"}
+EXPERIMENT: dict[str, Any] = body_of("PUT /v1/experiments/{e}")
 
 
 class Warned(msgspec.Struct):
-    """What is doubtful about an experiment: `loose_range` of a kind of reward."""
+    """What is doubtful about an experiment: `loose_range` of a kind of reward.
+
+    Attributes:
+        code: The kind of doubt; "loose_range" is a range far wider than the rewards that came.
+        kind: The kind of reward that it is about.
+        detail: What is doubtful and what can be done, for people.
+    """
 
     code: str
     kind: str
@@ -36,7 +33,17 @@ class Warned(msgspec.Struct):
 
 
 class ExperimentAnswer(Document, kw_only=True, frozen=True):
-    """A document with what the server adds."""
+    """A document with what the server adds.
+
+    Attributes:
+        name: The experiment's name.
+        version: The number of the last change, counted from 1; If-Match takes it.
+        generation: How many times the experiment has started from zero, counted from 1.
+        created_at: When the experiment was created, RFC 3339 in UTC.
+        updated_at: When the experiment was last changed, RFC 3339 in UTC.
+        evaluable: Whether the log can say what another policy would have earned: whether explore is above 0.
+        warnings: What is doubtful about the experiment; left out where nothing is.
+    """
 
     name: str
     version: int
@@ -48,21 +55,39 @@ class ExperimentAnswer(Document, kw_only=True, frozen=True):
 
 
 class ExperimentsAnswer(msgspec.Struct):
-    """A page of experiments; `next` is the cursor of the next one, where there is one."""
+    """A page of experiments; `next` is the cursor of the next one, where there is one.
+
+    Attributes:
+        experiments: The experiments of this page, by name.
+        next: The cursor of the next page; left out of the last one.
+    """
 
     experiments: list[ExperimentAnswer]
     next: str | UnsetType = UNSET
 
 
 class Seen(msgspec.Struct):
-    """What an arm has seen of one kind of reward; no impression yet has no mean."""
+    """What an arm has seen of one kind of reward; no impression yet has no mean.
+
+    Attributes:
+        sum: All rewards of this kind, in reward units.
+        mean: The reward of an impression, in reward units; null where there was no impression.
+    """
 
     sum: float
     mean: float | None
 
 
 class ArmAnswer(msgspec.Struct):
-    """An arm: active, paused or retired, and what it has seen."""
+    """An arm: active, paused or retired, and what it has seen.
+
+    Attributes:
+        arm: The arm's name.
+        status: Whether it may be shown: "active", "paused", or "retired" once it has been left out of the document.
+        impressions: How many times it was shown in decisions that have been learned from.
+        rewards: What each kind of reward has come to.
+        payload: The arm's payload; left out where it has none, and in lists of arms.
+    """
 
     arm: str
     status: str
@@ -72,42 +97,103 @@ class ArmAnswer(msgspec.Struct):
 
 
 class ArmsAnswer(msgspec.Struct):
-    """A page of arms, and the position of the log that they reflect."""
+    """A page of arms, and the position of the log that they reflect.
+
+    Attributes:
+        arms: The arms of this page, in the order in which they were first named, retired ones too.
+        position: The position in the log that the numbers reflect.
+        next: The cursor of the next page; left out of the last one.
+    """
 
     arms: list[ArmAnswer]
     position: str
     next: str | UnsetType = UNSET
 
 
+class Standing(msgspec.Struct):
+    """Where an experiment's replica stands.
+
+    Attributes:
+        position: The position in the log up to which it has read.
+        lag_ms: Milliseconds since it last read the log to its end; null where it has not yet.
+        digest: The fingerprint of its sums at that position; left out unless asked for.
+        failed: Why the experiment cannot be served; left out where it can.
+    """
+
+    position: str | UnsetType = UNSET
+    lag_ms: int | UnsetType | None = UNSET
+    digest: str | UnsetType = UNSET
+    failed: str | UnsetType = UNSET
+
+
 class Readiness(msgspec.Struct):
-    """Whether decisions can be made, and where each experiment's replica stands."""
+    """Whether decisions can be made, and where each experiment's replica stands.
+
+    Attributes:
+        ready: Whether every worker of this start can decide.
+        store: Whether the store answers: "ok" or "unavailable".
+        reason: Why the store cannot be used; left out where it can.
+        replicas: Where each experiment's replica stands, by the experiment's name.
+    """
 
     ready: bool
     store: str
-    replicas: dict[str, dict[str, Any]]
+    replicas: dict[str, Standing]
+    reason: str | UnsetType = UNSET
+
+
+class Alive(msgspec.Struct):
+    """The process answers.
+
+    Attributes:
+        status: Always "ok".
+    """
+
+    status: str
+
+
+class Version(msgspec.Struct):
+    """Which server this is.
+
+    Attributes:
+        version: The server's version.
+    """
+
+    version: str
 
 
 TYPES = (
     Document, ArmSpec, RecommendationBody, RecommendationAnswer, FeedbackBody, FeedbackAnswer, ActivationBody,
     ActivationAnswer, BatchBody, ProblemDetails, ExperimentAnswer, ExperimentsAnswer, ArmAnswer, ArmsAnswer, Readiness,
-    Evaluation,
+    Evaluation, Alive, Version,
 )  # fmt: skip
 
 
-def schemas() -> dict[str, Any]:
-    """The JSON schemas of bodies and answers, by name."""
-    _, found = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
-    return dict(found)
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    """FastAPI's document with our schemas, and with the example of each operation and answer."""
+    found = schemas_of(TYPES)
+    for each in EXCHANGES:
+        _, _, path = each.operation.partition(" ")
+        operation = document["paths"][path][each.method.lower()]
+        if each.body is not UNSET and each.status < 300:
+            _put(found, operation["requestBody"], each.body)
+        if each.answer is not UNSET:
+            _put(found, operation["responses"][str(each.status)], each.answer)
+    document["components"] = {"schemas": found}  # FastAPI's own are those of errors that it does not answer with
+    return document
 
 
-def _ref(kind: type) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{kind.__name__}"}
+def _put(found: dict[str, Any], shown: dict[str, Any], value: Any) -> None:
+    """A real body or answer as the example of where it belongs, unless there is one, and of its fields."""
+    (content,) = shown["content"].values()
+    content.setdefault("example", value)
+    show(found, content["schema"], value)
 
 
 def _batch(answer: type) -> dict[str, Any]:
     """The schema of a batch's answer: an item is an answer or a problem."""
-    refused = {"type": "object", "properties": {"problem": _ref(ProblemDetails)}, "required": ["problem"]}
-    results = {"type": "array", "items": {"anyOf": [_ref(answer), refused]}}
+    refused = {"type": "object", "properties": {"problem": ref(ProblemDetails)}, "required": ["problem"]}
+    results = {"type": "array", "items": {"anyOf": [ref(answer), refused]}}
     return {"type": "object", "properties": {"results": results}, "required": ["results"]}
 
 
@@ -117,9 +203,9 @@ def _content(schema: dict[str, Any], kind: str = "application/json") -> dict[str
 
 def _operation(ok: dict[int, str], answer: type | dict[str, Any] | None, *problems: int) -> dict[str, Any]:
     """What a route without a body passes on to FastAPI: statuses with their schemas."""
-    schema = answer if isinstance(answer, dict) else _ref(answer) if answer else None
+    schema = answer if isinstance(answer, dict) else ref(answer) if answer else None
     shown = {code: {"description": text} | (_content(schema) if schema else {}) for code, text in ok.items()}
-    refused = {"description": "a problem"} | _content(_ref(ProblemDetails), "application/problem+json")
+    refused = {"description": "a problem"} | _content(ref(ProblemDetails), "application/problem+json")
     return {"responses": shown | dict.fromkeys(sorted({*problems, 400, 404, 422, 503}), refused)}
 
 
@@ -127,41 +213,39 @@ def _writing(
     ok: dict[int, str],
     answer: type | dict[str, Any],
     body: type | dict[str, Any],
-    example: Any,
     *problems: int,
     required: bool = True,
 ) -> dict[str, Any]:
     """What a route with a body passes on to FastAPI."""
-    content = {"schema": body if isinstance(body, dict) else _ref(body), "example": example}
+    content = {"schema": body if isinstance(body, dict) else ref(body)}
     given = {"required": required, "content": {"application/json": content}}
     return _operation(ok, answer, 413, 415, *problems) | {"openapi_extra": {"requestBody": given}}
 
 
 _OBJECT = {"type": "object"}
-_ARMS = {"type": "array", "items": {"anyOf": [{"type": "string"}, _ref(ArmSpec)]}}
-_ARM_EXAMPLE = {"payload": {"headline": "New"}}
+_ARMS = {"type": "array", "items": {"anyOf": [{"type": "string"}, ref(ArmSpec)]}}
 _RESULTS = {200: "`results`, in order: each an answer or its problem"}
 
 LIST = _operation({200: "experiments"}, ExperimentsAnswer)
-PUT = _writing({201: "created", 200: "replaced"}, ExperimentAnswer, Document, EXPERIMENT, 409, 412)
-PATCH = _writing({200: "changed"}, ExperimentAnswer, _OBJECT, {"policy": {"alpha": 0.5}}, 409, 412)
+PUT = _writing({201: "created", 200: "replaced"}, ExperimentAnswer, Document, 409, 412)
+PATCH = _writing({200: "changed"}, ExperimentAnswer, _OBJECT, 409, 412)
 GET = _operation({200: "the experiment"}, ExperimentAnswer)
 DELETE = _operation({204: "ended"}, None, 412)
 ARMS = _operation({200: "arms"}, ArmsAnswer)
-PUT_ARMS = _writing({200: "the experiment"}, ExperimentAnswer, _ARMS, ["a", "b", "c", {"id": "d"} | _ARM_EXAMPLE])
+PUT_ARMS = _writing({200: "the experiment"}, ExperimentAnswer, _ARMS)
 ARM = _operation({200: "the arm"}, ArmAnswer)
-PUT_ARM = _writing({201: "added", 200: "replaced"}, ArmAnswer, _OBJECT, _ARM_EXAMPLE, required=False)
-PATCH_ARM = _writing({200: "changed"}, ArmAnswer, _OBJECT, {"status": "paused"})
+PUT_ARM = _writing({201: "added", 200: "replaced"}, ArmAnswer, _OBJECT, required=False)
+PATCH_ARM = _writing({200: "changed"}, ArmAnswer, _OBJECT)
 DELETE_ARM = _operation({204: "retired"}, None)
 EVALUATION = _operation({200: "what slices earned and targets would have earned"}, Evaluation)
-RECOMMEND = _writing({200: "a decision"}, RecommendationAnswer, RecommendationBody, RECOMMENDATION, 409)
-RECOMMEND_BATCH = _writing(_RESULTS, _batch(RecommendationAnswer), BatchBody, {"requests": [RECOMMENDATION]})
-ACTIVATE = _writing({200: "activated, duplicate or late"}, ActivationAnswer, ActivationBody, ACTIVATION)
-ACTIVATE_BATCH = _writing(_RESULTS, _batch(ActivationAnswer), BatchBody, {"requests": [ACTIVATION]})
-FEEDBACK = _writing({200: "accepted, duplicate or late"}, FeedbackAnswer, FeedbackBody, FEEDBACK_EXAMPLE)
-FEEDBACK_BATCH = _writing(_RESULTS, _batch(FeedbackAnswer), BatchBody, {"requests": [FEEDBACK_EXAMPLE]})
+RECOMMEND = _writing({200: "a decision"}, RecommendationAnswer, RecommendationBody, 409)
+RECOMMEND_BATCH = _writing(_RESULTS, _batch(RecommendationAnswer), BatchBody)
+ACTIVATE = _writing({200: "activated, duplicate or late"}, ActivationAnswer, ActivationBody)
+ACTIVATE_BATCH = _writing(_RESULTS, _batch(ActivationAnswer), BatchBody)
+FEEDBACK = _writing({200: "accepted, duplicate or late"}, FeedbackAnswer, FeedbackBody)
+FEEDBACK_BATCH = _writing(_RESULTS, _batch(FeedbackAnswer), BatchBody)
 
-HEALTH: dict[str, Any] = {"responses": {200: {"description": "the process answers"}}}
+HEALTH: dict[str, Any] = {"responses": {200: {"description": "the process answers"} | _content(ref(Alive))}}
 READY = _operation({200: "decisions can be made"}, Readiness)
-READY["responses"][503] = {"description": "not now"} | _content(_ref(Readiness))
-VERSION: dict[str, Any] = {"responses": {200: {"description": "the version"}}}
+READY["responses"][503] = {"description": "not now"} | _content(ref(Readiness))
+VERSION: dict[str, Any] = {"responses": {200: {"description": "the version"} | _content(ref(Version))}}

@@ -29,7 +29,11 @@ from bandit.serving.requests import (
 )
 from bandit.serving.service import TURN, Service
 
-Limit = Annotated[int, Query(ge=1, le=1000)]
+Limit = Annotated[int, Query(ge=1, le=1000, description="at most so many on a page")]
+Cursor = Annotated[str, Query(description="the `next` of the page before; empty for the first page")]
+Place = Annotated[int, Query(ge=0, description="the `next` of the page before; 0 for the first page")]
+Rows = Annotated[int, Query(ge=1, le=ROWS_MAX, description="at most so many decisions, the newest")]
+Digests = Annotated[bool, Query(description="add a fingerprint of each experiment's sums")]
 Reset = Annotated[bool, Query(description="start a new generation from zero")]
 Targets = Annotated[list[str] | None, Query(description="uniform, fixed:ARM, linucb:alpha=0.5; one or more")]
 Since = Annotated[str, Query(description="a time, or a duration before now; by default the whole log")]
@@ -95,7 +99,7 @@ def _named(e: str) -> str:
 
 
 @router.get("/v1/experiments", tags=["experiments"], **docs.LIST)
-async def experiments(request: Request, limit: Limit = 100, cursor: str = "") -> Response:
+async def experiments(request: Request, limit: Limit = 100, cursor: Cursor = "") -> Response:
     """Experiments by name, a page at a time."""
     return _json(await _service(request).experiments.page(limit, cursor))
 
@@ -137,7 +141,7 @@ async def delete_experiment(request: Request, e: str, if_match: IfMatch = None) 
 
 
 @router.get("/v1/experiments/{e}/arms", tags=["arms"], **docs.ARMS)
-async def get_arms(request: Request, e: str, limit: Limit = 100, cursor: Annotated[int, Query(ge=0)] = 0) -> Response:
+async def get_arms(request: Request, e: str, limit: Limit = 100, cursor: Place = 0) -> Response:
     """What each arm has seen, retired ones too."""
     return _json(await _service(request).experiments.arms(e, limit, cursor))
 
@@ -185,7 +189,7 @@ async def get_evaluation(
     target: Targets = None,
     since: Since = "",
     min_age: MinAge = "",
-    rows: Annotated[int, Query(ge=1, le=ROWS_MAX)] = 20_000,
+    rows: Rows = 20_000,
 ) -> Response:
     """What each slice earned and what candidates would have earned, on the newest decisions of the log."""
     return _json(await _service(request).evaluation(Asked(e, tuple(target or ()), since, min_age, rows)))
@@ -323,7 +327,7 @@ async def healthz() -> Response:
 
 
 @health.get("/readyz", **docs.READY)
-async def readyz(request: Request, digests: Annotated[bool, Query()] = False) -> Response:
+async def readyz(request: Request, digests: Digests = False) -> Response:
     """Whether a decision can be made; with `digests=true` also a fingerprint of each experiment's sums."""
     service, all_ready = _service(request), request.app.state.all_ready
     state = service.state()

@@ -42,7 +42,13 @@ MOST = 100  # faults told of
 
 
 class FaultDetails(msgspec.Struct, frozen=True):
-    """One fault: a JSON pointer, what was expected there, and what came: a type or a length, never the value."""
+    """One fault: a JSON pointer, what was expected there, and what came: a type or a length, never the value.
+
+    Attributes:
+        pointer: Where the fault is, as a JSON pointer (RFC 6901) into the body.
+        expected: What would have been taken there, with the nearest name where one is near.
+        got: What came, as a JSON type, a length or a few words; never the value itself.
+    """
 
     pointer: str
     expected: str
@@ -50,7 +56,16 @@ class FaultDetails(msgspec.Struct, frozen=True):
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A problem as the wire shows it."""
+    """A problem as the wire shows it.
+
+    Attributes:
+        type: The problem's kind as a URN, which ends with its code.
+        title: The code in words.
+        status: The HTTP status of the answer, or of the item of a batch.
+        code: The problem's kind for programs; each code has one status.
+        detail: What is wrong, for people.
+        errors: Each fault with its place; left out where the problem has none.
+    """
 
     type: str
     title: str

@@ -1,11 +1,23 @@
-"""What the server tells of itself: an OpenAPI document that holds, examples that work, a page without the internet."""
+"""What the server tells of itself: an OpenAPI document that holds, examples that work, a page without the internet.
+
+`python tests/test_api_docs.py --write` renews the examples.
+"""
 
 import re
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
+import jsonschema
+import msgspec
 import pytest
-from live import Live, ok, serving, valkey
+from live import Live, ok, serving, until, valkey
+from msgspec import UNSET
+
+from bandit.errors import json_type
+from bandit.serving.api.examples import EXCHANGES, PATH, Exchange
 
 
 @pytest.fixture(scope="module")
@@ -68,28 +80,92 @@ def test_every_operation_tells_its_success_and_its_refusals(document: dict[str, 
             assert ("requestBody" in operation) == (method in ("PUT", "PATCH", "POST"))
 
 
-ORDER = ["PUT /v1/experiments/{e}", "PUT", "PATCH", "POST /v1/experiments/{e}/recommendations", "POST", "GET", "DELETE"]
+def test_every_property_of_every_schema_says_what_it_means_and_shows_a_value(document: dict[str, Any]) -> None:
+    """A sentence for each, and values that a real server was sent or answered, but for those of a server in trouble."""
+    for name, schema in document["components"]["schemas"].items():
+        assert schema["description"].strip(), name
+        for field, about in schema["properties"].items():
+            assert re.fullmatch(r"[A-Z].{10,}\.", about["description"]), f"{name}.{field}"
+            assert about.get("examples") or (name, field) in WITHOUT, f"{name}.{field}"
 
 
-def when(method: str, path: str) -> tuple[int, int]:
-    """Where an example has its turn: what makes something before what uses it, and what ends it last, from within."""
-    line = f"{method} {path}"
-    return next(i for i, start in enumerate(ORDER) if line == start or method == start), -path.count("/")
+WITHOUT = {("Readiness", "reason"), ("Standing", "failed")}  # only where a store is away, or a log cannot be read
 
 
-def test_every_example_works(server: Live, document: dict[str, Any]) -> None:
-    """Each is sent to the live server, in an order that makes sense, and succeeds with a status that is told."""
-    done = set()
-    for method, path, operation in sorted(operations(document), key=lambda each: when(*each[:2])):
-        content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-        body = {"json": content["example"]} if content else {}
-        response = server.client.request(method, path.format(e="home", arm="d"), **body)
-        assert 200 <= response.status_code < 300, f"{method} {path} {response.text}"
-        assert str(response.status_code) in operation["responses"]
-        results = response.json().get("results", []) if response.content else []
-        assert not [result for result in results if "problem" in result]
-        done.add((method, path))
-    assert len(done) == 21
+def valid(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> None:
+    """Raises unless the value is one of the schema's."""
+    whole = schema | {"components": document["components"]}
+    jsonschema.Draft202012Validator(whole).validate(value)
+
+
+def test_every_success_has_an_example_that_its_schema_allows(document: dict[str, Any]) -> None:
+    """So has every body that is sent."""
+    for method, path, operation in operations(document):
+        answers = {code: answer for code, answer in operation["responses"].items() if code.startswith("2")}
+        for code, answer in answers.items():
+            if code != "204":
+                (content,) = answer["content"].values()
+                assert content["example"], f"{method} {path} {code}"
+                valid(content["example"], content["schema"], document)
+        if "requestBody" in operation:
+            content = operation["requestBody"]["content"]["application/json"]
+            valid(content["example"], content["schema"], document)
+
+
+def test_every_recorded_answer_is_one_of_its_schema(document: dict[str, Any]) -> None:
+    """Not only the first of each operation and status; refusals too."""
+    for each in EXCHANGES:
+        if each.answer is not UNSET:
+            answer = document["paths"][each.operation.partition(" ")[2]][each.method.lower()]["responses"]
+            (content,) = answer[str(each.status)]["content"].values()
+            valid(each.answer, content["schema"], document)
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Whether two answers have the same names and types; null may stand for any value, and a list may be shorter."""
+    if a is None or b is None:
+        return True
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(alike(a[name], b[name]) for name in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return bool(a) == bool(b) and all(any(alike(one, other) for other in b) for one in a)
+    return json_type(a) == json_type(b)
+
+
+def sent(server: Live, each: Exchange) -> httpx.Response:
+    """The answer to an exchange's request."""
+    body = {} if each.body is UNSET else {"json": each.body}
+    return server.client.request(each.method, each.address, **body)
+
+
+def test_a_server_answers_what_the_examples_say(server: Live, document: dict[str, Any]) -> None:
+    """Every recorded request, in order: the same status, and an answer of the same names and types.
+
+    What is read back is learned a moment after it was written.
+    """
+
+    def same(each: Exchange) -> bool:
+        response = sent(server, each)
+        assert response.status_code == each.status, f"{each.operation} {response.text}"
+        assert each.method == "GET" or not each.answer or alike(response.json(), each.answer), response.text
+        return each.answer is UNSET or alike(response.json(), each.answer)
+
+    for each in EXCHANGES:
+        until(lambda each=each: same(each))
+    asked = {each.operation for each in EXCHANGES if each.status < 300}
+    assert asked == {f"{method} {path}" for method, path, _ in operations(document)}
+    assert len(asked) == 21
+
+
+def write() -> None:
+    """Ask a server every recorded request again, and keep what it answers."""
+    with valkey() as url, serving(url) as server:
+        for each in EXCHANGES:
+            if each.method == "GET":
+                time.sleep(1)  # until what came before has been learned
+            response = sent(server, each)
+            each.status, each.answer = response.status_code, response.json() if response.content else UNSET
+    PATH.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in EXCHANGES))
 
 
 def test_the_page_needs_nothing_from_elsewhere(server: Live) -> None:
@@ -115,3 +191,7 @@ def test_no_other_page_is_served(server: Live) -> None:
 def test_the_version_is_the_packages(server: Live, document: dict[str, Any]) -> None:
     """The same in /v1/version and in the document."""
     assert ok(server.client.get("/v1/version")) == {"version": document["info"]["version"]}
+
+
+if __name__ == "__main__" and sys.argv[1:] == ["--write"]:
+    write()

@@ -1,7 +1,8 @@
 """The experiment document: what it takes, what it refuses and where, and how it may change."""
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -14,9 +15,10 @@ from bandit.core.features import Number
 from bandit.core.policies import LinUCB
 from bandit.core.sums import CREDIT_MAX
 from bandit.core.times import seconds
-from bandit.core.validation import parse_document
+from bandit.core.validation import parse_document, typed_problem
 from bandit.errors import Code, Problem
 from bandit.serving.api.docs import EXPERIMENT
+from bandit.serving.changes import with_arm, with_arms
 
 SMALLEST = {"rewards": {"click": {}}, "arms": ["a", "b", "c"]}
 AGE = {"name": "age", "type": "number", "mean": 40, "scale": 12}
@@ -154,7 +156,13 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"half_life": "7d"}, "/half_life", "null"),
     ({"half_life": 3}, "/half_life", "null"),
     ({"status": "pausd"}, "/status", "did you mean 'paused'?"),
-    ({"status": MARK}, "/status", "one of the values"),
+    ({"status": MARK}, "/status", '"active" or "paused"'),
+    ({"status": 3}, "/status", '"active" or "paused"'),
+    ({"attribution": MARK}, "/attribution", '"all", "first" or "last"'),
+    ({"activation": None}, "/activation", '"explicit" or "on_decision"'),
+    ({"noise": MARK}, "/noise", '"auto" or a number'),
+    ({"noise": True}, "/noise", '"auto" or a number'),
+    ({"policy": {"type": MARK}}, "/policy/type", '"linucb"'),
     ({"attribution": "frist"}, "/attribution", "did you mean 'first'?"),
     ({"activation": "explict"}, "/activation", "did you mean 'explicit'?"),
     ({"noise": "atuo"}, "/noise", "did you mean 'auto'?"),
@@ -189,7 +197,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"arms": ["a", {"id": "a"}]}, "/arms/1", "differ"),
     ({"arms": [{"id": "a", "features": {"x": MARK}}]}, "/arms/0/features", "known"),
     ({"arms": [{"id": "a", "paylod": MARK}]}, "/arms/0/paylod", "did you mean 'payload'?"),
-    ({"arms": [{"id": "a", "status": "retired"}]}, "/arms/0/status", "one of the values"),
+    ({"arms": [{"id": "a", "status": "retired"}]}, "/arms/0/status", '"active" or "paused"'),
     ({"arms": [{"payload": 1}]}, "/arms/0/id", "a value"),
     ({"arms": ["b", {"id": "a", "payload": MARK * 3000}]}, "/arms/1/payload", "16384 bytes"),
     ({"arms": list(map(str, range(10_001)))}, "/arms", "length <= 10000"),
@@ -201,6 +209,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (kind(weight=MARK), "/rewards/buy~1it/weight", "number"),
     (kind(weight=1e51), "/rewards/buy~1it/weight", "<= 1e+50"),
     (kind(aggregation="sums"), "/rewards/buy~1it/aggregation", "did you mean 'sum'?"),
+    (kind(aggregation=MARK), "/rewards/buy~1it/aggregation", '"first", "last" or "sum"'),
+    (kind(over_range=MARK), "/rewards/buy~1it/over_range", '"clip" or "refuse"'),
     (kind(over_range="cilp"), "/rewards/buy~1it/over_range", "did you mean 'clip'?"),
     (kind(range=[0]), "/rewards/buy~1it/range", "length 2"),
     (kind(range=[0, MARK]), "/rewards/buy~1it/range/1", "number"),
@@ -217,9 +227,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"features": {}}, "/features", "array"),
     ({"features": [AGE] * 2}, "/features/1/name", "differ"),
     ({"features": [{"name": str(i), "type": "boolean"} for i in range(1025)]}, "/features", "length <= 1024"),
-    (feature(), "/features/1/type", "a value"),
+    (feature(), "/features/1/type", '"number", "boolean" or "category"'),
+    (feature(type=MARK), "/features/1/type", '"number", "boolean" or "category"'),
     (feature(type="numbr"), "/features/1/type", "did you mean 'number'?"),
-    (feature(type="hashed"), "/features/1/type", "one of the values"),
+    (feature(typ="number"), "/features/1/type", '"number", "boolean" or "category"'),
+    (feature(type="hashed"), "/features/1/type", '"number", "boolean" or "category"'),
     (feature(type="number"), "/features/1", "mean and scale, or min and max"),
     (feature(type="number", mean=1), "/features/1", "mean and scale, or min and max"),
     (feature(type="number", mean=0, scale=0), "/features/1/scale", ">= 1e-50"),
@@ -254,6 +266,65 @@ def test_a_bad_document_is_refused_where_it_is_bad(change: dict[str, Any], place
     assert "regex" not in problem.detail  # patterns are for programs
     assert repr(place.rpartition("/")[2]) not in problem.faults[0].expected  # a name is no hint for itself
     assert MARK not in problem.detail + str(problem.faults)
+
+
+def test_an_error_lists_the_values_of_a_field() -> None:
+    """As it reads: where, each value that is possible, the nearest of them where one is near, and that it was none."""
+    for sent, told in {
+        "gone": '/status: expected "active" or "paused", got another value',
+        "pausd": '/status: expected "active" or "paused"; did you mean \'paused\'?, got another value',
+    }.items():
+        with pytest.raises(Problem) as caught:
+            document(status=sent)
+        assert caught.value.detail == told
+
+
+def test_values_are_listed_for_a_part_that_is_sent_alone() -> None:
+    """A list of arms, or one arm, is told of as within the document, from where it begins itself."""
+    sent: list[tuple[Callable[[], object], str]] = [
+        (lambda: with_arms(b'["a", {"id": "b", "status": "gone"}]'), '/1/status: expected "active" or "paused", got'),
+        (
+            lambda: with_arm("a", b'{"status": 7}', merge=False)(document()),
+            '/status: expected "active" or "paused", got',
+        ),
+        (
+            lambda: with_arms(b'[{"id": "b", "staus": "paused"}]'),
+            "/0/staus: expected a field that is known; did you mean",
+        ),
+    ]
+    for send, told in sent:
+        with pytest.raises(Problem) as caught:
+            send()
+        assert caught.value.detail.startswith(told)
+
+
+class Thompson(msgspec.Struct, tag="thompson"):
+    """A policy that is not there yet."""
+
+    draws: Literal["each", "shared"] = "each"
+
+
+class Later(msgspec.Struct):
+    """A document of a later version."""
+
+    policy: LinUCB | Thompson
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ({"type": "tompson"}, '/policy/type: expected "linucb" or "thompson"; did you mean \'thompson\'?'),
+        ({}, '/policy/type: expected "linucb" or "thompson", got nothing'),
+        ({"type": "thompson", "draws": "all"}, '/policy/draws: expected "each" or "shared", got another value'),
+        ({"type": "linucb", "alhpa": 1}, "/policy/alhpa: expected a field that is known; did you mean 'alpha'?"),
+    ],
+)
+def test_a_new_policy_needs_no_edit_of_its_errors(policy: dict[str, Any], told: str) -> None:
+    """Types, values and fields are taken from the structs: one more in a union is told of at once."""
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.convert({"policy": policy}, Later)
+    problem = typed_problem(caught.value, Code.INVALID_EXPERIMENT, Later)
+    assert problem.detail.startswith(told)
 
 
 @pytest.mark.parametrize("missing", ["arms", "rewards"])
