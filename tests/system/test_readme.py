@@ -1,4 +1,4 @@
-"""What the README says is executed, and what it prints is printed: run this file with `--write` to renew it."""
+"""What the README says is executed, and what it prints is printed; `PYTHONPATH=tests:tests/support` and `--write` renew it."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What a real server was sent, in this order, and what it answered; `python tests/test_api_docs.py --write` renews it.
+"""What a real server was sent, in this order, and what it answered; `tests/bandit/api/test_api_docs.py` renews it.
 
 Each line of `examples.jsonl` is one exchange. The first of an operation and status is the example of that operation.
 """

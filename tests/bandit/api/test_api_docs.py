@@ -1,6 +1,6 @@
 """What the server tells of itself: an OpenAPI document that holds, examples that work, a page without the internet.
 
-`python tests/test_api_docs.py --write` renews the examples.
+`PYTHONPATH=tests:tests/support python tests/bandit/api/test_api_docs.py --write` renews the examples.
 """
 
 import re

@@ -14,7 +14,7 @@ from bandit.core.experiment import ArmSpec, Document, Kind
 from bandit.core.features import Boolean, Category, Number
 from bandit.core.policies import LinUCB
 
-PAGE = (Path(__file__).parent.parent / "docs" / "experiments.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "experiments.md").read_text()
 EXAMPLES = re.findall(r"```http\n(\w+) (\S+)\n\n(.*?)```", PAGE, re.DOTALL)
 SECTIONS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "All settings": (Document,),
