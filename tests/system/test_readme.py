@@ -1,4 +1,6 @@
-"""What the README says is executed, and what it prints is printed; `PYTHONPATH=tests:tests/support` and `--write` renew it."""
+"""What the README says is executed, and what it prints is printed; with `tests` and `tests/support` on the path,
+`--write` renews it.
+"""
 
 import json
 import re
