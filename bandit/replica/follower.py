@@ -286,7 +286,7 @@ class Follower(threading.Thread):
 
     def _load(self, name: str) -> None:
         """Load an experiment and fold its log up to the end."""
-        replica = Replica(name, self.store, self.room(name))
+        replica = Replica(name, self.store, self._room(name))
         try:
             replica.load()
             replica.catch_up()
@@ -296,9 +296,9 @@ class Follower(threading.Thread):
         self.checkpointers[name], self.replicas[name] = made, replica
         self.beats.woken.set()
 
-    def room(self, name: str) -> int:
-        """Bytes that the models of all others leave to this one; from any thread."""
-        others = [replica for other, replica in list(self.replicas.items()) if other != name]
+    def _room(self, name: str) -> int:
+        """Bytes that the models of all others leave to this one."""
+        others = [replica for other, replica in self.replicas.items() if other != name]
         return self.budget - sum(model_bytes(*each.shape) for each in others)
 
     def _trim(self) -> None:

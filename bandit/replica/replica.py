@@ -65,7 +65,7 @@ class Replica:
         if self.model is not None:
             return self.model
         if self.failed is not None:
-            raise Problem(Code.NOT_READY, f"experiment {self.name!r} cannot be served here: {self.failed}")
+            raise unserved(self.name, self.failed)
         raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {self.name!r}")
 
     def load(self) -> None:
@@ -277,3 +277,8 @@ class Replica:
         if stored is None or stored.config.generation != config.generation or stored.config.deleted:
             return config  # what comes next in the log says more
         return stored.config if stored.config.version >= config.version else config
+
+
+def unserved(name: str, why: BaseException) -> Problem:
+    """The problem of an experiment that is there and cannot be served."""
+    return Problem(Code.NOT_READY, f"experiment {name!r} cannot be served here: {why}")

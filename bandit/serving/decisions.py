@@ -12,9 +12,7 @@ from bandit.core.engine import Decided, Model
 from bandit.core.experiment import Experiment
 from bandit.log.records import DEFERRED, FORMAT, USER, Head, Position, pack_decision, pack_probabilities, pack_x
 from bandit.serving.requests import Recommendation
-from bandit.store.protocol import (
-    Decide,
-)
+from bandit.store.protocol import Decide
 
 
 class Scores(NamedTuple):

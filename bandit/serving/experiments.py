@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from bandit.core.engine import Model, model_bytes
+from bandit.core.engine import model_bytes
 from bandit.core.experiment import NAME, Config, Document, Experiment, shape_of
 from bandit.core.sums import ONE
 from bandit.errors import Code, CorruptLog, Fault, Problem, StoreUnavailable, StoreUnsuitable, nearest
 from bandit.replica.follower import Follower
-from bandit.replica.replica import Replica
+from bandit.replica.replica import Replica, unserved
 from bandit.serving.changes import (
     Change,
     config_after,
@@ -133,7 +133,7 @@ class Experiments:
         replica = self.follower.replicas.get(name)
         if replica is None or replica.model is None:
             if replica is not None and replica.failed is not None:
-                raise Problem(Code.NOT_READY, f"experiment {name!r} cannot be served here: {replica.failed}")
+                raise unserved(name, replica.failed)
             stored = await self._look(name)
             await self._taken_up(stored.config)
             replica = self.follower.replicas.get(name)
@@ -183,8 +183,8 @@ class Experiments:
                 raise Problem(Code.PRECONDITION_FAILED, f"If-Match asks for another version: the store has {has}")
             config = config_after(name, before, change, reset=reset)
             if not config.deleted:
-                await self._fits(config)
                 self._can_be_sent(config.document, before)
+                await self._fits(config)  # last: it reserves
             done = await self.call(self.store.put, config, before, ours := round(time.time() * 1000))
             if isinstance(done, Ahead):
                 raise done.problem(ours)
@@ -210,7 +210,7 @@ class Experiments:
             found: Stored | None = await self.call(self.store.config, name)
         except CorruptLog as error:
             if not deleting:
-                raise Problem(Code.NOT_READY, f"experiment {name!r} cannot be served here: {error}") from error
+                raise unserved(name, error) from error
             found = await self.call(self.store.remains, name)
         return found
 
@@ -250,7 +250,7 @@ class Experiments:
     def _unknown(self, name: str) -> Problem:
         if not NAME.fullmatch(name):
             return Problem(Code.EXPERIMENT_NOT_FOUND, "there is no such experiment: no experiment can have this name")
-        known = [other for other, _, _ in self.served()]
+        known = [replica.name for replica in self.served()]
         return Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {name!r}{nearest(name, known)}")
 
     async def call(self, work: Callable[..., Any], *args: Any) -> Any:
@@ -260,10 +260,10 @@ class Experiments:
         except (StoreUnavailable, StoreUnsuitable) as error:
             raise Problem(Code.STORE_UNAVAILABLE, "the store does not answer or cannot write now") from error
 
-    def served(self) -> list[tuple[str, Replica, Model]]:
+    def served(self) -> list[Replica]:
         """What is served here, by name; the follower's thread may add to it meanwhile."""
-        found = list(self.follower.replicas.items())
-        return sorted((name, replica, model) for name, replica in found if (model := replica.model) is not None)
+        found = [replica for replica in list(self.follower.replicas.values()) if replica.model is not None]
+        return sorted(found, key=lambda replica: replica.name)
 
 
 def _version(replica: Replica | None) -> int:

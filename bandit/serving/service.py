@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -35,7 +35,6 @@ FED = 0.25  # seconds of work that a batch puts in a batcher at once
 # what a newer version of the experiment may know better
 MOVED = {Code.UNKNOWN_ARM, Code.NOT_ENOUGH_ARMS}  # of a request that was right when it was first sent
 DOUBTFUL = {Code.UNKNOWN_ARM, Code.UNKNOWN_EVENT, Code.INVALID_CONTEXT, Code.NOT_ENOUGH_ARMS}
-
 
 Again = Callable[[Experiment], Recommendation | None]
 
@@ -149,9 +148,7 @@ class Service:
 
     def _batcher(self, replica: Replica) -> Batcher:
         batcher = self._batchers.get(replica.name)
-        if (
-            batcher is None or batcher.replica is not replica
-        ):  # another one: it was loaded again, or deleted and made anew
+        if batcher is None or batcher.replica is not replica:  # it was loaded again, or deleted and made anew
             batcher = Batcher(replica, self.store, self.grace_ms, self.entropy, self._suspect, self.follower.wrote)
             self._batchers[replica.name] = batcher
         return batcher
@@ -174,11 +171,11 @@ class Service:
         """What `/readyz` tells of the store and the replicas."""
         now = time.monotonic()
         replicas: dict[str, Any] = {
-            name: {
+            replica.name: {
                 "position": replica.position.text().decode(),
                 "lag_ms": round((now - replica.read_at) * 1000) if replica.read_at else None,
             }
-            for name, replica, _ in self.experiments.served()
+            for replica in self.experiments.served()
         }
         for name, replica in list(self.follower.replicas.items()):
             if (failed := replica.failed) is not None:
@@ -190,18 +187,15 @@ class Service:
 
     async def digests(self) -> dict[str, dict[str, str]]:
         """Each experiment's position and the fingerprint of its sums there: equal on every server, or one is wrong."""
-        return await asyncio.to_thread(lambda: dict(_digests([replica for _, replica, _ in self.experiments.served()])))
+        return await asyncio.to_thread(_digests, self.experiments.served())
 
 
-def _digest(replica: Replica) -> dict[str, str]:
-    with replica.held() as model:
-        return {"position": replica.position.text().decode(), "digest": model.sums.digest()}
-
-
-def _digests(replicas: Iterable[Replica]) -> Iterator[tuple[str, dict[str, str]]]:
+def _digests(replicas: Sequence[Replica]) -> dict[str, dict[str, str]]:
+    found = {}
     for replica in replicas:
-        with suppress(Problem):  # it has ended meanwhile
-            yield replica.name, _digest(replica)
+        with suppress(Problem), replica.held() as model:  # a problem: it has ended meanwhile
+            found[replica.name] = {"position": replica.position.text().decode(), "digest": model.sums.digest()}
+    return found
 
 
 def _tried(batcher: Batcher, read: Reader, experiment: Experiment) -> asyncio.Future[Any] | Problem:

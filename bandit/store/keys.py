@@ -44,8 +44,8 @@ class Keys(NamedTuple):
 
     @property
     def all(self) -> list[str]:
-        """Those that one experiment has once."""
-        return [self.config, self.log, self.lease, self.table("sums"), self.table("base")]
+        """Those that one experiment has once, in the order in which `lua/configure.lua` takes them."""
+        return [self.config, self.log, self.table("sums"), self.table("base"), self.lease]
 
     def table(self, name: str) -> str:
         """Hash of `sums` or `base`: a row an arm, and the cursor that a pass has completed."""

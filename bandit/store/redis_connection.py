@@ -91,8 +91,8 @@ class Connected:
         Raises:
             StoreUnsuitable: too old, written by another version of ours, or it may evict keys.
         """
+        info = self.info()
         with self._asking():
-            info = self._sync.info()
             form = self._noted("format", STORE_FORMAT)
         self._run("beat", [Keys.of("~").lease], [b"~"])  # of nobody's: it changes nothing, but may be forbidden
         kind = "valkey" if "valkey_version" in info else "redis"

@@ -64,14 +64,13 @@ class RedisStore(Connected):
 
     def put(self, config: Config, before: Stored | None, clock_ms: int = 2**53) -> Position | Ahead | None:
         """See `Store`."""
-        keys = Keys.of(config.name)
         version = before.config.version if before else 0
         new = before is None or before.config.deleted
         state = config.version, config.generation, config.schema, int(config.deleted), int(new), DELETED_MS
         self._name(config)
         done = self._run(
             "bury" if config.deleted else "configure",
-            [keys.config, keys.log, keys.table("sums"), keys.table("base"), keys.lease],
+            Keys.of(config.name).all,
             [
                 version,
                 int(before is not None and before.learned),

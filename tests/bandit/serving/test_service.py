@@ -230,7 +230,9 @@ def test_a_document_that_grew_too_large_to_be_sent_is_refused(pair: tuple[Live, 
     """Arm by arm it could reach 160 MB, each change of which is read and written whole; it can always shrink."""
     with serving(pair[0].service.settings.redis_url or "", body_limit=20_000) as live:
         one = live.experiment(arms=["a", {"id": "b", "payload": "x" * 16_000}])
+        reserved = live.service.store.reserved()
         refused = live.client.put(f"{one.at}/arms/c", json={"payload": "x" * 16_000})
+        assert live.service.store.reserved() == reserved
         assert pointers(refused, Code.INVALID_EXPERIMENT) == [""]
         assert "at most 20000 bytes, payloads included" in refused.text
         problem(live.client.get(f"{one.at}/arms/c"), Code.ARM_NOT_FOUND)
