@@ -1,10 +1,8 @@
 """Checkpoints: each arm's sums at a position of the log, written by one elected server and read by every new one.
 
-There are two tables of them: `sums`, written here, and `base`, to which trimming adds entries before it drops them from
-the log, and from which a server starts where `sums` cannot be used. In both a row is one arm's sums and the position up
-to which they hold its events. A pass over `sums` starts at a position P, writes every arm that was dirty then, a slice
-at a time, and when all are written moves the table's cursor to P: an arm whose row is older than P had no event between
-its row and P. So an arm's sums hold all its events up to max(its row's position, the cursor).
+A pass starts at a position P and writes the row of every arm that was dirty then, a slice at a time. When all are
+written it moves the cursor of the table `sums` to P: an arm whose row is older than P had no event between its row
+and P. What the rows and the cursor mean is in `bandit.replica.folded`.
 """
 
 from __future__ import annotations
@@ -13,77 +11,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bandit.arrays import Int, Mask
-from bandit.core.experiment import Experiment
-from bandit.core.sums import Sums, row_head
-from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
-from bandit.log.events import Batch
-from bandit.log.records import START, Position
-from bandit.store.protocol import Ahead, Lease, Store, Table, is_ahead
-
-if TYPE_CHECKING:
-    from bandit.replica.replica import Replica
+from bandit.errors import StoreUnavailable, StoreUnsuitable
+from bandit.log.records import START
+from bandit.replica.replica import Replica
+from bandit.store.protocol import Ahead, Lease, Store, is_ahead
 
 log = logging.getLogger(__name__)
 
 SLICE = 1 << 20  # bytes of rows in one script
 BEAT = 1.0  # seconds between two beats of the leases
 BUDGET = 0.05  # seconds of slices in one turn
-
-
-@dataclass
-class Folded:
-    """Sums, and the position that each arm's are folded up to, shape (K, 2)."""
-
-    sums: Sums
-    upto: Int
-    cursor: Position
-
-    @classmethod
-    def empty(cls, experiment: Experiment) -> Folded:
-        """Nothing folded yet."""
-        return cls(Sums.zeros(*experiment.shape), np.zeros((experiment.shape[0], 2), np.int64), START)
-
-    def ahead(self, batch: Batch) -> Mask:
-        """Which events of a batch the sums do not hold yet.
-
-        Raises:
-            CorruptLog: an event is of an arm that the experiment does not have.
-        """
-        if len(batch.events) and batch.events.arm.max() >= len(self.upto):
-            raise CorruptLog(f"the log has an event of arm {batch.events.arm.max()}; {len(self.upto)} are known")
-        upto = self.upto[batch.events.arm]
-        mask: Mask = (batch.at[:, 0] > upto[:, 0]) | ((batch.at[:, 0] == upto[:, 0]) & (batch.at[:, 1] > upto[:, 1]))
-        return mask
-
-    def with_sums(self, sums: Sums) -> Folded:
-        """The same positions for sums that have grown."""
-        upto = np.zeros((len(sums.n), 2), np.int64)
-        upto[: len(self.upto)] = self.upto
-        return Folded(sums, upto, self.cursor)
-
-
-def load(store: Store, name: str, table: Table, experiment: Experiment) -> Folded:
-    """The sums that a table of checkpoints holds of this generation; the cursor is read first, so it is never ahead."""
-    folded = Folded.empty(experiment)
-    folded.cursor = store.cursor(name, table)
-    folded.upto[:] = folded.cursor
-    for row in store.rows(name, table):
-        if row.arm < len(folded.upto) and row_head(row.sums)[0] == experiment.config.generation:
-            folded.sums.unpack(row.arm, row.sums)
-            folded.upto[row.arm] = max(row.position, folded.cursor)
-    return folded
-
-
-def stands(store: Store, name: str, folded: Folded) -> bool:
-    """Whether the log has every entry that these checkpoints stand at."""
-    positions = {Position(*row) for row in np.unique(folded.upto, axis=0).tolist()} - {START}
-    return all(store.at(name, position) is not None for position in positions)
 
 
 class Checkpointer:

@@ -18,7 +18,7 @@ from bandit.core.sums import row_head
 from bandit.errors import Code, CorruptLog, Problem
 from bandit.log.events import Batch, read_events
 from bandit.log.records import START, Entry, Position, read_config
-from bandit.replica.checkpoint import Folded, load, stands
+from bandit.replica.folded import Folded, load, stands
 from bandit.store.protocol import READ_BYTES, Row, Store, Stored
 
 log = logging.getLogger(__name__)

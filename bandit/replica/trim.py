@@ -17,7 +17,8 @@ from bandit.core.experiment import Experiment
 from bandit.core.sums import Sums, increments, row_head
 from bandit.log.events import Batch, read_events
 from bandit.log.records import START, Entry, Position, decision_head
-from bandit.replica.checkpoint import SLICE, Folded
+from bandit.replica.checkpoint import SLICE
+from bandit.replica.folded import Folded
 from bandit.store.protocol import Row, Store, is_ahead
 
 STEP = 5000  # entries at a time: what one step blocks

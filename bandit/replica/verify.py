@@ -16,7 +16,7 @@ from bandit.core.sums import increments
 from bandit.errors import Code, CorruptLog, Problem
 from bandit.log.events import read_events
 from bandit.log.records import START, Entry, Position
-from bandit.replica.checkpoint import Folded, load
+from bandit.replica.folded import Folded, load
 from bandit.store.protocol import Store
 
 TRIES = 5  # each reads twice as much before the base: a larger one takes longer to read

@@ -14,7 +14,8 @@ from bandit.errors import StoreUnavailable
 from bandit.log.events import read_events
 from bandit.log.records import Entry, Position
 from bandit.replica import checkpoint, trim
-from bandit.replica.checkpoint import BEAT, Checkpointer, Folded, load
+from bandit.replica.checkpoint import BEAT, Checkpointer
+from bandit.replica.folded import Folded, load
 from bandit.replica.replica import Replica
 from bandit.replica.verify import verify
 from bandit.store.memory_store import MemoryStore

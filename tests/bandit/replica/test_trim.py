@@ -11,8 +11,8 @@ from bandit.errors import StoreUnavailable
 from bandit.log.events import read_events
 from bandit.log.records import START, Entry, Position
 from bandit.replica import trim as trimming
-from bandit.replica.checkpoint import Folded, load
 from bandit.replica.export import export
+from bandit.replica.folded import Folded, load
 from bandit.replica.replica import Replica
 from bandit.replica.trim import trim
 from bandit.replica.verify import verify
