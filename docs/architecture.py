@@ -66,7 +66,7 @@ def drawing() -> str:
         ], PROCESS),
         box(290, 20, 560, 370, "worker (N processes, all alike)", (), PROCESS),
         box(310, 55, 250, 160, "event loop", [
-            "HTTP: parse, call, render", "service: which experiment", "batcher: one tick at a time",
+            "HTTP: parse, call, render", "service: which experiment", "batcher: micro-batches",
             "encode, score, draw, pack", "one append in flight",
         ]),
         box(310, 265, 250, 100, "follower thread", [

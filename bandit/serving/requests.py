@@ -105,7 +105,7 @@ _ACTIVATION = msgspec.json.Decoder(ActivationBody)
 _BATCH = msgspec.json.Decoder(BatchBody)
 
 
-class Recommendation(NamedTuple):
+class RecommendationRequest(NamedTuple):
     """A recommendation, checked whole against one version of its experiment."""
 
     experiment: Experiment
@@ -134,7 +134,7 @@ def user_hash(secret: bytes, user_id: str | None) -> bytes:
     return hashlib.blake2b(user_id.encode(), key=secret, digest_size=16).digest() if user_id is not None else b""
 
 
-def read_recommendation(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Recommendation:
+def read_recommendation(experiment: Experiment, data: bytes | Raw, secret: bytes) -> RecommendationRequest:
     """A recommendation request.
 
     Raises:
@@ -154,10 +154,10 @@ def read_recommendation(experiment: Experiment, data: bytes | Raw, secret: bytes
         raise Problem(Code.NOT_ENOUGH_ARMS, f"{count} arms of {experiment.name!r} may be shown, fewer than k", [fault])
     caller = body.decision_id.encode() if body.decision_id is not None else b""
     user = user_hash(secret, body.user_id)
-    return Recommendation(experiment, body.context, eligible, body.k, caller, user, body.defer, sets)
+    return RecommendationRequest(experiment, body.context, eligible, body.k, caller, user, body.defer, sets)
 
 
-def read_again(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Recommendation | None:
+def read_again(experiment: Experiment, data: bytes | Raw, secret: bytes) -> RecommendationRequest | None:
     """A recommendation request as it may have been answered before the world moved: None if it names no decision.
 
     Arms that may not be shown any more, or are too few now, do not matter to what was decided then.
@@ -172,7 +172,7 @@ def read_again(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Reco
         return None
     user = user_hash(secret, body.user_id)
     caller = body.decision_id.encode()
-    return Recommendation(
+    return RecommendationRequest(
         experiment, body.context, experiment.active, body.k, caller, user, body.defer, _sets(named, out)
     )
 

@@ -23,7 +23,7 @@ from bandit.replica.replica import Replica
 from bandit.serving.batcher import Batcher, Paused, Reader, Replayed
 from bandit.serving.evaluation import Asked, Evaluation, Evaluator
 from bandit.serving.experiments import Experiments, experiment_of
-from bandit.serving.requests import Recommendation
+from bandit.serving.requests import RecommendationRequest
 from bandit.settings import Settings
 from bandit.store.open import open_store
 from bandit.store.protocol import Store
@@ -36,7 +36,7 @@ FED = 0.25  # seconds of work that a batch puts in a batcher at once
 MOVED = {Code.UNKNOWN_ARM, Code.NOT_ENOUGH_ARMS}  # of a request that was right when it was first sent
 DOUBTFUL = {Code.UNKNOWN_ARM, Code.UNKNOWN_EVENT, Code.INVALID_CONTEXT, Code.NOT_ENOUGH_ARMS}
 
-Again = Callable[[Experiment], Recommendation | None]
+Again = Callable[[Experiment], RecommendationRequest | None]
 
 
 def never_before(_: Experiment) -> None:

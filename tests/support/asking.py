@@ -11,7 +11,7 @@ from bandit.core.experiment import Experiment, compile_config, first
 from bandit.core.validation import parse_document
 from bandit.errors import Code, Problem
 from bandit.log.records import pack_x
-from bandit.serving.requests import Recommendation, read_recommendation
+from bandit.serving.requests import RecommendationRequest, read_recommendation
 
 SECRET = b"s" * 32
 QUIETLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
@@ -36,17 +36,17 @@ EXPERIMENT = compiled()
 FREE = compiled(features=[])
 
 
-def read(body: Any, experiment: Experiment = EXPERIMENT) -> Recommendation:
+def read(body: Any, experiment: Experiment = EXPERIMENT) -> RecommendationRequest:
     """A recommendation read from a value."""
     return read_recommendation(experiment, json.dumps(body).encode(), SECRET)
 
 
-def asked(**body: Any) -> Recommendation:
+def asked(**body: Any) -> RecommendationRequest:
     """A recommendation with `CONTEXT`."""
     return read({"context": CONTEXT} | body)
 
 
-def digest(request: Recommendation) -> bytes:
+def digest(request: RecommendationRequest) -> bytes:
     """The request's fingerprint."""
     return request.digest(pack_x(request.experiment.encoder.encode([request.context]))[0][0])
 
@@ -58,6 +58,6 @@ def refused(work: Callable[[], Any]) -> tuple[Code, list[str]]:
     return caught.value.code, [fault.pointer for fault in caught.value.faults]
 
 
-def raw(text: bytes) -> Callable[[], Recommendation]:
+def raw(text: bytes) -> Callable[[], RecommendationRequest]:
     """Reads these bytes as a recommendation."""
     return lambda: read_recommendation(EXPERIMENT, text, SECRET)

@@ -13,11 +13,11 @@ from bandit.core.times import time_of
 from bandit.errors import Code, Fault, Problem
 from bandit.log.records import Position, decision_id, unpack_decision
 from bandit.serving.batcher import Credited, NewDecision, Paused, Replayed
-from bandit.serving.requests import Recommendation, unknown_decision
+from bandit.serving.requests import RecommendationRequest, unknown_decision
 from bandit.store.keys import SHARD
 from bandit.store.protocol import EVENTS_MAX, Outcome
 
-_time_of = lru_cache(maxsize=256)(time_of)  # the decisions of a tick share their time
+_time_of = lru_cache(maxsize=256)(time_of)  # the decisions of a micro-batch share their time
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -111,7 +111,7 @@ def recommendation(result: Any) -> RecommendationAnswer:
     return _new(result) if isinstance(result, NewDecision) else _replayed(result)
 
 
-def size_of(ask: Recommendation) -> int:
+def size_of(ask: RecommendationRequest) -> int:
     """Bytes that the answer will take, at most about, without having decided."""
     experiment = ask.experiment
     largest, all_of_them = experiment.payload_bytes

@@ -20,7 +20,7 @@ from bandit.serving.changes import version_in
 from bandit.serving.evaluation import ROWS_MAX, Asked
 from bandit.serving.experiments import ANY_VERSION
 from bandit.serving.requests import (
-    Recommendation,
+    RecommendationRequest,
     read_activation,
     read_again,
     read_batch,
@@ -240,7 +240,7 @@ class _Room:
         if len(bytes(part)) > self.item_limit:
             raise Problem(Code.TOO_LARGE, f"the request is larger than {self.item_limit} bytes")
         ask = read(experiment, part, secret)
-        size = answers.size_of(ask) if isinstance(ask, Recommendation) else 0
+        size = answers.size_of(ask) if isinstance(ask, RecommendationRequest) else 0
         used = self.used - self.sizes.get(id(part), 0) + size
         if used > ANSWER_MAX:
             most = f"the answers to a batch may take {ANSWER_MAX >> 20} MiB"

@@ -231,7 +231,7 @@ def test_a_retry_is_answered_as_before_whatever_has_changed_since(server: Live) 
 
 
 def test_a_long_batch_of_long_lists_lets_others_be_answered(server: Live) -> None:
-    """200 lists of 10 of 600 arms that nobody knows yet: /healthz waits for no more than a tick of them."""
+    """200 lists of 10 of 600 arms that nobody knows yet: /healthz waits for no more than a micro-batch of them."""
     one = server.experiment(arms=[f"arm-{i}" for i in range(600)])
     requests = [{"context": {"age": i % 90, "country": "us"}, "k": 10} for i in range(200)]
     done = threading.Event()

@@ -50,7 +50,7 @@ def test_a_tick_serves_decisions_feedback_and_activations_together() -> None:
 
 
 def test_what_comes_during_an_append_goes_with_the_next_one() -> None:
-    """One append is under way at a time; the next serves all who came meanwhile, up to a tick's size."""
+    """One append is under way at a time; the next serves all who came meanwhile, up to a micro-batch's size."""
 
     async def play() -> None:
         bench, gate = Bench(), asyncio.Event()
@@ -109,7 +109,7 @@ def test_when_patience_ends_it_is_503_and_the_producer_has_a_new_name() -> None:
 
 
 def test_whoever_waits_behind_an_outage_is_answered_too() -> None:
-    """Three ticks' worth of requests: none waits for longer than its own patience and one try of the store's."""
+    """Three micro-batches' worth: no request waits for longer than its own patience and one try of the store's."""
 
     async def play() -> None:
         bench = Bench()
@@ -123,7 +123,7 @@ def test_whoever_waits_behind_an_outage_is_answered_too() -> None:
         codes = await asyncio.gather(*(refused(bench.ask()) for _ in range(700)))
         assert set(codes) == {Code.STORE_UNAVAILABLE}
         assert time.monotonic() - begun < 2
-        assert len(bench.store.batches) <= 2  # of the first tick: who has waited too long is not sent any more
+        assert len(bench.store.batches) <= 2  # of the first micro-batch: who has waited too long is not sent any more
         bench.store.plans = []
         assert isinstance(await bench.ask(), NewDecision)
 
@@ -150,7 +150,7 @@ def test_a_gap_is_503_alarms_and_takes_a_new_name(caplog: pytest.LogCaptureFixtu
 
 
 def test_an_unforeseen_fault_fails_its_tick_alone_and_its_number_is_spent() -> None:
-    """A part of it may have been written: the next tick has another name, and works."""
+    """A part of it may have been written: the next micro-batch has another name, and works."""
 
     async def play() -> None:
         bench = Bench()
@@ -184,8 +184,8 @@ def test_a_decision_that_cannot_be_made_fails_alone(monkeypatch: pytest.MonkeyPa
     played(play)
 
 
-def test_a_client_that_goes_does_not_break_its_tick() -> None:
-    """Gone before the tick it is not even decided for; gone during the append its answer is dropped."""
+def test_a_client_that_goes_does_not_break_its_micro_batch() -> None:
+    """Gone before the micro-batch it is not even decided for; gone during the append its answer is dropped."""
 
     async def play() -> None:
         bench, gate = Bench(), asyncio.Event()
@@ -204,7 +204,7 @@ def test_a_client_that_goes_does_not_break_its_tick() -> None:
 
 
 def test_everybody_gone_costs_no_append() -> None:
-    """A tick of cancelled requests is none."""
+    """A micro-batch of cancelled requests is none."""
 
     async def play() -> None:
         bench = Bench()
@@ -242,7 +242,7 @@ def test_overload_is_told_at_once_and_before_reading(monkeypatch: pytest.MonkeyP
 
 
 def test_draining_answers_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several ticks' worth of requests, some of them behind an outage: after `drain` each has its answer."""
+    """Several micro-batches' worth of requests, some of them behind an outage: after `drain` each has its answer."""
     monkeypatch.setattr(
         "bandit.serving.batcher.PATIENCE", 60.0
     )  # a machine that stands still for seconds is another test's

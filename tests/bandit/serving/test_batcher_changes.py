@@ -45,7 +45,7 @@ def test_a_stale_schema_makes_the_lane_read_and_decide_anew() -> None:
 
 
 def test_features_changed_meanwhile_are_read_anew_each_request_for_itself() -> None:
-    """A reset between the reading and the append: a context of the old features is refused, its tick is not."""
+    """A reset between the reading and the append: a context of the old features is refused, its micro-batch is not."""
 
     async def play() -> None:
         bench = Bench(features=[])
@@ -96,7 +96,7 @@ def test_an_experiment_that_changes_all_the_time_is_given_up() -> None:
 
 
 def test_a_version_that_comes_between_reading_and_deciding_is_not_missed() -> None:
-    """The model has taken the next version when the tick decides: it reads again, and decides for that one."""
+    """The model has taken the next version when the micro-batch decides: it reads again, and decides for that one."""
 
     async def play() -> None:
         changes: list[Callable[[], None]] = []
@@ -121,7 +121,7 @@ def test_a_version_that_comes_between_reading_and_deciding_is_not_missed() -> No
 
 
 def test_an_arm_that_was_retired_meanwhile_fails_its_own_request() -> None:
-    """Read under the old version, at fault under the new one: the others of the tick are served."""
+    """Read under the old version, at fault under the new one: the others of the micro-batch are served."""
 
     async def play() -> None:
         bench = Bench()
@@ -135,7 +135,7 @@ def test_an_arm_that_was_retired_meanwhile_fails_its_own_request() -> None:
 
 
 def test_a_request_that_cannot_even_be_read_again_fails_alone() -> None:
-    """Whatever its reading raises is its own fault, not its tick's."""
+    """Whatever its reading raises is its own fault, not its micro-batch's."""
 
     async def play() -> None:
         bench = Bench()
