@@ -1,6 +1,6 @@
 """Draws: one number u in [0, 1) picks an arm or a list, and the probability it is picked with is exact.
 
-Nothing computes a propensity later: what these functions return is what is logged.
+Propensities are never computed later: what these functions return is what is logged.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Choice(NamedTuple):
     """One decision: the arms shown, in order, and what they were drawn with."""
 
     arms: tuple[int, ...]
-    propensities: tuple[float, ...]  # of each place, given the places before
-    marginals: tuple[float, ...]  # of that arm at that place, over all lists
+    propensities: tuple[float, ...]  # of each position, given the positions before
+    marginals: tuple[float, ...]  # of that arm at that position, over all lists
 
 
 def draw(probabilities: Matrix, u: Vector) -> Int:
@@ -34,11 +34,11 @@ def draw(probabilities: Matrix, u: Vector) -> Int:
 def draw_list(score: Vector, eligible: Int, k: int, explore: float, u: float, threshold: Threshold) -> Choice:
     """A list of k arms by one coin for the whole list: the best in order, or eligible arms in random order.
 
-    With g(j) the arms tied for place j, which share their places in random order, and K arms eligible:
+    With g(j) the arms tied for position j, which share their positions in random order, and K arms eligible:
 
-        prefix of places 1 to j    (1 - explore) prod_i 1[a_i in g(i)] / |g(i) without a_1 .. a_(i-1)|
-                                     + explore (K - j)! / K!
-        marginal of a at place j   (1 - explore) 1[a in g(j)] / |g(j)| + explore / K
+        prefix of positions 1 to j    (1 - explore) prod_i 1[a_i in g(i)] / |g(i) without a_1 .. a_(i-1)|
+                                        + explore (K - j)! / K!
+        marginal of a at position j   (1 - explore) 1[a in g(j)] / |g(j)| + explore / K
 
     u decides the coin; the order is drawn by a generator seeded with u's 53 bits, so u alone repeats the draw.
 
@@ -61,35 +61,35 @@ def draw_list(score: Vector, eligible: Int, k: int, explore: float, u: float, th
 
 
 def tied_groups(score: Vector, k: int, threshold: Threshold) -> Iterator[Int]:
-    """The arms of the first k places, best first, in groups that tie with the best of their group.
+    """The arms of the first k positions, best first, in groups that tie with the best of their group.
 
     Raises:
         ValueError: fewer than k arms have a score.
     """
-    left, places = score.copy(), 0
-    while places < k:
+    left, positions = score.copy(), 0
+    while positions < k:
         group = np.flatnonzero((left >= threshold(left.max())) & (left > -np.inf))
         if not len(group):
-            raise ValueError(f"a list of {k} needs so many arms; {places} have a score")
+            raise ValueError(f"a list of {k} needs {k} arms; only {positions} have a score")
         left[group] = -np.inf
-        places += len(group)
+        positions += len(group)
         yield group
 
 
 def _chances(arms: Int, groups: list[Int], explore: float, K: int, size: int) -> tuple[list[float], list[float]]:
-    """(propensity of each place given those before, marginal of each place) of this list, of `size` arms in all.
+    """(propensity of each position given those before, marginal of each position) of this list, of `size` arms in all.
 
-    A prefix of a long list is less likely than the smallest number there is. So what is carried from place to place is
-    how likely each side of the coin is once the places before are known, which add up to 1.
+    The probability of a long list's prefix is less than the smallest float. So what is carried from one position to the
+    next is how likely each side of the coin is, given the positions before; the two add up to 1.
     """
     group_of = np.full(size, -1)
     for g, group in enumerate(groups):
         group_of[group] = g
     sizes = [len(group) for group in groups]
-    place_of = np.repeat(np.arange(len(groups)), sizes)[: len(arms)]
-    left = sizes.copy()  # arms of each group that have no place yet
+    group_at = np.repeat(np.arange(len(groups)), sizes)[: len(arms)]
+    left = sizes.copy()  # arms of each group that have no position yet
     propensities, marginals, best, even = [], [], 1 - explore, explore
-    for j, (g, own) in enumerate(zip(place_of.tolist(), group_of[arms].tolist(), strict=True)):
+    for j, (g, own) in enumerate(zip(group_at.tolist(), group_of[arms].tolist(), strict=True)):
         best *= (own == g) / (left[g] or sizes[g])
         even /= K - j
         propensity = best + even

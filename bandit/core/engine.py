@@ -1,4 +1,4 @@
-"""The engine: a model learns events and decides. Pure, so the server and the simulator run the same one."""
+"""The engine: a model learns events and decides. It is pure: the server and the simulator run the same one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SCRATCH = 32 << 20  # bytes that learning and refreshing take beside the model
 CHUNK = 64  # arms refreshed at a time: short enough not to hold up a decision
 
 
-class Shown(NamedTuple):
-    """What is told of the arms shown, one row each, in order; nothing of it is needed to learn."""
+class ShownScores(NamedTuple):
+    """The scores of the arms shown, one row an arm, in order; they are answered, and not needed to learn."""
 
     score: Vector  # (n,)
     means: Matrix  # (n, m) x'theta_k of each kind
@@ -32,7 +32,7 @@ class Decided(NamedTuple):
 
     choices: list[Choice]
     probabilities: Matrix  # (N, K) of every arm at the first place
-    shown: Shown
+    shown: ShownScores
 
 
 class Loose(NamedTuple):
@@ -52,7 +52,7 @@ class Model:
     """One experiment's sums, and the scoring data of its arms that are not retired.
 
     One thread learns, refreshes and adopts; any thread may decide. `lock` keeps the scoring data whole while they are
-    read, `learning` the sums, together with whatever whoever learns holds it for.
+    read; `learning` keeps the sums whole, together with what else is changed while it is held.
 
     Args:
         experiment: the version in force.
@@ -76,7 +76,7 @@ class Model:
     def adopt(self, experiment: Experiment) -> None:
         """Take a later version of the same generation: new arms, kinds, weights or settings, at once and live.
 
-        What takes long is made beside what decides, and only put in its place under the lock.
+        What takes long is computed while the old version decides, and only put in place under the lock.
         """
         K, m, d = experiment.shape
         refactor = experiment.ridge.lam != self.experiment.ridge.lam
@@ -94,7 +94,7 @@ class Model:
             self._mark(np.arange(K), factor=True)
 
     def _scorer(self, experiment: Experiment, scored: Int) -> Scorer:
-        """A scorer with room for this version: the one there is, where it has it."""
+        """A scorer with room for this version: the present one, where that has it."""
         K, m, _ = experiment.shape
         if (K, m) == self.sums.shape[:2] and np.array_equal(scored, self.scorer.scored):
             return self.scorer
@@ -105,11 +105,11 @@ class Model:
         return scorer
 
     def _returning(self, scored: Int) -> list[tuple[Int, Rows]]:
-        """The rows of arms that come back from having been retired: computed before anyone can show them."""
-        known = scored[scored < len(self.scorer.place)]
-        back = known[self.scorer.place[known] < 0]
-        most = min(CHUNK, self.at_once)
-        parts = [back[at : at + most] for at in range(0, len(back), most)]
+        """The rows of arms that were retired and come back: computed before they can be shown."""
+        known = scored[scored < len(self.scorer.slot)]
+        back = known[self.scorer.slot[known] < 0]
+        size = min(CHUNK, self.at_once)
+        parts = [back[start : start + size] for start in range(0, len(back), size)]
         return [(arms, self.scorer.compute(self.sums, arms, factor=True)) for arms in parts]
 
     def loose_ranges(self) -> list[Loose]:
@@ -118,12 +118,12 @@ class Model:
             kinds, n = list(zip(self.experiment.config.kinds, self.experiment.kinds, strict=True)), self.sums.n
             moments = [_from_default(self.sums, k, kind.credit(kind.default)) for k, (_, kind) in enumerate(kinds)]
             impressions = max(1, int(n.sum()))
-        found = []
-        for (name, kind), (square, size) in zip(kinds, moments, strict=True):
+        loose = []
+        for (name, kind), (square, total) in zip(kinds, moments, strict=True):
             per = kind.step / impressions
-            if (loose := loose_range(square * per * kind.step, size * per, *kind.range)) is not None:
-                found.append(Loose(name, loose, *kind.range))
-        return found
+            if (size := loose_range(square * per * kind.step, total * per, *kind.range)) is not None:
+                loose.append(Loose(name, size, *kind.range))
+        return loose
 
     def learn(self, events: Events) -> Int:
         """Add events to the sums; what they changed waits for `refresh`. Returns the arms that changed."""
@@ -167,11 +167,11 @@ class Model:
         return True
 
     def _needs(self, arm: int, factor: bool) -> bool:
-        """Whether a factor must be computed: it is out of date, or none is kept."""
-        return factor or bool(self.scorer.place[arm] < 0)
+        """Whether an arm's rows are computed whole: its factor is out of date, or none is kept as it is retired."""
+        return factor or bool(self.scorer.slot[arm] < 0)
 
     def probabilities(self, x: NDArray[np.int16], eligible: Mask) -> Matrix:
-        """What `decide` draws the first place from, shape (N, K)."""
+        """What `decide` draws the first position from, shape (N, K)."""
         estimates = self.scorer.estimate(x, eligible)
         return self.scorer.whole(self.experiment.document.policy.probabilities(estimates))
 
@@ -193,36 +193,36 @@ class Model:
                 raise Outdated
             estimates = self.scorer.estimate(x, eligible)
             probabilities = self.experiment.document.policy.probabilities(estimates)
-            places = draw(probabilities, u)  # among the scored arms, as everything up to the end
-            drawn = probabilities[np.arange(len(u)), places]
-            choices = [Choice((a,), (p,), (p,)) for a, p in zip(places.tolist(), drawn.tolist(), strict=True)]
+            slots = draw(probabilities, u)  # among the scored arms, as everything up to the end
+            drawn = probabilities[np.arange(len(u)), slots]
+            choices = [Choice((a,), (p,), (p,)) for a, p in zip(slots.tolist(), drawn.tolist(), strict=True)]
             several = np.flatnonzero(np.array(k) > 1)
             if len(several):
                 lists = self._lists(estimates.only(several), np.array(k)[several], u[several].tolist())
                 for i, choice in zip(several.tolist(), lists, strict=True):
                     choices[i] = choice
             shown = self._shown(estimates, choices)
-            return Decided(self._named(choices), self.scorer.whole(probabilities), shown)
+            return Decided(self._by_index(choices), self.scorer.whole(probabilities), shown)
 
     def _lists(self, estimates: Estimates, k: Int, u: list[float]) -> list[Choice]:
         policy, score = self.experiment.document.policy, self.experiment.document.policy.leading(estimates, k)
         allowed = [np.flatnonzero(row) for row in estimates.eligible]
-        each = allowed * (len(score) // len(allowed))
+        allowed *= len(score) // len(allowed)  # one row may stand for all
         return [
             draw_list(row, arms, size, policy.explore, number, estimates.threshold)
-            for row, arms, size, number in zip(score, each, k.tolist(), u, strict=True)
+            for row, arms, size, number in zip(score, allowed, k.tolist(), u, strict=True)
         ]
 
-    def _shown(self, estimates: Estimates, choices: list[Choice]) -> Shown:
-        row, places = np.array([(i, place) for i, choice in enumerate(choices) for place in choice.arms], np.int64).T
-        width = estimates.width(row, places)
-        spread = self.scorer.derived.sigma[places] * width
-        score = self.experiment.document.policy.score(estimates.mean[row, places], spread)
-        return Shown(score, self.scorer.kinds(estimates.X[row], places), width)
+    def _shown(self, estimates: Estimates, choices: list[Choice]) -> ShownScores:
+        row, slots = np.array([(i, slot) for i, choice in enumerate(choices) for slot in choice.arms], np.int64).T
+        width = estimates.width(row, slots)
+        spread = self.scorer.derived.sigma[slots] * width
+        score = self.experiment.document.policy.score(estimates.mean[row, slots], spread)
+        return ShownScores(score, self.scorer.kinds(estimates.X[row], slots), width)
 
-    def _named(self, choices: list[Choice]) -> list[Choice]:
-        """The choices by the arms' own indices in place of their places among the scored."""
-        if len(self.scorer.scored) == len(self.scorer.place):
+    def _by_index(self, choices: list[Choice]) -> list[Choice]:
+        """The choices with arms by their own indices instead of their slots among the scored."""
+        if len(self.scorer.scored) == len(self.scorer.slot):
             return choices
         arms = self.scorer.scored
         return [choice._replace(arms=tuple(arms[list(choice.arms)].tolist())) for choice in choices]
@@ -240,7 +240,7 @@ class Model:
 
 
 def _live(experiment: Experiment) -> Mask:
-    """(K,) the arms of the document: those that are not retired, paused ones too."""
+    """(K,): which arms are in the document, so not retired; paused ones are."""
     return np.array([name in experiment.arms for name in experiment.config.index], bool)
 
 

@@ -1,7 +1,7 @@
 """The fast path of `linear`: every arm's score by one matrix product. Notation as there, K arms, N contexts.
 
 mu and the noise scales are of all K arms, but only S of them are scored: those that can still be shown. What grows with
-d^2 is kept of these alone, each at its place among them, so arms that were retired cost a few numbers each.
+d^2 is kept of these alone, each in its slot among them, so arms that were retired cost a few numbers each.
 
     P    (S, p)     packed upper triangles of G, off-diagonals doubled, float32, p = d (d + 1) / 2
     phi  (N, p)     packed outer product of x: width^2 of every arm is phi P'
@@ -97,8 +97,8 @@ class Scorer:
     def __init__(self, K: int, m: int, d: int, ridge: Ridge, scored: Int | None = None, v: float = 1.0) -> None:
         self.ridge, self.d, self.v = ridge, d, v
         self.scored: Int = np.arange(K) if scored is None else scored
-        self.place: Int = np.full(K, -1)  # of each arm among the scored; -1: it is not scored
-        self.place[self.scored] = np.arange(len(self.scored))
+        self.slot: Int = np.full(K, -1)  # each arm's index among the scored; -1: it is not scored
+        self.slot[self.scored] = np.arange(len(self.scored))
         self.rows = self._cold(K, m)
         self.derived = self.derive()
 
@@ -117,11 +117,11 @@ class Scorer:
 
         Arms that were not scored before have to be installed.
         """
-        new, before = Scorer(K, m, self.d, ridge, scored, self.v), self.place
+        new, before = Scorer(K, m, self.d, ridge, scored, self.v), self.slot
         stay = new.scored[new.scored < len(before)]
         stay = stay[before[stay] >= 0]
         for target, source in zip(new.rows.factors, self.rows.factors, strict=True):
-            _put(target, new.place[stay], source[before[stay]])
+            _put(target, new.slot[stay], source[before[stay]])
         for target, source in zip(new.rows.moments, self.rows.moments, strict=True):
             _put(target, np.arange(len(source)), source)
         new.derived = new.derive()
@@ -133,7 +133,7 @@ class Scorer:
             W = self._factor(sums.A[arms] / float(ONE**2))
             P, reach, terms = _packed(W.swapaxes(1, 2) @ W)
         else:
-            W, P, reach, terms = (part[self.place[arms]] for part in self.rows.factors[:4])
+            W, P, reach, terms = (part[self.slot[arms]] for part in self.rows.factors[:4])
         units = self.ridge.units
         B = sums.B[arms] * (units / ONE)[:, None]
         s = sums.A[arms, :, 0] / float(ONE**2)
@@ -152,10 +152,10 @@ class Scorer:
 
     def install(self, arms: Int, rows: Rows, factor: bool) -> None:
         """Put computed rows in place: the factors of arms that are scored, the moments of all."""
-        mine = np.flatnonzero(self.place[arms] >= 0)
+        mine = np.flatnonzero(self.slot[arms] >= 0)
         known = 0 if factor else 4
         for target, source in zip(self.rows.factors[known:], rows.factors[known:], strict=True):
-            _put(target, self.place[arms[mine]], source[mine])
+            _put(target, self.slot[arms[mine]], source[mine])
         for target, source in zip(self.rows.moments, rows.moments, strict=True):
             _put(target, arms, source)
 
@@ -179,20 +179,20 @@ class Scorer:
 
     def estimate(self, x: NDArray[np.int16], eligible: Mask) -> Estimates:
         """Estimates of every scored arm for N contexts: x (N, d) on the grid, eligible (N, K) or (1, K)."""
-        own = eligible if len(self.scored) == len(self.place) else eligible[:, self.scored]
+        own = eligible if len(self.scored) == len(self.slot) else eligible[:, self.scored]
         return Estimates(self.rows.factors, self.derived, x, own)
 
     def whole(self, values: Matrix) -> Matrix:
         """(N, S) values of the scored arms among those of all K, 0 for the others."""
-        if len(self.scored) == len(self.place):
+        if len(self.scored) == len(self.slot):
             return values
-        result = np.zeros((len(values), len(self.place)))
+        result = np.zeros((len(values), len(self.slot)))
         result[:, self.scored] = values
         return result
 
-    def kinds(self, X: Matrix, places: Int) -> Matrix:
-        """x'theta_k of each kind, shape (N, m), for context i and the arm at places[i]: theta_k = G B_k + mu_k h."""
-        GB, Gs = self.rows.factors.GB[places], self.rows.factors.Gs[places]
+    def kinds(self, X: Matrix, slots: Int) -> Matrix:
+        """x'theta_k of each kind, shape (N, m), for context i and the scored arm slots[i]: theta_k = G B_k + mu_k h."""
+        GB, Gs = self.rows.factors.GB[slots], self.rows.factors.Gs[slots]
         h = X[:, 0] - (Gs * X).sum(axis=1)
         result: Matrix = (GB @ X[:, :, None])[:, :, 0] + h[:, None] * self.derived.mu_kinds
         return result
@@ -270,8 +270,8 @@ class Estimates:
     def leading(self, alpha: float, k: Int) -> Matrix:
         """(N, K): mean + alpha spread in float64 of every arm that can be among the k[i] best; -inf of the others."""
         low, high = self.bounds(alpha)
-        place = low.shape[1] - k
-        kth = np.partition(low, np.unique(place), axis=1)[np.arange(len(low)), place]
+        rank = low.shape[1] - k
+        kth = np.partition(low, np.unique(rank), axis=1)[np.arange(len(low)), rank]
         possibly: Mask = (high >= self.threshold(kth)[:, None]) & (high > -np.inf)
         return self._exact(np.arange(len(low)), possibly, alpha)
 

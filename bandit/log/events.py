@@ -96,8 +96,8 @@ class _Reader:
         at = DECISION.size + x_bytes + caller_bytes + (16 if flags & USER else 0)
         if len(record) <= at + SHOWN.size * k:
             raise CorruptLog(f"log entry {entry.position.text().decode()} is cut short")
-        for place in range(k):
-            arm = int.from_bytes(record[at + SHOWN.size * place : at + SHOWN.size * place + 4], "little")
+        for position in range(k):
+            arm = int.from_bytes(record[at + SHOWN.size * position : at + SHOWN.size * position + 4], "little")
             self._add(arm, 1, entry.position, self.zeros, self.start[m], x)
 
     def _feedback(self, entry: Entry) -> None:

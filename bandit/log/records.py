@@ -246,8 +246,8 @@ def unpack_probabilities(data: bytes, at: int) -> tuple[Int, Vector, int]:
 def pack_decision(
     head: Head, x: bytes, caller: bytes, user: bytes, shown: Iterable[tuple[int, float, float]], tail: bytes
 ) -> bytes:
-    """A decision record; `shown`: (arm, conditional propensity, marginal) of a place; `tail`: `pack_probabilities`."""
-    return DECISION.pack(*head) + x + caller + user + b"".join(SHOWN.pack(*place) for place in shown) + tail
+    """A decision record; `shown`: (arm, propensity, marginal) of each position; `tail`: `pack_probabilities`."""
+    return DECISION.pack(*head) + x + caller + user + b"".join(SHOWN.pack(*arm) for arm in shown) + tail
 
 
 def decision_head(record: bytes) -> Head:
@@ -269,14 +269,14 @@ def unpack_decision(record: bytes) -> Decision:
     x_end = DECISION.size + head.x_bytes
     caller_end = x_end + head.caller_bytes
     user_end = caller_end + (16 if head.flags & USER else 0)
-    places_end = user_end + SHOWN.size * head.k
+    shown_end = user_end + SHOWN.size * head.k
     try:
-        eligible, probabilities, end = unpack_probabilities(record, places_end)
+        eligible, probabilities, end = unpack_probabilities(record, shown_end)
     except (IndexError, ValueError, struct.error):
         raise _misfit(record) from None
     if len(record) != end:
         raise _misfit(record)
-    arms, propensities, marginals = zip(*SHOWN.iter_unpack(record[user_end:places_end]), strict=True)
+    arms, propensities, marginals = zip(*SHOWN.iter_unpack(record[user_end:shown_end]), strict=True)
     x, caller = record[DECISION.size : x_end], record[x_end:caller_end].decode()
     user = record[caller_end:user_end]
     return Decision(head, x, caller, user, arms, propensities, marginals, eligible, probabilities)

@@ -1,4 +1,4 @@
-"""The newest decisions of an experiment, each with what feedback has credited to its first place.
+"""The newest decisions of an experiment, each with what feedback has credited to its first position.
 
 The log is read backwards, so that what is needed costs the same however long it is. A decision's feedback comes after
 it, so whoever goes back meets it first, and the first entry met of a decision's arm has its credits as they stand: of
@@ -57,7 +57,7 @@ class Recent:
     Attributes:
         ms: when, shape (n,).
         slice: share of traffic that each belongs to, 0 where there are none, shape (n,).
-        arm: index of the arm shown (in the first place), shape (n,).
+        arm: index of the arm shown (at the first position), shape (n,).
         propensity: with which it was drawn, shape (n,).
         probability: of every arm, 0 where it was not eligible, shape (n, K).
         eligible: whether it was, shape (n, K): without exploration many that were had probability 0.

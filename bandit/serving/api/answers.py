@@ -37,7 +37,7 @@ class ShownArm(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         arm: The arm to show.
-        propensity: The probability that it was drawn with, given the arms at the places before it.
+        propensity: The probability that it was drawn with, given the arms at the positions before it.
         score: What the policy ranked the arm by, in weighted reward units; left out of a replayed decision.
         estimates: What is expected of each kind of reward; left out of a replayed decision.
         payload: The arm's payload as it is now; left out where the arm has none.
@@ -55,7 +55,7 @@ class RecommendationAnswer(msgspec.Struct, frozen=True):
 
     Attributes:
         decision_id: What feedback refers to; the caller's own id where one was sent; null where nothing was logged.
-        arms: The arms to show, best place first, as many as k asked for.
+        arms: The arms to show, best position first, as many as k asked for.
         experiment_version: The version of the experiment that decided.
         model_position: The position in the log up to which the model had learned; null where nothing was logged.
         replayed: Whether this is an earlier decision of the same decision_id, given again.
@@ -115,8 +115,8 @@ def size_of(ask: RecommendationRequest) -> int:
     """Bytes that the answer will take, at most about, without having decided."""
     experiment = ask.experiment
     largest, all_of_them = experiment.payload_bytes
-    place = 150 + sum(80 + len(kind) for kind in experiment.config.kinds)
-    return 300 + ask.k * place + min(ask.k * largest, all_of_them)
+    per_arm = 150 + sum(80 + len(kind) for kind in experiment.config.kinds)
+    return 300 + ask.k * per_arm + min(ask.k * largest, all_of_them)
 
 
 def _new(told: NewDecision) -> RecommendationAnswer:
