@@ -1,7 +1,7 @@
 """The thread that follows every experiment's log: reads, folds, refreshes, and writes checkpoints where elected.
 
-Loading and folding stay off the event loop. Reads are paced: a batch of many entries costs far less an entry than many
-batches of few. Refreshing takes at most a quarter of the time, so that decisions keep theirs; half, where arms wait.
+Loading and folding stay off the event loop. Reads are paced: one long read costs far less than many short ones.
+Refreshing takes at most a quarter of the thread's time, or half of it while arms wait, so that decisions keep theirs.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ HOUSEKEEPING = 1.0  # seconds between two looks for new experiments
 CHECK = 5.0  # seconds between two comparisons of an arm with its checkpoint
 TRIM = 30.0  # seconds between two trims
 RETRY = 60.0  # seconds between two tries to load what could not be loaded, at most
-FORGET = 60.0  # seconds between two looks for deleted experiments whose hour is over
-SETTLED_MS = 60_000  # a reservation of memory that is older is of an experiment that is there, or of none
-CALM = 2.0  # seconds without a refusal after which the store is said to answer again: a full one takes now and then
-SWEEPING = 0.02  # seconds of that in one round
+FORGET = 60.0  # seconds between two looks for deleted experiments that can be forgotten
+SETTLED_MS = 60_000  # a reservation of memory that is older belongs to an experiment that is here, or to none
+CALM = 2.0  # seconds without a refusal before the store is said to answer again: a full one takes a write at times
+SWEEPING = 0.02  # seconds of deleting their keys in one round
 TRIMMING = 0.2  # seconds of trimming in one round
 AHEAD = 600.0  # seconds between two alarms of one log
 AHEAD_MS = 60_000  # a log this far ahead of the clock is an alarm: windows are judged by it
@@ -49,39 +49,47 @@ class Follower(threading.Thread):
         super().__init__(name="follower", daemon=True)
         self.store, self.holder, self.grace_ms = store, holder, grace_ms
         self.lease_seconds, self.checkpoint_seconds = lease_seconds, checkpoint_seconds
-        self.budget, self.forgot = budget, forgot  # bytes of the models of all experiments; who else has to forget one
+        self.budget, self.forgot = (
+            budget,
+            forgot,
+        )  # bytes for the models of all experiments; called when one is forgotten
         self.replicas: dict[str, Replica] = {}
         self.checkpointers: dict[str, Checkpointer] = {}
         self.ready, self.stopping, self.woken = threading.Event(), threading.Event(), threading.Event()
         self.failed: BaseException | None = None
         self.beats = Beats(store, self._served, self.wrote, self._lost)
-        self.refusing = self._away = self._told = False  # what the store does with writes, and with reads
-        self.unsuitable = ""  # why it must not be used, found after the start
-        self.reason, self._refused = "", -math.inf  # why it was so, and when that was last heard
-        self.suspicious = False  # somebody has seen acknowledged data vanish: check every position
+        self.refusing = self._away = (
+            False  # whether the store refuses writes; whether it did not answer when last asked
+        )
+        self._outage_logged = False
+        self.unsuitable = ""  # why the store must not be used, where that was found after the start
+        self.reason, self._refused = "", -math.inf  # why the store could not be used, and when that was last so
+        self.suspicious = False  # acknowledged data may have vanished: check every position
         self._due = dict.fromkeys(("housekeeping", "check", "trim", "forget"), 0.0)
         self._retries: dict[str, tuple[float, float]] = {}  # of what failed: when next, and how long after that
         self._checked = 0
         self._full = False
         self._wanted: list[str] = []
-        self._sweeping: set[tuple[str, int]] = set()  # deleted experiments, by version, that are being swept away
-        self._swept: set[tuple[str, int]] = set()  # those that have been, and wait for their hour to be over
-        self._at = 0  # how far the sweep is
+        self._sweeping: set[tuple[str, int]] = set()  # deleted experiments, with versions, whose keys are being deleted
+        self._swept: set[tuple[str, int]] = (
+            set()
+        )  # those whose keys are deleted; they are forgotten an hour after their deletion
+        self._sweep_cursor = 0  # how far the sweep has come
 
     def run(self) -> None:
-        """Follow until told to stop; then fold the rest and write the last checkpoint."""
+        """Follow until stopped; then fold the rest and write the last checkpoint."""
         try:
             self.beats.start()
             while not self.stopping.is_set():
                 self._guarded(self._round)
             self._guarded(self._last)
-        except BaseException as error:  # told by the worker, which ends
+        except BaseException as error:  # the worker reports it and ends
             self.failed = error
         finally:
             self.beats.stop()
 
     def want(self, name: str) -> None:
-        """Read now: somebody waits for what has been written to this experiment."""
+        """Read this experiment's log now: somebody waits for what was written to it."""
         self._wanted.append(name)
         self.woken.set()
 
@@ -97,15 +105,15 @@ class Follower(threading.Thread):
         except (StoreUnavailable, StoreUnsuitable) as error:
             if isinstance(error, StoreUnsuitable):
                 if not self.ready.is_set():
-                    raise  # who starts on it is told
+                    raise  # a start on such a store fails with this error
                 self.unsuitable, self.suspicious = str(error), True
-            self._tell(error)
+            self._note_outage(error)
             self._away = True
             self.stopping.wait(0.1)
         else:
             self._away = False
-            if self._told and not self.refusing and time.monotonic() - self._refused > CALM:
-                self._told = False
+            if self._outage_logged and not self.refusing and time.monotonic() - self._refused > CALM:
+                self._outage_logged = False
                 log.warning("the store answers again")
 
     @property
@@ -114,18 +122,19 @@ class Follower(threading.Thread):
         return self._away or self.refusing
 
     def wrote(self, error: Exception | None) -> None:
-        """What became of the last write to the store, whoever tried: readiness follows it."""
+        """Take note of how the last write to the store ended, whoever wrote: readiness depends on it."""
         if isinstance(error, StoreUnsuitable) and not self.ready.is_set():
-            return  # who starts on it is told once
+            return  # the start itself fails with this error
         self.refusing = error is not None
         if error is not None:
-            self._tell(error)
+            self._note_outage(error)
 
-    def _tell(self, error: Exception) -> None:
+    def _note_outage(self, error: Exception) -> None:
+        """Remember why the store cannot be used; log it once an outage."""
         self._refused, self.reason = time.monotonic(), str(error)
-        if not self._told:
+        if not self._outage_logged:
             log.error("decisions wait, and are refused after a while: %s", error)
-        self._told = True
+        self._outage_logged = True
 
     def _lost(self) -> None:
         """A lease has gone: to another server, or with all the rest."""
@@ -145,15 +154,15 @@ class Follower(threading.Thread):
             self._housekeep()
         grown, polled = self._grown(), time.monotonic()
         for replica in grown:
-            self._sound(replica, partial(replica.step, TURN))
+            self._isolated(replica, partial(replica.step, TURN))
         refreshing = time.monotonic()
         for replica in self._living():
             if replica not in grown:
                 replica.read_at = polled
-            self._sound(replica, replica.refresh)
+            self._isolated(replica, replica.refresh)
         spent = time.monotonic() - refreshing
         for replica in self._living():
-            self._sound(replica, partial(self._checkpoint, replica))
+            self._isolated(replica, partial(self._checkpoint, replica))
         if self._due["trim"] <= time.monotonic():
             self._trim()
         behind = any(r.model and r.model.pending for r in self._living())
@@ -166,25 +175,25 @@ class Follower(threading.Thread):
             replica.check_position()
 
     def _grown(self) -> list[Replica]:
-        """Whose log has grown; the one that waited for longest first."""
+        """The replicas whose log has grown; the one that was read longest ago first."""
         living = {replica.name: replica for replica in self._living()}
         names = self.store.grown({name: replica.position for name, replica in living.items()})
         return sorted((living[name] for name in names), key=lambda replica: replica.read_at)
 
     def _check_positions(self) -> None:
-        """Check the store and where every replica stands; to be done again if the store fails meanwhile."""
+        """Check the store and every replica's position; if the store fails meanwhile, it is done again later."""
         self.suspicious = False
         try:
             self.store.check()
             self.unsuitable = ""
             for replica in self._living():
-                self._sound(replica, replica.check_position)
+                self._isolated(replica, replica.check_position)
         except (StoreUnavailable, StoreUnsuitable):
             self.suspicious = True
             raise
 
-    def _sound(self, replica: Replica, work: Callable[[], T]) -> T | None:
-        """Do a piece of one experiment's work; where its data cannot be read it fails alone."""
+    def _isolated(self, replica: Replica, work: Callable[[], T]) -> T | None:
+        """Do a piece of one experiment's work; if its data cannot be read, only that experiment fails."""
         try:
             return work()
         except UNREADABLE as error:
@@ -192,11 +201,11 @@ class Follower(threading.Thread):
             return None
 
     def _fail(self, replica: Replica, error: BaseException, what: str) -> None:
-        """Serve an experiment no more, until it can be loaded again: with the next round, then less and less often."""
+        """Stop serving an experiment until it can be loaded again: tried in the next round, then ever less often."""
         _, pause = self._retries.get(replica.name, (0.0, 0.0))
         unforeseen = pause == 0 and not isinstance(error, (CorruptLog, MemoryError))
-        told = log.exception if unforeseen else log.error
-        told("%s: %s (%s); the experiment is not served here", replica.name, what, error)
+        write = log.exception if unforeseen else log.error
+        write("%s: %s (%s); the experiment is not served here", replica.name, what, error)
         self._retries[replica.name] = time.monotonic() + pause, min(RETRY, max(1.0, 2 * pause))
         replica.failed, replica.model = error, None
 
@@ -222,10 +231,10 @@ class Follower(threading.Thread):
             self._checked += 1
             for replica in self._living():
                 if arms := replica.shape[0]:
-                    self._sound(replica, partial(replica.check_row, self._checked % arms))
+                    self._isolated(replica, partial(replica.check_row, self._checked % arms))
 
     def _look_at_memory(self) -> None:
-        """Tell early that the store will refuse decisions, and when that has passed."""
+        """Warn before the store is full and refuses decisions, and say when it has room again."""
         used, most = self.store.memory()
         full = most > 0 and used > FULL * most
         if full and not self._full:
@@ -238,20 +247,20 @@ class Follower(threading.Thread):
         self._full = full
 
     def _account(self, before_ms: int) -> None:
-        """Set right what is reserved for models, but for what was reserved of late: that may be on its way."""
-        found = self.store.reserved()
-        settled = {name: size for name, (size, since) in found.items() if since < before_ms}
+        """Correct the memory reserved for models, except recent reservations: their experiment may not be here yet."""
+        reserved = self.store.reserved()
+        settled = {name: size for name, (size, since) in reserved.items() if since < before_ms}
         wrong: dict[str, int | None] = {}
         for name, replica in self.replicas.items():
             size = model_bytes(*replica.shape)
-            if replica.model is not None and (name not in found or settled.get(name, size) != size):
+            if replica.model is not None and (name not in reserved or settled.get(name, size) != size):
                 wrong[name] = size
         wrong |= dict.fromkeys(name for name in settled if name not in self.replicas or self.replicas[name].deleted)
         if wrong:
             self.store.account(wrong)
 
     def _retry(self) -> None:
-        """Load again what could not be loaded: a change may have come between two questions, or the fault is mended."""
+        """Try again to load what could not be loaded: it may have been changed while it was read, or mended since."""
         for name, (when, _) in list(self._retries.items()):
             if when <= time.monotonic():
                 self._load(name)
@@ -261,9 +270,9 @@ class Follower(threading.Thread):
                         log.warning("%s: it is served again", name)
 
     def _forget(self) -> None:
-        """Sweep away what is left of deleted experiments, a piece of all keys at a time; forget them with their hour.
+        """Delete the keys of deleted experiments, some of the store's keys at a time; an hour later forget the names.
 
-        One that has been made again meanwhile is on the store's list, and taken up anew.
+        An experiment that was created again meanwhile is on the store's list, and is loaded anew.
         """
         if not self._sweeping and self._is_due("forget", FORGET):
             gone = {name: _version(replica) for name, replica in self.replicas.items() if replica.deleted}
@@ -274,8 +283,8 @@ class Follower(threading.Thread):
             self._sweeping = gone.items() - self._swept
         end = time.monotonic() + SWEEPING
         while self._sweeping and time.monotonic() < end:
-            self._at = self.store.sweep([name for name, _ in self._sweeping], self._at)
-            if self._at == 0:
+            self._sweep_cursor = self.store.sweep([name for name, _ in self._sweeping], self._sweep_cursor)
+            if self._sweep_cursor == 0:
                 self._swept |= self._sweeping
                 self._sweeping = set()
 
@@ -302,7 +311,7 @@ class Follower(threading.Thread):
         return self.budget - sum(model_bytes(*each.shape) for each in others)
 
     def _trim(self) -> None:
-        """Trim what is ours to trim, once folded past the checkpoints: then no config in the log is news to us."""
+        """Trim the logs whose lease this server holds, once folded past the checkpoints: then it knows every config."""
         end, more = time.monotonic() + TRIMMING, False
         for replica in self._living():
             token, model = self.checkpointers[replica.name].token, replica.model
@@ -318,14 +327,14 @@ class Follower(threading.Thread):
                         more = True
                         break
             except UNREADABLE:
-                log.exception("%s: its log cannot be read at the start, so it is not trimmed", replica.name)
+                log.exception("%s: the start of its log cannot be read, so it is not trimmed", replica.name)
             if total:
                 log.info("%s: %d entries trimmed", replica.name, total)
         self._due["trim"] = 0.0 if more else time.monotonic() + TRIM
 
     def _last(self) -> None:
         for replica in self._living():
-            self._sound(replica, replica.fold_to_end)
+            self._isolated(replica, replica.fold_to_end)
             if replica.failed is None:
                 self.checkpointers[replica.name].step(time.monotonic(), last=True)
 
