@@ -3,6 +3,8 @@
 A problem knows no HTTP status; one table in `bandit.serving.api.problems` maps codes to statuses.
 """
 
+from __future__ import annotations
+
 import unicodedata
 from collections.abc import Iterable
 from enum import StrEnum
@@ -49,6 +51,11 @@ class Fault(NamedTuple):
     expected: str
     got: str
 
+    @property
+    def text(self) -> str:
+        """The fault as a clause for people."""
+        return f"{self.pointer or 'the body'}: expected {self.expected}, got {self.got}"
+
 
 class Problem(Exception):  # noqa: N818 - the wire's own word (RFC 9457)
     """A refused request. `detail` is for people, `faults` for programs."""
@@ -58,6 +65,12 @@ class Problem(Exception):  # noqa: N818 - the wire's own word (RFC 9457)
         self.code = code
         self.detail = detail
         self.faults = tuple(faults)
+
+    @classmethod
+    def of(cls, code: Code, faults: Iterable[Fault]) -> Problem:
+        """The problem whose detail is its faults."""
+        faults = tuple(faults)
+        return cls(code, "; ".join(fault.text for fault in faults), faults)
 
 
 class StoreUnavailable(Exception):  # noqa: N818

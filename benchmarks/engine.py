@@ -35,7 +35,8 @@ from vowpalwabbit import Workspace
 from bandit.arrays import Matrix, Vector
 from bandit.core.draw import Choice
 from bandit.core.engine import Model
-from bandit.core.experiment import Document, compile_config, first
+from bandit.core.experiment import Document, compile_config
+from bandit.core.revision import first
 from bandit.core.sums import ONE, Events
 
 SIZES = ((100, 32), (1000, 64), (10_000, 32))

@@ -21,7 +21,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from bandit.core.experiment import Document, Experiment, compile_config, first
+from bandit.core.experiment import Document, Experiment, compile_config
+from bandit.core.revision import first
 from bandit.core.sums import ONE
 from bandit.log.records import FORMAT, START, Head, Position, pack_decision, pack_probabilities, pack_x
 from bandit.process import embedded

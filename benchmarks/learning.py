@@ -32,8 +32,9 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Int, Matrix, Vector
 from bandit.core.engine import Model
-from bandit.core.experiment import Document, compile_config, first
+from bandit.core.experiment import Document, compile_config
 from bandit.core.policies import LinUCB
+from bandit.core.revision import first
 from bandit.core.sums import ONE, Events
 from simulator.environments.datasets import msweb
 

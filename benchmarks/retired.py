@@ -22,7 +22,8 @@ import msgspec
 import numpy as np
 
 from bandit.core.engine import Model
-from bandit.core.experiment import Config, Document, compile_config, first, revise
+from bandit.core.experiment import Config, Document, compile_config
+from bandit.core.revision import first, revise
 from bandit.core.sums import ONE, Events
 
 ARMS, FEATURES, TIMES, SHOWN = 300, 33, 30, 5  # features with the intercept

@@ -1,4 +1,4 @@
-"""An experiment's document: what may be asked for, how it is checked once, and how it may change.
+"""An experiment's document: what may be asked for, and how it is checked and compiled; `revision` is how it may change.
 
 A document is what a user writes; a `Config` is what is stored and logged: the document with its version, generation
 and schema, and with every arm and kind that ever was, in the order of their indices (an index is never used again).
@@ -33,6 +33,8 @@ WINDOW_MAX = 366 * 86400.0
 PAYLOAD_MAX = 16 * 1024
 ARMS_MAX = 10_000
 KINDS_MAX = 16
+Aggregation = Literal["sum", "first", "last"]  # the stores judge by these words: see CONTRIBUTING.md
+Attribution = Literal["last", "first", "all"]
 
 
 class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -50,7 +52,7 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
     weight: Real = 1.0
     default: Real = 0.0
-    aggregation: Literal["sum", "first", "last"] = "sum"
+    aggregation: Aggregation = "sum"
     range: tuple[Real, Real] = (0.0, 1.0)
     over_range: Literal["refuse", "clip"] = "refuse"
     unit: Annotated[float, Meta(gt=0)] | None = None
@@ -125,7 +127,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
     policy: Policy = msgspec.field(default_factory=LinUCB)
     lam: Annotated[float, Meta(ge=1e-9, le=1e12)] = 1.0
     noise: Literal["auto"] | Annotated[float, Meta(ge=0, le=1e12)] = "auto"
-    attribution: Literal["last", "first", "all"] = "last"
+    attribution: Attribution = "last"
     reward_window: Duration = "7d"
     half_life: None = None  # forgetting is not there yet
     activation: Literal["on_decision", "explicit"] = "on_decision"
@@ -210,8 +212,7 @@ def compile_config(config: Config) -> Experiment:
     document = config.document
     arms = {arm.id: arm for arm in map(arm_spec, document.arms)}
     if faults := [*_arm_faults(document, arms), *_reward_faults(document), *_window_faults(document)]:
-        detail = "; ".join(f"{fault.pointer}: expected {fault.expected}, got {fault.got}" for fault in faults)
-        raise Problem(Code.INVALID_EXPERIMENT, detail, faults)
+        raise Problem.of(Code.INVALID_EXPERIMENT, faults)
     kinds = tuple(document.rewards[name] for name in config.kinds)
     weights, spans = np.array([k.weight for k in kinds]), np.array([k.range[1] - k.range[0] for k in kinds])
     noise = None if document.noise == "auto" else document.noise
@@ -277,59 +278,3 @@ def _reward_faults(document: Document) -> Iterable[Fault]:
 def _window_faults(document: Document) -> Iterable[Fault]:
     if not 0.001 <= seconds(document.reward_window) <= WINDOW_MAX:
         yield Fault("/reward_window", "between 1 millisecond and 366 days", "another duration")
-
-
-def first(name: str, document: Document, before: Config | None = None) -> Config:
-    """The config of a new experiment, or of one that was deleted (`before`): it starts from zero."""
-    version, generation, schema = (before.version, before.generation, before.schema) if before else (0, 0, 0)
-    index = tuple(dict.fromkeys(arm_spec(arm).id for arm in document.arms))
-    return Config(name, version + 1, generation + 1, schema + 1, document, index, tuple(document.rewards))
-
-
-def revise(before: Config, document: Document, *, learned: bool, reset: bool) -> Config:
-    """The config after `document` takes the place of the one before.
-
-    Args:
-        before: the config in force.
-        document: the new document, whole.
-        learned: whether a decision of this generation has been logged.
-        reset: start a new generation from zero, whatever changed.
-
-    Raises:
-        Problem: `features_changed`, or `invalid_experiment` where a reward's fixed parts changed, unless `reset`.
-    """
-    if before.deleted or reset:
-        return first(before.name, document, before)
-    if document.features != before.document.features:
-        raise Problem(
-            Code.FEATURES_CHANGED,
-            "the features differ from what has been learned on; send the old ones, or ?reset=true to start from zero",
-            [Fault("/features", "the features of this generation", "others")],
-        )
-    if learned and (faults := list(_fixed_faults(before, document))):
-        detail = "; ".join(f"{fault.pointer}: {fault.expected}" for fault in faults) + "; ?reset=true starts from zero"
-        raise Problem(Code.INVALID_EXPERIMENT, detail, faults)
-    index = dict.fromkeys([*before.index, *(arm_spec(arm).id for arm in document.arms)])
-    kinds = tuple(dict.fromkeys([*before.kinds, *document.rewards])) if learned else tuple(document.rewards)
-    same = kinds == before.kinds and all(
-        document.rewards[name].fixed() == before.document.rewards[name].fixed() for name in kinds
-    )
-    schema = before.schema if same and not _differs_at_once(before.document, document) else before.schema + 1
-    return Config(before.name, before.version + 1, before.generation, schema, document, tuple(index), kinds)
-
-
-def _differs_at_once(before: Document, document: Document) -> bool:
-    """Whether a server that has not heard of it would show what must not be shown any more, or decide nothing."""
-    active = [{arm.id for arm in map(arm_spec, each.arms) if arm.status == "active"} for each in (before, document)]
-    switched = (before.status, before.fallback_arm) != (document.status, document.fallback_arm)
-    return switched or not active[0] <= active[1]
-
-
-def _fixed_faults(before: Config, document: Document) -> Iterable[Fault]:
-    for name in before.kinds:
-        new, old = document.rewards.get(name), before.document.rewards[name]
-        if new is None:
-            yield Fault(pointer("rewards", name), "every kind that has been learned from", "nothing")
-        elif new.fixed() != old.fixed():
-            what = "default, aggregation, range and unit as they were learned from"
-            yield Fault(pointer("rewards", name), what, "others")

@@ -85,7 +85,7 @@ def typed_problem(error: msgspec.ValidationError, code: Code, of: Any, *, prefix
     at = prefix + pointer(*parts)
     expected = _json_words(_plainly(at, re.sub(r"^Expected ", "", expected)))
     got = _json_words(got) or "another value"
-    return Problem(code, f"{at or 'the body'}: expected {expected}, got {got}", [Fault(at, expected, got)])
+    return Problem.of(code, [Fault(at, expected, got)])
 
 
 _type_info = cache(inspect.type_info)

@@ -13,8 +13,9 @@ import msgspec
 from msgspec import Meta, Raw
 
 from bandit.core.engine import Loose
-from bandit.core.experiment import ARMS_MAX, ArmSpec, Config, Document, arm_spec, compile_config, first, plain, revise
+from bandit.core.experiment import ARMS_MAX, ArmSpec, Config, Document, arm_spec, compile_config, plain
 from bandit.core.features import Name
+from bandit.core.revision import first, revise
 from bandit.core.times import time_of
 from bandit.core.validation import parse_document
 from bandit.errors import Code, Fault, Problem, nearest, pointer
@@ -63,7 +64,7 @@ def version_in(data: bytes) -> int | None:
         return None
     if type(version := sent["version"]) is not int or version < 1:
         fault = Fault("/version", "the version that GET gave, or nothing", "another value")
-        raise Problem(Code.INVALID_EXPERIMENT, f"{fault.pointer}: expected {fault.expected}, got {fault.got}", [fault])
+        raise Problem.of(Code.INVALID_EXPERIMENT, [fault])
     return version
 
 

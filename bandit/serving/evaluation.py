@@ -218,5 +218,4 @@ def duration_ms(name: str, text: str) -> int:
 
 def wrong(name: str, expected: str, got: str) -> Problem:
     """The problem of an invalid query parameter."""
-    fault = Fault(f"/query/{name}", expected, got)
-    return Problem(Code.INVALID_REQUEST, f"{fault.pointer}: expected {expected}, got {got}", [fault])
+    return Problem.of(Code.INVALID_REQUEST, [Fault(f"/query/{name}", expected, got)])

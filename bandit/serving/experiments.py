@@ -229,7 +229,7 @@ class Experiments:
         size, most = len(msgspec.json.encode(document)), self.body_limit
         if size > most and (before is None or size > len(msgspec.json.encode(before.config.document))):
             fault = Fault("", f"a document of at most {most} bytes, payloads included", f"{size} bytes")
-            raise Problem(Code.INVALID_EXPERIMENT, f"expected {fault.expected}, got {fault.got}", [fault])
+            raise Problem.of(Code.INVALID_EXPERIMENT, [fault])
 
     async def _taken_up(self, config: Config) -> None:
         """Wait for this server's own replica, so that who changed an experiment finds it changed."""

@@ -194,8 +194,8 @@ def _refused(experiment: Experiment, data: bytes | Raw, error: Exception) -> Pro
     if isinstance(body, dict) and "context" in body:
         if faults := experiment.encoder.faults(_some(body["context"], experiment), "/context"):
             names = [feature.name for feature in experiment.encoder.features]
-            found = "; ".join(f"{fault.pointer}: expected {fault.expected}, got {fault.got}" for fault in faults[:10])
-            detail = f"experiment {experiment.name!r} takes features {names[:20]}; {found}"
+            wrong = "; ".join(fault.text for fault in faults[:10])
+            detail = f"experiment {experiment.name!r} takes features {names[:20]}; {wrong}"
             return Problem(Code.INVALID_CONTEXT, detail, faults)
     elif isinstance(body, dict) and experiment.encoder.features:
         return _invalid("/context", "an object", "nothing")
@@ -334,4 +334,4 @@ def unknown_decision() -> Problem:
 
 
 def _invalid(at: str, expected: str, got: str) -> Problem:
-    return Problem(Code.INVALID_REQUEST, f"{at}: expected {expected}, got {got}", [Fault(at, expected, got)])
+    return Problem.of(Code.INVALID_REQUEST, [Fault(at, expected, got)])

@@ -10,8 +10,9 @@ import numpy as np
 
 from bandit.arrays import Int, Mask, Matrix, Vector
 from bandit.core.engine import Model
-from bandit.core.experiment import compile_config, first
+from bandit.core.experiment import compile_config
 from bandit.core.features import Feature, compile_encoder
+from bandit.core.revision import first
 from bandit.core.sums import Events
 from bandit.core.validation import parse_document
 from simulator.environments.episode import Grid

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from bandit.core.experiment import Experiment, compile_config, first
+from bandit.core.experiment import Experiment, compile_config
+from bandit.core.revision import first
 from bandit.core.validation import parse_document
 from bandit.errors import Code, Problem
 from bandit.log.records import pack_x

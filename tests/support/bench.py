@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from bandit.core.experiment import Experiment, first, revise
+from bandit.core.experiment import Experiment
+from bandit.core.revision import first, revise
 from bandit.core.validation import parse_document
 from bandit.errors import Code, Problem, StoreUnavailable
 from bandit.log.records import START

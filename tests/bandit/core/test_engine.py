@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit.core.engine import CHUNK, Decided, Model, Outdated
-from bandit.core.experiment import Experiment, compile_config, first, revise
+from bandit.core.experiment import Experiment, compile_config
 from bandit.core.linear import estimates, real, width
+from bandit.core.revision import first, revise
 from bandit.core.sums import LIMIT, ONE, Events, Sums, increments
 from bandit.core.validation import parse_document
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.core.experiment import NAME, Config, Document, Experiment, Kind, arm_spec, compile_config, first, revise
+from bandit.core.experiment import NAME, Config, Document, Experiment, Kind, arm_spec, compile_config
 from bandit.core.features import Number
 from bandit.core.policies import LinUCB
+from bandit.core.revision import first, revise
 from bandit.core.sums import CREDIT_MAX
 from bandit.core.times import seconds
 from bandit.core.validation import parse_document, typed_problem

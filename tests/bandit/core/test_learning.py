@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from bandit.core.engine import Model
-from bandit.core.experiment import Document, compile_config, first
+from bandit.core.experiment import Document, compile_config
+from bandit.core.revision import first
 from bandit.core.sums import ONE, Events
 from simulator.environments.datasets import msweb
 

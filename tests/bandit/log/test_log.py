@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.core.experiment import compile_config, first
+from bandit.core.experiment import compile_config
+from bandit.core.revision import first
 from bandit.core.validation import parse_document
 from bandit.errors import CorruptLog
 from bandit.log.records import (

@@ -9,7 +9,8 @@ from asking import CONTEXT, DOCUMENT, EXPERIMENT, QUIETLY, asked, digest, read
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit.core.experiment import compile_config, revise
+from bandit.core.experiment import compile_config
+from bandit.core.revision import revise
 from bandit.core.validation import parse_document
 
 SAME = [

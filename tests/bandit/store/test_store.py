@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from trial import CLICK, FULL, HOUR, SALE, Trial, at, past, slow_sums, user
 
-from bandit.core.experiment import first
+from bandit.core.revision import first
 from bandit.log.records import START, Position, unpack_activation, unpack_feedback
 from bandit.store.memory_store import MemoryStore
 from bandit.store.protocol import EVENTS_MAX, USER_MAX, Decide, Gap, Lease, Logged, Outcome, Ref, Row, Stale, Store
