@@ -33,7 +33,7 @@ WINDOW_MAX = 366 * 86400.0
 PAYLOAD_MAX = 16 * 1024
 ARMS_MAX = 10_000
 KINDS_MAX = 16
-Aggregation = Literal["sum", "first", "last"]  # the stores judge by these words: see CONTRIBUTING.md
+Aggregation = Literal["sum", "first", "last"]  # each has its case in `lua/append.lua` and in `memory_append`
 Attribution = Literal["last", "first", "all"]
 
 

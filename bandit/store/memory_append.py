@@ -25,8 +25,6 @@ from bandit.log.records import (
     unpack_decision,
 )
 from bandit.store.protocol import (
-    AGGREGATIONS,
-    ATTRIBUTIONS,
     EVENTS_MAX,
     NO_ARM,
     USER_MAX,
@@ -189,7 +187,7 @@ class Step:
         return self.log.lives.setdefault(found.position, _Life(active))
 
     def _credits(self, found: _Found, life: _Life, arm: int) -> tuple[int, ...]:
-        defaults = tuple(kind[4] for kind in self.rules.kinds)[: found.decision.head.m]
+        defaults = tuple(rule.default for rule in self.rules.kinds)[: found.decision.head.m]
         known = life.credits.get(arm, defaults)
         return known + (0,) * (len(self.rules.kinds) - len(known))
 
@@ -202,18 +200,18 @@ class Step:
         arm = arms[0] if item.arm == NO_ARM else item.arm
         if arm not in arms:
             return found.answer("shown")
-        life, kind = self._life(found), self.rules.kinds[item.kind]
+        life, rule = self._life(found), self.rules.kinds[item.kind]
         seen = (arm, item.kind) in life.seen
-        if (item.event and (arm, item.kind, item.event) in life.events) or (_is(kind, "first") and seen):
+        if (item.event and (arm, item.kind, item.event) in life.events) or (rule.aggregation == "first" and seen):
             return found.answer("duplicate")
         if self.now > found.deadline:
             return found.answer("late")
         if life.count >= EVENTS_MAX:
             return found.answer("events")
         old = self._credits(found, life, arm)
-        total = old[item.kind] + item.credit if _is(kind, "sum") and seen else item.credit
-        kept = max(kind[1], min(kind[2], total))
-        if kept != total and not kind[3]:
+        total = old[item.kind] + item.credit if rule.aggregation == "sum" and seen else item.credit
+        kept = max(rule.low, min(rule.high, total))
+        if kept != total and not rule.clip:
             return found.answer("range")
         return self._keep(found, item, arm, old, kept, kept != total)
 
@@ -281,7 +279,7 @@ class Step:
         """An event that a decision of the user's has been credited with is a repeat, even if a newer one came since, or
         the window passed, or the log no longer has that decision.
         """
-        attribution = ATTRIBUTIONS[self.rules.attribution]
+        attribution = self.rules.attribution
         if repeats := self._credited_before(item):
             return repeats if attribution == "all" else repeats[0]
         found = [each for each in self._of_user(item) if self.now <= each.deadline and self._life(each).active]
@@ -326,7 +324,3 @@ class Step:
         found = [self.log.fetch(position) for position in self.log.users.get(item.ref.user, ())]
         current = [each for each in found if each and each.generation == self.rules.generation]
         return [each for each in current if item.arm == NO_ARM or item.arm in each.decision.arms]
-
-
-def _is(kind: tuple[int, ...], aggregation: str) -> bool:
-    return AGGREGATIONS[kind[0]] == aggregation

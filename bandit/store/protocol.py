@@ -11,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from bandit.core.experiment import Config, Experiment
+from bandit.core.experiment import Aggregation, Attribution, Config, Experiment
 from bandit.core.times import time_of
 from bandit.errors import Code, Problem
 from bandit.log.records import Entry, Position
 
 Table = Literal["sums", "base"]
 
-AGGREGATIONS = ("sum", "first", "last")
-ATTRIBUTIONS = ("last", "first", "all")
 EVENTS_MAX = 1000  # of one decision
 USER_MAX = 100  # decisions kept of one user
 DELETED_MS = 3_600_000  # a deleted experiment's log stays for an hour, so that every server hears of it
@@ -67,15 +65,25 @@ class Activate(NamedTuple):
 Item = Decide | Reward | Activate
 
 
+class KindRule(NamedTuple):
+    """How feedback of one kind of reward is credited, in the kind's units."""
+
+    aggregation: Aggregation
+    low: int
+    high: int
+    clip: bool
+    default: int
+
+
 class Rules(NamedTuple):
     """What of an experiment the judgement of feedback depends on."""
 
     generation: int
     schema: int
     explicit: bool  # only an activation activates
-    attribution: int
+    attribution: Attribution
     grace_ms: int  # how long after its deadline a decision is still known
-    kinds: tuple[tuple[int, int, int, int, int], ...]  # (aggregation, low, high, clip, default) of each kind
+    kinds: tuple[KindRule, ...]
 
 
 class Batch(NamedTuple):
@@ -298,15 +306,15 @@ class Store(Protocol):
 def rules_of(experiment: Experiment, grace_ms: int) -> Rules:
     """The rules by which an experiment's feedback is judged."""
     kinds = tuple(
-        (
-            AGGREGATIONS.index(kind.aggregation),
+        KindRule(
+            kind.aggregation,
             kind.credit(kind.range[0]),
             kind.credit(kind.range[1]),
-            int(kind.over_range == "clip"),
+            kind.over_range == "clip",
             kind.credit(kind.default),
         )
         for kind in experiment.kinds
     )
     config, document = experiment.config, experiment.document
-    explicit, attribution = document.activation == "explicit", ATTRIBUTIONS.index(document.attribution)
-    return Rules(config.generation, config.schema, explicit, attribution, grace_ms, kinds)
+    explicit = document.activation == "explicit"
+    return Rules(config.generation, config.schema, explicit, document.attribution, grace_ms, kinds)

@@ -44,7 +44,8 @@ def append_call(name: str, batch: Batch) -> tuple[list[str], list[Any]]:
     keys, rules = Keys.of(name), batch.rules
     args: list[Any] = [keys.prefix, batch.sequence, rules.schema, rules.generation, int(rules.explicit)]
     args += [rules.attribution, rules.grace_ms, len(rules.kinds), batch.clock_ms, CLOCK_AHEAD_MS]
-    args += [number for kind in rules.kinds for number in kind]
+    for kind in rules.kinds:
+        args += [kind.aggregation, kind.low, kind.high, int(kind.clip), kind.default]
     for item in batch.items:
         args += _item_args(item)
     return [keys.log, keys.config, keys.producer(batch.producer)], args

@@ -2,14 +2,13 @@
 -- Append one producer's batch to a log, once. The layouts are those of bandit/log/records.py.
 -- KEYS: log, config, producer; every other key has the log's hash tag and the prefix ARGV[1].
 -- ARGV: prefix, sequence, schema, generation, explicit, attribution, grace, how many kinds, the caller's clock (ms), how far
--- ours may be ahead of it and of the log (ms), 5 numbers a kind, then the items:
+-- ours may be ahead of it and of the log (ms), 5 arguments a kind, then the items:
 -- "d" record caller user window | "f" entry nonce caller user kind credit event own arm | "a" entry nonce caller user
 local log, config, producer, prefix = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local sequence, schema, generation = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local schema_number = tonumber(schema)
 local explicit, attribution, grace, m = ARGV[5] == '1', ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local EVENTS_MAX, USER_MAX, PRODUCER_MS, PART = 1000, 100, 172800000, 1000
-local SUM, FIRST, LAST = 0, 1, 2
 
 local stored = redis.call('GET', producer)
 local last = 0
@@ -24,7 +23,7 @@ if now_config[1] ~= schema or now_config[3] == '1' then return {'stale'} end
 
 local kinds, at = {}, 11
 for k = 1, m do
-  kinds[k] = {aggregation = tonumber(ARGV[at]), low = tonumber(ARGV[at + 1]), high = tonumber(ARGV[at + 2]),
+  kinds[k] = {aggregation = ARGV[at], low = tonumber(ARGV[at + 1]), high = tonumber(ARGV[at + 2]),
               clip = ARGV[at + 3] == '1', default = tonumber(ARGV[at + 4])}
   at = at + 5
 end
@@ -235,13 +234,13 @@ local function credit(d, kind, value, event, arm)
   local fields, is_there = state_of(d, 'n', credits_field, seen_field, known_field, d.deferred and 'a' or 'g')
   local count, packed, seen, known, active, rule = fields[2], fields[3], fields[4], fields[5], fields[6], kinds[kind + 1]
   if event ~= '' and known then return answer('duplicate', d) end
-  if rule.aggregation == FIRST and seen then return answer('duplicate', d) end
+  if rule.aggregation == 'first' and seen then return answer('duplicate', d) end
   if now() > d.deadline then return answer('late', d) end
   count = tonumber(count or '0')
   if count >= EVENTS_MAX then return answer('events', d) end
   local credits = credits_of(d, packed)
   local old = credits[kind + 1]
-  local total = (rule.aggregation == SUM and seen) and old + value or value
+  local total = (rule.aggregation == 'sum' and seen) and old + value or value
   local clipped = false
   if total < rule.low or total > rule.high then
     if not rule.clip then return answer('range', d) end
@@ -292,12 +291,12 @@ end
 local function targets(user, arm)
   local entries, found = redis.call('LRANGE', prefix .. ':u:' .. user, 0, -1), {}
   local from, to, step = 1, #entries, 1
-  if attribution == '1' then from, to, step = #entries, 1, -1 end
+  if attribution == 'first' then from, to, step = #entries, 1, -1 end
   for i = from, to, step do
     local d = fetch(entries[i])
     if takes(d, arm) then
       found[#found + 1] = d
-      if attribution ~= '2' then break end
+      if attribution ~= 'all' then break end
     end
   end
   return found
@@ -308,7 +307,7 @@ end
 local function by_user(user, kind, value, event, own, arm)
   local answers = {'all'}
   for _, each in ipairs(own and credited_before(user, kind, event, arm) or {}) do answers[#answers + 1] = each.said end
-  if #answers > 1 then return attribution == '2' and answers or answers[2] end
+  if #answers > 1 then return attribution == 'all' and answers or answers[2] end
   local found, credited, window = targets(user, arm), {}, 0
   if #found == 0 then return answer('unknown') end
   for _, d in ipairs(found) do
@@ -317,7 +316,7 @@ local function by_user(user, kind, value, event, own, arm)
     if to then credited[to], window = (credited[to] or '') .. pack_name(d), math.max(window, d.window) end
   end
   if own and window > 0 then remember(user, kind, event, credited, window) end
-  return attribution == '2' and answers or answers[2]
+  return attribution == 'all' and answers or answers[2]
 end
 
 -- Feedback on the decision that an id names; an event of the caller's own naming is then known by that one's user too.

@@ -7,7 +7,7 @@ the sum of (default + all credited) x and R that of its squares, whatever happen
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 from uuid import uuid4
 
 import numpy as np
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trial import DAY, HOUR, Seen, Trial, exact, past, slow_sums, user
 
+from bandit.core.experiment import Aggregation
 from bandit.core.sums import ONE, Sums, increments
 from bandit.log.events import read_events
 from bandit.log.records import Entry, Position, unpack_activation, unpack_decision, unpack_feedback
@@ -277,6 +278,11 @@ class Both:
 def trial_before(trial: Trial) -> Any:
     """Rules of a schema that the store no longer has."""
     return trial.batch().rules._replace(schema=trial.config.schema - 1)
+
+
+def test_histories_have_every_aggregation() -> None:
+    """One that the script and the store in memory were not compared for could be judged in two ways."""
+    assert {kind["aggregation"] for kind in KINDS} == set(get_args(Aggregation))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
