@@ -135,8 +135,13 @@ class Activation(NamedTuple):
 
 def decision_id(shard: int, position: Position, nonce: bytes) -> str:
     """The server's own name of a decision: 21 bytes after `~`, so base64 has no spare bits and one spelling."""
-    data = struct.pack(">BHQI", FORMAT, shard, position.ms, position.seq)
-    return "~" + base64.urlsafe_b64encode(data[:3] + data[5:] + nonce).decode()
+    ms, seq = position
+    data = _ID.pack(FORMAT, shard, ms >> 32, ms & 0xFFFFFFFF, seq, nonce)
+    return "~" + binascii.b2a_base64(data, newline=False).translate(_URL_SAFE).decode()
+
+
+_ID = struct.Struct(">BHHII8s")  # format, shard, 48 bits of milliseconds, number within them, nonce
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def read_decision_id(text: str) -> tuple[int, Position, bytes] | None:

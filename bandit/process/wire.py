@@ -205,9 +205,13 @@ class WireProtocol(HttpToolsProtocol):
         if self._hosts != 1 and (self._hosts or version == "1.1"):
             raise Refused(_no_http("expected one Host"))
         self.url = _target(self.url)
-        super().on_headers_complete()
+        self.begin_cycle()
         if not self.cycle.keep_alive:
             self.cycle.transport = cast(asyncio.Transport, _Last(self.transport, self._hang_up))
+
+    def begin_cycle(self) -> None:
+        """Make the request's cycle, and start it if it is its turn."""
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""

@@ -20,12 +20,12 @@ from contextlib import contextmanager, suppress
 
 import uvicorn
 import uvloop
-from fastapi import FastAPI
 
 from bandit.errors import StoreUnsuitable
-from bandit.process.deadline import deadline_protocol
+from bandit.process.direct import direct_protocol
 from bandit.process.workers import HANDOFF, STOP_SIGNALS
-from bandit.serving.api.app import build_app
+from bandit.serving.api.app import Front, build_app
+from bandit.serving.api.hot import Hot
 from bandit.serving.service import Service
 from bandit.settings import Handoff, Settings
 from bandit.store.redis_connection import CONNECTIONS
@@ -123,7 +123,8 @@ async def _serve(handoff: Handoff, life: Life, status: Status) -> BaseException 
     """What the service failed from, or None, after it was served and closed."""
     service = Service.open(handoff.settings)
     try:
-        server = Server(_config(build_app(service, _flag(handoff.flag)), handoff.settings))
+        app, hot = build_app(service, _flag(handoff.flag)), Hot(service)
+        server = Server(_config(app, hot, handoff.settings))
         watch = asyncio.create_task(_watch(service, server, life, status))
         if handoff.replaced:  # the others serve meanwhile: whoever connects to this one gets an answer at once
             await _until(lambda: service.ready.is_set() or server.should_exit)
@@ -160,11 +161,11 @@ def _flag(descriptor: int) -> Callable[[], bool]:
     return lambda: shared[0] == 1
 
 
-def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def _config(app: Front, hot: Hot, settings: Settings) -> uvicorn.Config:
     most = _most_connections()
     return uvicorn.Config(
         app,
-        http=deadline_protocol(settings.request_timeout, most),
+        http=direct_protocol(settings.request_timeout, most, hot),
         ws="none",
         lifespan="on",
         log_config=None,

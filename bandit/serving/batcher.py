@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 from bandit.core.draw import Choice
 from bandit.core.engine import Outdated
@@ -55,14 +55,27 @@ Request = RecommendationRequest | Reward | Activate
 Reader = Callable[[Experiment], Request]
 
 
-@dataclass
+class Answer(Protocol):
+    """Where an answer goes: a future, or what stands for one."""
+
+    def done(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+    def set_result(self, value: Any, /) -> None:
+        """This is the answer."""
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """There is none, for this reason."""
+
+
+@dataclass(slots=True)
 class PendingRequest:
-    """One request in a batcher: how to read it, what it was read as, and who waits for its answer."""
+    """One request in a batcher: how to read it, what it was read as, and where its answer goes."""
 
     read: Reader
     request: Request
     experiment: Experiment
-    answer: asyncio.Future[Any]
+    answer: Answer
     since: float
     work: float  # estimated seconds
     reads: int = 0
@@ -126,11 +139,19 @@ class Batcher:
         """A new producer name: no number of the old one will be used again."""
         self._producer, self._sequence, self._used = self.entropy(12).hex(), 1, time.monotonic()
 
-    def enqueue(self, read: Reader, experiment: Experiment) -> asyncio.Future[Any]:
+    def ask(self, read: Reader, experiment: Experiment) -> asyncio.Future[Any]:
+        """`enqueue` with a future for the answer, which is returned."""
+        answer = asyncio.get_running_loop().create_future()
+        self.enqueue(read, experiment, answer)
+        return answer
+
+    def enqueue(self, read: Reader, experiment: Experiment, answer: Answer) -> None:
         """Read one request and let it wait for a micro-batch.
 
-        Returns:
-            Its answer: `NewDecision`, `Replayed`, `Paused`, `Credited` or `Outcome`.
+        Args:
+            read: reads it.
+            experiment: the version to read it by.
+            answer: gets `NewDecision`, `Replayed`, `Paused`, `Credited` or `Outcome`, or why there is none.
 
         Raises:
             Problem: the request is at fault, or too many wait.
@@ -138,14 +159,11 @@ class Batcher:
         if len(self._waiting) >= WAITING:  # first: a refusal must cost less than a service
             raise Problem(Code.OVERLOADED, f"{WAITING} requests are waiting already; try again in a second")
         request = read(experiment)
-        loop = asyncio.get_running_loop()
         work = _work(request, experiment, self.replica.longest)
-        pending = PendingRequest(read, request, experiment, loop.create_future(), time.monotonic(), work)
-        self._waiting.append(pending)
-        self.work += pending.work
+        self._waiting.append(PendingRequest(read, request, experiment, answer, time.monotonic(), work))
+        self.work += work
         if self._runner is None or self._runner.done():
-            self._runner = loop.create_task(self._run())
-        return pending.answer
+            self._runner = asyncio.get_running_loop().create_task(self._run())
 
     async def drain(self) -> None:
         """Wait until every request has its answer."""
@@ -155,9 +173,9 @@ class Batcher:
     async def _run(self) -> None:
         while self._waiting:
             batch = self._next()
-            if not (batch := [pending for pending in batch if _awaited(pending)]):
-                continue
-            await self._serve(batch)
+            overdue = time.monotonic() - PATIENCE
+            if batch := [pending for pending in batch if _awaited(pending, overdue)]:
+                await self._serve(batch)
 
     async def _serve(self, batch: list[PendingRequest]) -> None:
         """Answer a micro-batch; where its decisions cannot be made, each by itself: only those at fault fail."""
@@ -300,26 +318,22 @@ class Batcher:
         raise Problem(Code.STORE_UNAVAILABLE, "the store has lost writes; nothing of this request was written")
 
     def _answer(
-        self,
-        batch: list[PendingRequest],
-        reply: list[Result],
-        experiment: Experiment,
-        made: Made | None,
+        self, batch: list[PendingRequest], reply: list[Result], experiment: Experiment, made: Made | None,
         scored: Position,
-    ) -> None:
+    ) -> None:  # fmt: skip
         decisions = decisions_of(made) if made else iter(())
         for pending, result in zip(batch, reply, strict=True):
-            answer: Any = result
-            if isinstance(pending.request, Reward):
-                answer = Credited(experiment, pending.request.kind, result)  # type: ignore[arg-type] # feedback is judged
-            elif isinstance(pending.request, RecommendationRequest):
-                choice, head, scores = next(decisions)
-                if isinstance(result, Logged) and result.record:
-                    answer = Replayed(result.position, experiment, result.record, head.digest)
-                elif isinstance(result, Logged):
-                    answer = NewDecision(
-                        result.position, experiment, choice, head.nonce, pending.request.caller, scores, scored
-                    )
+            request, answer = pending.request, cast(Any, result)
+            if isinstance(request, Reward):
+                answer = Credited(experiment, request.kind, answer)
+            elif isinstance(request, RecommendationRequest):
+                choice, nonce, digest, scores = next(decisions)
+                if isinstance(result, Logged):
+                    at, record = result
+                    if record:
+                        answer = Replayed(at, experiment, record, digest)
+                    else:
+                        answer = NewDecision(at, experiment, choice, nonce, request.caller, scores, scored)
             if not pending.answer.done():
                 pending.answer.set_result(answer)
 
@@ -349,9 +363,9 @@ def _answer_paused(batch: list[PendingRequest]) -> None:
             pending.answer.set_result(Paused(pending.experiment))
 
 
-def _awaited(pending: PendingRequest) -> bool:
-    """Whether somebody still waits; a request that has waited for too long, behind others, is refused."""
-    if time.monotonic() - pending.since > PATIENCE:
+def _awaited(pending: PendingRequest, overdue: float) -> bool:
+    """Whether somebody still waits; who has waited since before `overdue`, behind others, is told so."""
+    if pending.since < overdue:
         _fail(pending, Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE))
     return not pending.answer.done()
 

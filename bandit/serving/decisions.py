@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from bandit.arrays import Vector
 from bandit.core.draw import Choice
 from bandit.core.engine import Decided, Model
 from bandit.core.experiment import Experiment
 from bandit.log.records import DEFERRED, FORMAT, USER, Head, Position, pack_decision, pack_probabilities, pack_x
 from bandit.serving.requests import RecommendationRequest
 from bandit.store.protocol import Decide
+
+NO_DIGEST = bytes(8)  # of a request that nobody can repeat
 
 
 class Scores(NamedTuple):
@@ -27,8 +30,9 @@ class Made(NamedTuple):
     """A micro-batch's decisions, ready to be logged."""
 
     decided: Decided
+    nonces: list[bytes]
+    digests: list[bytes]  # of the requests
     items: list[Decide]
-    heads: list[Head]
 
 
 def decide(
@@ -58,45 +62,42 @@ def decide(
     eligible = experiment.active[None] if shared else np.stack([request.eligible for request in requests])
     decided = model.decide(experiment, x, eligible, [request.k for request in requests], u)
     packed = pack_x(x)
-    heads = [
-        _head(request, experiment, choice, *data, nonce, float(number), scored)
-        for request, choice, data, nonce, number in zip(requests, decided.choices, packed, nonces, u, strict=True)
+    tails = [
+        pack_probabilities(row, request.eligible) for request, row in zip(requests, decided.probabilities, strict=True)
     ]
-    items = [
-        _record(request, head, choice, data, row)
-        for request, head, choice, (data, _), row in zip(
-            requests, heads, decided.choices, packed, decided.probabilities, strict=True
-        )
-    ]
-    return Made(decided, items, heads)
+    return Made(decided, nonces, *_records(requests, experiment, decided.choices, packed, nonces, u, tails, scored))
 
 
-def decisions_of(made: Made) -> Iterator[tuple[Choice, Head, Scores]]:
-    """Each decision with the scores of its arms; arrays become lists once a micro-batch, not once a decision."""
-    score, means, width = (part.tolist() for part in made.decided.shown)
+def decisions_of(made: Made) -> Iterator[tuple[Choice, bytes, bytes, Scores]]:
+    """(choice, nonce, digest, scores) of each decision; arrays become lists once a micro-batch, not once a decision."""
+    return zip(made.decided.choices, made.nonces, made.digests, _scores(made.decided), strict=True)
+
+
+def _scores(decided: Decided) -> Iterator[Scores]:
+    score, means, width = (part.tolist() for part in decided.shown)
     start = 0
-    for choice, head in zip(made.decided.choices, made.heads, strict=True):
+    for choice in decided.choices:
         end = start + len(choice.arms)
-        yield choice, head, Scores(score[start:end], means[start:end], width[start:end])
+        yield Scores(score[start:end], means[start:end], width[start:end])
         start = end
 
 
-def _head(
-    request: RecommendationRequest, experiment: Experiment, choice: Choice, x: bytes, sparse: int, nonce: bytes,
-    u: float, scored: Position,
-) -> Head:  # fmt: skip
-    config = experiment.config
-    flags = sparse | DEFERRED * request.deferred | USER * bool(request.user)
-    sizes = len(choice.arms), len(x), len(request.caller)
-    versions = config.generation, config.schema, config.version
-    digest = request.digest(x) if request.caller else bytes(8)
-    return Head(
-        FORMAT, flags, len(experiment.kinds), 0, *sizes, *versions, experiment.window_ms, nonce, digest, u, *scored
-    )
-
-
-def _record(request: RecommendationRequest, head: Head, choice: Choice, x: bytes, probabilities: Any) -> Decide:
-    shown = zip(choice.arms, choice.propensities, choice.marginals, strict=True)
-    tail = pack_probabilities(probabilities, request.eligible)
-    record = pack_decision(head, x, request.caller, request.user, shown, tail)
-    return Decide(record, request.caller, request.user, head.window_ms)
+def _records(
+    requests: Sequence[RecommendationRequest], experiment: Experiment, choices: Sequence[Choice],
+    packed: Sequence[tuple[bytes, int]], nonces: Sequence[bytes], u: Vector, tails: Sequence[bytes], scored: Position,
+) -> tuple[list[bytes], list[Decide]]:  # fmt: skip
+    """(digest of each request, what is logged of it)."""
+    config, window, m = experiment.config, experiment.window_ms, len(experiment.kinds)
+    versions = config.generation, config.schema, config.version, window
+    digests, items = [], []
+    rows = zip(requests, choices, packed, nonces, u.tolist(), tails, strict=True)
+    for request, (arms, propensities, marginals), (x, sparse), nonce, number, tail in rows:
+        caller, user = request.caller, request.user
+        flags = sparse | DEFERRED * request.deferred | USER * bool(user)
+        digest = request.digest(x) if caller else NO_DIGEST
+        sizes = len(arms), len(x), len(caller)
+        head = Head(FORMAT, flags, m, 0, *sizes, *versions, nonce, digest, number, *scored)
+        record = pack_decision(head, x, caller, user, zip(arms, propensities, marginals, strict=True), tail)
+        digests.append(digest)
+        items.append(Decide(record, caller, user, window))
+    return digests, items

@@ -106,7 +106,7 @@ class Service:
         answer = _tried(batcher, read, tried := experiment_of(batcher.replica))
         if isinstance(answer, Problem) and answer.code in DOUBTFUL and await self.experiments.newer(name, tried):
             answer = _tried(batcher, read, experiment_of(batcher.replica))
-        settled = await self._as_before(batcher, await _settled(answer), again)
+        settled = await self.as_before(batcher, await _settled(answer), again)
         if isinstance(settled, Problem):
             raise settled
         return settled
@@ -127,9 +127,9 @@ class Service:
             answers = [next(better) if doubt else answer for answer, doubt in zip(answers, doubtful, strict=True)]
         settled = [await _settled(answer) for answer in answers]
         each = again or [never_before] * len(reads)
-        return [await self._as_before(batcher, answer, same) for answer, same in zip(settled, each, strict=True)]
+        return [await self.as_before(batcher, answer, same) for answer, same in zip(settled, each, strict=True)]
 
-    async def _as_before(self, batcher: Batcher, answer: Any, again: Again) -> Any:
+    async def as_before(self, batcher: Batcher, answer: Any, again: Again) -> Any:
         """The answer, or the one of before where this is a retry: what has changed since is not its fault."""
         moved = isinstance(answer, Paused) or (isinstance(answer, Problem) and answer.code in MOVED)
         if not moved or (ask := again(experiment := experiment_of(batcher.replica))) is None:
@@ -139,6 +139,18 @@ class Service:
             return answer
         ((x, _),) = pack_x(experiment.encoder.encode([ask.context]))
         return Replayed(entry.position, experiment, entry.record, ask.digest(x))
+
+    def known(self, name: str) -> tuple[Batcher, bytes] | None:
+        """(batcher of an experiment, key of user ids); None where something has to be looked up first.
+
+        Raises:
+            Problem: `not_ready`: nothing can be served now.
+        """
+        replica = self.follower.replicas.get(name)
+        if replica is None or replica.model is None or self._secret is None or not self.ready.is_set():
+            return None
+        self.experiments.check_suitable()
+        return self._batcher(replica), self._secret
 
     async def _batcher_of(self, name: str) -> Batcher:
         if not self.ready.is_set():
@@ -201,7 +213,7 @@ def _digests(replicas: Sequence[Replica]) -> dict[str, dict[str, str]]:
 def _tried(batcher: Batcher, read: Reader, experiment: Experiment) -> asyncio.Future[Any] | Problem:
     """A request in its batcher, or why it is refused."""
     try:
-        return batcher.enqueue(read, experiment)
+        return batcher.ask(read, experiment)
     except Problem as problem:
         return problem
 

@@ -117,7 +117,7 @@ class Bench:
     def ask(self, body: Any = None, read: Any = read_recommendation, **more: Any) -> "asyncio.Future[Any]":
         """One request."""
         data = msgspec.json.encode(({"context": {"age": 1}} if body is None else body) | more)
-        return self.batcher.enqueue(lambda experiment: read(experiment, data, SECRET), self.experiment)
+        return self.batcher.ask(lambda experiment: read(experiment, data, SECRET), self.experiment)
 
     def feedback(self, **body: Any) -> "asyncio.Future[Any]":
         """Feedback of a click."""

@@ -17,9 +17,10 @@ import uvloop
 from conftest import running
 
 from bandit.errors import Code
-from bandit.process.deadline import deadline_protocol
+from bandit.process.direct import direct_protocol
 from bandit.process.embedded import find_binary
 from bandit.serving.api.app import build_app
+from bandit.serving.api.hot import Hot
 from bandit.serving.api.problems import STATUS
 from bandit.serving.service import Service
 from bandit.settings import Settings
@@ -186,7 +187,7 @@ def serving(url: str = "", *, made: Callable[[], Service] | None = None, **setti
 def _config(service: Service) -> uvicorn.Config:
     return uvicorn.Config(
         build_app(service),
-        http=deadline_protocol(30, 1000),
+        http=direct_protocol(30, 1000, Hot(service)),
         ws="none",
         lifespan="on",
         log_level="error",

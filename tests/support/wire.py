@@ -11,9 +11,12 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from bandit.process.deadline import deadline_protocol
+from bandit.process.direct import direct_protocol
+from bandit.serving.api.problems import Answer
 
 HANGS = 5.0  # seconds without an answer
+SECONDS = {"/soon": 0.001, "/slow": 0.02, "/slower": 0.6}  # until an answer
+DIRECT, NONE = re.compile(rb"((?!/early)/[^?]*)()"), re.compile(rb"(?!)")
 LENGTH = re.compile(rb"\r\ncontent-length: ([0-9]+)\r\n")
 
 
@@ -39,15 +42,22 @@ class Heard(NamedTuple):
 
 
 class Wire:
-    """One server and its client, on one event loop: the client knows when the server has read a piece."""
+    """One server and its client, on one event loop: the client knows when the server has read a piece.
 
-    def __init__(self, seconds: float = 30) -> None:
+    Args:
+        seconds: in which a request has to come.
+        direct: whether what can be answered without ASGI is.
+    """
+
+    def __init__(self, seconds: float = 30, *, direct: bool = True) -> None:
         self.taken: list[Taken] = []
         self.headers: list[list[tuple[bytes, bytes]]] = []
         self.most_waiting = 0
         self.loop = uvloop.new_event_loop()
-        bound: Any = deadline_protocol(seconds, 1000)
-        self._kind = type("Counting", (bound,), {"data_received": _counting(bound)})
+        self.direct = 0  # requests answered without ASGI
+        bound: Any = direct_protocol(seconds, 1000, self)
+        own = {"data_received": _counting(bound), "address": DIRECT if direct else NONE}
+        self._kind = type("Counting", (bound,), own)
         self._config = uvicorn.Config(
             self._app, http=self._kind, interface="asgi3", ws="none", lifespan="off", log_level="critical"
         )
@@ -111,6 +121,20 @@ class Wire:
         await self._until(lambda: not self._state.tasks)
         return Heard(found, ended, self.taken)
 
+    def begin(self, what: str, target: str, body: bytes, client: Any) -> None:
+        """The same as `_app`, without ASGI."""
+        self.direct += 1
+        self.headers.append(client._protocol.headers)
+        self.most_waiting = max(self.most_waiting, len(self._last.pipeline))
+        told = b"POST %b %d" % (target.encode(), len(body))
+
+        def answer() -> None:
+            self.taken.append(Taken("POST", target.encode(), body))
+            client.answer(Answer(200, (), told))
+
+        seconds = SECONDS.get(target)
+        self.loop.call_later(seconds, answer) if seconds else answer()
+
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers with what it took; /soon and /slow after a while, /early before the body."""
         self.headers.append(scope["headers"])
@@ -119,7 +143,7 @@ class Wire:
         body: bytes | None = b""
         if scope["path"] != "/early":
             body = await _whole(receive)
-            await asyncio.sleep({"/soon": 0.001, "/slow": 0.02, "/slower": 0.6}.get(scope["path"], 0))
+            await asyncio.sleep(SECONDS.get(scope["path"], 0))
         self.taken.append(Taken(scope["method"], target, body))
         told = b"%b %b %d" % (scope["method"].encode(), target, len(body or b""))
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(told))]})
@@ -179,9 +203,9 @@ def _answers(received: bytes, found: list[tuple[int, bytes]]) -> bytes:
 
 
 @contextmanager
-def wired(seconds: float = 30) -> Iterator[Wire]:
+def wired(seconds: float = 30, *, direct: bool = True) -> Iterator[Wire]:
     """A server for a while."""
-    wire = Wire(seconds)
+    wire = Wire(seconds, direct=direct)
     try:
         yield wire
     finally:

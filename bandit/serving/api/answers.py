@@ -120,22 +120,24 @@ def size_of(ask: RecommendationRequest) -> int:
 
 
 def _new(told: NewDecision) -> RecommendationAnswer:
-    experiment, kinds = told.experiment, told.experiment.config.kinds
-    score, means, width = told.scores
-    arms = [
-        ShownArm(
-            experiment.config.index[arm],
-            told.choice.propensities[i],
-            score[i],
-            {kind: Estimate(mean, width[i]) for kind, mean in zip(kinds, means[i], strict=True)},
-            payload(experiment, arm),
-        )
-        for i, arm in enumerate(told.choice.arms)
-    ]
-    name = told.caller.decode() or decision_id(SHARD, told.position, told.nonce)
-    expires = _time_of(told.position.ms + experiment.window_ms)
-    position = told.model_position.text().decode()
-    return RecommendationAnswer(name, arms, experiment.config.version, position, False, True, expires)
+    at, experiment, choice, nonce, caller, (score, means, width), model_position = told
+    config, kinds, specs = experiment.config, experiment.config.kinds, experiment.arms
+    shown = []
+    for arm, propensity, number, mean, uncertain in zip(
+        choice.arms, choice.propensities, score, means, width, strict=True
+    ):
+        estimates = {kind: Estimate(each, uncertain) for kind, each in zip(kinds, mean, strict=True)}
+        name = config.index[arm]
+        spec = specs.get(name)
+        shown.append(ShownArm(name, propensity, number, estimates, UNSET if spec is None else spec.payload))
+    name = caller.decode() if caller else decision_id(SHARD, at, nonce)
+    expires = _time_of(at.ms + experiment.window_ms)
+    return RecommendationAnswer(name, shown, config.version, _text_of(model_position), False, True, expires)
+
+
+@lru_cache(maxsize=256)
+def _text_of(position: Position) -> str:
+    return position.text().decode()
 
 
 def _replayed(replayed: Replayed) -> RecommendationAnswer:

@@ -8,25 +8,24 @@ from collections.abc import Callable
 from functools import cache
 from urllib.parse import unquote_to_bytes
 
-import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from bandit import __version__
 from bandit.errors import Code, Fault, Problem, pointer
-from bandit.serving.api import docs, native
-from bandit.serving.api.problems import TYPE, ProblemDetails, problem_response
+from bandit.serving.api import docs, hot, native
+from bandit.serving.api.problems import INTERNAL, problem_answer, problem_response, response
 from bandit.serving.service import Service
 
 log = logging.getLogger(__name__)
 
 
-def build_app(service: Service, all_ready: Callable[[], bool] = lambda: True) -> FastAPI:
-    """The application in front of a service.
+def build_app(service: Service, all_ready: Callable[[], bool] = lambda: True) -> Front:
+    """The application in front of a service: ASGI.
 
     Args:
         service: already open; who opened it closes it.
@@ -47,30 +46,33 @@ def build_app(service: Service, all_ready: Callable[[], bool] = lambda: True) ->
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_query)
     app.add_exception_handler(Exception, _on_bug)
-    app.add_middleware(HotPath)
     plain = app.openapi
     app.openapi = cache(lambda: docs.complete(plain()))  # type: ignore[method-assign]  # it takes some 30 ms
-    return app
+    return Front(app, service)
 
 
 DESCRIPTION = "An online contextual-bandit decision server: ask which arm to show, report what came of it."
 
 
-class HotPath:
-    """Finds the routes of deciding and feedback by one look.
+class Front:
+    """Stands before the framework: answers deciding and feedback itself, and refuses addresses that mislead.
 
-    The framework's way to a route costs more than the decision: without it a worker answers nearly twice as many.
+    The framework's way to a route costs more than a decision.
+
+    Args:
+        app: the framework's application.
+        service: which serves.
     """
 
     _address = re.compile(r"/v1/experiments/([^/]+)/((?:recommendations|feedback|activations)(?:/batch)?)")
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: FastAPI, service: Service) -> None:
+        self.app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers what is for it, and passes the rest on."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         found = self._address.fullmatch(scope["path"]) if scope["method"] == "POST" else None
         try:
@@ -79,15 +81,20 @@ class HotPath:
             if scope["method"] == "HEAD":
                 scope = {**scope, "method": "GET"}  # whoever sends the answer knows, and leaves its body out
             if found is not None:
-                response = await native.HOT[found[2]](Request(scope, receive), found[1])
+                answer = await hot.answer(self._service, found[2], found[1], scope["headers"], receive)
             elif scope["path"].endswith("\n"):  # the router's patterns let a line end through: .../arms/a%0A would be a
                 raise Problem(Code.NOT_FOUND, "an address does not end with a line end")
             else:
-                await self._app(scope, receive, send)
+                await self.app(scope, receive, send)
                 return
         except Problem as problem:
-            response = problem_response(problem)
-        await response(scope, receive, send)
+            answer = problem_answer(problem)
+        except Exception:
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            answer = INTERNAL
+        headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
 
 
 _BROKEN = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -145,5 +152,4 @@ async def _on_query(request: Request, error: Exception) -> Response:
 async def _on_bug(request: Request, error: Exception) -> Response:
     """A fault of ours: logged with its trace; the client learns nothing but that."""
     log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
-    body = ProblemDetails(TYPE + "internal", "internal", 500, "internal", "a fault of ours; the server's log has it")
-    return Response(msgspec.json.encode(body), 500, media_type="application/problem+json")
+    return response(INTERNAL)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
+from starlette.types import Receive
 
 from bandit.errors import Code, Fault, Problem
 
+Headers = list[tuple[bytes, bytes]]
 
-async def read(request: Request, limit: int) -> bytes:
+
+async def read(headers: Headers, receive: Receive, limit: int) -> bytes:
     """A request's body.
 
     Raises:
         Problem: `too_large` by its declared or its real length, `unsupported_media_type`, or `malformed` where the
             client has gone before its end.
     """
-    _check(request.scope["headers"], limit)
+    _check(headers, limit)
     body = bytearray()  # grows in place: if single bytes are sent, not all of them are copied each time
-    while (message := await request.receive())["type"] == "http.request":
+    while (message := await receive())["type"] == "http.request":
         part: bytes = message.get("body", b"")
         if len(body) + len(part) > limit:
             raise _too_large(limit)
@@ -26,7 +28,7 @@ async def read(request: Request, limit: int) -> bytes:
     raise Problem(Code.MALFORMED, "the connection ended before the body did")
 
 
-def _check(headers: list[tuple[bytes, bytes]], limit: int) -> None:
+def _check(headers: Headers, limit: int) -> None:
     """Refuse by the headers alone what can be refused by them."""
     for name, value in headers:
         if name == b"content-type" and value != b"application/json":

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import time
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from bandit import __version__
-from bandit.core.experiment import NAME, Experiment
+from bandit.core.experiment import NAME
 from bandit.errors import Code, Fault, Problem
-from bandit.serving.api import answers, body, docs
-from bandit.serving.api.problems import details, problem_response
+from bandit.serving.api import body, docs, hot
+from bandit.serving.api.problems import problem_response, response
 from bandit.serving.changes import version_in
 from bandit.serving.evaluation import ROWS_MAX, Asked
 from bandit.serving.experiments import ANY_VERSION
-from bandit.serving.requests import (
-    RecommendationRequest,
-    read_activation,
-    read_again,
-    read_batch,
-    read_feedback,
-    read_recommendation,
-)
-from bandit.serving.service import TURN, Service
+from bandit.serving.service import Service
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="at most so many on a page")]
 Cursor = Annotated[str, Query(description="the `next` of the page before; empty for the first page")]
@@ -39,9 +28,6 @@ Targets = Annotated[list[str] | None, Query(description="uniform, fixed:ARM, lin
 Since = Annotated[str, Query(description="a time, or a duration before now; by default the whole log")]
 MinAge = Annotated[str, Query(description="leave out younger decisions: their feedback may still come")]
 IfMatch = Annotated[str | None, Header(description="change this version only")]
-ANSWER_MAX = 32 << 20  # bytes of a batch's answers, about
-Read = Callable[[Experiment, Any, bytes], Any]
-Handler = Callable[[Request, str], Awaitable[Response]]
 
 _VERSION = re.compile(r'(?:W/)?"?([0-9]{1,15})"?')
 
@@ -55,7 +41,7 @@ def _service(request: Request) -> Service:
 
 
 async def _body(request: Request) -> bytes:
-    return await body.read(request, _service(request).settings.body_limit)
+    return await body.read(request.scope["headers"], request.receive, _service(request).settings.body_limit)
 
 
 def _json(value: Any, status: int = 200) -> Response:
@@ -198,124 +184,46 @@ async def get_evaluation(
 # deciding and feedback
 
 
-async def _asked(
-    request: Request, e: str, read: Read, render: Callable[[Any], Any], again: Read = lambda *_: None
-) -> Response:
-    service = _service(request)
-    data, secret = await _body(request), await service.secret()
-    asked = await service.ask(
-        e, lambda experiment: read(experiment, data, secret), lambda experiment: again(experiment, data, secret)
-    )
-    return _json(render(asked))
-
-
-async def _asked_all(
-    request: Request, e: str, read: Read, render: Callable[[Any], Any], again: Read = lambda *_: None
-) -> Response:
-    """Serve a batch: an item's fault is its own."""
-    service = _service(request)
-    data = await body.read(request, service.settings.batch_limit)
-    secret, parts = await service.secret(), read_batch(data)
-    room = _Room(service.settings.body_limit)
-    reads = [lambda experiment, part=part: room.read(experiment, part, secret, read) for part in parts]
-    same = [lambda experiment, part=part: again(experiment, part, secret) for part in parts]
-    results = await service.ask_all(e, reads, same)
-    return Response(await _encoded(results, render), media_type="application/json")
-
-
-class _Room:
-    """What the answers to a batch may still take. An item that would take more is refused before it is decided."""
-
-    def __init__(self, item_limit: int) -> None:
-        self.item_limit = item_limit
-        self.sizes: dict[int, int] = {}  # of each item: one may be read again
-        self.used = 0
-
-    def read(self, experiment: Experiment, part: bytes, secret: bytes, read: Read) -> Any:
-        """The item, if it is no larger than one alone may be, and there is room for its answer.
-
-        Raises:
-            Problem: too_large, or what `read` finds.
-        """
-        if len(bytes(part)) > self.item_limit:
-            raise Problem(Code.TOO_LARGE, f"the request is larger than {self.item_limit} bytes")
-        ask = read(experiment, part, secret)
-        size = answers.size_of(ask) if isinstance(ask, RecommendationRequest) else 0
-        used = self.used - self.sizes.get(id(part), 0) + size
-        if used > ANSWER_MAX:
-            most = f"the answers to a batch may take {ANSWER_MAX >> 20} MiB"
-            raise Problem(Code.TOO_LARGE, f"{most}: ask for fewer decisions at once, or for shorter lists")
-        self.sizes[id(part)], self.used = size, used
-        return ask
-
-
-async def _encoded(results: Sequence[Any], render: Callable[[Any], Any]) -> bytes:
-    """A batch's answer, an item at a time: long lists take long, and others are served in between."""
-    parts, turn = [], time.monotonic()
-    for result in results:
-        parts.append(_ENCODER.encode(_rendered(result, render)))
-        if time.monotonic() - turn > TURN:
-            await asyncio.sleep(0)
-            turn = time.monotonic()
-    parts = parts or [b""]
-    parts[0] = b'{"results":[' + parts[0]
-    parts[-1] += b"]}"
-    return b",".join(parts)
-
-
-def _rendered(result: Any, render: Callable[[Any], Any]) -> Any:
-    """An item of a batch's answer: the answer, or its problem."""
-    try:
-        return {"problem": details(result)} if isinstance(result, Problem) else render(result)
-    except Problem as problem:
-        return {"problem": details(problem)}
+async def _hot(request: Request, what: str, e: str) -> Response:
+    """Where nothing stands before the framework that answers these requests (`hot`)."""
+    return response(await hot.answer(_service(request), what, e, request.scope["headers"], request.receive))
 
 
 @router.post("/v1/experiments/{e}/recommendations", tags=["deciding"], **docs.RECOMMEND)
 async def recommend(request: Request, e: str) -> Response:
     """Which arm for this context? One decision, logged before it is answered."""
-    return await _asked(request, e, read_recommendation, answers.recommendation, read_again)
+    return await _hot(request, "recommendations", e)
 
 
 @router.post("/v1/experiments/{e}/recommendations/batch", tags=["deciding"], **docs.RECOMMEND_BATCH)
 async def recommend_batch(request: Request, e: str) -> Response:
     """Up to 1,000 decisions at once."""
-    return await _asked_all(request, e, read_recommendation, answers.recommendation, read_again)
+    return await _hot(request, "recommendations/batch", e)
 
 
 @router.post("/v1/experiments/{e}/activations", tags=["deciding"], **docs.ACTIVATE)
 async def activate(request: Request, e: str) -> Response:
     """A deferred decision has been shown: from now on it is an impression."""
-    return await _asked(request, e, read_activation, answers.activation)
+    return await _hot(request, "activations", e)
 
 
 @router.post("/v1/experiments/{e}/activations/batch", tags=["deciding"], **docs.ACTIVATE_BATCH)
 async def activate_batch(request: Request, e: str) -> Response:
     """Up to 1,000 activations at once."""
-    return await _asked_all(request, e, read_activation, answers.activation)
+    return await _hot(request, "activations/batch", e)
 
 
 @router.post("/v1/experiments/{e}/feedback", tags=["feedback"], **docs.FEEDBACK)
 async def feedback(request: Request, e: str) -> Response:
     """A click, a conversion, a rating: an event that refers to a decision, or to a user's."""
-    return await _asked(request, e, read_feedback, answers.feedback)
+    return await _hot(request, "feedback", e)
 
 
 @router.post("/v1/experiments/{e}/feedback/batch", tags=["feedback"], **docs.FEEDBACK_BATCH)
 async def feedback_batch(request: Request, e: str) -> Response:
     """Up to 1,000 events at once."""
-    return await _asked_all(request, e, read_feedback, answers.feedback)
+    return await _hot(request, "feedback/batch", e)
 
-
-# what most requests are for: `bandit.serving.api.app` finds these without the router
-HOT: dict[str, Handler] = {
-    "recommendations": recommend,
-    "recommendations/batch": recommend_batch,
-    "activations": activate,
-    "activations/batch": activate_batch,
-    "feedback": feedback,
-    "feedback/batch": feedback_batch,
-}
 
 # health
 

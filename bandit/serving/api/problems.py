@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 from starlette.responses import Response
 
@@ -82,8 +84,34 @@ def details(problem: Problem) -> ProblemDetails:
     return ProblemDetails(TYPE + problem.code, title, status, problem.code, problem.detail[:LONGEST], tuple(faults))
 
 
-def problem_response(problem: Problem) -> Response:
-    """The response to a request that had a problem."""
+class Answer(NamedTuple):
+    """A whole answer, as bytes."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]  # but for its length
+    body: bytes
+
+
+JSON = ((b"content-type", b"application/json"),)
+_PROBLEM = ((b"content-type", b"application/problem+json"),)
+_RETRY = (*_PROBLEM, (b"retry-after", str(RETRY_AFTER).encode()))
+
+
+def problem_answer(problem: Problem) -> Answer:
+    """The answer to a request that had a problem."""
     status = STATUS[problem.code]
-    headers = {"Retry-After": str(RETRY_AFTER)} if status in (429, 503) else {}
-    return Response(msgspec.json.encode(details(problem)), status, headers, media_type="application/problem+json")
+    return Answer(status, _RETRY if status in (429, 503) else _PROBLEM, msgspec.json.encode(details(problem)))
+
+
+_OURS = ProblemDetails(TYPE + "internal", "internal", 500, "internal", "a fault of ours; the server's log has it")
+INTERNAL = Answer(500, _PROBLEM, msgspec.json.encode(_OURS))  # the client learns nothing but that
+
+
+def response(answer: Answer) -> Response:
+    """The same for the framework."""
+    return Response(answer.body, answer.status, {name.decode(): value.decode() for name, value in answer.headers})
+
+
+def problem_response(problem: Problem) -> Response:
+    """The framework's response to a request that had a problem."""
+    return response(problem_answer(problem))

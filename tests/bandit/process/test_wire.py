@@ -12,11 +12,12 @@ NEXT = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
 NEXT_TAKEN = Taken("GET", b"/next", b"")
 
 
-@pytest.fixture(scope="module")
-def wire() -> Iterator[Wire]:
-    """One server for all tests here."""
-    with wired() as made:
+@pytest.fixture(scope="module", params=["direct", "asgi"])
+def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
+    """One server for all tests here; its short way has to be as the long one."""
+    with wired(direct=request.param == "direct") as made:
         yield made
+        assert (made.direct > 0) == (request.param == "direct")
 
 
 def post(*headers: bytes, to: bytes = b"/a", version: bytes = b"1.1") -> bytes:

@@ -9,11 +9,12 @@ from test_wire import MESSAGES, NEXT, REFUSED, SMUGGLED, UPGRADES, chunked, post
 from wire import Wire, wired
 
 
-@pytest.fixture(scope="module")
-def wire() -> Iterator[Wire]:
-    """One server for all tests here."""
-    with wired() as made:
+@pytest.fixture(scope="module", params=["direct", "asgi"])
+def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
+    """One server for all tests here; its short way has to be as the long one."""
+    with wired(direct=request.param == "direct") as made:
         yield made
+        assert (made.direct > 0) == (request.param == "direct")
 
 
 # pipelining

@@ -232,7 +232,7 @@ def test_overload_is_told_at_once_and_before_reading(monkeypatch: pytest.MonkeyP
 
         for _ in range(100):
             with pytest.raises(Problem) as caught:
-                bench.batcher.enqueue(unread, bench.experiment)
+                bench.batcher.ask(unread, bench.experiment)
             assert caught.value.code == Code.OVERLOADED
         gate.set()
         assert all(isinstance(answer, NewDecision) for answer in await asyncio.gather(*waiting))

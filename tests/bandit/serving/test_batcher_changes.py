@@ -147,7 +147,7 @@ def test_a_request_that_cannot_even_be_read_again_fails_alone() -> None:
                 return fine
             raise ZeroDivisionError
 
-        bad = bench.batcher.enqueue(read, bench.experiment)
+        bad = bench.batcher.ask(read, bench.experiment)
         bench.store.change(arms=["b", "c"])
         bench.replica.catch_up()
         with pytest.raises(ZeroDivisionError):

@@ -1,0 +1,160 @@
+"""The HTTP protocol's short way: a plain request with a small body is given to whoever answers it, without ASGI.
+
+uvicorn makes a task, an event, a queue of messages and a scope for each request; that costs as much as a decision. Here
+a request of one of our addresses with a body of known, small length is an `Exchange`, in the place of uvicorn's own
+cycle: it keeps its turn among pipelined requests, and everything else that the protocol promises holds for it too.
+Whatever is unusual about a request sends it the long way, where it is refused or served.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar, Protocol
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from bandit.process.deadline import DeadlineProtocol
+from bandit.serving.api.problems import Answer
+
+_ADDRESS = re.compile(rb"/v1/experiments/([a-z0-9][a-z0-9._-]{0,63})/(recommendations|feedback|activations)")
+SMALL = 64 * 1024  # bytes of a body: uvicorn reads on no further until somebody takes what has come
+
+
+class Server(Protocol):
+    """Who answers (`bandit.serving.api.hot.Hot`)."""
+
+    def begin(self, what: str, name: str, data: bytes, client: Exchange, /) -> None:
+        """Answer a request now or later; whatever happens, it is answered."""
+
+
+class _Unheard:
+    """In the place of an event that nobody waits for."""
+
+    def set(self) -> None:
+        pass
+
+
+class Exchange:
+    """One request and its answer; the attributes without a docstring are those of uvicorn's `RequestResponseCycle`."""
+
+    __slots__ = (
+        "_name", "_protocol", "_what", "body", "disconnected", "keep_alive", "message_event", "more_body",
+        "response_complete", "response_started", "transport", "waiting_for_100_continue",
+    )  # fmt: skip
+
+    def __init__(self, protocol: DirectProtocol, name: str, what: str, keep_alive: bool) -> None:
+        self._protocol, self._name, self._what = protocol, name, what
+        self.transport, self.keep_alive = protocol.transport, keep_alive
+        self.body, self.more_body = bytearray(), True
+        self.response_started = self.response_complete = self.disconnected = self.waiting_for_100_continue = False
+        self.message_event = _UNHEARD
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self.disconnected
+
+    def begin(self) -> None:
+        """Its turn has come, and its body is all there."""
+        self._protocol.direct.begin(self._what, self._name, bytes(self.body), self)
+
+    def answer(self, answer: Answer) -> None:
+        """Send the answer, and let the next request have its turn."""
+        if self.disconnected:
+            return
+        self.response_started = self.response_complete = True
+        self.transport.write(self._protocol.head(answer, self.keep_alive) + answer.body)
+        if not self.keep_alive:
+            self.transport.close()
+        self._protocol.on_response_complete()
+
+
+_UNHEARD = _Unheard()
+
+
+class DirectProtocol(DeadlineProtocol):
+    """One connection; the class attributes, shared by a server's connections, are set by `direct_protocol`."""
+
+    address: ClassVar[re.Pattern[bytes]] = _ADDRESS  # (name, what) of what goes the short way
+    direct: ClassVar[Server]
+    heads: ClassVar[dict[Any, bytes]]
+    stamp: ClassVar[list[Any]]  # the default headers, once a second new ones, that `heads` were made with
+
+    def begin_cycle(self) -> None:
+        """As an exchange, if it is plain."""
+        found = self._plain()
+        if found is None:
+            super().begin_cycle()
+            return
+        before = self.cycle
+        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1"
+        self.cycle: Any = Exchange(self, found[1].decode(), found[2].decode(), keep_alive)
+        if before is not None and not before.response_complete:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _plain(self) -> re.Match[bytes] | None:
+        """The address, where a request can go the short way."""
+        found = self.address.fullmatch(self.url)
+        if found is None or self.parser.get_method() != b"POST" or self.flow.write_paused or self.expect_100_continue:
+            return None
+        known = False
+        for name, value in self.headers:
+            if name == b"content-length":
+                known = int(value) <= SMALL
+            elif (name == b"content-type" and value != b"application/json") or name == b"content-encoding":
+                return None
+        return found if known else None
+
+    def on_message_complete(self) -> None:
+        """Begins an exchange whose turn it is, once all at hand is parsed: an answer may end the connection."""
+        cycle = self.cycle
+        whole = isinstance(cycle, Exchange) and cycle.more_body
+        super().on_message_complete()
+        if whole and not cycle.more_body and not self.pipeline:  # else this was the head of an upgrade, or it waits
+            self.loop.call_soon(self._take_turn, cycle)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Of a pipelined request whose turn it is: an exchange has no task."""
+        if not isinstance(cycle, Exchange):
+            super()._start_asgi_task(cycle, app)
+        elif not cycle.more_body:
+            self.loop.call_soon(
+                self._take_turn, cycle
+            )  # many may wait that are answered at once: not within each other
+
+    def _take_turn(self, exchange: Exchange) -> None:
+        """Begin, unless the connection has ended meanwhile; where the client takes no answers, once it has."""
+        if exchange.disconnected or exchange.response_complete:
+            return
+        if not self.flow.write_paused:
+            exchange.begin()
+            return
+        task = self.loop.create_task(self._when_drained(exchange))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    async def _when_drained(self, exchange: Exchange) -> None:
+        await self.flow.drain()
+        if not exchange.disconnected:
+            exchange.begin()
+
+    def head(self, answer: Answer, keep_alive: bool) -> bytes:
+        """Status line and headers; all but the length are made once a second."""
+        if self.stamp[0] is not self.server_state.default_headers:
+            self.stamp[0] = self.server_state.default_headers
+            self.heads.clear()
+        key = answer.status, answer.headers, keep_alive
+        if (head := self.heads.get(key)) is None:
+            own = [*self.server_state.default_headers, *answer.headers]
+            lines = [b"%b: %b\r\n" % header for header in own]
+            lines += [] if keep_alive else [b"connection: close\r\n"]
+            head = self.heads[key] = STATUS_LINE[answer.status] + b"".join(lines) + b"content-length: "
+        return b"%b%d\r\n\r\n" % (head, len(answer.body))
+
+
+def direct_protocol(request_timeout: float, most_connections: int, server: Server) -> type[DirectProtocol]:
+    """The protocol of one server: `server` answers what goes the short way; for the rest see `deadline_protocol`."""
+    bound = {"request_timeout": request_timeout, "most_connections": most_connections, "waiting": {}}
+    own = {"direct": server, "heads": {}, "stamp": [None]}
+    return type("BoundDirectProtocol", (DirectProtocol,), {**bound, **own})

@@ -1,0 +1,197 @@
+"""Deciding and feedback: from a body's bytes to an answer's, without the framework, for what most requests are.
+
+Three ways lead here. Most requests have a plain head and a small body: the server's protocol gives them to `Hot.begin`,
+and no task is made for them. The others come as ASGI (`app.Front`). Where neither stands before the framework, its own
+routes come here too; they are what the OpenAPI document describes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+from starlette.types import Receive
+
+from bandit.core.experiment import Experiment
+from bandit.errors import Problem
+from bandit.serving.api import answers, batches, body
+from bandit.serving.api.problems import INTERNAL, JSON, Answer, problem_answer
+from bandit.serving.batcher import Batcher, Paused
+from bandit.serving.experiments import experiment_of
+from bandit.serving.requests import read_activation, read_again, read_feedback, read_recommendation
+from bandit.serving.service import DOUBTFUL, MOVED, Service
+
+log = logging.getLogger(__name__)
+
+_ENCODER = msgspec.json.Encoder()
+Read = Callable[[Experiment, Any, bytes], Any]
+
+
+class Operation(NamedTuple):
+    """What is done with a request."""
+
+    read: Read
+    render: Callable[[Any], Any]
+    again: Read = lambda *_: None  # as one that may have been answered before
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "recommendations": Operation(read_recommendation, answers.recommendation, read_again),
+    "activations": Operation(read_activation, answers.activation),
+    "feedback": Operation(read_feedback, answers.feedback),
+}
+
+
+async def answer(service: Service, what: str, name: str, headers: body.Headers, receive: Receive) -> Answer:
+    """Answer one request or one batch.
+
+    Args:
+        service: which serves.
+        what: an operation's name, followed by `/batch` where it is a batch.
+        name: of the experiment, as the address has it.
+        headers: of the request.
+        receive: gives the body, as in ASGI.
+    """
+    kind, _, batch = what.partition("/")
+    operation, settings = OPERATIONS[kind], service.settings
+    try:
+        data = await body.read(headers, receive, settings.batch_limit if batch else settings.body_limit)
+        if batch:
+            return Answer(200, JSON, await batches.answered(service, name, data, *operation))
+        return await _answered(service, operation, name, data)
+    except Problem as problem:
+        return problem_answer(problem)
+
+
+async def _answered(service: Service, operation: Operation, name: str, data: bytes) -> Answer:
+    secret = await service.secret()
+    value = await service.ask(
+        name,
+        lambda experiment: operation.read(experiment, data, secret),
+        lambda experiment: operation.again(experiment, data, secret),
+    )
+    return _rendered(operation, value)
+
+
+def _rendered(operation: Operation, value: Any) -> Answer:
+    return Answer(200, JSON, _ENCODER.encode(operation.render(value)))
+
+
+class Client(Protocol):
+    """Whoever waits for an answer, as the server's protocol knows it."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits any more."""
+
+    def answer(self, answer: Answer) -> None:
+        """Send it."""
+
+
+class Hot:
+    """Answers requests whose body is all there. Lives on the event loop.
+
+    Args:
+        service: which serves.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, what: str, name: str, data: bytes, client: Client) -> None:
+        """Serve one request; its client is answered now or later. What has to be looked up first takes a task."""
+        operation, service = OPERATIONS[what], self._service
+        try:
+            known = service.known(name)
+            if known is not None:
+                batcher, secret = known
+                waiting = _Waiting(self, operation, batcher, data, secret, client)
+                batcher.enqueue(waiting.read, experiment_of(batcher.replica), waiting)
+                return
+        except Problem as problem:
+            if problem.code not in DOUBTFUL:
+                client.answer(problem_answer(problem))
+                return
+        except Exception:
+            log.exception("a request for %s of %s failed", what, name)
+            client.answer(INTERNAL)
+            return
+        self.later(client, _answered(service, operation, name, data))
+
+    def later(self, client: Client, answered: Coroutine[Any, Any, Answer]) -> None:
+        """Answer when this is done."""
+        task = asyncio.get_running_loop().create_task(_told(client, answered))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def as_before(self, waiting: _Waiting, value: Any) -> Answer:
+        """The answer to a request that found a paused experiment, or other arms than were decided among before."""
+        found = await self._service.as_before(waiting.batcher, value, waiting.again)
+        if isinstance(found, Problem):
+            raise found
+        return _rendered(waiting.operation, found)
+
+
+async def _told(client: Client, answered: Coroutine[Any, Any, Answer]) -> None:
+    try:
+        answer = await answered
+    except Problem as problem:
+        answer = problem_answer(problem)
+    except Exception:
+        log.exception("a request failed")
+        answer = INTERNAL
+    client.answer(answer)
+
+
+class _Waiting:
+    """A request that a batcher has, and who waits for its answer: in the place of a future and a task."""
+
+    __slots__ = ("batcher", "client", "data", "hot", "operation", "over", "secret")
+
+    def __init__(
+        self, hot: Hot, operation: Operation, batcher: Batcher, data: bytes, secret: bytes, client: Client
+    ) -> None:
+        self.hot, self.operation, self.batcher = hot, operation, batcher
+        self.data, self.secret, self.client = data, secret, client
+        self.over = False
+
+    def read(self, experiment: Experiment) -> Any:
+        """The request, by a version of its experiment."""
+        return self.operation.read(experiment, self.data, self.secret)
+
+    def again(self, experiment: Experiment) -> Any:
+        """The request as one that may have been answered before."""
+        return self.operation.again(experiment, self.data, self.secret)
+
+    def done(self) -> bool:
+        """Whether it has its answer, or nobody wants one."""
+        return self.over or self.client.gone
+
+    def set_result(self, value: Any) -> None:
+        """Answer."""
+        self.over = True
+        if isinstance(value, Paused):
+            self.hot.later(self.client, self.hot.as_before(self, value))
+            return
+        try:
+            answer = _rendered(self.operation, value)
+        except Problem as problem:
+            answer = problem_answer(problem)
+        except Exception:
+            log.exception("an answer could not be rendered")
+            answer = INTERNAL
+        self.client.answer(answer)
+
+    def set_exception(self, error: BaseException) -> None:
+        """Answer with what was wrong; who failed has logged what is no problem."""
+        self.over = True
+        if not isinstance(error, Problem):
+            self.client.answer(INTERNAL)
+        elif error.code in MOVED:
+            self.hot.later(self.client, self.hot.as_before(self, error))
+        else:
+            self.client.answer(problem_answer(error))
