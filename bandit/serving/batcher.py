@@ -208,9 +208,11 @@ class Batcher:
     async def _serve_together(self, batch: list[PendingRequest]) -> None:
         model = self.replica.served
         experiment, scored = model.experiment, self.replica.scored
-        batch = [pending for pending in batch if self._current(pending, experiment)]
-        paused = [pending for pending in batch if _is_paused(pending)]
-        batch = [pending for pending in batch if not _is_paused(pending)]
+        batch = [p for p in batch if p.experiment is experiment or self._read_again(p, experiment)]
+        paused: list[PendingRequest] = []
+        if experiment.document.status == "paused":
+            paused = [pending for pending in batch if isinstance(pending.request, RecommendationRequest)]
+            batch = [pending for pending in batch if not isinstance(pending.request, RecommendationRequest)]
         if not batch and not paused:
             return
         requests = [pending.request for pending in batch]
@@ -241,10 +243,8 @@ class Batcher:
             _answer_paused(paused)
             self._answer(batch, reply, experiment, made, scored)
 
-    def _current(self, pending: PendingRequest, experiment: Experiment) -> bool:
-        """Read a request again if its experiment has changed since; False where it is at fault now."""
-        if pending.experiment is experiment:
-            return True
+    def _read_again(self, pending: PendingRequest, experiment: Experiment) -> bool:
+        """Read a request whose experiment has changed since by its version now; False where it is at fault."""
         try:
             pending.request, pending.experiment = pending.read(experiment), experiment
         except Exception as error:  # whatever it is, it is this request's own
@@ -343,18 +343,13 @@ def _work(request: Request, experiment: Experiment, longest: int) -> float:
 
     Only the store knows which decision feedback or an activation refers to: it may be the longest list ever made.
     """
-    K, _, d = experiment.shape
     if isinstance(request, RecommendationRequest):
+        K, d = len(experiment.config.index), experiment.encoder.d
         lists = 1.5e-4 + 8e-10 * K * d * d + request.k * (1e-9 * d * d + 6e-6) if request.k > 1 else 0.0
         return 6e-5 + K * (3e-11 * d * d + 3e-8) + lists
     if isinstance(request, Reward) and request.ref.user:
         return BY_USER * (USER_MAX if experiment.document.attribution == "all" else 4)
     return 4e-5 + 7e-7 * longest
-
-
-def _is_paused(pending: PendingRequest) -> bool:
-    """Whether this is a recommendation that is answered without deciding."""
-    return isinstance(pending.request, RecommendationRequest) and pending.experiment.document.status == "paused"
 
 
 def _answer_paused(batch: list[PendingRequest]) -> None:

@@ -23,6 +23,7 @@ from bandit.replica.replica import Replica
 from bandit.serving.batcher import Batcher, Paused, Reader, Replayed
 from bandit.serving.evaluation import Asked, Evaluation, Evaluator
 from bandit.serving.experiments import Experiments, experiment_of
+from bandit.serving.gathered import Gathered
 from bandit.serving.requests import RecommendationRequest
 from bandit.settings import Settings
 from bandit.store.open import open_store
@@ -30,8 +31,6 @@ from bandit.store.protocol import Store
 
 log = logging.getLogger(__name__)
 
-TURN = 0.01  # seconds of a batch's reading or rendering after which others have theirs
-FED = 0.25  # seconds of work that a batch puts in a batcher at once
 # what a newer version of the experiment may know better
 MOVED = {Code.UNKNOWN_ARM, Code.NOT_ENOUGH_ARMS}  # of a request that was right when it was first sent
 DOUBTFUL = {Code.UNKNOWN_ARM, Code.UNKNOWN_EVENT, Code.INVALID_CONTEXT, Code.NOT_ENOUGH_ARMS}
@@ -95,39 +94,39 @@ class Service:
     # the hot path
 
     async def ask(self, name: str, read: Reader, again: Again = never_before) -> Any:
-        """Serve one request of a batcher (`batcher`). What this server does not know, it looks up before refusing.
+        """Serve one request: `ask_all`.
+
+        Raises:
+            Problem: it was refused.
+        """
+        (answer,) = await self.ask_all(name, [read], [again])
+        if isinstance(answer, Problem):
+            raise answer
+        return answer
+
+    async def ask_all(self, name: str, reads: Sequence[Reader], again: Sequence[Again]) -> list[Any]:
+        """Serve requests together: each one's answer or problem, in order.
+
+        What this server does not know, it looks up before refusing.
 
         Args:
             name: of the experiment.
-            read: reads the request.
-            again: reads it as one that may have been answered before, whatever has changed since.
+            reads: each reads one request.
+            again: each reads it as one that may have been answered before, whatever has changed since.
         """
         batcher = await self._batcher_of(name)
-        answer = _tried(batcher, read, tried := experiment_of(batcher.replica))
-        if isinstance(answer, Problem) and answer.code in DOUBTFUL and await self.experiments.newer(name, tried):
-            answer = _tried(batcher, read, experiment_of(batcher.replica))
-        settled = await self.as_before(batcher, await _settled(answer), again)
-        if isinstance(settled, Problem):
-            raise settled
-        return settled
-
-    async def ask_all(
-        self, name: str, reads: Sequence[Reader], again: Sequence[Again] | None = None
-    ) -> list[Any]:  # fmt: skip
-        """Serve requests together: each one's answer or problem, in order."""
-        batcher = await self._batcher_of(name)
-        tried = experiment_of(batcher.replica)
-        answers = await _fed(batcher, reads, tried)
-        doubtful = [isinstance(answer, Problem) and answer.code in DOUBTFUL for answer in answers]
-        if any(doubtful) and await self.experiments.newer(name, tried):
-            newer = experiment_of(batcher.replica)
-            better = iter(
-                await _fed(batcher, [read for read, doubt in zip(reads, doubtful, strict=True) if doubt], newer)
-            )
-            answers = [next(better) if doubt else answer for answer, doubt in zip(answers, doubtful, strict=True)]
-        settled = [await _settled(answer) for answer in answers]
-        each = again or [never_before] * len(reads)
-        return [await self.as_before(batcher, answer, same) for answer, same in zip(settled, each, strict=True)]
+        tried, gathered = experiment_of(batcher.replica), Gathered(len(reads))
+        await gathered.feed(batcher, enumerate(reads), tried)
+        doubtful = [
+            at for at, found in enumerate(gathered.found) if isinstance(found, Problem) and found.code in DOUBTFUL
+        ]
+        if doubtful and await self.experiments.newer(name, tried):
+            await gathered.feed(batcher, ((at, reads[at]) for at in doubtful), experiment_of(batcher.replica))
+        answers = await gathered.all()
+        for at, answer in enumerate(answers):
+            if isinstance(answer, Paused | Problem):
+                answers[at] = await self.as_before(batcher, answer, again[at])
+        return answers
 
     async def as_before(self, batcher: Batcher, answer: Any, again: Again) -> Any:
         """The answer, or the one of before where this is a retry: what has changed since is not its fault."""
@@ -208,38 +207,3 @@ def _digests(replicas: Sequence[Replica]) -> dict[str, dict[str, str]]:
         with suppress(Problem), replica.held() as model:  # a problem: it has ended meanwhile
             found[replica.name] = {"position": replica.position.text().decode(), "digest": model.sums.digest()}
     return found
-
-
-def _tried(batcher: Batcher, read: Reader, experiment: Experiment) -> asyncio.Future[Any] | Problem:
-    """A request in its batcher, or why it is refused."""
-    try:
-        return batcher.ask(read, experiment)
-    except Problem as problem:
-        return problem
-
-
-async def _fed(batcher: Batcher, reads: Sequence[Reader], tried: Experiment) -> list[asyncio.Future[Any] | Problem]:
-    """A batch's requests in their batcher, as many at a time as others do not feel."""
-    answers: list[asyncio.Future[Any] | Problem] = []
-    turn = time.monotonic()
-    for read in reads:
-        answers.append(_tried(batcher, read, tried))
-        if time.monotonic() - turn > TURN:
-            await asyncio.sleep(0)
-            turn = time.monotonic()
-        while batcher.work > FED:
-            waiting = [answer for answer in answers if isinstance(answer, asyncio.Future) and not answer.done()]
-            if not waiting:
-                break
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            turn = time.monotonic()
-    return answers
-
-
-async def _settled(answer: asyncio.Future[Any] | Problem) -> Any:
-    if isinstance(answer, Problem):
-        return answer
-    try:
-        return await answer
-    except Problem as problem:
-        return problem
