@@ -1,0 +1,92 @@
+"""The answers to a batch of requests as they come: one event for all, for a future each costs as much as reading.
+
+A batch is fed to its batcher as many requests at a time as others do not feel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from bandit.core.experiment import Experiment
+from bandit.errors import Problem
+from bandit.serving.batcher import Batcher, Reader
+
+TURN = 0.01  # seconds of a batch's reading or rendering after which others have theirs
+FED = 0.25  # seconds of work that a batch puts in a batcher at once
+
+
+class Gathered:
+    """Answers or problems of so many requests, in order.
+
+    Args:
+        size: how many requests.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.found: list[Any] = [None] * size
+        self._failed: BaseException | None = None
+        self._missing = 0
+        self._came = asyncio.Event()
+
+    async def feed(self, batcher: Batcher, reads: Iterable[tuple[int, Reader]], experiment: Experiment) -> None:
+        """Give these requests, each with its place, to a batcher."""
+        turn = time.monotonic()
+        for at, read in reads:
+            try:
+                batcher.enqueue(read, experiment, _Slot(self, at))
+                self._missing += 1
+            except Problem as problem:
+                self.found[at] = problem
+            if time.monotonic() - turn > TURN:
+                await asyncio.sleep(0)
+                turn = time.monotonic()
+            while batcher.work > FED and self._missing:
+                await self._next()
+                turn = time.monotonic()
+
+    async def all(self) -> list[Any]:
+        """The answers and problems, once all have come; what is no problem is raised."""
+        while self._missing:
+            await self._next()
+        if self._failed is not None:
+            raise self._failed
+        return self.found
+
+    async def _next(self) -> None:
+        self._came.clear()
+        await self._came.wait()
+
+    def take(self, at: int, answer: Any) -> None:
+        """One has come."""
+        self.found[at] = answer
+        self._missing -= 1
+        self._came.set()
+
+    def fail(self, at: int, error: BaseException) -> None:
+        """One cannot come."""
+        if not isinstance(error, Problem):
+            self._failed = error
+        self.take(at, error)
+
+
+class _Slot:
+    """Where one answer goes, as a batcher sees it."""
+
+    __slots__ = ("_all", "_at", "_over")
+
+    def __init__(self, gathered: Gathered, at: int) -> None:
+        self._all, self._at, self._over = gathered, at, False
+
+    def done(self) -> bool:
+        return self._over
+
+    def set_result(self, value: Any) -> None:
+        self._over = True
+        self._all.take(self._at, value)
+
+    def set_exception(self, error: BaseException) -> None:
+        self._over = True
+        self._all.fail(self._at, error)
