@@ -263,7 +263,7 @@ def select(
     source: Source,
     targets: Targets,
     model: Model,
-    estimator: Annotated[str, typer.Option(help="The estimator that chooses and values, as for `evaluate`.")] = "dr",
+    estimator: Annotated[str, typer.Option(help="The estimator that chooses and values: {estimators}.")] = "dr",
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:

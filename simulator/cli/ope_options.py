@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from simulator.cli.common import Alpha, above_0, note, rising, settings, within
 
@@ -179,6 +180,21 @@ class Model:
         }  # fmt: skip
 
 
+class Command(TyperCommand):
+    """A command whose help lists the estimators that there are: looked up when help is shown, as it takes a while."""
+
+    def get_help(self, ctx: Any) -> str:
+        """The help, complete."""
+        from simulator.ope.evaluate_lists import ESTIMATORS as OF_LISTS
+        from simulator.ope.terms import ESTIMATORS
+
+        known = {"estimators": ", ".join(ESTIMATORS), "list_estimators": ", ".join(OF_LISTS)}
+        for param in self.params:
+            if param.name == "estimator" and isinstance(param, TyperOption) and param.help:
+                param.help = param.help.format(**known)
+        return str(super().get_help(ctx))
+
+
 LooksOption = Annotated[
     str,
     typer.Option("--looks", help="any: valid at every look at a growing log; one: narrower, valid at a single look."),
@@ -190,7 +206,10 @@ class Estimators:
     """The estimators."""
 
     estimator: Annotated[
-        list[str] | None, typer.Option(help="One of the estimators, repeatable; by default all that apply.")
+        list[str] | None,
+        typer.Option(
+            help="An estimator: {estimators}; with --lists: {list_estimators}. Repeatable; by default all that apply."
+        ),
     ] = None
     interval: Annotated[str, typer.Option(help="Where the verdict is interval: normal or bootstrap.")] = "normal"
     acceptance: Annotated[str, typer.Option(help="replay: rejection sampling, or none as in obp.")] = "rejection"

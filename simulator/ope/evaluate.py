@@ -25,12 +25,9 @@ from simulator.ope.estimators import Acceptance, Estimate
 from simulator.ope.intervals import Interval, bootstrap, normal, standard_error, student, upper_error
 from simulator.ope.models import GROUPS, QFit
 from simulator.ope.problem import Ends, InMemory, Looks, Options, Problem
-from simulator.ope.terms import bounds, estimate, spread_of, stakes_of, sufficient_cap
+from simulator.ope.terms import ESTIMATORS, bounds, estimate, spread_of, stakes_of, sufficient_cap
 from simulator.wording import amount, capped
 
-ESTIMATORS = ("ips", "clipped", "snips", "dm", "dr", "sndr", "switch-dr", "dros", "mrdr", "replay")
-BIASED = {"clipped", "dm", "switch-dr", "dros", "mrdr"}
-MODELLED = {"dm", "dr", "sndr", "switch-dr", "dros", "mrdr"}
 NEVER = "in every row the target plays an arm that could not have been shown (no common support)"
 MOVED = "the interval did not contain the estimate: its nearer end was moved to it"
 ROUNDING = 1e-9  # of the range, that a reward may be beyond it
@@ -175,7 +172,7 @@ def names_of(estimators: Sequence[str] | None) -> tuple[str, ...]:
     Raises:
         ValueError: one is not known.
     """
-    names = ESTIMATORS if estimators is None else tuple(estimators)
+    names = tuple(ESTIMATORS if estimators is None else estimators)
     if unknown := [name for name in names if name not in ESTIMATORS]:
         raise ValueError(f"estimators are {', '.join(ESTIMATORS)}; unknown {unknown}")
     return names
@@ -225,7 +222,7 @@ def _row(name: str, problem: Problem, failures: list[str], dr_error: Callable[[]
     rows, support = estimate(name, problem), problem.support
     found = rows if problem.unit is None else rows.grouped(problem.unit)
     known = math.isfinite(found.value)
-    n_eff = kish(found.bottom[0]) if name == "replay" else support.n_eff
+    n_eff = kish(found.bottom[0]) if ESTIMATORS[name].weighs == "matches" else support.n_eff
     by_design = _by_design(name, problem, rows, dr_error) if known else Spread(math.inf, math.inf)
     said = verdict(n_eff, by_design.skewness, failures)
     if said == "interval" and (problem.options.looks == "any" or not problem.options.stated):
@@ -254,7 +251,7 @@ def _told(name: str, options: Options, said: Verdict) -> Verdict:
     """The verdict as it is told."""
     if said == "refused":
         return said
-    return "biased" if name in BIASED else said if options.stated else "assumed"
+    return "biased" if ESTIMATORS[name].biased else said if options.stated else "assumed"
 
 
 def _possible(options: Options, value: float) -> float:
@@ -264,18 +261,19 @@ def _possible(options: Options, value: float) -> float:
 
 def _by_design(name: str, problem: Problem, rows: Estimate, dr_error: Callable[[], float]) -> Spread:
     """The spread by design; where most of an estimate is its model, whose error is not known, at least that of DR."""
-    found = spread_of(name, problem, rows)
+    by, spread = ESTIMATORS[name], spread_of(name, problem, rows)
     fitted = not isinstance(problem.options.q, np.ndarray)
-    if name in ("switch-dr", "dros") or (name == "dm" and problem.dm_error is None and fitted):
-        found = found._replace(error=max(found.error, dr_error()))
-    return found
+    limited = by.model is not None and by.largest is not None
+    if limited or (by.weighs == "nothing" and problem.dm_error is None and fitted):
+        spread = spread._replace(error=max(spread.error, dr_error()))
+    return spread
 
 
 def _error(name: str, problem: Problem, found: Estimate, by_design: Spread) -> float:
     """The standard error: the larger of what rows and design say; of DM, with its model's."""
     if not math.isfinite(found.value):
         return math.inf
-    if name == "dm" and problem.dm_error is not None:
+    if ESTIMATORS[name].weighs == "nothing" and problem.dm_error is not None:
         return problem.dm_error
     return max(standard_error(found), by_design.error)
 
@@ -296,7 +294,7 @@ def _ends(name: str, problem: Problem, found: Estimate, said: Verdict, by_design
 
 def _interval(name: str, problem: Problem, found: Estimate, error: float) -> Interval:
     alpha = problem.options.alpha
-    if name == "dm" and problem.dm_error is not None:
+    if ESTIMATORS[name].weighs == "nothing" and problem.dm_error is not None:
         half = student(1 - alpha / 2, GROUPS - 1) * problem.dm_error
         return Interval(found.value - half, found.value + half)
     if problem.options.interval == "normal":
@@ -325,7 +323,8 @@ def _clustered(problem: Problem, rows: Estimate) -> list[str]:
 def _notes(name: str, problem: Problem, said: Verdict, n_eff: float, skew: float, rows: Estimate) -> list[str]:
     """What a reader must know beside the number."""
     options, notes = problem.options, [*problem.ratio.warnings, *_own_notes(name, problem, said)]
-    if problem.only is not None and name in ("ips", "snips", "dr", "sndr") and _picked(problem.log, problem.only):
+    flattered = not ESTIMATORS[name].biased and ESTIMATORS[name].weighs != "matches"
+    if problem.only is not None and flattered and _picked(problem.log, problem.only):
         notes.append(
             "if chosen by this log, the arm's value is biased upwards: `select` uses separate rows to choose and value"
         )
@@ -378,20 +377,12 @@ def too_little(n: int, n_eff: float, skew: float) -> list[str]:
 
 def _own_notes(name: str, problem: Problem, said: Verdict) -> list[str]:
     """Notes that belong to an estimator and its settings, whatever the log."""
-    options, notes = problem.options, []
-    if name in BIASED:
-        notes.append("bias not included")
-    if name == "dm" and (said == "sequence" or problem.dm_error is None):
+    by = ESTIMATORS[name]
+    notes = ["bias not included"] if by.biased else []
+    if by.weighs == "nothing" and (said == "sequence" or problem.dm_error is None):
         notes.append("error of the fitted model not included")
-    if name == "switch-dr" and options.tau is None:
-        notes.append(f"tau {problem.tau:.4g}")
-    if name == "dros" and options.lam is None:
-        notes.append(f"lambda {problem.lam:.4g}")
-    if name in MODELLED and not isinstance(options.q, np.ndarray):
-        notes += _fit_notes(problem)
-    if name == "replay" and options.acceptance == "none" and np.ptp(problem.log.propensity) > 1e-9:
-        notes.append("matching without rejection sampling is biased on a log that is not uniform")
-    return notes
+    fitted = by.model is not None and not isinstance(problem.options.q, np.ndarray)
+    return [*notes, *by.notes(problem), *(_fit_notes(problem) if fitted else [])]
 
 
 def _fit_notes(problem: Problem) -> list[str]:

@@ -11,7 +11,7 @@ independent: as in `evaluate` users are what counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +34,6 @@ from simulator.ope.problem import Looks, Options
 from simulator.ope.targets import from_file, index_of
 from simulator.wording import amount, capped
 
-ESTIMATORS = ("standard", "independent", "reward-interaction", "cascade-dr")
 BLOCKS = 10  # of lists, each valued by a model of the others
 IMAGINED = 20.0  # lists that an arm at a place is thought to have had, with the place's mean, in cascade DR's model
 
@@ -189,21 +188,21 @@ def evaluate_lists(
     options = options_of(log, span, alpha=alpha, stated=stated, cap=cap, drifts=drifts, looks=looks)
     lists = Lists.of(log)
     wanted = target(log, lists, text)
-    names = ESTIMATORS if estimators is None else tuple(estimators)
+    names = tuple(ESTIMATORS if estimators is None else estimators)
     if unknown := [name for name in names if name not in ESTIMATORS]:
         raise ValueError(f"estimators of lists are {', '.join(ESTIMATORS)}; unknown {unknown}")
     if wanted.conditional is None:
-        names = tuple(name for name in names if name == "independent")
+        names = tuple(name for name in names if not ESTIMATORS[name].conditional)
     broken, unit = sample_ratio(lists.log).failures(), units(lists.log)
     return [_row(name, lists, wanted, broken, unit, options) for name in names]
 
 
 def _row(name: str, lists: Lists, wanted: Target, broken: Sequence[str], unit: Int | None, options: Options) -> Row:
     """One estimator's answer."""
-    W, s = _weights(name, lists, wanted), row_weights(lists.log)
+    W, s = ESTIMATORS[name].weights(lists, wanted), row_weights(lists.log)
     if not W.max(initial=0.0) <= LARGEST:
         return replace(never(name), n=len(s), note=f"importance weights of the lists exceed {LARGEST:g}")
-    rows = _estimate(name, lists, wanted)
+    rows = ESTIMATORS[name].estimate(lists, wanted)
     found = rows if unit is None else rows.grouped(unit)
     n_eff = min(kish(each) for each in (*(s * W.T), by_unit(s, unit)))
     support = overlap_of(s, W[:, -1], None, "rows", unit)
@@ -214,7 +213,7 @@ def _row(name: str, lists: Lists, wanted: Target, broken: Sequence[str], unit: I
     error, wide = (max(each(found), by_design.error) for each in (standard_error, upper_error))
     low, high = (None, None) if said == "refused" else normal(found.value, wide, options.alpha)
     if said == "sequence":
-        low, high = _sequence(name, lists, W, unit, options)
+        low, high = _sequence(lists, W, unit, options)
         low, high = min(low, found.value), max(high, found.value)
     return Row(
         estimator=name, value=found.value, low=low, high=high, n=len(s), share=1.0, n_eff=n_eff,
@@ -251,34 +250,13 @@ def _spread(rows: Estimate, users: Crowd, lists: Lists, W: Matrix, span: tuple[f
     return spread(rows, totals_drawn(one, W.max(axis=1), s, 1), k, None, s, users=users)
 
 
-def _weights(name: str, lists: Lists, wanted: Target) -> Matrix:
-    """What multiplies a place's reward, (n, k); of the standard estimator one weight for the list, (n, 1)."""
-    if name == "independent" or wanted.conditional is None:
-        w = importance(lists.marginal.ravel(), wanted.marginal.ravel())
-        return np.asarray(w.reshape(lists.marginal.shape))
-    W = of.prefix_weights(lists.conditional, wanted.conditional)
-    return W[:, -1:] if name == "standard" else W
-
-
-def _estimate(name: str, lists: Lists, wanted: Target) -> Estimate:
-    r, s = lists.reward, lists.log.weight
-    if name == "independent" or wanted.conditional is None or wanted.choices is None:
-        return of.independent(r, lists.marginal, wanted.marginal, s)
-    pair = lists.conditional, wanted.conditional
-    if name == "standard":
-        return of.standard(r, *pair, s)
-    if name == "reward-interaction":
-        return of.reward_interaction(r, *pair, s)
-    return of.cascade_dr(r, np.maximum(lists.arm, 0), *pair, wanted.choices, _model(lists), s)
-
-
-def _sequence(name: str, lists: Lists, W: Matrix, unit: Int | None, options: Options) -> tuple[float, float]:
+def _sequence(lists: Lists, W: Matrix, unit: Int | None, options: Options) -> tuple[float, float]:
     """That of the weighted rewards, which covers what cascade DR estimates too; an empty place is a sure loss."""
     (low, high), s, k = options.span, lists.log.weight, lists.arm.shape[1]
     r = (lists.reward - low) / (high - low)
     gain = (np.where(lists.there, W * r, 0.0)).sum(axis=1) / k
     loss = (np.where(lists.there, W * (1 - r), 1.0)).sum(axis=1) / k
-    if name == "standard":  # one weight for all places, empty ones too
+    if W.shape[1] == 1:  # one weight for all places, empty ones too
         loss = (W * np.where(lists.there, 1 - r, 1.0)).sum(axis=1) / k
     t = row_weights(lists.log)
     gains, losses, counts = (by_unit(each, unit) for each in (t * gain, t * loss, t))
@@ -309,3 +287,64 @@ def _model(lists: Lists) -> Matrix:
         usual = total.sum(axis=1, keepdims=True) / np.maximum(count.sum(axis=1, keepdims=True), 1)
         Q[block == b] = (total + IMAGINED * usual) / (count + IMAGINED)
     return Q * lists.there[:, :, None]
+
+
+def _conditional(wanted: Target) -> tuple[Matrix, Matrix]:
+    """The conditional probabilities of the arms shown, and of all arms.
+
+    Raises:
+        LogError: the target has none.
+    """
+    if wanted.conditional is None or wanted.choices is None:
+        raise LogError("this estimator needs the target's probability of each arm given those above it")
+    return wanted.conditional, wanted.choices
+
+
+def _prefix_weights(lists: Lists, wanted: Target) -> Matrix:
+    """W_j, (n, k)."""
+    return of.prefix_weights(lists.conditional, _conditional(wanted)[0])
+
+
+def _marginal_weights(lists: Lists, wanted: Target) -> Matrix:
+    """e_j / m_j, (n, k)."""
+    return importance(lists.marginal.ravel(), wanted.marginal.ravel()).reshape(lists.marginal.shape)
+
+
+def _cascade_dr(lists: Lists, wanted: Target) -> Estimate:
+    shown, choices = _conditional(wanted)
+    arm, s = np.maximum(lists.arm, 0), lists.log.weight
+    return of.cascade_dr(lists.reward, arm, lists.conditional, shown, choices, _model(lists), s)
+
+
+class ListEstimator(NamedTuple):
+    """One estimator of lists: all that the rest of the simulator has to know of it.
+
+    Attributes:
+        estimate: its value.
+        weights: what multiplies a position's reward, (n, k); or one weight for the whole list, (n, 1).
+        conditional: whether it needs the target's probability of an arm given those above it.
+    """
+
+    estimate: Callable[[Lists, Target], Estimate]
+    weights: Callable[[Lists, Target], Matrix]
+    conditional: bool = True
+
+
+ESTIMATORS: dict[str, ListEstimator] = {
+    "standard": ListEstimator(
+        lambda lists, wanted: of.standard(lists.reward, lists.conditional, _conditional(wanted)[0], lists.log.weight),
+        lambda lists, wanted: _prefix_weights(lists, wanted)[:, -1:],
+    ),
+    "independent": ListEstimator(
+        lambda lists, wanted: of.independent(lists.reward, lists.marginal, wanted.marginal, lists.log.weight),
+        _marginal_weights,
+        conditional=False,
+    ),
+    "reward-interaction": ListEstimator(
+        lambda lists, wanted: of.reward_interaction(
+            lists.reward, lists.conditional, _conditional(wanted)[0], lists.log.weight
+        ),
+        _prefix_weights,
+    ),
+    "cascade-dr": ListEstimator(_cascade_dr, _prefix_weights),
+}

@@ -28,10 +28,11 @@ from simulator.ope.additive import Additive
 from simulator.ope.checks.overlap import Basis, Overlap, numbered, overlap_of, playable, ratios, row_weights
 from simulator.ope.checks.sample_ratio import SampleRatio, Tally
 from simulator.ope.design import Totals, totals
-from simulator.ope.evaluate import MODELLED, Row, check_rows, judged, names_of, never, options_of, ranged
+from simulator.ope.evaluate import Row, check_rows, judged, names_of, never, options_of, ranged
 from simulator.ope.models import needed, prefixes
 from simulator.ope.problem import Modelled, Options, Problem, modelled
 from simulator.ope.targets import MakeTarget, Target
+from simulator.ope.terms import ESTIMATORS
 from simulator.progress import Show, silent
 
 Pieces = Callable[[], Iterator[Log]]  # all rows again at each call, with the same arms and columns in each piece
@@ -124,7 +125,7 @@ def parted(pieces: Pieces, make: MakeTarget, cut: int, *, learning: bool) -> tup
 
 def _needs(name: str, names: Sequence[str]) -> bool:
     """Whether a model is needed: MRDR has its own, all others share one."""
-    return "mrdr" in names if name == "mrdr" else bool(MODELLED & set(names) - {"mrdr"})
+    return ESTIMATORS[name].model in {ESTIMATORS[each].model for each in names}
 
 
 class _Asked:

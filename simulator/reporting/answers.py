@@ -11,10 +11,11 @@ from simulator.logs.log import Log
 from simulator.ope.checks.overlap import row_weights
 from simulator.ope.checks.reasons import explained
 from simulator.ope.differences import Difference, Side, compared, earned, lift
-from simulator.ope.evaluate import BIASED, Row
+from simulator.ope.evaluate import Row
+from simulator.ope.terms import ESTIMATORS
 from simulator.reporting.contrasts import arms_of
 from simulator.reporting.figures import Arm, Mark, draw_arms, draw_over_time, draw_weights, forest
-from simulator.reporting.formatting import ESTIMATORS, MEANING, when
+from simulator.reporting.formatting import MEANING, when
 from simulator.reporting.glossary import INTRODUCTION
 from simulator.reporting.model import BELOW, Section, Subject, Table, mark_alone, mark_of, widened
 from simulator.reporting.segments import chosen, segments
@@ -86,13 +87,13 @@ def _apart(of: Subject) -> dict[str, list[Mark]]:
     groups: dict[str, list[Mark]] = {}
     for name, rows in of.rows.items():
         for row in rows:
-            title = f"biased, {name}" if row.estimator in BIASED else name
+            title = f"biased, {name}" if ESTIMATORS[row.estimator].biased else name
             groups.setdefault(title, []).append(_mark(row))
     return groups
 
 
 def _mark(row: Row) -> Mark:
-    return Mark(ESTIMATORS[row.estimator], row.value, row.low, row.high, row.verdict)
+    return Mark(ESTIMATORS[row.estimator].label, row.value, row.low, row.high, row.verdict)
 
 
 def _common(of: Subject, rows: Sequence[Row]) -> list[str]:
@@ -115,8 +116,8 @@ def _titled(of: Subject, caption: str) -> str:
 def _value_line(of: Subject, name: str, row: Row, common: Sequence[str], titled: bool) -> Sequence[str]:
     said = of.meaning(row.verdict)
     own = "; ".join(noted(note) for note in _notes(of, row) if note not in (*common, said))
-    label = f"{name}: {ESTIMATORS[row.estimator]}" if titled else ESTIMATORS[row.estimator]
-    return label, *both(row.value, row.low, row.high), said, own
+    label = ESTIMATORS[row.estimator].label
+    return f"{name}: {label}" if titled else label, *both(row.value, row.low, row.high), said, own
 
 
 def differences(of: Subject) -> Section:

@@ -15,7 +15,7 @@ from simulator.ope.evaluate import evaluate
 from simulator.reporting.contrasts import average, calibration
 from simulator.reporting.figures import draw_calibration, draw_learning
 from simulator.reporting.formatting import plain
-from simulator.reporting.glossary import INTRODUCTION, TERMS
+from simulator.reporting.glossary import INTRODUCTION, terms
 from simulator.reporting.model import BELOW, Section, Subject, Table, mark_alone, widened
 from simulator.studies.across_seeds import bands
 from simulator.studies.run import Curve
@@ -127,4 +127,4 @@ def settings(of: Subject) -> Section:
 
 def guide(of: Subject) -> Section:
     """How to read it all."""
-    return Section("guide", "How to read this", [INTRODUCTION["guide"]], terms=TERMS)
+    return Section("guide", "How to read this", [INTRODUCTION["guide"]], terms=terms())

@@ -21,18 +21,6 @@ MEANING: dict[Verdict, str] = {
     "biased": "bias not included",
     "refused": "no answer",
 }
-ESTIMATORS = {
-    "ips": "IPS",
-    "clipped": "clipped IPS",
-    "snips": "SNIPS",
-    "dm": "DM",
-    "dr": "DR",
-    "sndr": "SNDR",
-    "switch-dr": "SWITCH-DR",
-    "dros": "DRos",
-    "mrdr": "MRDR",
-    "replay": "replay",
-}
 
 
 def confidence(alpha: float) -> str:

@@ -10,9 +10,10 @@ import pytest
 from logs import World, open_bandit
 
 from simulator.logs.log import Log
-from simulator.ope.evaluate import ESTIMATORS, Row, evaluate
+from simulator.ope.evaluate import Row, evaluate
 from simulator.ope.stream import FOLDS, MakeTarget, Pieces, evaluate_stream, parted
 from simulator.ope.targets import fixed, uniform
+from simulator.ope.terms import ESTIMATORS
 from simulator.policies.targets import Learned, frozen, of_pieces
 
 N = 1500
