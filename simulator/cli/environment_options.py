@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from simulator.cli.common import User, settings
+from simulator.cli.common import User
+from simulator.wording import settings
 
 if TYPE_CHECKING:
     from simulator.environments.episode import Environment

@@ -12,7 +12,7 @@ import typer
 from simulator.cli.common import Alpha, AsJson, Seed, beside_cap, grouped, note, tell_cleaning
 from simulator.cli.log_options import Source
 from simulator.cli.ope_options import CapOption, Estimators, LooksOption, Model, RangeOption, Targets
-from simulator.wording import capped, noted
+from simulator.wording import capped, named, noted
 
 
 @grouped
@@ -310,10 +310,7 @@ def report(
     rows, pis = targets.of(log, seed)
     settings = {"log": str(source.log or f"experiment {source.experiment}"), "format": source.format_}
     how = {**estimators.how(), **model.how(seed)}
-    pis = {
-        Path(name).name if name.removesuffix(".gz").endswith((".csv", ".json")) else name: pi
-        for name, pi in pis.items()
-    }
+    pis = {Path(name).name if _is_file(name) else name: pi for name, pi in pis.items()}
     page = written(
         rows, pis, output, how=how, settings=settings, curves=drawn, segment=segment, figures=figures, title=title
     )
@@ -321,6 +318,12 @@ def report(
     if model.cap is not None and not as_json:
         note(capped(model.cap))
     tell_cleaning(log.cleaning)
+
+
+def _is_file(target: str) -> bool:
+    """Whether a target is a file without settings, which the report calls by its last name."""
+    kind, _, rest = named(target)
+    return kind in ("csv", "document") and not rest
 
 
 def _curves(path: Path | None) -> list[Any]:

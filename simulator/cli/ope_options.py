@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperOption
 
-from simulator.cli.common import Alpha, above_0, note, rising, settings, within
+from simulator.cli.common import Alpha, above_0, note, rising, within
+from simulator.wording import named, settings
 
 if TYPE_CHECKING:
     from bandit.arrays import Matrix
     from simulator.logs.log import Log
-
 
 HALF = 0.5  # of a log: what policies learn from, where nothing else is said
 
@@ -91,13 +91,13 @@ class Targets:
         from simulator.policies.targets import of_pieces
 
         self._refuse_lists()
-        if any(name.partition(":")[0] in MODELS for name in self.names):
+        if any(named(text).name in MODELS for text in self.names):
             raise typer.BadParameter(f"--stream takes no {' or '.join(MODELS)}: they need the whole log")
         return {name: of_pieces(name, refresh=self.refresh, seed=seed) for name in self.names}
 
     def _refuse_lists(self) -> None:
         """Targets that are whole lists have no probability of an arm."""
-        if wrong := [name for name in self.names if name.startswith("list:")]:
+        if wrong := [text for text in self.names if named(text).kind == "list"]:
             raise typer.BadParameter(
                 f"{wrong[0]} is a whole list: `evaluate --lists` values lists, one target at a time"
             )
@@ -106,7 +106,7 @@ class Targets:
         from simulator.policies.adapters.collaborative import MODELS
         from simulator.policies.targets import frozen, learns, target
 
-        model, _, rest = name.partition(":")
+        _, model, rest = named(name)
         if model not in MODELS:
             if learns(name) and not self.keep_learning:
                 return frozen(log, name, cut, refresh=self.refresh, seed=seed)

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from simulator.cli.common import AsJson, Seed, beside_cap, grouped, note, tell_cleaning, value_of, within
+from simulator.cli.common import AsJson, Seed, beside_cap, grouped, note, tell_cleaning, within
 from simulator.cli.environment_options import Hands, Place, interval
 from simulator.cli.log_options import Source
 from simulator.cli.ope_options import CapOption, RangeOption
-from simulator.wording import capped, noted, number
+from simulator.wording import capped, noted, number, value_of
 
 Rounds = Annotated[int | None, typer.Option(min=1, help="The number of rounds; by default one pass over the data.")]
 Refresh = Annotated[str, typer.Option(help="Rounds between two model updates, or a time such as 100ms.")]

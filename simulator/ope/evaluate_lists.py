@@ -1,8 +1,5 @@
 """`evaluate` for lists: what another policy's lists would have earned, from a log with a row for each place.
 
-A target is the arms' order (`list:a,b,c`), `uniform` (all orders alike), or a CSV with columns arm, probability and
-position. The last says nothing of arms given those above them, so that only the independent estimator can use it.
-
 Weights multiply from place to place, and nobody has the probabilities of all lists: the effective n is that of the
 weights drawn, (sum W)^2 / sum W^2, which is optimistic, and their mean must be near 1. Lists of one user are not
 independent: as in `evaluate` users are what counts.
@@ -12,147 +9,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from bandit.arrays import Int, Mask, Matrix, Vector
+from bandit.arrays import Int, Matrix
 from simulator.logs.contexts import LogError
-from simulator.logs.log import Log, eligible_of
+from simulator.logs.log import Log
 from simulator.ope import list_estimators as of
 from simulator.ope.checks.limits import LARGEST, check_log
-from simulator.ope.checks.overlap import Verdict, kish, numbered, overlap_of, row_weights, units, verdict
+from simulator.ope.checks.overlap import Verdict, kish, overlap_of, row_weights, units, verdict
 from simulator.ope.checks.sample_ratio import sample_ratio
 from simulator.ope.design import Crowd, Spread, crowd, moments, spread, totals_drawn
 from simulator.ope.drifting import sequence_of
 from simulator.ope.estimators import Estimate, by_unit, importance
 from simulator.ope.evaluate import Row, never, options_of, ranged, too_little
 from simulator.ope.intervals import Bet, Stakes, normal, standard_error, upper_error
+from simulator.ope.list_estimators import Lists
 from simulator.ope.problem import Looks, Options
-from simulator.ope.targets import from_file, index_of
+from simulator.ope.targets import ListTarget, list_target
 from simulator.wording import amount, capped
 
 BLOCKS = 10  # of lists, each valued by a model of the others
 IMAGINED = 20.0  # lists that an arm at a place is thought to have had, with the place's mean, in cascade DR's model
-
-
-@dataclass(frozen=True, eq=False)
-class Lists:
-    """n lists of at most k places; an empty place has arm -1, reward 0 and probability 1.
-
-    Attributes:
-        log: the row of each list's first place, n rows.
-        arm: (n, k).
-        reward: (n, k), in reward units.
-        conditional: (n, k), conditional propensity: of the arm, given those above it.
-        marginal: (n, k), marginal probability: of the arm at its place, averaged over those above it.
-        rows: (n, k), row of the log that each place is; -1 for an empty one.
-    """
-
-    log: Log
-    arm: Int
-    reward: Matrix
-    conditional: Matrix
-    marginal: Matrix
-    rows: Int
-
-    @classmethod
-    def of(cls, log: Log) -> Lists:
-        """The lists of a log.
-
-        Raises:
-            LogError: nothing says which rows are places of one list, or a place is there twice or missing.
-        """
-        if log.position is None or log.decision_id is None:
-            raise LogError("expected rows with a position and the id of their decision, got none: no lists")
-        _, which = np.unique(log.decision_id, return_inverse=True)
-        unit = numbered(which)
-        unit = np.arange(len(log)) if unit is None else unit
-        n, k = int(unit.max(initial=-1)) + 1, int(log.position.max(initial=0)) + 1
-        rows = np.full((n, k), -1, np.int64)
-        rows[unit, log.position] = np.arange(len(log))
-        there = rows >= 0
-        gaps = (there != (np.arange(k) < there.sum(axis=1)[:, None])).any(axis=1)
-        if there.sum() < len(log) or gaps.any():
-            bad = log.decision_id[unit == int(gaps.argmax())][0] if gaps.any() else "one of them"
-            raise LogError(f"expected each place of a list once, from the first on; got others (decision {str(bad)!r})")
-
-        def placed(values: Vector | Int, empty: float) -> Matrix:
-            found: Matrix = np.where(there, values[rows], empty)
-            return found
-
-        conditional = log.propensity if log.conditional is None else log.conditional
-        return cls(
-            log.take(rows[:, 0]), placed(log.arm, -1).astype(np.int64), placed(log.reward, 0.0),
-            placed(conditional, 1.0), placed(log.propensity, 1.0), rows,
-        )  # fmt: skip
-
-    @property
-    def there(self) -> Mask:
-        """Which places are filled, (n, k)."""
-        return self.rows >= 0
-
-
-class Target(NamedTuple):
-    """Conditional and marginal probabilities of the arms shown, (n, k); conditional ones of all arms, (n, k, K)."""
-
-    conditional: Matrix | None
-    marginal: Matrix
-    choices: Matrix | None
-
-
-def target(log: Log, lists: Lists, text: str) -> Target:
-    """The target that a text names; see the head of this file.
-
-    Raises:
-        LogError: it is none.
-    """
-    if text == "uniform":
-        return _uniform(lists)
-    if text.startswith("list:"):
-        return _ordered(lists, text.removeprefix("list:").split(","))
-    if text.removesuffix(".gz").endswith(".csv"):
-        each = from_file(log, Path(text))[np.arange(len(log)), log.arm]
-        return Target(None, np.where(lists.there, each[lists.rows], 1.0), None)
-    raise LogError(f"a target of lists is uniform, list:ARM,ARM,... or a CSV with positions; got {text!r}")
-
-
-def _left(lists: Lists) -> Mask:
-    """Which arms could still be shown at each place, (n, k, K): the eligible ones but for those above."""
-    n, k = lists.arm.shape
-    left = np.repeat(np.broadcast_to(eligible_of(lists.log, slice(None)), (n, lists.log.K))[:, None], k, axis=1)
-    for j in range(1, k):
-        for above in range(j):
-            rows = np.flatnonzero(lists.arm[:, above] >= 0)
-            left[rows, j, lists.arm[rows, above]] = False
-    return left & lists.there[:, :, None]
-
-
-def _shown(lists: Lists, choices: Matrix) -> Matrix:
-    """The probabilities of the arms shown, 1 where a place is empty."""
-    found = np.take_along_axis(choices, np.maximum(lists.arm, 0)[:, :, None], axis=2)[:, :, 0]
-    return np.where(lists.there, found, 1.0)
-
-
-def _uniform(lists: Lists) -> Target:
-    left = _left(lists)
-    choices = left / np.maximum(left.sum(axis=2, keepdims=True), 1)
-    marginal = np.where(lists.there, 1.0 / np.maximum(left[:, 0].sum(axis=1), 1)[:, None], 1.0)
-    return Target(_shown(lists, choices), marginal, choices)
-
-
-def _ordered(lists: Lists, names: Sequence[str]) -> Target:
-    n, k = lists.arm.shape
-    arms = [index_of(lists.log, name) for name in names]
-    if len(set(names)) < len(names) or len(names) < k:
-        raise LogError(f"expected {k} different arms or more, as the longest list has, got {len(set(names))}")
-    choices = np.zeros((n, k, lists.log.K))
-    choices[:, np.arange(k), arms[:k]] = 1.0
-    choices *= lists.there[:, :, None]
-    shown = _shown(lists, choices)
-    return Target(shown, shown, choices)
 
 
 def evaluate_lists(
@@ -187,7 +67,7 @@ def evaluate_lists(
     check_log(log, span)
     options = options_of(log, span, alpha=alpha, stated=stated, cap=cap, drifts=drifts, looks=looks)
     lists = Lists.of(log)
-    wanted = target(log, lists, text)
+    wanted = list_target(log, lists, text)
     names = tuple(ESTIMATORS if estimators is None else estimators)
     if unknown := [name for name in names if name not in ESTIMATORS]:
         raise ValueError(f"estimators of lists are {', '.join(ESTIMATORS)}; unknown {unknown}")
@@ -197,7 +77,7 @@ def evaluate_lists(
     return [_row(name, lists, wanted, broken, unit, options) for name in names]
 
 
-def _row(name: str, lists: Lists, wanted: Target, broken: Sequence[str], unit: Int | None, options: Options) -> Row:
+def _row(name: str, lists: Lists, wanted: ListTarget, broken: Sequence[str], unit: Int | None, options: Options) -> Row:
     """One estimator's answer."""
     W, s = ESTIMATORS[name].weights(lists, wanted), row_weights(lists.log)
     if not W.max(initial=0.0) <= LARGEST:
@@ -289,7 +169,7 @@ def _model(lists: Lists) -> Matrix:
     return Q * lists.there[:, :, None]
 
 
-def _conditional(wanted: Target) -> tuple[Matrix, Matrix]:
+def _conditional(wanted: ListTarget) -> tuple[Matrix, Matrix]:
     """The conditional probabilities of the arms shown, and of all arms.
 
     Raises:
@@ -300,17 +180,17 @@ def _conditional(wanted: Target) -> tuple[Matrix, Matrix]:
     return wanted.conditional, wanted.choices
 
 
-def _prefix_weights(lists: Lists, wanted: Target) -> Matrix:
+def _prefix_weights(lists: Lists, wanted: ListTarget) -> Matrix:
     """W_j, (n, k)."""
     return of.prefix_weights(lists.conditional, _conditional(wanted)[0])
 
 
-def _marginal_weights(lists: Lists, wanted: Target) -> Matrix:
+def _marginal_weights(lists: Lists, wanted: ListTarget) -> Matrix:
     """e_j / m_j, (n, k)."""
     return importance(lists.marginal.ravel(), wanted.marginal.ravel()).reshape(lists.marginal.shape)
 
 
-def _cascade_dr(lists: Lists, wanted: Target) -> Estimate:
+def _cascade_dr(lists: Lists, wanted: ListTarget) -> Estimate:
     shown, choices = _conditional(wanted)
     arm, s = np.maximum(lists.arm, 0), lists.log.weight
     return of.cascade_dr(lists.reward, arm, lists.conditional, shown, choices, _model(lists), s)
@@ -325,8 +205,8 @@ class ListEstimator(NamedTuple):
         conditional: whether it needs the target's probability of an arm given those above it.
     """
 
-    estimate: Callable[[Lists, Target], Estimate]
-    weights: Callable[[Lists, Target], Matrix]
+    estimate: Callable[[Lists, ListTarget], Estimate]
+    weights: Callable[[Lists, ListTarget], Matrix]
     conditional: bool = True
 
 

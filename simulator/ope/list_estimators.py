@@ -17,10 +17,72 @@ for the whole list; with g the greedy order its probabilities are
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from bandit.arrays import Int, Matrix, Vector
+from bandit.arrays import Int, Mask, Matrix, Vector
+from simulator.logs.contexts import LogError
+from simulator.logs.log import Log
+from simulator.ope.checks.overlap import numbered
 from simulator.ope.estimators import Estimate, importance, mean
+
+
+@dataclass(frozen=True, eq=False)
+class Lists:
+    """n lists of at most k places; an empty place has arm -1, reward 0 and probability 1.
+
+    Attributes:
+        log: the row of each list's first place, n rows.
+        arm: (n, k).
+        reward: (n, k), in reward units.
+        conditional: (n, k), conditional propensity: of the arm, given those above it.
+        marginal: (n, k), marginal probability: of the arm at its place, averaged over those above it.
+        rows: (n, k), row of the log that each place is; -1 for an empty one.
+    """
+
+    log: Log
+    arm: Int
+    reward: Matrix
+    conditional: Matrix
+    marginal: Matrix
+    rows: Int
+
+    @classmethod
+    def of(cls, log: Log) -> Lists:
+        """The lists of a log.
+
+        Raises:
+            LogError: nothing says which rows are places of one list, or a place is there twice or missing.
+        """
+        if log.position is None or log.decision_id is None:
+            raise LogError("expected rows with a position and the id of their decision, got none: no lists")
+        _, which = np.unique(log.decision_id, return_inverse=True)
+        unit = numbered(which)
+        unit = np.arange(len(log)) if unit is None else unit
+        n, k = int(unit.max(initial=-1)) + 1, int(log.position.max(initial=0)) + 1
+        rows = np.full((n, k), -1, np.int64)
+        rows[unit, log.position] = np.arange(len(log))
+        there = rows >= 0
+        gaps = (there != (np.arange(k) < there.sum(axis=1)[:, None])).any(axis=1)
+        if there.sum() < len(log) or gaps.any():
+            bad = log.decision_id[unit == int(gaps.argmax())][0] if gaps.any() else "one of them"
+            raise LogError(f"expected each place of a list once, from the first on; got others (decision {str(bad)!r})")
+
+        def placed(values: Vector | Int, empty: float) -> Matrix:
+            found: Matrix = np.where(there, values[rows], empty)
+            return found
+
+        conditional = log.propensity if log.conditional is None else log.conditional
+        return cls(
+            log.take(rows[:, 0]), placed(log.arm, -1).astype(np.int64), placed(log.reward, 0.0),
+            placed(conditional, 1.0), placed(log.propensity, 1.0), rows,
+        )  # fmt: skip
+
+    @property
+    def there(self) -> Mask:
+        """Which places are filled, (n, k)."""
+        return self.rows >= 0
 
 
 def prefix_weights(propensity: Matrix, target: Matrix) -> Matrix:

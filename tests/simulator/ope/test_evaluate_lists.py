@@ -23,7 +23,9 @@ from simulator.logs.storage import write_jsonl, write_parquet
 from simulator.logs.table import Table
 from simulator.ope import list_estimators as of
 from simulator.ope.evaluate import Row
-from simulator.ope.evaluate_lists import ESTIMATORS, Lists, _model, evaluate_lists, target
+from simulator.ope.evaluate_lists import ESTIMATORS, _model, evaluate_lists
+from simulator.ope.list_estimators import Lists
+from simulator.ope.targets import list_target
 
 K, k = 4, 2
 ARMS = tuple("abcd")
@@ -84,7 +86,7 @@ def test_shorter_lists_have_empty_places() -> None:
     assert lists.arm[1].tolist() == [log.arm[2], -1]
     assert (lists.reward[1, 1], lists.conditional[1, 1], lists.marginal[1, 1]) == (0.0, 1.0, 1.0)
     assert lists.there.tolist() == [[True, True], [True, False], [True, True]]
-    uniform = target(short, lists, "uniform")
+    uniform = list_target(short, lists, "uniform")
     assert uniform.conditional is not None
     assert uniform.choices is not None
     assert uniform.conditional[1].tolist() == [1 / 4, 1.0]
@@ -110,7 +112,7 @@ def test_uniform_is_even_among_what_is_left() -> None:
     eligible = np.ones((8, K), bool)
     eligible[2:4, 3] = False  # of the second list
     log = logged(4, seed=3, eligible=eligible)
-    found = target(log, lists := Lists.of(log), "uniform")
+    found = list_target(log, lists := Lists.of(log), "uniform")
     assert found.choices is not None
     assert found.conditional is not None
     assert found.conditional.tolist() == [[1 / 4, 1 / 3], [1 / 3, 1 / 2], [1 / 4, 1 / 3], [1 / 4, 1 / 3]]
@@ -123,21 +125,21 @@ def test_an_order_shows_its_arms_one_below_the_other() -> None:
     """c, then a: 1 where they were shown so."""
     log = logged(200)
     lists = Lists.of(log)
-    found = target(log, lists, "list:c,a,b")
+    found = list_target(log, lists, "list:c,a,b")
     assert found.conditional is not None
     assert found.conditional.tolist() == ((lists.arm == [2, 0]) * 1.0).tolist()
     for text, said in (("list:c,x", "no arm 'x'"), ("list:c", "2 different arms"), ("list:c,c", "2 different arms")):
         with pytest.raises(LogError, match=said):
-            target(log, lists, text)
+            list_target(log, lists, text)
     with pytest.raises(LogError, match="a target of lists is"):
-        target(log, lists, "linucb")
+        list_target(log, lists, "linucb")
 
 
 def test_values_are_those_of_the_estimators_on_arrays(tmp_path: Path) -> None:
     """Each with the pair of probabilities that it takes; of a CSV only the independent one."""
     log = logged(400)
     lists = Lists.of(log)
-    wanted = target(log, lists, "uniform")
+    wanted = list_target(log, lists, "uniform")
     found = by_name(evaluate_lists(log, "uniform"))
     assert list(found) == list(ESTIMATORS)
     assert wanted.conditional is not None
