@@ -158,8 +158,8 @@ class Model:
     q_fit: Annotated[
         str | None,
         typer.Option(
-            help="Which rows the reward model is fitted on: cross (other folds), past (earlier rows) or in_sample; by "
-            "default past if the logging policy learned, else cross."
+            help="Which rows the reward model is fitted on: cross (other splits of the log), past (earlier rows) or "
+            "in_sample (all rows); by default past if the logging policy learned, else cross."
         ),
     ] = None
     alpha: Alpha = 0.05

@@ -129,7 +129,7 @@ def earned(data: Data, alpha: float, looks: Looks = "one") -> Side:
     return Side(
         rows.value,
         "sequence" if data.stated else "assumed",
-        *_scaled(sequence_of(stakes, alpha, moves=data.drifts), data, data.span[0]),
+        *_scaled(sequence_of(stakes, alpha, drifts=data.drifts), data, data.span[0]),
     )
 
 
@@ -249,8 +249,8 @@ def _sequence(data: Data, paired: Paired, alpha: float) -> Interval:
     if paired.every is not None:
         q, v = data.unit(data.q), paired.v / width
         stakes = difference_stakes(r, paired.d, q, v, paired.every, log.arm, s, unit)
-        return _scaled(sequence_of(stakes, alpha, moves=data.drifts), data)
-    ends = [sequence_of(own_stakes(r, w, s, unit), alpha / 2, moves=data.drifts) for w in paired.sides]
+        return _scaled(sequence_of(stakes, alpha, drifts=data.drifts), data)
+    ends = [sequence_of(own_stakes(r, w, s, unit), alpha / 2, drifts=data.drifts) for w in paired.sides]
     return _scaled(Interval(ends[0].low - ends[1].high, ends[0].high - ends[1].low), data)
 
 

@@ -98,10 +98,10 @@ def evaluate(
         estimators: names out of `ESTIMATORS`; None: all.
         q: the reward model: `ridge`, `mean`, `mean-position`, an object with scikit-learn's methods, or predictions of
             every row and arm, shape (n, K), taken as they are.
-        q_fit: which rows it is fitted on; None: the other folds (`cross`), or the `past` only if the log's policy
+        q_fit: which rows it is fitted on; None: the other splits (`cross`), or the `past` only if the log's policy
             learned. `in_sample` is for comparison with others only: q has then seen the reward it predicts.
         alpha: 1 - confidence.
-        seed: of folds, of replay's draws and of the bootstrap.
+        seed: of splits, of replay's draws and of the bootstrap.
         tau: SWITCH-DR's; None: by its authors' bound.
         lam: the lambda of DRos; None: by its authors' bound.
         clip: c of `clipped`.
@@ -307,7 +307,7 @@ def _interval(name: str, problem: Problem, found: Estimate, error: float) -> Int
 def sequence(name: str, problem: Problem, found: Estimate) -> Interval:
     """The confidence sequence that goes with an estimator, in reward units."""
     low, high = bounds(name, problem)
-    ends = sequence_of(stakes_of(name, problem, found), problem.options.alpha, moves=problem.options.drifts)
+    ends = sequence_of(stakes_of(name, problem, found), problem.options.alpha, drifts=problem.options.drifts)
     return Interval(*(low + (high - low) * end for end in ends))
 
 
@@ -370,8 +370,8 @@ def too_little(n: int, n_eff: float, skew: float) -> list[str]:
     times = lacking(n_eff, skew)
     if times <= 1 or not math.isfinite(times):
         return []
-    more, fold = float(f"{n * (times - 1):.1e}"), f"{times:.2g}" if times < 10 else f"{times:,.0f}"
-    times_it = "" if fold == "1" else f", or {fold} times as much exploration"
+    more, more_often = float(f"{n * (times - 1):.1e}"), f"{times:.2g}" if times < 10 else f"{times:,.0f}"
+    times_it = "" if more_often == "1" else f", or {more_often} times as much exploration"
     return [f"a normal interval needs some {more:,.0f} more decisions like these{times_it}"]
 
 

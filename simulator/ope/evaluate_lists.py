@@ -140,7 +140,7 @@ def _sequence(lists: Lists, W: Matrix, unit: Int | None, options: Options) -> tu
         loss = (W * np.where(lists.there, 1 - r, 1.0)).sum(axis=1) / k
     t = row_weights(lists.log)
     gains, losses, counts = (by_unit(each, unit) for each in (t * gain, t * loss, t))
-    ends = sequence_of(Stakes([Bet(gains)], [Bet(losses)], counts), options.alpha, moves=options.drifts)
+    ends = sequence_of(Stakes([Bet(gains)], [Bet(losses)], counts), options.alpha, drifts=options.drifts)
     base = low * float(np.average(lists.there.sum(axis=1), weights=s))
     return base + (high - low) * k * ends.low, base + (high - low) * k * ends.high
 

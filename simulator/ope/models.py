@@ -182,23 +182,23 @@ def in_sample(fit: Fit, log: Log) -> Matrix:
     return fit(log)(log)
 
 
-def cross_fitted(fit: Fit, log: Log, *, folds: int = 5, seed: int = 0, unit: Int | None = None) -> Matrix:
-    """q of every row from a fit on the other folds, shape (n, K). Right for a logging policy that did not learn.
+def cross_fitted(fit: Fit, log: Log, *, splits: int = 5, seed: int = 0, unit: Int | None = None) -> Matrix:
+    """q of every row from a fit on the log's other splits, shape (n, K). Right for a logging policy that did not learn.
 
     Args:
         fit: the model.
         log: n rows.
-        folds: how many, at least 2.
-        seed: of the assignment to folds.
-        unit: number of each row's user: all rows of one are then in one fold.
+        splits: how many, at least 2.
+        seed: of the assignment to splits.
+        unit: number of each row's user: all rows of one are then in one split.
 
     Chernozhukov et al. (2018), https://arxiv.org/abs/1608.00060
     """
     unit = np.arange(len(log)) if unit is None else unit
-    fold = (np.random.default_rng(seed).permutation(int(unit.max(initial=-1)) + 1) % folds)[unit]
+    split = (np.random.default_rng(seed).permutation(int(unit.max(initial=-1)) + 1) % splits)[unit]
     log, q = needed(log), np.zeros((len(log), log.K))
-    for k in range(folds):
-        q[fold == k] = fit(log.take(np.flatnonzero(fold != k)))(log.take(np.flatnonzero(fold == k)))
+    for k in range(splits):
+        q[split == k] = fit(log.take(np.flatnonzero(split != k)))(log.take(np.flatnonzero(split == k)))
     return q
 
 

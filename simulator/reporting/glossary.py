@@ -37,7 +37,7 @@ INTRODUCTION = {
         "wider intervals; DM does not."
     ),
     "settings": (
-        "Not set means: all estimators; q_fit on other folds, or on the past only where the log’s policy learned; tau "
+        "Not set means: all estimators; q_fit on other splits, or on the past only where the log’s policy learned; tau "
         "and lam by their authors’ bounds; rewards from 0 to 1, or the range in the log if it is wider."
     ),
     "guide": (

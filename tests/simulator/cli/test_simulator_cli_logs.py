@@ -85,7 +85,7 @@ PIECES: list[tuple[str, list[str]]] = [
 
 @pytest.mark.parametrize(("name", "more"), PIECES)
 def test_a_log_in_pieces_is_valued_as_a_whole_one(path: Path, name: str, more: list[str]) -> None:
-    """--stream: the same rows where no folds are drawn, and the cleaning is told once."""
+    """--stream: the same rows where no splits are drawn, and the cleaning is told once."""
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines, lines[1].replace(",0.25,", ",0,")]))
     options = (path, *CSV, "--context", "age", "--target", name, "--q-fit", "past", "--tau", "2", *more)

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from simulator.logs.log import Log
 from simulator.ope.checks.overlap import SKEWNESS
 from simulator.ope.design import moments, spread, totals
-from simulator.ope.drifting import moving
+from simulator.ope.drifting import drifting
 from simulator.ope.estimators import dr, expected
 from simulator.ope.evaluate import Row, evaluate
 from simulator.ope.intervals import bounded, normal, upper_error, weighted
@@ -126,10 +126,10 @@ def test_asked_for_any_number_of_looks_the_answer_is_a_sequence() -> None:
     assert {name for name, row in found.items() if row.verdict == "biased"} == biased
     assert {row.verdict for name, row in found.items() if name not in biased} == {"sequence"}
     w = target[np.arange(3000), log.arm] / log.propensity
-    band = moving(weighted(w, log.reward, 1.0))
+    band = drifting(weighted(w, log.reward, 1.0))
     for name in ("ips", "snips"):
         assert (found[name].low, found[name].high) == pytest.approx((band.low[-1], band.high[-1]), abs=1e-12)
-    even = moving(bounded(np.minimum(w, 0.5) * log.reward / 0.5))
+    even = drifting(bounded(np.minimum(w, 0.5) * log.reward / 0.5))
     assert (found["clipped"].low, found["clipped"].high) == pytest.approx(
         (even.low[-1] / 2, even.high[-1] / 2), abs=1e-9
     )
@@ -141,14 +141,14 @@ def test_asked_for_any_number_of_looks_the_answer_is_a_sequence() -> None:
 def test_a_value_that_stays_may_be_bet_on() -> None:
     """`drifts=False`: narrower for few rows, and the note says what it takes."""
     log, target = drawn(300, 1.0)
-    (moves,), (stays,) = (
+    (drifting_row,), (constant,) = (
         evaluate(log, target, estimators=["ips"], looks="any", drifts=drifts) for drifts in (True, False)
     )
     w = target[np.arange(300), log.arm] / log.propensity
-    assert (stays.low, stays.high) == pytest.approx(weighted(w, log.reward, 1.0).betting(0.05), abs=1e-12)
-    assert stays.high - stays.low < moves.high - moves.low
-    assert "assumes a constant mean" in stays.note
-    assert "the same in all rows" not in moves.note
+    assert (constant.low, constant.high) == pytest.approx(weighted(w, log.reward, 1.0).betting(0.05), abs=1e-12)
+    assert constant.high - constant.low < drifting_row.high - drifting_row.low
+    assert "assumes a constant mean" in constant.note
+    assert "the same in all rows" not in drifting_row.note
 
 
 def test_a_value_is_between_its_ends_whatever_the_rewards_do() -> None:
@@ -273,7 +273,7 @@ def test_a_replay_without_matches_has_no_value() -> None:
 
 
 def test_a_model_is_fitted_on_the_past_where_the_policy_learned() -> None:
-    """By default, and in the other folds where it did not; asking for the wrong one is noted."""
+    """By default, and in the other splits where it did not; asking for the wrong one is noted."""
     log, target = drawn()
     learned = replace(log, learning=True)
     want = expected(target, np.clip(past_only(ridge_model(), log), 0, 1)).mean()

@@ -100,7 +100,7 @@ def test_no_more_equations_are_solved_than_an_arm_has_rows(how: QFit, monkeypatc
     monkeypatch.setattr(np.linalg, "solve", lambda A, b: sizes.append(len(A)) or solve(A, b))
     predictions(ridge_model(), log, how)
     assert max(sizes) == 40
-    assert sum(each == 40 for each in sizes) <= 5  # of arm 0 only: 3 times in the past's fits, 5 in the folds'
+    assert sum(each == 40 for each in sizes) <= 5  # of arm 0 only: 3 times in the past's fits, 5 in the splits'
     assert sorted(sizes)[-6] <= sorted(most)[-2]
 
 

@@ -10,8 +10,9 @@ import pytest
 from logs import World, open_bandit
 
 from simulator.logs.log import Log
+from simulator.ope.additive import SPLITS
 from simulator.ope.evaluate import Row, evaluate
-from simulator.ope.stream import FOLDS, MakeTarget, Pieces, evaluate_stream, parted
+from simulator.ope.stream import MakeTarget, Pieces, evaluate_stream, parted
 from simulator.ope.targets import fixed, uniform
 from simulator.ope.terms import ESTIMATORS
 from simulator.policies.targets import Learned, frozen, of_pieces
@@ -119,8 +120,8 @@ def test_fitted_on_all_rows_it_is_the_same_too() -> None:
     close(evaluate_stream(cut(log, 300, 300), EVEN, **how), evaluate(log, uniform(log), **how))
 
 
-def test_other_folds_are_other_rows_of_other_people() -> None:
-    """Cross-fitted values are near those of other folds; they do not depend on where the log was cut."""
+def test_other_splits_are_other_rows_of_other_people() -> None:
+    """Cross-fitted values are near those of other splits; they do not depend on where the log was cut."""
     log = logged(user=np.array([f"u{i % 700}" for i in range(N)]))
     found = evaluate_stream(cut(log, 300, 300), EVEN, tau=2.0)
     close(evaluate_stream(cut(log, 77), EVEN, tau=2.0), found)
@@ -131,14 +132,14 @@ def test_other_folds_are_other_rows_of_other_people() -> None:
 
 
 def test_no_reward_is_in_its_own_prediction() -> None:
-    """A reward far out in one row moves DM of the other folds only: with one row of an arm, its own q is the prior."""
+    """A reward far out in one row moves DM of the other splits only: with one row of an arm, its own q is the prior."""
     log = logged()
     rows = np.flatnonzero(log.arm == 4)
     one = log.take(np.sort(np.append(np.flatnonzero(log.arm != 4), rows[0])))
     own = replace(one, reward=np.where(one.arm == 4, 1.0, 0.0))
     target: MakeTarget = lambda _, __: lambda piece: fixed(piece, "arm-4")  # noqa: E731
     (found,) = evaluate_stream(cut(own, 500), target, estimators=["dm"], q="mean")
-    held, seen = 1 / FOLDS, 1 - 1 / FOLDS  # shares of rows whose model has not, and has, seen the one reward
+    held, seen = 1 / SPLITS, 1 - 1 / SPLITS  # shares of rows whose model has not, and has, seen the one reward
     assert found.value == pytest.approx(held * 0.01 + seen * 2 / 101, abs=0.002)
 
 
