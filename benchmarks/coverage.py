@@ -25,7 +25,7 @@ from simulator.environments.datasets import msweb
 from simulator.logs.log import Log
 from simulator.ope.differences import compare
 from simulator.ope.drifting import drifting
-from simulator.ope.evaluate import Row, evaluate, options_of
+from simulator.ope.evaluate import EstimatorRow, evaluate, options_of
 from simulator.ope.intervals import Band, Stakes, betting_running, weighted
 from simulator.ope.problem import Ends, InMemory
 from simulator.ope.terms import estimate, stakes_of
@@ -218,7 +218,7 @@ def doubly_robust(log: Log, target: Matrix) -> Stakes:
 
 def of_logs(name: str, resamples: int, seed: int) -> Iterator[Figure]:
     """Of a case of `coverage_logs`: how often an answer is an interval, how wide, and how often it holds."""
-    found: dict[tuple[str, str], list[tuple[Row, float]]] = {}
+    found: dict[tuple[str, str], list[tuple[EstimatorRow, float]]] = {}
     spread = processes()(rows_of, (name, seed), range(resamples), lambda done: None)
     for _, rows in spread:
         for target, row, truth in rows:
@@ -240,7 +240,7 @@ def of_logs(name: str, resamples: int, seed: int) -> Iterator[Figure]:
             }  # fmt: skip
 
 
-def rows_of(common: tuple[str, int], k: int, show: object) -> list[tuple[str, Row, float]]:
+def rows_of(common: tuple[str, int], k: int, show: object) -> list[tuple[str, EstimatorRow, float]]:
     """One log of a case: each target with its rows and its true value."""
     name, seed = common
     return [

@@ -14,7 +14,7 @@ import msgspec
 
 DASH = "–"
 TINY = 1e-4  # of an interval's width: a value that nobody could tell from 0
-NOUNS = "row|column|line|example|file|decision|place|list|value|arm|user|time"
+NOUNS = "row|column|line|example|file|decision|place|position|list|value|arm|user|time"
 VERBS = {"stand": "stands", "are": "is", "were": "was", "have": "has", "look": "looks", "sound": "sounds"}
 TargetKind = Literal["uniform", "fixed", "list", "csv", "document", "policy"]
 

@@ -23,7 +23,7 @@ RATED = ("user", "item", "rating", "items", "known", "delimiter", "decimal")  # 
 
 
 @dataclass(frozen=True)
-class Place:
+class EnvironmentOptions:
     """The options of an environment; None: not given."""
 
     environment: Annotated[
@@ -125,7 +125,7 @@ def _made_up(text: str) -> Environment:
 
 
 @dataclass(frozen=True)
-class Hands:
+class Parallelism:
     """The options of who does the work."""
 
     workers: Annotated[int | None, typer.Option(min=1, help="The number of processes; by default one per core.")] = None

@@ -24,7 +24,7 @@ from simulator.ope.drifting import sequence_of
 from simulator.ope.estimators import Acceptance, Estimate
 from simulator.ope.intervals import Interval, bootstrap, normal, standard_error, student, upper_error
 from simulator.ope.models import GROUPS, QFit
-from simulator.ope.problem import Ends, InMemory, Looks, Options, Problem
+from simulator.ope.problem import Ends, EstimationProblem, InMemory, Looks, Options
 from simulator.ope.terms import ESTIMATORS, bounds, estimate, spread_of, stakes_of, sufficient_cap
 from simulator.wording import amount, capped
 
@@ -35,7 +35,7 @@ SUM_TOLERANCE = 1e-3  # how far a target's probabilities may be from 1 in sum, f
 
 
 @dataclass(frozen=True)
-class Row:
+class EstimatorRow:
     """One estimator's answer.
 
     Attributes:
@@ -87,7 +87,7 @@ def evaluate(
     cap: float | None = None,
     drifts: bool = True,
     looks: Looks = "one",
-) -> list[Row]:
+) -> list[EstimatorRow]:
     """The value of a target policy by each estimator, with intervals where the log allows them.
 
     Rows in which the target plays what could not be shown are left out, and the share of the others is told.
@@ -161,9 +161,9 @@ def ranged(
     return log, (low, high), known
 
 
-def never(name: str) -> Row:
+def never(name: str) -> EstimatorRow:
     """The answer to what no log can answer."""
-    return Row(name, None, None, None, 0, 0.0, 0.0, None, 0.0, 0.0, None, "refused", NEVER)
+    return EstimatorRow(name, None, None, None, 0, 0.0, 0.0, None, 0.0, 0.0, None, "refused", NEVER)
 
 
 def names_of(estimators: Sequence[str] | None) -> tuple[str, ...]:
@@ -195,7 +195,7 @@ def options_of(log: Log, span: tuple[float, float], *, q_fit: QFit | None = None
     return options
 
 
-def judged(problem: Problem, names: Sequence[str]) -> list[Row]:
+def judged(problem: EstimationProblem, names: Sequence[str]) -> list[EstimatorRow]:
     """A row for each of the estimators named."""
     failures = [*problem.support.failures(), *problem.ratio.failures()]
     dr_error = cache(lambda: spread_of("dr", problem, estimate("dr", problem)).error)
@@ -217,7 +217,7 @@ def check_rows(log: Log, target: Matrix, span: tuple[float, float]) -> None:
     check_weights(log, target)
 
 
-def _row(name: str, problem: Problem, failures: list[str], dr_error: Callable[[], float]) -> Row:
+def _row(name: str, problem: EstimationProblem, failures: list[str], dr_error: Callable[[], float]) -> EstimatorRow:
     """One estimator's answer: value, verdict, and the interval that the verdict allows."""
     rows, support = estimate(name, problem), problem.support
     found = rows if problem.unit is None else rows.grouped(problem.unit)
@@ -230,7 +230,7 @@ def _row(name: str, problem: Problem, failures: list[str], dr_error: Callable[[]
     error, value = _error(name, problem, found, by_design), _possible(problem.options, found.value)
     low, high, stretched = (None, None, False) if said == "refused" else _ends(name, problem, found, said, by_design)
     notes = _notes(name, problem, said, n_eff, by_design.skewness, rows)
-    return Row(
+    return EstimatorRow(
         estimator=name,
         value=value if known else None,
         low=low,
@@ -259,7 +259,7 @@ def _possible(options: Options, value: float) -> float:
     return min(max(value, options.span[0]), options.span[1]) if options.stated else value
 
 
-def _by_design(name: str, problem: Problem, rows: Estimate, dr_error: Callable[[], float]) -> Spread:
+def _by_design(name: str, problem: EstimationProblem, rows: Estimate, dr_error: Callable[[], float]) -> Spread:
     """The spread by design; where most of an estimate is its model, whose error is not known, at least that of DR."""
     by, spread = ESTIMATORS[name], spread_of(name, problem, rows)
     fitted = not isinstance(problem.options.q, np.ndarray)
@@ -269,7 +269,7 @@ def _by_design(name: str, problem: Problem, rows: Estimate, dr_error: Callable[[
     return spread
 
 
-def _error(name: str, problem: Problem, found: Estimate, by_design: Spread) -> float:
+def _error(name: str, problem: EstimationProblem, found: Estimate, by_design: Spread) -> float:
     """The standard error: the larger of what rows and design say; of DM, with its model's."""
     if not math.isfinite(found.value):
         return math.inf
@@ -278,7 +278,9 @@ def _error(name: str, problem: Problem, found: Estimate, by_design: Spread) -> f
     return max(standard_error(found), by_design.error)
 
 
-def _ends(name: str, problem: Problem, found: Estimate, said: Verdict, by_design: Spread) -> tuple[float, float, bool]:
+def _ends(
+    name: str, problem: EstimationProblem, found: Estimate, said: Verdict, by_design: Spread
+) -> tuple[float, float, bool]:
     """Ends of the interval that a verdict allows, the value between them; whether one was moved to it."""
     if said == "sequence":
         low, high = sequence(name, problem, found)
@@ -292,7 +294,7 @@ def _ends(name: str, problem: Problem, found: Estimate, said: Verdict, by_design
     return min(low, value), max(high, value), not low <= value <= high
 
 
-def _interval(name: str, problem: Problem, found: Estimate, error: float) -> Interval:
+def _interval(name: str, problem: EstimationProblem, found: Estimate, error: float) -> Interval:
     alpha = problem.options.alpha
     if ESTIMATORS[name].weighs == "nothing" and problem.dm_error is not None:
         half = student(1 - alpha / 2, GROUPS - 1) * problem.dm_error
@@ -304,14 +306,14 @@ def _interval(name: str, problem: Problem, found: Estimate, error: float) -> Int
     return Interval(found.value - wider * (found.value - low), found.value + wider * (high - found.value))
 
 
-def sequence(name: str, problem: Problem, found: Estimate) -> Interval:
+def sequence(name: str, problem: EstimationProblem, found: Estimate) -> Interval:
     """The confidence sequence that goes with an estimator, in reward units."""
     low, high = bounds(name, problem)
     ends = sequence_of(stakes_of(name, problem, found), problem.options.alpha, drifts=problem.options.drifts)
     return Interval(*(low + (high - low) * end for end in ends))
 
 
-def _clustered(problem: Problem, rows: Estimate) -> list[str]:
+def _clustered(problem: EstimationProblem, rows: Estimate) -> list[str]:
     """What it does that the rows of a user are taken together."""
     if problem.unit is None or not math.isfinite(rows.value):
         return []
@@ -320,7 +322,9 @@ def _clustered(problem: Problem, rows: Estimate) -> list[str]:
     return [f"clustered by {int(problem.unit.max()) + 1:,} users or decisions: {wide} if rows were independent"]
 
 
-def _notes(name: str, problem: Problem, said: Verdict, n_eff: float, skew: float, rows: Estimate) -> list[str]:
+def _notes(
+    name: str, problem: EstimationProblem, said: Verdict, n_eff: float, skew: float, rows: Estimate
+) -> list[str]:
     """What a reader must know beside the number."""
     options, notes = problem.options, [*problem.ratio.warnings, *_own_notes(name, problem, said)]
     flattered = not ESTIMATORS[name].biased and ESTIMATORS[name].weighs != "matches"
@@ -354,7 +358,7 @@ def _picked(log: Log, arm: int) -> bool:
     return bool(log.K > 2 and (arm == means.argmax() or (log.learning and arm == shown.argmax())))
 
 
-def _caps(name: str, problem: Problem, n_eff: float, skew: float) -> list[str]:
+def _caps(name: str, problem: EstimationProblem, n_eff: float, skew: float) -> list[str]:
     """Of money, whether a cap would do, in words."""
     options = problem.options
     if name != "dr" or options.span[1] <= 1 or n_eff < ENOUGH or skew <= SKEWNESS or options.cap is not None:
@@ -375,7 +379,7 @@ def too_little(n: int, n_eff: float, skew: float) -> list[str]:
     return [f"a normal interval needs some {more:,.0f} more decisions like these{times_it}"]
 
 
-def _own_notes(name: str, problem: Problem, said: Verdict) -> list[str]:
+def _own_notes(name: str, problem: EstimationProblem, said: Verdict) -> list[str]:
     """Notes that belong to an estimator and its settings, whatever the log."""
     by = ESTIMATORS[name]
     notes = ["bias not included"] if by.biased else []
@@ -385,7 +389,7 @@ def _own_notes(name: str, problem: Problem, said: Verdict) -> list[str]:
     return [*notes, *by.notes(problem), *(_fit_notes(problem) if fitted else [])]
 
 
-def _fit_notes(problem: Problem) -> list[str]:
+def _fit_notes(problem: EstimationProblem) -> list[str]:
     """What is wrong with the rows that the model was fitted on."""
     learned = ["model fitted on later rows too, although the logging policy learned"] if problem.log.learning else []
     return {"in_sample": ["model fitted in sample"], "cross": learned}.get(problem.options.q_fit, [])

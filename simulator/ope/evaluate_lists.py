@@ -1,7 +1,7 @@
-"""`evaluate` for lists: what another policy's lists would have earned, from a log with a row for each place.
+"""`evaluate` for lists: what another policy's lists would have earned, from a log with a row for each position.
 
-Weights multiply from place to place, and nobody has the probabilities of all lists: the effective n is that of the
-weights drawn, (sum W)^2 / sum W^2, which is optimistic, and their mean must be near 1. Lists of one user are not
+Weights multiply from position to position, and nobody has the probabilities of all lists: the effective n is that of
+the weights drawn, (sum W)^2 / sum W^2, which is optimistic, and their mean must be near 1. Lists of one user are not
 independent: as in `evaluate` users are what counts.
 """
 
@@ -24,7 +24,7 @@ from simulator.ope.checks.sample_ratio import sample_ratio
 from simulator.ope.design import Crowd, Spread, crowd, moments, spread, totals_drawn
 from simulator.ope.drifting import sequence_of
 from simulator.ope.estimators import Estimate, by_unit, importance
-from simulator.ope.evaluate import Row, never, options_of, ranged, too_little
+from simulator.ope.evaluate import EstimatorRow, never, options_of, ranged, too_little
 from simulator.ope.intervals import Bet, Stakes, normal, standard_error, upper_error
 from simulator.ope.list_estimators import Lists
 from simulator.ope.problem import Looks, Options
@@ -32,7 +32,7 @@ from simulator.ope.targets import ListTarget, list_target
 from simulator.wording import amount, capped
 
 BLOCKS = 10  # of lists, each valued by a model of the others
-IMAGINED = 20.0  # lists that an arm at a place is thought to have had, with the place's mean, in cascade DR's model
+IMAGINED = 20.0  # lists of the mean reward that are added for each arm and position in cascade DR's model
 
 
 def evaluate_lists(
@@ -45,7 +45,7 @@ def evaluate_lists(
     cap: float | None = None,
     drifts: bool = True,
     looks: Looks = "one",
-) -> list[Row]:
+) -> list[EstimatorRow]:
     """The value of a target's lists, a list, by each estimator that can use the target.
 
     Args:
@@ -53,9 +53,9 @@ def evaluate_lists(
         text: names the target.
         estimators: names out of `ESTIMATORS`; None: all that apply.
         alpha: 1 - confidence.
-        reward_range: lowest and highest possible reward of a place; None: the log's own, else 0 to 1, wider if the log
-            has others (then no normal interval is given).
-        cap: rewards of a place above it count as it.
+        reward_range: lowest and highest possible reward of a position; None: the log's own, else 0 to 1, wider if the
+            log has others (then no normal interval is given).
+        cap: rewards of a position above it count as it.
         drifts: as of `evaluate`.
         looks: as of `evaluate`.
 
@@ -77,7 +77,9 @@ def evaluate_lists(
     return [_row(name, lists, wanted, broken, unit, options) for name in names]
 
 
-def _row(name: str, lists: Lists, wanted: ListTarget, broken: Sequence[str], unit: Int | None, options: Options) -> Row:
+def _row(
+    name: str, lists: Lists, wanted: ListTarget, broken: Sequence[str], unit: Int | None, options: Options
+) -> EstimatorRow:
     """One estimator's answer."""
     W, s = ESTIMATORS[name].weights(lists, wanted), row_weights(lists.log)
     if not W.max(initial=0.0) <= LARGEST:
@@ -95,7 +97,7 @@ def _row(name: str, lists: Lists, wanted: ListTarget, broken: Sequence[str], uni
     if said == "sequence":
         low, high = _sequence(lists, W, unit, options)
         low, high = min(low, found.value), max(high, found.value)
-    return Row(
+    return EstimatorRow(
         estimator=name, value=found.value, low=low, high=high, n=len(s), share=1.0, n_eff=n_eff,
         skewness=by_design.skewness, max_weight=float(W.max(initial=0.0)), mean_weight=support.mean_weight,
         standard_error=error if math.isfinite(error) else None,
@@ -124,19 +126,19 @@ def _notes(
 
 
 def _spread(rows: Estimate, users: Crowd, lists: Lists, W: Matrix, span: tuple[float, float]) -> Spread:
-    """The spread of a list's weighted reward, each list with the largest weight of its places."""
+    """The spread of a list's weighted reward, each list with the largest weight of its positions."""
     one, s = np.zeros(len(W), np.int64), row_weights(lists.log)
     k = moments(one, lists.reward.sum(axis=1), 1, lists.arm.shape[1] * max(map(abs, span)))
     return spread(rows, totals_drawn(one, W.max(axis=1), s, 1), k, None, s, users=users)
 
 
 def _sequence(lists: Lists, W: Matrix, unit: Int | None, options: Options) -> tuple[float, float]:
-    """That of the weighted rewards, which covers what cascade DR estimates too; an empty place is a sure loss."""
+    """That of the weighted rewards, which covers what cascade DR estimates too; an empty position is a sure loss."""
     (low, high), s, k = options.span, lists.log.weight, lists.arm.shape[1]
     r = (lists.reward - low) / (high - low)
     gain = (np.where(lists.there, W * r, 0.0)).sum(axis=1) / k
     loss = (np.where(lists.there, W * (1 - r), 1.0)).sum(axis=1) / k
-    if W.shape[1] == 1:  # one weight for all places, empty ones too
+    if W.shape[1] == 1:  # one weight for all positions, empty ones too
         loss = (W * np.where(lists.there, 1 - r, 1.0)).sum(axis=1) / k
     t = row_weights(lists.log)
     gains, losses, counts = (by_unit(each, unit) for each in (t * gain, t * loss, t))
@@ -146,20 +148,20 @@ def _sequence(lists: Lists, W: Matrix, unit: Int | None, options: Options) -> tu
 
 
 def _model(lists: Lists) -> Matrix:
-    """Q_j(a) for cascade DR, (n, k, K): what lists with arm a at place j earned from there on.
+    """Q_j(a) for cascade DR, (n, k, K): what lists with arm a at position j earned from there on.
 
-    Means are shrunk to that of the place. Fitted on the other blocks of lists, or of users where they repeat; where the
-    logging policy learned, on the lists before.
+    Means are shrunk to that of the position. Fitted on the other blocks of lists, or of users where they repeat; where
+    the logging policy learned, on the lists before.
     """
     (n, k), K, unit = lists.arm.shape, lists.log.K, units(lists.log)
     number = np.arange(n) if unit is None or lists.log.learning else unit
     block = number * BLOCKS // (number.max(initial=0) + 1)
     onward = np.cumsum(lists.reward[:, ::-1], axis=1)[:, ::-1]
     seen, earned = np.zeros((2, BLOCKS, k, K))
-    rows, places = np.nonzero(lists.there)
-    at = block[rows], places, lists.arm[rows, places]
+    rows, positions = np.nonzero(lists.there)
+    at = block[rows], positions, lists.arm[rows, positions]
     np.add.at(seen, at, 1.0)
-    np.add.at(earned, at, onward[rows, places])
+    np.add.at(earned, at, onward[rows, positions])
     Q = np.zeros((n, k, K))
     for b in range(BLOCKS):
         others = slice(0, b) if lists.log.learning else [each for each in range(BLOCKS) if each != b]

@@ -26,8 +26,8 @@ from simulator.ope.additive import FITTED
 from simulator.ope.checks.overlap import Basis, Overlap, numbered, overlap_of, playable, ratios, row_weights
 from simulator.ope.checks.sample_ratio import SampleRatio, Tally
 from simulator.ope.design import Totals, totals
-from simulator.ope.evaluate import Row, check_rows, judged, names_of, never, options_of, ranged
-from simulator.ope.problem import Modelled, Options, Problem
+from simulator.ope.evaluate import EstimatorRow, check_rows, judged, names_of, never, options_of, ranged
+from simulator.ope.problem import EstimationProblem, Modelled, Options
 from simulator.ope.targets import MakeTarget, Target
 from simulator.ope.terms import ESTIMATORS
 from simulator.progress import Show, silent
@@ -47,7 +47,7 @@ def evaluate_stream(
     cap: float | None = None,
     show: Show = silent,
     **how: Any,
-) -> list[Row]:
+) -> list[EstimatorRow]:
     """The value of a target policy by each estimator, as `evaluate` has it.
 
     Args:
@@ -237,7 +237,7 @@ class _Columns:
         return np.concatenate(self._parts.pop(name)) if name in self._parts else None
 
 
-class _Streamed(Problem):
+class _Streamed(EstimationProblem):
     """A problem from what has been read."""
 
     def __init__(self, read: _Columns, options: Options, share: float) -> None:
@@ -267,30 +267,30 @@ class _Streamed(Problem):
         return read.tally.result()
 
     def totals(self) -> Totals:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return super().totals() if self.basis == "rows" else self._totals
 
     @property
     def support(self) -> Overlap:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return self._overlap
 
     @property
     def ratio(self) -> SampleRatio:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return self._ratio
 
     @property
     def largest(self) -> float:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return self._largest
 
     @property
     def model(self) -> Modelled:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return self.models[False]
 
     @property
     def mrdr(self) -> Modelled:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return self.models[True]

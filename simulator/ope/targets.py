@@ -60,18 +60,18 @@ def from_file(log: Log, path: Path) -> Matrix:
     for number, row in enumerate(rows, form.above + 2):
         if row:
             where, cells = f"{path.name}, line {number}", dict(zip(form.names, row, strict=False))
-            place, arm, probability = _line(log, where, cells, form.decimal)
-            if (place, arm) in found:
+            position, arm, probability = _line(log, where, cells, form.decimal)
+            if (position, arm) in found:
                 raise LogError(f"{where}: expected each arm once, got {log.arms[arm]!r} again")
-            found[place, arm] = probability
-    places = sorted({place for place, _ in found})
-    table = np.zeros((len(places), log.K))
-    for (place, arm), probability in found.items():
-        table[places.index(place), arm] = probability
-    if len(places) == 1:
+            found[position, arm] = probability
+    positions = sorted({position for position, _ in found})
+    table = np.zeros((len(positions), log.K))
+    for (position, arm), probability in found.items():
+        table[positions.index(position), arm] = probability
+    if len(positions) == 1:
         return np.repeat(table, len(log), axis=0)
-    if log.position is None or log.position.max() >= len(places):
-        raise LogError(f"{path.name} has positions {places}; the log has {_places(log)}")
+    if log.position is None or log.position.max() >= len(positions):
+        raise LogError(f"{path.name} has positions {positions}; the log has {_places(log)}")
     P: Matrix = table[log.position]
     return P
 
@@ -79,11 +79,11 @@ def from_file(log: Log, path: Path) -> Matrix:
 def _line(log: Log, where: str, row: Mapping[str, str], decimal: str) -> tuple[int, int, float]:
     """(position, arm's index, probability) of a line."""
     arm = index_of(log, row["arm"], f"{where}: ")
-    place, probability = row.get("position") or "0", row.get("probability", "")
+    position, probability = row.get("position") or "0", row.get("probability", "")
     try:
-        return int(place), arm, float(probability.replace(decimal, "."))
+        return int(position), arm, float(probability.replace(decimal, "."))
     except ValueError:
-        got = f"{probability!r}" if place.isdigit() else f"position {place!r}"
+        got = f"{probability!r}" if position.isdigit() else f"position {position!r}"
         raise LogError(f"{where}: expected a number as probability and a whole one as position, got {got}") from None
 
 
@@ -120,7 +120,7 @@ def list_target(log: Log, lists: Lists, text: str) -> ListTarget:
 
 
 def _left(lists: Lists) -> Mask:
-    """Which arms could still be shown at each place, (n, k, K): the eligible ones but for those above."""
+    """Which arms could still be shown at each position, (n, k, K): the eligible ones but for those above."""
     n, k = lists.arm.shape
     left = np.repeat(np.broadcast_to(eligible_of(lists.log, slice(None)), (n, lists.log.K))[:, None], k, axis=1)
     for j in range(1, k):
@@ -131,7 +131,7 @@ def _left(lists: Lists) -> Mask:
 
 
 def _shown(lists: Lists, choices: Matrix) -> Matrix:
-    """The probabilities of the arms shown, 1 where a place is empty."""
+    """The probabilities of the arms shown, 1 where a position is empty."""
     found = np.take_along_axis(choices, np.maximum(lists.arm, 0)[:, :, None], axis=2)[:, :, 0]
     return np.where(lists.there, found, 1.0)
 

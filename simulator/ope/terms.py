@@ -15,7 +15,7 @@ from simulator.ope.checks.overlap import SKEWNESS, row_weights
 from simulator.ope.design import Spread, Totals, crowd, moments, spread, totals_drawn
 from simulator.ope.estimators import Estimate
 from simulator.ope.intervals import Bet, Stakes
-from simulator.ope.problem import Modelled, Problem
+from simulator.ope.problem import EstimationProblem, Modelled
 
 CAPS = (0.5, 0.75, 0.9, 0.95, 0.99)  # quantiles of the rewards that are not the lowest, tried as caps
 
@@ -40,27 +40,27 @@ class Estimator:
 
     label: str
     meaning: str
-    estimate: Callable[[Problem], Estimate]
+    estimate: Callable[[EstimationProblem], Estimate]
     paper: str = ""
     model: Literal["shared", "mrdr"] | None = None
     weighs: Literal["importance", "normalised", "matches", "nothing"] = "importance"
     biased: bool = False
-    largest: Callable[[Problem], float] | None = None
-    limited: Callable[[Problem, Vector], Vector] | None = None
-    notes: Callable[[Problem], list[str]] = lambda problem: []
+    largest: Callable[[EstimationProblem], float] | None = None
+    limited: Callable[[EstimationProblem, Vector], Vector] | None = None
+    notes: Callable[[EstimationProblem], list[str]] = lambda problem: []
 
 
-def _with_model(problem: Problem) -> tuple[Vector, Vector, Vector, Vector, Vector]:
+def _with_model(problem: EstimationProblem) -> tuple[Vector, Vector, Vector, Vector, Vector]:
     """What DR and its relatives take first."""
     return *problem.common(), *problem.model[:2]
 
 
-def _replayed(problem: Problem) -> Estimate:
+def _replayed(problem: EstimationProblem) -> Estimate:
     options = problem.options
     return of.replay(*problem.common(), problem.log.weight, acceptance=options.acceptance, seed=options.seed)
 
 
-def _replay_notes(problem: Problem) -> list[str]:
+def _replay_notes(problem: EstimationProblem) -> list[str]:
     if problem.options.acceptance == "none" and np.ptp(problem.log.propensity) > 1e-9:
         return ["matching without rejection sampling is biased on a log that is not uniform"]
     return []
@@ -152,12 +152,12 @@ ESTIMATORS: dict[str, Estimator] = {
 }
 
 
-def estimate(name: str, problem: Problem) -> Estimate:
+def estimate(name: str, problem: EstimationProblem) -> Estimate:
     """One estimator on the rows of a problem."""
     return ESTIMATORS[name].estimate(problem)
 
 
-def spread_of(name: str, problem: Problem, rows: Estimate) -> Spread:
+def spread_of(name: str, problem: EstimationProblem, rows: Estimate) -> Spread:
     """The spread of an estimate by design.
 
     Args:
@@ -188,7 +188,7 @@ def _centre(name: str, rows: Estimate, model: Modelled | None) -> float:
     return rows.value - (0.0 if model is None else float(s @ model.v) / float(s.sum()))
 
 
-def sufficient_cap(problem: Problem) -> float | None:
+def sufficient_cap(problem: EstimationProblem) -> float | None:
     """A cap of rewards with which the design would allow an interval of DR; None: there is none that would help."""
     log, model, low = problem.log, problem.model, problem.options.span[0]
     rewarded = log.reward[log.reward > low]
@@ -201,7 +201,7 @@ def sufficient_cap(problem: Problem) -> float | None:
     return None
 
 
-def _model(name: str, problem: Problem) -> Modelled | None:
+def _model(name: str, problem: EstimationProblem) -> Modelled | None:
     """The model that an estimator uses."""
     match ESTIMATORS[name].model:
         case "shared":
@@ -219,13 +219,13 @@ def _baseline(name: str, rows: Estimate, model: Modelled | None) -> Vector | flo
     return rows.value if known and weighs in ("normalised", "matches") else 0.0
 
 
-def _reach(problem: Problem, baseline: Vector | float) -> float:
+def _reach(problem: EstimationProblem, baseline: Vector | float) -> float:
     """The largest residual there could be."""
     low, high = problem.options.span
     return float(max(high - np.min(baseline), np.max(baseline) - low))
 
 
-def _totals(name: str, problem: Problem, rows: Estimate) -> tuple[Totals, Vector | None, float]:
+def _totals(name: str, problem: EstimationProblem, rows: Estimate) -> tuple[Totals, Vector | None, float]:
     """What the design says of the weights that an estimator gives residuals, those of the arms shown, and the largest.
 
     Where it bounds them so that those drawn tell of all (an error of a fifth at most), by those drawn; else by w
@@ -243,13 +243,13 @@ def _totals(name: str, problem: Problem, rows: Estimate) -> tuple[Totals, Vector
     return totals_drawn(log.arm, g, row_weights(log), log.K), g, most * bound
 
 
-def largest_weight(name: str, problem: Problem) -> float:
+def largest_weight(name: str, problem: EstimationProblem) -> float:
     """The largest weight that an estimator gives; infinite where it has no limit of its own."""
     largest = ESTIMATORS[name].largest
     return math.inf if largest is None else largest(problem)
 
 
-def stakes_of(name: str, problem: Problem, found: Estimate) -> Stakes:
+def stakes_of(name: str, problem: EstimationProblem, found: Estimate) -> Stakes:
     """What an estimator's confidence sequence bets on: its value between its `bounds`, as from 0 to 1.
 
     Where its rows are bounded (replay, and the biased ones, whose own expectation it covers) they are bet on. IPS and
@@ -277,7 +277,7 @@ def _bets(unit: Int | None, values: Sequence[tuple[Vector, float]]) -> list[Bet]
     return [Bet(of.by_unit(X, unit), floor) for X, floor in values]
 
 
-def bounds(name: str, problem: Problem) -> tuple[float, float]:
+def bounds(name: str, problem: EstimationProblem) -> tuple[float, float]:
     """Between which values an estimator's rows lie; of those whose rows have no bound, its value."""
     low, high = problem.options.span
     reach = largest_weight(name, problem)

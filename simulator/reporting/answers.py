@@ -11,7 +11,7 @@ from simulator.logs.log import Log
 from simulator.ope.checks.overlap import row_weights
 from simulator.ope.checks.reasons import explained
 from simulator.ope.differences import Difference, Side, compared, earned, lift
-from simulator.ope.evaluate import Row
+from simulator.ope.evaluate import EstimatorRow
 from simulator.ope.terms import ESTIMATORS
 from simulator.reporting.contrasts import arms_of
 from simulator.reporting.figures import Arm, Mark, draw_arms, draw_over_time, draw_weights, forest
@@ -92,17 +92,17 @@ def _apart(of: Subject) -> dict[str, list[Mark]]:
     return groups
 
 
-def _mark(row: Row) -> Mark:
+def _mark(row: EstimatorRow) -> Mark:
     return Mark(ESTIMATORS[row.estimator].label, row.value, row.low, row.high, row.verdict)
 
 
-def _common(of: Subject, rows: Sequence[Row]) -> list[str]:
+def _common(of: Subject, rows: Sequence[EstimatorRow]) -> list[str]:
     """Notes that stand beside every row of a target."""
     split = [_notes(of, row) for row in rows]
     return [note for note in split[0] if note and len(rows) > 1 and all(note in each for each in split)]
 
 
-def _notes(of: Subject, row: Row) -> list[str]:
+def _notes(of: Subject, row: EstimatorRow) -> list[str]:
     """What is noted of an estimator; of a refusal what it probably comes from, first."""
     reasons = of.reasons if row.verdict == "refused" and row.value is not None else []
     return explained(row.note, reasons).split("; ")
@@ -113,7 +113,7 @@ def _titled(of: Subject, caption: str) -> str:
     return f"{caption}; {of.capped}" if of.cuts else caption
 
 
-def _value_line(of: Subject, name: str, row: Row, common: Sequence[str], titled: bool) -> Sequence[str]:
+def _value_line(of: Subject, name: str, row: EstimatorRow, common: Sequence[str], titled: bool) -> Sequence[str]:
     said = of.meaning(row.verdict)
     own = "; ".join(noted(note) for note in _notes(of, row) if note not in (*common, said))
     label = ESTIMATORS[row.estimator].label
@@ -181,7 +181,7 @@ def spread_of_weights(of: Subject) -> Section:
     )
 
 
-def _weight_line(name: str, w: Vector, row: Row) -> Sequence[str]:
+def _weight_line(name: str, w: Vector, row: EstimatorRow) -> Sequence[str]:
     return name, fixed(row.n_eff, 0), number(row.max_weight), number(row.mean_weight), percent(float((w == 0).mean()))
 
 
@@ -239,7 +239,7 @@ def per_segment(of: Subject) -> Section:
     """The first target's difference from what was earned, segment by segment."""
     name, title = chosen(of.log, of.segment), "Segments"
     if name is None:
-        return Section("segments", title, ["The log has neither features nor places to split it by."])
+        return Section("segments", title, ["The log has neither features nor positions to split it by."])
     cut = segments(of.log, name)
     target, m = of.targets[of.main], len(cut)
     found = {each: lift(of.data.take(rows), target[rows], of.alpha / m) for each, rows in cut.items()}

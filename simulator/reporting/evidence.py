@@ -109,7 +109,7 @@ def cleaning(of: Subject) -> Section:
 def _described(of: Subject) -> Iterator[str]:
     log = of.log
     full = "the probability of every arm" if log.probability is not None else "the propensity of the arm shown"
-    others = {"users": log.user, "row weights": log.weight, "slices": log.part, "places": log.position}
+    others = {"users": log.user, "row weights": log.weight, "slices": log.part, "positions": log.position}
     yield f"Logged: {', '.join([full, *(name for name, each in others.items() if each is not None)])}."
     yield f"On average {number(float(eligible_of(log, slice(None)).sum(axis=1).mean()))} arms were eligible."
     yield f"The logging policy {'learned' if log.learning else 'is assumed not to have learned'} while it logged."

@@ -15,7 +15,7 @@ from simulator.ope.checks.overlap import Verdict
 from simulator.ope.checks.reasons import LOST, likely
 from simulator.ope.checks.sample_ratio import SampleRatio, sample_ratio
 from simulator.ope.differences import Data, Difference, Side, earned, lift
-from simulator.ope.evaluate import Row, evaluate
+from simulator.ope.evaluate import EstimatorRow, evaluate
 from simulator.reporting.contrasts import windows
 from simulator.reporting.doubts import doubts
 from simulator.reporting.figures import Mark, Picture, finished
@@ -72,7 +72,7 @@ class Subject:
     png: bool
 
     @cached_property
-    def rows(self) -> dict[str, list[Row]]:
+    def rows(self) -> dict[str, list[EstimatorRow]]:
         """Every target's evaluation, DR among it."""
         names = self.how.get("estimators")
         how = {**self.how, "estimators": names if names is None or HEADLINE in names else [HEADLINE, *names]}
@@ -120,8 +120,8 @@ class Subject:
 
     @property
     def each(self) -> str:
-        """What a row is: a decision, or a place of a list."""
-        return "place" if self.log.position is not None and self.log.position.any() else "decision"
+        """What a row is: a decision, or a position of a list."""
+        return "position" if self.log.position is not None and self.log.position.any() else "decision"
 
     @property
     def each_head(self) -> str:
@@ -182,7 +182,7 @@ class Subject:
             found[name] = [(rows, lift(self.data.take(rows), pi[rows], self.alpha / len(parts))) for rows in parts]
         return found
 
-    def headline(self, name: str) -> Row:
+    def headline(self, name: str) -> EstimatorRow:
         """A target's DR."""
         return next(row for row in self.rows[name] if row.estimator == HEADLINE)
 

@@ -1,6 +1,6 @@
 """The Open Bandit Dataset, full or its small sample: a folder with item_context.csv and one other CSV file.
 
-Arms are the items of item_context, by number; the context is the user's four hashed categories; places 1 to 3 become
+Arms are the items of item_context, by number; the context is the user's four hashed categories; positions 1 to 3 become
 0 to 2. The uniform policy's propensity is exactly 1 / K, so its probabilities are all known.
 
 Saito, Aihara, Matsutani, Narita (2020), https://arxiv.org/abs/2008.07146

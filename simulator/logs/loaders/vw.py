@@ -8,9 +8,9 @@
 The reward is -cost. A feature that a line does not have is 0, one that it has twice is the sum, and one whose value is
 a text is NAME:TEXT; it goes by NAMESPACE.NAME, or NAME without a namespace. Actions of cb_adf are called by their tags
 where these differ within the block, else by their features, with every digit of their numbers; a block of which two
-are equal is passed over, since only one of their probabilities is known. A tag is no id: many lines may have the same.
+are equal is skipped, since only one of their probabilities is known. A tag is no id: many lines may have the same.
 Only blank and tab are separators, as for Vowpal Wabbit. Lines of nothing but those, and lines that only ask it to save
-its model, are passed over and end no block; a further shared line does.
+its model, are skipped and end no block; a further shared line does.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _is_adf(path: Path) -> bool:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number from 1, line) of all but what is passed over; empty ones end a block.
+    """(number from 1, line) of all lines but those that are skipped; empty ones end a block.
 
     Raises:
         LogError: it is not UTF-8, or of a format with several slots.
@@ -123,7 +123,9 @@ def _simple(path: Path) -> Iterator[Row | str]:
             label, _, features = _split(path, number, line)
             if _kind(line) == SHARED or (label and label.action == "0"):
                 at, got = f"{path.name}, line {number}", "a shared line" if label is None else "0"
-                raise LogError(f"{at}: expected an action's number from 1, got {got}: are blocks apart by empty lines?")
+                raise LogError(
+                    f"{at}: expected an action's number from 1, got {got}: are blocks separated by empty lines?"
+                )
             yield _row(label, label.action, _summed(path, number, features)) if label else UNLABELLED
 
 

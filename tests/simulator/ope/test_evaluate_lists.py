@@ -22,7 +22,7 @@ from simulator.logs.log import Log
 from simulator.logs.storage import write_jsonl, write_parquet
 from simulator.logs.table import Table
 from simulator.ope import list_estimators as of
-from simulator.ope.evaluate import Row
+from simulator.ope.evaluate import EstimatorRow
 from simulator.ope.evaluate_lists import ESTIMATORS, _model, evaluate_lists
 from simulator.ope.list_estimators import Lists
 from simulator.ope.targets import list_target
@@ -31,21 +31,21 @@ K, k = 4, 2
 ARMS = tuple("abcd")
 ALL = np.array(list(permutations(range(K), k)))
 FIRST = np.array([0.4, 0.3, 0.2, 0.1])
-CLICK = np.array([0.1, 0.2, 0.5, 0.3])  # at the first place; half of it at the second
+CLICK = np.array([0.1, 0.2, 0.5, 0.3])  # at the first position; half of it at the second
 
 
 def given(shown: Array) -> Array:
-    """p_j of the logging policy: taste at the first place, even among the rest at the second."""
+    """p_j of the logging policy: taste at the first position, even among the rest at the second."""
     return np.column_stack([FIRST[shown[:, 0]], np.full(len(shown), 1 / (K - 1))])
 
 
 def whatever(shown: Array) -> Array:
-    """m_j: the second place has an arm if the first has not."""
+    """m_j: the second position has an arm if the first has not."""
     return np.column_stack([FIRST[shown[:, 0]], (1 - FIRST[shown[:, 1]]) / (K - 1)])
 
 
 def logged(n: int, seed: int = 0, **fields: Any) -> Log:
-    """n lists of two places with clicks on each, a row for each place."""
+    """n lists of two positions with clicks on each, a row for each position."""
     rng = np.random.default_rng(seed)
     shown = ALL[rng.choice(len(ALL), n, p=given(ALL).prod(axis=1))]
     reward = (rng.random((n, k)) < CLICK[shown] * [1.0, 0.5]).astype(float)
@@ -61,13 +61,13 @@ def rows_of(shown: Array, reward: Array, conditional: Array, marginal: Array, **
     )  # fmt: skip
 
 
-def by_name(found: list[Row]) -> dict[str, Row]:
+def by_name(found: list[EstimatorRow]) -> dict[str, EstimatorRow]:
     """Rows under their estimators' names."""
     return {row.estimator: row for row in found}
 
 
 def test_lists_are_put_together_whatever_the_order_of_their_rows() -> None:
-    """Each place where it belongs; lists in the order in which they first came."""
+    """Each position where it belongs; lists in the order in which they first came."""
     log = logged(50)
     order = np.random.default_rng(1).permutation(100)
     lists, mixed = Lists.of(log), Lists.of(log.take(order))
@@ -96,12 +96,12 @@ def test_shorter_lists_have_empty_places() -> None:
 @pytest.mark.parametrize("taken", [[0, 1, 1], [1, 2, 3], [0, 1, 3]])
 def test_a_place_that_is_missing_or_there_twice_is_told(taken: list[int]) -> None:
     """With a decision's id, where one is known."""
-    with pytest.raises(LogError, match="each place of a list once"):
+    with pytest.raises(LogError, match="each position of a list once"):
         Lists.of(logged(2).take(np.array(taken)))
 
 
 def test_rows_that_nothing_joins_are_no_lists() -> None:
-    """Places without decision ids, or ids without places."""
+    """Positions without decision ids, or ids without positions."""
     for field in ("position", "decision_id"):
         with pytest.raises(LogError, match="no lists"):
             Lists.of(replace(logged(2), **{field: None}))
@@ -188,7 +188,7 @@ def test_few_lists_have_a_sequence() -> None:
     assert {row.verdict for row in found.values()} == {"sequence"}
     assert all(row.low is not None and row.value is not None and row.low < row.value for row in found.values())
     one, other = found["standard"], found["reward-interaction"]
-    assert (one.low, one.high) != (other.low, other.high)  # one weight for the whole list, or one for each place
+    assert (one.low, one.high) != (other.low, other.high)  # one weight for the whole list, or one for each position
     moved = replace(log, reward=40 * log.reward - 35)
     for name, row in by_name(evaluate_lists(moved, "list:c,d", reward_range=(-35, 5))).items():
         if name != "cascade-dr":
@@ -198,7 +198,7 @@ def test_few_lists_have_a_sequence() -> None:
 
 
 def test_single_decisions_among_lists_are_lists_of_one_place() -> None:
-    """A second place in one of 2,000 is the sum of one more; its target's first place decides all others."""
+    """A second position in one of 2,000 is the sum of one more; its target's first position decides all others."""
     log = logged(2000)
     only = np.sort(np.append(np.arange(0, 4000, 2), 1))
     found = by_name(evaluate_lists(log.take(only), "list:c,d"))
@@ -300,13 +300,13 @@ def test_lists_can_be_looked_at_again_and_again() -> None:
 
 
 def test_weights_of_long_lists_beyond_all_bounds_have_no_value() -> None:
-    """150 places of 1,000 arms: the weight of the whole list is 1e448; of each place alone it is small."""
-    n, places, rng = 30, 150, np.random.default_rng(0)
-    arm = np.array([rng.permutation(1000)[:places] for _ in range(n)])
+    """150 positions of 1,000 arms: the weight of the whole list is 1e448; of each position alone it is small."""
+    n, k, rng = 30, 150, np.random.default_rng(0)
+    arm = np.array([rng.permutation(1000)[:k] for _ in range(n)])
     log = Log(
-        tuple(map(str, range(1000))), arm.ravel(), (rng.random(n * places) < 0.1) * 1.0, np.full(n * places, 1e-3),
-        conditional=np.tile(1 / (1000.0 - np.arange(places)), n), position=np.tile(np.arange(places), n),
-        decision_id=np.repeat(np.arange(n).astype(str), places),
+        tuple(map(str, range(1000))), arm.ravel(), (rng.random(n * k) < 0.1) * 1.0, np.full(n * k, 1e-3),
+        conditional=np.tile(1 / (1000.0 - np.arange(k)), n), position=np.tile(np.arange(k), n),
+        decision_id=np.repeat(np.arange(n).astype(str), k),
     )  # fmt: skip
     order = "list:" + ",".join(map(str, arm[0]))
     found = by_name(evaluate_lists(log, order))
@@ -365,8 +365,8 @@ def test_a_servers_lists_are_valued(tmp_path: Path) -> None:
             events = [
                 {"decision_id": answer["decision_id"], "event": "click", "arm": each["arm"]}
                 for answer in answers
-                for place, each in enumerate(answer["arms"])
-                if rng.random() < rate[each["arm"]] / (place + 1)
+                for position, each in enumerate(answer["arms"])
+                if rng.random() < rate[each["arm"]] / (position + 1)
             ]
             ok(one.post("feedback/batch", {"requests": events}))
         log = load(None, "server", experiment=one.name, redis_url=url)

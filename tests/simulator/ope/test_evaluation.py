@@ -13,7 +13,7 @@ from simulator.ope.checks.overlap import SKEWNESS
 from simulator.ope.design import moments, spread, totals
 from simulator.ope.drifting import drifting
 from simulator.ope.estimators import dr, expected
-from simulator.ope.evaluate import Row, evaluate
+from simulator.ope.evaluate import EstimatorRow, evaluate
 from simulator.ope.intervals import bounded, normal, upper_error, weighted
 from simulator.ope.models import cross_fitted, past_only, ridge_model
 from simulator.ope.terms import ESTIMATORS
@@ -31,7 +31,7 @@ OBP = {
 }
 
 
-def by_name(rows: list[Row]) -> dict[str, Row]:
+def by_name(rows: list[EstimatorRow]) -> dict[str, EstimatorRow]:
     """Rows under their estimators' names."""
     return {row.estimator: row for row in rows}
 

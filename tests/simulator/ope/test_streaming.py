@@ -11,7 +11,7 @@ from logs import World, open_bandit
 
 from simulator.logs.log import Log
 from simulator.ope.additive import SPLITS
-from simulator.ope.evaluate import Row, evaluate
+from simulator.ope.evaluate import EstimatorRow, evaluate
 from simulator.ope.stream import MakeTarget, Pieces, evaluate_stream, parted
 from simulator.ope.targets import fixed, uniform
 from simulator.ope.terms import ESTIMATORS
@@ -40,8 +40,8 @@ def cut(log: Log, *sizes: int) -> Pieces:
     return pieces
 
 
-def close(found: list[Row], expected: list[Row]) -> None:
-    """Row by row the same, but for rounding."""
+def close(found: list[EstimatorRow], expected: list[EstimatorRow]) -> None:
+    """EstimatorRow by row the same, but for rounding."""
     for one, other in zip(found, expected, strict=True):
         ends = (
             ("low", "high", "standard_error", "skewness") if one.estimator != "dm" else ()
@@ -72,7 +72,7 @@ LOGS: dict[str, Callable[[], Log]] = {
     "some nobody's": lambda: logged(user=np.array([f"u{i % 400}" if i % 3 else "" for i in range(N)])),
     "decisions that are there again": lambda: logged(decision_id=np.array([f"d{i % 400}" for i in range(N)])),
     "decisions that all differ": lambda: logged(decision_id=np.arange(N).astype(str)),
-    "places of lists, all of nobody": lambda: logged(
+    "positions of lists, all of nobody": lambda: logged(
         decision_id=(np.arange(N) // 3).astype(str), position=np.arange(N) % 3, user=np.full(N, "")
     ),
     "row weights": lambda: logged(weight=np.where(np.arange(N) % 2, 2.0, 0.5)),
