@@ -46,7 +46,7 @@ TARGETS = "uniform, fixed:ARM, or a policy such as linucb:alpha=0.5,explore=0.05
 
 
 class Source(NamedTuple):
-    """What there is to judge by: an experiment, its sums now, and its newest decisions."""
+    """What an evaluation is made from: an experiment, its sums now, and its newest decisions."""
 
     experiment: Experiment
     sums: Sums

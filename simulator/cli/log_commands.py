@@ -159,7 +159,10 @@ def replay(
     refresh: Annotated[int, typer.Option(min=1, help="Matches between two model updates.")] = 100,
     floor: Annotated[
         float | None,
-        typer.Option(min=0, help="Smaller propensities count as this: more matches, too few of rare arms."),
+        typer.Option(
+            min=0,
+            help="Smaller propensities count as this: more rows match, but too few of arms that were shown rarely.",
+        ),
     ] = None,
     doubly_robust: Annotated[
         bool, typer.Option("--doubly-robust", help="Doubly robust replay, Dudik et al. (2012): uses every row.")
@@ -170,7 +173,9 @@ def replay(
     quantile: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="doubly robust: c as a quantile of mu / pi; more lengthens and biases the history."
+            min=0,
+            max=1,
+            help="doubly robust: c as a quantile of mu / pi; a larger one gives a longer but more biased history.",
         ),
     ] = None,
     q: Annotated[

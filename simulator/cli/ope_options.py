@@ -145,7 +145,8 @@ CapOption = Annotated[
     float | None,
     typer.Option(
         callback=above_0,
-        help="Larger rewards count as this: narrower intervals where a few are very large, but for the capped reward.",
+        help="Larger rewards count as this: intervals are narrower where a few are very large, but the value is then "
+        "of the capped reward.",
     ),
 ]
 
@@ -211,8 +212,12 @@ class Estimators:
             help="An estimator: {estimators}; with --lists: {list_estimators}. Repeatable; by default all that apply."
         ),
     ] = None
-    interval: Annotated[str, typer.Option(help="Where the verdict is interval: normal or bootstrap.")] = "normal"
-    acceptance: Annotated[str, typer.Option(help="replay: rejection sampling, or none as in obp.")] = "rejection"
+    interval: Annotated[
+        str, typer.Option(help="The interval where the verdict is `interval`: normal or bootstrap.")
+    ] = "normal"
+    acceptance: Annotated[
+        str, typer.Option(help="replay: rejection sampling of matches, or none (all count, as in obp).")
+    ] = "rejection"
     tau: Annotated[
         float | None, typer.Option(min=0, help="The threshold of SWITCH-DR; by default chosen by its authors' bound.")
     ] = None

@@ -86,10 +86,12 @@ def sweep(
     ] = None,
     refresh: Refresh = "100",
     by: Annotated[
-        str | None, typer.Option(help="On a log: dr, which values policies frozen after its first part; or replay.")
+        str | None,
+        typer.Option(help="On a log: dr (policies learn from its first part and are valued on the rest) or replay."),
     ] = None,
     train: Annotated[
-        float | None, typer.Option(callback=within, help="On a log, by dr: the share of that first part, if not 0.5.")
+        float | None,
+        typer.Option(callback=within, help="On a log, by dr: the share that policies learn from, if not 0.5."),
     ] = None,
     floor: Annotated[float | None, typer.Option(min=0, help="On a log, by replay: as for `replay`.")] = None,
     alpha: Annotated[
@@ -183,7 +185,7 @@ def power(
     ] = 0.05,
     share: Annotated[float, typer.Option(callback=within, help="The new policy's share of the visitors.")] = 0.5,
     policy: Annotated[str | None, typer.Option(help="In an environment: the new policy, if not linucb.")] = None,
-    baseline: Annotated[str | None, typer.Option(help="In an environment: the old one, if not uniform.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="In an environment: the old policy, if not uniform.")] = None,
     rounds: Rounds = None,
     looks: Annotated[int, typer.Option(min=1, help="In an environment: the number of sample sizes tried.")] = 20,
     tests: Annotated[int, typer.Option(min=2, help="In an environment: the number of A/B tests simulated.")] = 100,

@@ -78,7 +78,7 @@ class Synthetic:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Nothing was done to any data."""
+        """No notes: the data are made up."""
         return ()
 
     @property

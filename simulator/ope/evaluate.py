@@ -162,7 +162,7 @@ def ranged(
 
 
 def never(name: str) -> EstimatorRow:
-    """The answer to what no log can answer."""
+    """The answer where no row of the log could have shown what the target plays."""
     return EstimatorRow(name, None, None, None, 0, 0.0, 0.0, None, 0.0, 0.0, None, "refused", NEVER)
 
 
@@ -203,7 +203,7 @@ def judged(problem: EstimationProblem, names: Sequence[str]) -> list[EstimatorRo
 
 
 def check_rows(log: Log, target: Matrix, span: tuple[float, float]) -> None:
-    """What `evaluate` says it raises of rows."""
+    """Refuse rows, or a target, that `evaluate` cannot take: see what it raises."""
     if not len(log):
         raise ValueError("the log has no rows")
     if target.shape != (len(log), log.K):
@@ -248,7 +248,7 @@ def _row(name: str, problem: EstimationProblem, failures: list[str], dr_error: C
 
 
 def _told(name: str, options: Options, said: Verdict) -> Verdict:
-    """The verdict as it is told."""
+    """The verdict that users see: `biased` or `assumed` where another would promise too much."""
     if said == "refused":
         return said
     return "biased" if ESTIMATORS[name].biased else said if options.stated else "assumed"
@@ -314,7 +314,7 @@ def sequence(name: str, problem: EstimationProblem, found: Estimate) -> Interval
 
 
 def _clustered(problem: EstimationProblem, rows: Estimate) -> list[str]:
-    """What it does that the rows of a user are taken together."""
+    """How much wider clustering by user makes the interval, as a note; none where no user repeats."""
     if problem.unit is None or not math.isfinite(rows.value):
         return []
     times = math.sqrt(crowd(rows, problem.unit).times)
@@ -359,7 +359,7 @@ def _picked(log: Log, arm: int) -> bool:
 
 
 def _caps(name: str, problem: EstimationProblem, n_eff: float, skew: float) -> list[str]:
-    """Of money, whether a cap would do, in words."""
+    """A cap with which DR would have a normal interval, as a note; none where there is no such cap."""
     options = problem.options
     if name != "dr" or options.span[1] <= 1 or n_eff < ENOUGH or skew <= SKEWNESS or options.cap is not None:
         return []
@@ -370,7 +370,7 @@ def _caps(name: str, problem: EstimationProblem, n_eff: float, skew: float) -> l
 
 
 def too_little(n: int, n_eff: float, skew: float) -> list[str]:
-    """What a normal interval needs, in words; empty if nothing."""
+    """How much more data a normal interval needs, as a note; none where there are enough."""
     times = lacking(n_eff, skew)
     if times <= 1 or not math.isfinite(times):
         return []
@@ -390,6 +390,6 @@ def _own_notes(name: str, problem: EstimationProblem, said: Verdict) -> list[str
 
 
 def _fit_notes(problem: EstimationProblem) -> list[str]:
-    """What is wrong with the rows that the model was fitted on."""
+    """Notes on a model that was fitted on rows that bias the estimate."""
     learned = ["model fitted on later rows too, although the logging policy learned"] if problem.log.learning else []
     return {"in_sample": ["model fitted in sample"], "cross": learned}.get(problem.options.q_fit, [])

@@ -46,7 +46,7 @@ def evaluate_lists(
     drifts: bool = True,
     looks: Looks = "one",
 ) -> list[EstimatorRow]:
-    """The value of a target's lists, a list, by each estimator that can use the target.
+    """The value of one list of the target's, by each estimator that can use the target.
 
     Args:
         log: rows with a position and a decision id.
@@ -133,7 +133,7 @@ def _spread(rows: Estimate, users: Crowd, lists: Lists, W: Matrix, span: tuple[f
 
 
 def _sequence(lists: Lists, W: Matrix, unit: Int | None, options: Options) -> tuple[float, float]:
-    """That of the weighted rewards, which covers what cascade DR estimates too; an empty position is a sure loss."""
+    """The sequence of the weighted rewards, which also covers cascade DR; an empty position counts as a sure loss."""
     (low, high), s, k = options.span, lists.log.weight, lists.arm.shape[1]
     r = (lists.reward - low) / (high - low)
     gain = (np.where(lists.there, W * r, 0.0)).sum(axis=1) / k

@@ -106,7 +106,7 @@ def _sums(estimate: Estimate, drawn: np.ndarray) -> Matrix:
 
 
 class Scale(NamedTuple):
-    """What a bet on row i may know: the rows before it."""
+    """What the bet on each row is based on: the rows before it, and nothing else."""
 
     guess: Vector  # mu_{i-1}
     lam: Vector  # sqrt(2 ln(1 / a) / (V_{i-1} i ln(1 + i)))

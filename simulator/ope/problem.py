@@ -113,7 +113,7 @@ class EstimationProblem(ABC):
     @property
     @abstractmethod
     def mrdr(self) -> Modelled:
-        """Those of the model that is fitted for MRDR."""
+        """The predictions of the model that is fitted for MRDR."""
 
     @property
     def dm_error(self) -> float | None:
@@ -149,7 +149,7 @@ class EstimationProblem(ABC):
 
     @cached_property
     def tau(self) -> float:
-        """Given, or chosen."""
+        """The tau of SWITCH-DR: given, or chosen by its authors' bound."""
         if self.options.tau is not None:
             return self.options.tau
         (table, masses), (low, high) = self.weights(), self.options.span
@@ -158,7 +158,7 @@ class EstimationProblem(ABC):
 
     @cached_property
     def lam(self) -> float:
-        """Given, or chosen."""
+        """The lambda of DRos: given, or chosen by its authors' bound."""
         given = self.options.lam
         return of.choose_lambda(*self.common(), *self.model[:2], self.log.weight) if given is None else given
 

@@ -123,12 +123,12 @@ def parted(pieces: Pieces, make: MakeTarget, cut: int, *, learning: bool) -> tup
 
 
 def _needs(name: str, names: Sequence[str]) -> bool:
-    """Whether a model is needed: MRDR has its own, all others share one."""
+    """Whether the model that this estimator uses is needed for any of those asked for."""
     return ESTIMATORS[name].model in {ESTIMATORS[each].model for each in names}
 
 
 class _Asked:
-    """The rows of a log that say something of a target, again at each reading.
+    """A log in pieces with a target's probabilities, as often as it is read; rows that could not show it are left out.
 
     Attributes:
         first: piece of the log.
@@ -149,7 +149,7 @@ class _Asked:
         self.share = 1.0
 
     def rows(self) -> Iterator[tuple[Log, Matrix]]:
-        """Pieces of the log with the target's probabilities, without the rows that say nothing."""
+        """Pieces of the log with the target's probabilities, without rows in which it plays what could not be shown."""
         target: Target | None = None
         kept = total = 0.0
         for piece in self.pieces():

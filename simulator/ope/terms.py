@@ -51,7 +51,7 @@ class Estimator:
 
 
 def _with_model(problem: EstimationProblem) -> tuple[Vector, Vector, Vector, Vector, Vector]:
-    """What DR and its relatives take first."""
+    """The arguments that DR, SNDR, SWITCH-DR and DRos share."""
     return *problem.common(), *problem.model[:2]
 
 

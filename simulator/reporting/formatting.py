@@ -49,7 +49,7 @@ def plain(value: object) -> str:
 
 
 class Ground(NamedTuple):
-    """What a sentence stands on.
+    """What a sentence about a target is based on.
 
     Attributes:
         earned: the mean reward, in reward units per decision or position.
@@ -123,7 +123,7 @@ def _within(row: EstimatorRow, of: Ground) -> tuple[str, str, str]:
 
 
 def _beyond(row: EstimatorRow, of: Ground) -> str:
-    """That the estimate itself is beyond the possible rewards, where that can be seen."""
+    """A remark that the estimate itself is beyond the possible rewards, where that can be seen."""
     value, width = row.value or 0.0, (row.high or 0.0) - (row.low or 0.0)
     if max(of.span[0] - value, value - of.span[1]) <= TINY * width:
         return ""
@@ -174,7 +174,7 @@ def _advice(notes: Sequence[str], of: Ground) -> str:
 
 
 def changed(found: Sequence[Difference]) -> str:
-    """That windows of a log contradict each other clearly; empty where they do not."""
+    """A phrase on windows of the log that clearly contradict each other; empty where none do."""
     clear = [each.value > 0 for each in found if each.clear]
     if all(clear) or not any(clear):
         return ""

@@ -31,7 +31,7 @@ def alone(
     reward_range: tuple[float, float] | None = None,
     cap: float | None = None,
 ) -> EstimatorRow:
-    """A row of `evaluate` that has no interval.
+    """What a policy earns on its own in an environment fitted to the log: a row of `evaluate`, without an interval.
 
     Args:
         log: n rows, in the order in which they were logged.

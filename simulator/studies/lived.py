@@ -48,7 +48,7 @@ def judge(log: Log, done: Replay, **how: Any) -> EstimatorRow:
 
 
 def _notes(done: Replay, *, short: bool) -> list[str]:
-    """What was lived, and what was cut."""
+    """How many decisions matched, and how much the chances to match were cut."""
     notes = []
     if done.learns:
         notes.append(f"value over the {done.matches:,} decisions that matched; the log has {done.rows:,}")

@@ -64,7 +64,7 @@ class _Version(msgspec.Struct):
 
 @dataclass
 class _Made:
-    """What there is in the decisions of one version."""
+    """What the decisions made by one version of the document contain."""
 
     names: frozenset[str]  # of features
     arms: dict[str, None] = field(default_factory=dict)
@@ -164,7 +164,7 @@ def _from_file(path: Path, repeated: Counter[str]) -> Iterator[Entry]:
 
 
 class _Once:
-    """Whether a position is there for the first time; a few bytes for each while they come in order."""
+    """Tells whether a log position comes for the first time, in a few bytes for each while they come in order."""
 
     def __init__(self) -> None:
         self.last = -1
@@ -251,18 +251,20 @@ class _Joined:
 
     def header(self, *, lists: bool) -> Header:
         """What is true of all rows; `lists`: of those of lower positions too."""
-        made = [each for version, each in self.made.items() if self._document(version, each.names) is not None]
-        lists = lists and any(each.lists for each in made)
+        made = [version for number, version in self.made.items() if self._document(number, version.names) is not None]
+        lists = lists and any(version.lists for version in made)
         some = {
-            "slice": any(each.slices for each in made),
-            "user": any(each.users for each in made),
-            "position": any(each.lists for each in made),
-            "skipped": any(not each.deferred <= self.activated for each in made),
+            "slice": any(version.slices for version in made),
+            "user": any(version.users for version in made),
+            "position": any(version.lists for version in made),
+            "skipped": any(not version.deferred <= self.activated for version in made),
         }
         return Header(
-            arms=ordered([_id(arm) for arm in self.document.arms], chain.from_iterable(each.arms for each in made)),
+            arms=ordered(
+                [_id(arm) for arm in self.document.arms], chain.from_iterable(version.arms for version in made)
+            ),
             columns=tuple(name for name in Row.__struct_fields__ if some.get(name, name != "weight")),
-            features=tuple(_feature(each) for each in self.document.features),
+            features=tuple(_feature(feature) for feature in self.document.features),
             grid=True,
             probability="shown" if lists else "every",
             learning=True,

@@ -117,7 +117,7 @@ def _rows(
 
 
 def _simple(path: Path) -> Iterator[Row | str]:
-    """An example a line; the arm is the action's number. Else why there is none."""
+    """An example a line; the arm is the action's number. A line without a row gives the reason."""
     for number, line in _lines(path):
         if line:
             label, _, features = _split(path, number, line)
@@ -130,7 +130,7 @@ def _simple(path: Path) -> Iterator[Row | str]:
 
 
 def _adf(path: Path) -> Iterator[Row | str]:
-    """An example a block; the arm is called by its tag or features. Else why there is none."""
+    """An example a block; the arm is called by its tag or features. A block without a row gives the reason."""
     block: Lines = []
     for number, line in chain(_lines(path), [(0, "")]):
         if block and (not line or _kind(line) == SHARED):
@@ -191,7 +191,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _summed(path: Path, number: int, text: str) -> dict[str, float]:
-    """Features with their values; what is there several times adds up."""
+    """Features with their values; repeated ones add up."""
     found: dict[str, float] = {}
     for name, value in _features(f"{path.name}, line {number}, feature", text):
         found[name] = found.get(name, 0) + value
