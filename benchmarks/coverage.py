@@ -24,8 +24,8 @@ from bandit.arrays import Int, Matrix, Vector
 from simulator.environments.datasets import msweb
 from simulator.logs.log import Log
 from simulator.ope.differences import compare
-from simulator.ope.drifting import moving
-from simulator.ope.evaluate import Row, evaluate, options_of
+from simulator.ope.drifting import drifting
+from simulator.ope.evaluate import EstimatorRow, evaluate, options_of
 from simulator.ope.intervals import Band, Stakes, betting_running, weighted
 from simulator.ope.problem import Ends, InMemory
 from simulator.ope.terms import estimate, stakes_of
@@ -204,7 +204,7 @@ def violations(bench: Bench, case: Case, resamples: int, seed: int) -> Iterator[
         log, target = bench.draw(case, rng)
         w = target[np.arange(len(log)), log.arm] / log.propensity
         stakes = weighted(w, log.reward, case.bound(bench.data.K)), doubly_robust(log, target)
-        bands = [betting_running(each, steps=128) for each in stakes] + [moving(each) for each in stakes]
+        bands = [betting_running(each, steps=128) for each in stakes] + [drifting(each) for each in stakes]
         missed += [ever_wrong(band, truth) for band in (*bands, always_normal(w * log.reward))]
     for name, aim, count in zip(SEQUENCES, (0.05,) * 4 + (None,), missed, strict=True):
         yield figure(f"violated_{name}_{case.name}", round(float(count) / resamples, 4), aim, case, resamples)
@@ -218,7 +218,7 @@ def doubly_robust(log: Log, target: Matrix) -> Stakes:
 
 def of_logs(name: str, resamples: int, seed: int) -> Iterator[Figure]:
     """Of a case of `coverage_logs`: how often an answer is an interval, how wide, and how often it holds."""
-    found: dict[tuple[str, str], list[tuple[Row, float]]] = {}
+    found: dict[tuple[str, str], list[tuple[EstimatorRow, float]]] = {}
     spread = processes()(rows_of, (name, seed), range(resamples), lambda done: None)
     for _, rows in spread:
         for target, row, truth in rows:
@@ -240,7 +240,7 @@ def of_logs(name: str, resamples: int, seed: int) -> Iterator[Figure]:
             }  # fmt: skip
 
 
-def rows_of(common: tuple[str, int], k: int, show: object) -> list[tuple[str, Row, float]]:
+def rows_of(common: tuple[str, int], k: int, show: object) -> list[tuple[str, EstimatorRow, float]]:
     """One log of a case: each target with its rows and its true value."""
     name, seed = common
     return [

@@ -9,6 +9,7 @@ from bandit.telling import run
 from simulator.cli import log_commands as logs
 from simulator.cli import play_commands as runs
 from simulator.cli.common import PROGRAM
+from simulator.cli.ope_options import Command
 
 app = typer.Typer(
     help="Offline replay and evaluation: what a policy would have earned on your traffic, and how sure that is.",
@@ -21,7 +22,7 @@ app = typer.Typer(
 for command in (
     runs.run, logs.evaluate, logs.convert, logs.replay, logs.compare, logs.select, logs.report, runs.sweep, runs.power,
 ):  # fmt: skip
-    app.command()(command)
+    app.command(cls=Command)(command)
 
 
 @app.callback(invoke_without_command=True)

@@ -38,6 +38,7 @@ from simulator.logs.log import Log
 from simulator.ope.differences import Data, earned, lift
 from simulator.ope.evaluate import evaluate
 from simulator.policies import specs
+from simulator.wording import named
 
 CELLS = 2**23  # decisions x arms of an evaluation: 64 MiB of probabilities
 NICE = 10  # it gives way to whoever decides
@@ -45,7 +46,7 @@ TARGETS = "uniform, fixed:ARM, or a policy such as linucb:alpha=0.5,explore=0.05
 
 
 class Source(NamedTuple):
-    """What there is to judge by: an experiment, its sums now, and its newest decisions."""
+    """What an evaluation is made from: an experiment, its sums now, and its newest decisions."""
 
     experiment: Experiment
     sums: Sums
@@ -132,10 +133,11 @@ def _candidate(source: Source, log: Log, plan: Plan, alpha: float) -> Candidate:
 
 def _plan(experiment: Experiment, text: str) -> Plan:
     """The target that a text names."""
-    if text == "uniform":
+    wanted = named(text)
+    if wanted.kind == "uniform":
         return Plan(text, _uniform)
-    if text.startswith("fixed:"):
-        arm = experiment.arm(text.removeprefix("fixed:"), "/query/target")
+    if wanted.kind == "fixed":
+        arm = experiment.arm(wanted.rest, "/query/target")
         return Plan(text, lambda source: _fixed(source, arm))
     candidate = _policy(experiment, text)
     return Plan(text, lambda source: _learned(source, candidate))
@@ -155,7 +157,7 @@ def _fixed(source: Source, arm: int) -> Matrix:
 
 def _policy(experiment: Experiment, text: str) -> Experiment:
     """The experiment with the policy, lambda and noise that a text names."""
-    kind = text.partition(":")[0]
+    kind = named(text).name
     if kind not in specs.TYPES:
         raise wrong("target", f"{TARGETS}; policies here are {', '.join(specs.TYPES)}", "another")
     try:

@@ -1,4 +1,4 @@
-"""Numbers and standing phrases for people, written one way on the terminal and in the report.
+"""Words between people and programs: numbers and phrases to be read, and names of targets and settings as written.
 
 A value beside its interval has the digits that the interval's width deserves; what is tiny against that width is 0.
 """
@@ -8,11 +8,15 @@ from __future__ import annotations
 import math
 import re
 from decimal import Decimal
+from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 DASH = "–"
 TINY = 1e-4  # of an interval's width: a value that nobody could tell from 0
-NOUNS = "row|column|line|example|file|decision|place|list|value|arm|user|time"
+NOUNS = "row|column|line|example|file|decision|place|position|list|value|arm|user|time"
 VERBS = {"stand": "stands", "are": "is", "were": "was", "have": "has", "look": "looks", "sound": "sounds"}
+TargetKind = Literal["uniform", "fixed", "list", "csv", "document", "policy"]
 
 
 def number(x: float | None, digits: int = 3) -> str:
@@ -125,3 +129,58 @@ def _plainly(text: str) -> str:
         return amount(float(text))
     except ValueError:
         return text
+
+
+def settings(text: str, *, flags: bool = False) -> dict[str, Any]:
+    """a=1,b=x: values are JSON where they can be, else text.
+
+    Args:
+        text: parts with commas between them.
+        flags: whether a name alone is a part too, and true.
+
+    Raises:
+        ValueError: a part is not NAME=VALUE, nor a flag where they are taken.
+    """
+    pairs = [part.partition("=") for part in text.split(",") if part]
+    if not flags and (wrong := [name for name, sep, _ in pairs if not sep]):
+        raise ValueError(f"expected NAME=VALUE, got {wrong[0]!r}")
+    return {name: value_of(value) if sep else True for name, sep, value in pairs}
+
+
+def value_of(text: str) -> Any:
+    """A value as JSON, or as the text that it is."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+class Named(NamedTuple):
+    """What a text says of a target.
+
+    Attributes:
+        kind: which kind of target it is.
+        name: the first word: that of the kind, the path of a file, or which policy.
+        rest: what follows the colon: the arm, the arms of a list, or settings.
+    """
+
+    kind: TargetKind
+    name: str
+    rest: str = ""
+
+
+def named(text: str) -> Named:
+    """The target that a text names, as far as it is known before any file is read or any policy is looked up.
+
+    uniform  fixed:ARM  list:ARM,ARM,...  FILE.csv (or .csv.gz)  FILE.json:a=1,...  POLICY:a=1,...
+    """
+    name, colon, rest = text.partition(":")
+    if text == "uniform":
+        return Named("uniform", text)
+    if colon and name == "fixed":
+        return Named("fixed", name, rest)
+    if colon and name == "list":
+        return Named("list", name, rest)
+    if text.removesuffix(".gz").endswith(".csv"):
+        return Named("csv", text)
+    return Named("document" if name.endswith(".json") else "policy", name, rest)

@@ -10,7 +10,6 @@ from dataclasses import is_dataclass
 from functools import wraps
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from bandit import telling
@@ -76,26 +75,6 @@ def _is_group(annotation: Any) -> bool:
     return isinstance(annotation, type) and is_dataclass(annotation)
 
 
-def settings(text: str) -> dict[str, Any]:
-    """a=1,b=x: values are JSON where they can be, else text.
-
-    Raises:
-        ValueError: a part is not NAME=VALUE.
-    """
-    pairs = [part.partition("=") for part in text.split(",") if part]
-    if wrong := [name for name, sep, _ in pairs if not sep]:
-        raise ValueError(f"expected NAME=VALUE, got {wrong[0]!r}")
-    return {name: value_of(value) for name, _, value in pairs}
-
-
-def value_of(text: str) -> Any:
-    """A value as JSON, or as the text that it is."""
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
-
-
 def beside_cap(rows: Iterable[Mapping[str, Any]], cap: float | None, *, as_json: bool) -> list[dict[str, Any]]:
     """Rows for `print_rows`; as JSON with the cap, where there is one: for people it stands above the table."""
     return [{**row, **({} if cap is None or not as_json else {"cap": cap})} for row in rows]
@@ -114,7 +93,7 @@ def note(line: str) -> None:
 
 @contextmanager
 def told() -> Iterator[None]:
-    """What a command cannot do, in one line on stderr: exit 2 if its options do not go together, else 1."""
+    """Tell what a command cannot do in one line on stderr: exit 2 if its options do not go together, else 1."""
     code = 0
     # a RuntimeError is what Vowpal Wabbit says of an option, or a worker process that was killed
     with telling.told(PROGRAM, (ValueError, ImportError, RuntimeError)):

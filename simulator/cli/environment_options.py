@@ -1,4 +1,4 @@
-"""Where policies are played: a made-up environment, or a table in which every arm's reward is known. And by whom."""
+"""Where policies are played: a made-up environment, or a table of every arm's reward; and how work is spread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from simulator.cli.common import User, settings
+from simulator.cli.common import User
+from simulator.wording import settings
 
 if TYPE_CHECKING:
     from simulator.environments.episode import Environment
@@ -22,7 +23,7 @@ RATED = ("user", "item", "rating", "items", "known", "delimiter", "decimal")  # 
 
 
 @dataclass(frozen=True)
-class Place:
+class EnvironmentOptions:
     """The options of an environment; None: not given."""
 
     environment: Annotated[
@@ -38,7 +39,7 @@ class Place:
     bad: Annotated[
         str | None,
         typer.Option(
-            help="A gamble of two arms: skip earns 0; eat earns 5, or 5 or -35 where the label is this value."
+            help="A gamble of two arms: skip earns 0; eat earns 5, or 5 or -35 at random where the label is this."
         ),
     ] = None
     rewards: Annotated[
@@ -124,8 +125,8 @@ def _made_up(text: str) -> Environment:
 
 
 @dataclass(frozen=True)
-class Hands:
-    """The options of who does the work."""
+class Parallelism:
+    """The options of how work is spread over processes or a cluster."""
 
     workers: Annotated[int | None, typer.Option(min=1, help="The number of processes; by default one per core.")] = None
     cluster: Annotated[str | None, typer.Option(help="The Dask scheduler to run on, such as tcp://HOST:8786.")] = None

@@ -12,7 +12,7 @@ import typer
 from simulator.cli.common import Alpha, AsJson, Seed, beside_cap, grouped, note, tell_cleaning
 from simulator.cli.log_options import Source
 from simulator.cli.ope_options import CapOption, Estimators, LooksOption, Model, RangeOption, Targets
-from simulator.wording import capped, noted
+from simulator.wording import capped, named, noted
 
 
 @grouped
@@ -159,7 +159,10 @@ def replay(
     refresh: Annotated[int, typer.Option(min=1, help="Matches between two model updates.")] = 100,
     floor: Annotated[
         float | None,
-        typer.Option(min=0, help="Smaller propensities count as this: more matches, too few of rare arms."),
+        typer.Option(
+            min=0,
+            help="Smaller propensities count as this: more rows match, but too few of arms that were shown rarely.",
+        ),
     ] = None,
     doubly_robust: Annotated[
         bool, typer.Option("--doubly-robust", help="Doubly robust replay, Dudik et al. (2012): uses every row.")
@@ -170,7 +173,9 @@ def replay(
     quantile: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="doubly robust: c as a quantile of mu / pi; more lengthens and biases the history."
+            min=0,
+            max=1,
+            help="doubly robust: c as a quantile of mu / pi; a larger one gives a longer but more biased history.",
         ),
     ] = None,
     q: Annotated[
@@ -263,7 +268,7 @@ def select(
     source: Source,
     targets: Targets,
     model: Model,
-    estimator: Annotated[str, typer.Option(help="The estimator that chooses and values, as for `evaluate`.")] = "dr",
+    estimator: Annotated[str, typer.Option(help="The estimator that chooses and values: {estimators}.")] = "dr",
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -310,10 +315,7 @@ def report(
     rows, pis = targets.of(log, seed)
     settings = {"log": str(source.log or f"experiment {source.experiment}"), "format": source.format_}
     how = {**estimators.how(), **model.how(seed)}
-    pis = {
-        Path(name).name if name.removesuffix(".gz").endswith((".csv", ".json")) else name: pi
-        for name, pi in pis.items()
-    }
+    pis = {Path(name).name if _is_file(name) else name: pi for name, pi in pis.items()}
     page = written(
         rows, pis, output, how=how, settings=settings, curves=drawn, segment=segment, figures=figures, title=title
     )
@@ -321,6 +323,12 @@ def report(
     if model.cap is not None and not as_json:
         note(capped(model.cap))
     tell_cleaning(log.cleaning)
+
+
+def _is_file(target: str) -> bool:
+    """Whether a target is a file without settings, which the report calls by its last name."""
+    kind, _, rest = named(target)
+    return kind in ("csv", "document") and not rest
 
 
 def _curves(path: Path | None) -> list[Any]:

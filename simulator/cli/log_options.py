@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simulator.cli.common import User, rising, settings
+from simulator.cli.common import User, rising
+from simulator.wording import named, settings
 
 if TYPE_CHECKING:
     from simulator.logs.cleaning import Rules
@@ -162,7 +163,7 @@ def _known(targets: Sequence[str]) -> list[str] | None:
     """The features of all documents among the targets that have some; None where none has."""
     from simulator.policies.specs import parse
 
-    documents = [parse(name).options for name in targets if name.partition(":")[0].endswith(".json")]
+    documents = [parse(text).options for text in targets if named(text).kind == "document"]
     told = [{feature["name"] for feature in each["features"]} for each in documents if each.get("features")]
     return sorted(set.intersection(*told)) if told else None
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
-from simulator.cli.common import Alpha, above_0, note, rising, settings, within
+from simulator.cli.common import Alpha, above_0, note, rising, within
+from simulator.wording import named, settings
 
 if TYPE_CHECKING:
     from bandit.arrays import Matrix
     from simulator.logs.log import Log
-
 
 HALF = 0.5  # of a log: what policies learn from, where nothing else is said
 
@@ -90,13 +91,13 @@ class Targets:
         from simulator.policies.targets import of_pieces
 
         self._refuse_lists()
-        if any(name.partition(":")[0] in MODELS for name in self.names):
+        if any(named(text).name in MODELS for text in self.names):
             raise typer.BadParameter(f"--stream takes no {' or '.join(MODELS)}: they need the whole log")
         return {name: of_pieces(name, refresh=self.refresh, seed=seed) for name in self.names}
 
     def _refuse_lists(self) -> None:
         """Targets that are whole lists have no probability of an arm."""
-        if wrong := [name for name in self.names if name.startswith("list:")]:
+        if wrong := [text for text in self.names if named(text).kind == "list"]:
             raise typer.BadParameter(
                 f"{wrong[0]} is a whole list: `evaluate --lists` values lists, one target at a time"
             )
@@ -105,7 +106,7 @@ class Targets:
         from simulator.policies.adapters.collaborative import MODELS
         from simulator.policies.targets import frozen, learns, target
 
-        model, _, rest = name.partition(":")
+        _, model, rest = named(name)
         if model not in MODELS:
             if learns(name) and not self.keep_learning:
                 return frozen(log, name, cut, refresh=self.refresh, seed=seed)
@@ -144,7 +145,8 @@ CapOption = Annotated[
     float | None,
     typer.Option(
         callback=above_0,
-        help="Larger rewards count as this: narrower intervals where a few are very large, but for the capped reward.",
+        help="Larger rewards count as this: intervals are narrower where a few are very large, but the value is then "
+        "of the capped reward.",
     ),
 ]
 
@@ -157,8 +159,8 @@ class Model:
     q_fit: Annotated[
         str | None,
         typer.Option(
-            help="Which rows the reward model is fitted on: cross (other folds), past (earlier rows) or in_sample; by "
-            "default past if the logging policy learned, else cross."
+            help="Which rows the reward model is fitted on: cross (other splits of the log), past (earlier rows) or "
+            "in_sample (all rows); by default past if the logging policy learned, else cross."
         ),
     ] = None
     alpha: Alpha = 0.05
@@ -179,6 +181,21 @@ class Model:
         }  # fmt: skip
 
 
+class Command(TyperCommand):
+    """A command whose help lists the estimators that there are: looked up when help is shown, as it takes a while."""
+
+    def get_help(self, ctx: Any) -> str:
+        """The help, complete."""
+        from simulator.ope.evaluate_lists import ESTIMATORS as OF_LISTS
+        from simulator.ope.terms import ESTIMATORS
+
+        known = {"estimators": ", ".join(ESTIMATORS), "list_estimators": ", ".join(OF_LISTS)}
+        for param in self.params:
+            if param.name == "estimator" and isinstance(param, TyperOption) and param.help:
+                param.help = param.help.format(**known)
+        return str(super().get_help(ctx))
+
+
 LooksOption = Annotated[
     str,
     typer.Option("--looks", help="any: valid at every look at a growing log; one: narrower, valid at a single look."),
@@ -190,10 +207,17 @@ class Estimators:
     """The estimators."""
 
     estimator: Annotated[
-        list[str] | None, typer.Option(help="One of the estimators, repeatable; by default all that apply.")
+        list[str] | None,
+        typer.Option(
+            help="An estimator: {estimators}; with --lists: {list_estimators}. Repeatable; by default all that apply."
+        ),
     ] = None
-    interval: Annotated[str, typer.Option(help="Where the verdict is interval: normal or bootstrap.")] = "normal"
-    acceptance: Annotated[str, typer.Option(help="replay: rejection sampling, or none as in obp.")] = "rejection"
+    interval: Annotated[
+        str, typer.Option(help="The interval where the verdict is `interval`: normal or bootstrap.")
+    ] = "normal"
+    acceptance: Annotated[
+        str, typer.Option(help="replay: rejection sampling of matches, or none (all count, as in obp).")
+    ] = "rejection"
     tau: Annotated[
         float | None, typer.Option(min=0, help="The threshold of SWITCH-DR; by default chosen by its authors' bound.")
     ] = None

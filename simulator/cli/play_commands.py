@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from simulator.cli.common import AsJson, Seed, beside_cap, grouped, note, tell_cleaning, value_of, within
-from simulator.cli.environment_options import Hands, Place, interval
+from simulator.cli.common import AsJson, Seed, beside_cap, grouped, note, tell_cleaning, within
+from simulator.cli.environment_options import EnvironmentOptions, Parallelism, interval
 from simulator.cli.log_options import Source
 from simulator.cli.ope_options import CapOption, RangeOption
-from simulator.wording import capped, noted, number
+from simulator.wording import capped, noted, number, value_of
 
 Rounds = Annotated[int | None, typer.Option(min=1, help="The number of rounds; by default one pass over the data.")]
 Refresh = Annotated[str, typer.Option(help="Rounds between two model updates, or a time such as 100ms.")]
@@ -23,8 +23,8 @@ Policies = Annotated[
 
 @grouped
 def run(
-    place: Place,
-    hands: Hands,
+    world: EnvironmentOptions,
+    parallelism: Parallelism,
     policy: Policies = None,
     rounds: Rounds = None,
     seeds: Annotated[int, typer.Option(min=1, help="The number of seeds, counted from --seed.")] = 1,
@@ -51,11 +51,11 @@ def run(
     policies = policy or ["linucb", "uniform"]
     if baseline is not None and baseline not in policies:
         raise typer.BadParameter(f"--baseline is one of {', '.join(policies)}; got {baseline!r}")
-    environment = place.make()
+    environment = world.make()
     if not as_json:
         for line in shown(environment):
             note(line)
-    with hands.spread() as spread:
+    with parallelism.spread() as spread:
         done = runs.run(
             environment, policies, rounds=rounds, seeds=range(seed, seed + seeds), refresh=interval(refresh),
             explore=explore, rate=rate, windows=windows, spread=spread, progress=True,
@@ -74,8 +74,8 @@ def run(
 @grouped
 def sweep(
     source: Source,
-    place: Place,
-    hands: Hands,
+    world: EnvironmentOptions,
+    parallelism: Parallelism,
     policy: Annotated[str, typer.Option(help="The policy whose settings are varied.")] = "linucb",
     grid: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE,VALUE,..., repeatable; by default alpha=0.5,1,2.")
@@ -86,10 +86,12 @@ def sweep(
     ] = None,
     refresh: Refresh = "100",
     by: Annotated[
-        str | None, typer.Option(help="On a log: dr, which values policies frozen after its first part; or replay.")
+        str | None,
+        typer.Option(help="On a log: dr (policies learn from its first part and are valued on the rest) or replay."),
     ] = None,
     train: Annotated[
-        float | None, typer.Option(callback=within, help="On a log, by dr: the share of that first part, if not 0.5.")
+        float | None,
+        typer.Option(callback=within, help="On a log, by dr: the share that policies learn from, if not 0.5."),
     ] = None,
     floor: Annotated[float | None, typer.Option(min=0, help="On a log, by replay: as for `replay`.")] = None,
     alpha: Annotated[
@@ -106,29 +108,29 @@ def sweep(
     """
     on_log = {"by": by, "train": train, "floor": floor, "alpha": alpha, "reward_range": reward_range, "cap": cap}
     if source.named:
-        wrong = {"--environment": place.named or None, "--rounds": rounds, "--seeds": seeds}
+        wrong = {"--environment": world.named or None, "--rounds": rounds, "--seeds": seeds}
         _refuse(wrong, "a sweep on a log")
         _refuse({"--train": train} if by == "replay" else {"--floor": floor}, f"a sweep by {by or 'dr'}")
         how = {name: value for name, value in on_log.items() if value is not None}
-        _sweep_log(source, policy, _grid(grid), refresh, how, hands, seed, as_json)
+        _sweep_log(source, policy, _grid(grid), refresh, how, parallelism, seed, as_json)
         return
     others = {name: each for name, each in source.given().items() if name != "user"}
     _refuse({f"--{name}": each for name, each in {**on_log, **others}.items()}, "a sweep in an environment")
-    _sweep_environment(place, policy, _grid(grid), rounds, seeds or 2, refresh, hands, seed, as_json)
+    _sweep_environment(world, policy, _grid(grid), rounds, seeds or 2, refresh, parallelism, seed, as_json)
 
 
 def _sweep_environment(
-    place: Place, policy: str, grid: dict[str, list[Any]], rounds: int | None, seeds: int, refresh: str, hands: Hands,
-    seed: int, as_json: bool,
+    world: EnvironmentOptions, policy: str, grid: dict[str, list[Any]], rounds: int | None, seeds: int, refresh: str,
+    parallelism: Parallelism, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     from simulator.cli import output
     from simulator.studies.across_seeds import summaries
     from simulator.studies.sweep import chosen_by_seeds, not_worse
     from simulator.studies.sweep import sweep as swept
 
-    with hands.spread() as spread:
+    with parallelism.spread() as spread:
         done = swept(
-            place.make(), policy, grid, rounds=rounds, seeds=range(seed, seed + seeds), refresh=interval(refresh),
+            world.make(), policy, grid, rounds=rounds, seeds=range(seed, seed + seeds), refresh=interval(refresh),
             spread=spread, progress=True,
         )  # fmt: skip
     output.print_rows(_plain(done.rows), as_json=as_json)
@@ -143,8 +145,8 @@ def _sweep_environment(
 
 
 def _sweep_log(
-    source: Source, policy: str, grid: dict[str, list[Any]], refresh: str, how: dict[str, Any], hands: Hands,
-    seed: int, as_json: bool,
+    source: Source, policy: str, grid: dict[str, list[Any]], refresh: str, how: dict[str, Any],
+    parallelism: Parallelism, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     from simulator.cli import output
     from simulator.studies.sweep import sweep_log, variants
@@ -154,7 +156,7 @@ def _sweep_log(
             f"on a log --refresh is a number of rows or, by replay, a number of matches; got {refresh!r}"
         )
     log = source.load()
-    with hands.spread() as spread:
+    with parallelism.spread() as spread:
         done = sweep_log(log, policy, grid, refresh=int(refresh), seed=seed, spread=spread, progress=True, **how)
     found, cap = done.table(brief=not as_json), how.get("cap")
     output.print_rows(beside_cap(found, cap, as_json=as_json), as_json=as_json, title=capped(cap))
@@ -170,8 +172,8 @@ def _sweep_log(
 
 @grouped
 def power(
-    place: Place,
-    hands: Hands,
+    world: EnvironmentOptions,
+    parallelism: Parallelism,
     rate: Annotated[float | None, typer.Option(callback=within, help="The baseline's success rate, in (0, 1).")] = None,
     lift: Annotated[float | None, typer.Option(help="The relative lift to detect: 0.05 is 5 % more.")] = None,
     chance: Annotated[
@@ -183,7 +185,7 @@ def power(
     ] = 0.05,
     share: Annotated[float, typer.Option(callback=within, help="The new policy's share of the visitors.")] = 0.5,
     policy: Annotated[str | None, typer.Option(help="In an environment: the new policy, if not linucb.")] = None,
-    baseline: Annotated[str | None, typer.Option(help="In an environment: the old one, if not uniform.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="In an environment: the old policy, if not uniform.")] = None,
     rounds: Rounds = None,
     looks: Annotated[int, typer.Option(min=1, help="In an environment: the number of sample sizes tried.")] = 20,
     tests: Annotated[int, typer.Option(min=2, help="In an environment: the number of A/B tests simulated.")] = 100,
@@ -195,10 +197,10 @@ def power(
     from simulator.cli import output
 
     sizes: dict[str, Any] = {"power": chance, "alpha": alpha, "share": share}
-    if place.named:
+    if world.named:
         _refuse({"--rate": rate, "--lift": lift}, "--environment or --table")
         played = {"rounds": rounds, "looks": looks, "tests": tests, "refresh": refresh, "seed": seed, **sizes}
-        _power_played(place, policy or "linucb", baseline or "uniform", played, hands, as_json)
+        _power_played(world, policy or "linucb", baseline or "uniform", played, parallelism, as_json)
         return
     if rate is None or lift is None:
         raise typer.BadParameter("give --rate and --lift, or an --environment or --table")
@@ -210,12 +212,19 @@ def power(
     output.print_rows([{"rate": rate, "lift": lift, "decisions": n, "simulated_power": seen}], as_json=as_json)
 
 
-def _power_played(place: Place, policy: str, baseline: str, how: dict[str, Any], hands: Hands, as_json: bool) -> None:
+def _power_played(
+    world: EnvironmentOptions,
+    policy: str,
+    baseline: str,
+    how: dict[str, Any],
+    parallelism: Parallelism,
+    as_json: bool,
+) -> None:
     from simulator.cli import output
     from simulator.studies.power import decisions_until
 
-    with hands.spread() as spread:
-        found = decisions_until(place.make(), policy, baseline, spread=spread, progress=True, **how)
+    with parallelism.spread() as spread:
+        found = decisions_until(world.make(), policy, baseline, spread=spread, progress=True, **how)
     row = {"policy": policy, "baseline": baseline, "decisions": found.decisions}
     if as_json:
         output.print_rows([{**row, "looks": found.looks, "seen": found.seen}], as_json=True)

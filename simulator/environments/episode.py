@@ -5,7 +5,7 @@
     x         (n, d)  feature vectors on the grid, as the server's encoder makes them
     mean      (n, K)  expected reward of each arm, in reward units: what regret is measured with
     reward    (n, K)  what each arm would have earned this time: what a policy learns from
-    attention (k,)    chance that a place is looked at; a place earns attention x the arm's reward in expectation
+    attention (k,)    chance that a position is looked at; a position earns attention x the arm's reward in expectation
 
 What an arm would earn does not depend on what was shown before, so an episode is made whole, before anyone plays.
 """
@@ -35,7 +35,7 @@ class Episode:
         delay: rounds until the reward is known, shape (n,): it can be learned after round i + delay; None: at once.
         time_ms: when each round comes, shape (n,), not falling; None: rounds come evenly.
         user: who visits, shape (n,); None: someone new each time.
-        seen: whether each place was looked at, shape (n, k), 0 or 1.
+        seen: whether each position was looked at, shape (n, k), 0 or 1.
     """
 
     x: Grid
@@ -52,7 +52,7 @@ class Episode:
         return len(self.x)
 
     @property
-    def places(self) -> int:
+    def positions(self) -> int:
         """k, how many arms each round shows."""
         return len(self.attention)
 
@@ -74,14 +74,14 @@ class Episode:
         return result
 
     def earned(self, rows: Int, arms: Int) -> Matrix:
-        """Rewards of each place in rounds `rows`, shape (r, k), that show arms, shape (r, k)."""
+        """Rewards of each position in rounds `rows`, shape (r, k), that show arms, shape (r, k)."""
         reward = self.reward[rows[:, None], arms]
         return reward if self.seen is None else reward * self.seen[rows]
 
     def best(self) -> Vector:
         """Expected reward of the best choice of each round, shape (n,): the k best arms, the best one first."""
         allowed = np.where(self.eligible, self.mean, -np.inf)
-        top = -np.sort(-allowed, axis=1)[:, : self.places]
+        top = -np.sort(-allowed, axis=1)[:, : self.positions]
         result: Vector = top @ np.array(self.attention)
         return result
 

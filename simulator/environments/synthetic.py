@@ -61,7 +61,7 @@ class Synthetic:
             `tides`: two kinds of visitors, of which one comes by day and one by night, and four times as many by day.
         delay: mean of the geometric delay of rewards, in rounds; 0: none.
         turnover: whether a third of the arms leave and a third come at some time.
-        attention: chance that each place of a list is looked at.
+        attention: chance that each position of a list is looked at.
     """
 
     name: str = "logistic"
@@ -78,7 +78,7 @@ class Synthetic:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Nothing was done to any data."""
+        """No notes: the data are made up."""
         return ()
 
     @property

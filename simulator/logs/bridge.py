@@ -71,7 +71,7 @@ def to_log(header: Header, batch: pa.RecordBatch, cleaning: Counter[str] | None 
 
 
 def _conditional(batch: pa.RecordBatch) -> Vector | None:
-    """The probability of each row's arm given the places above it, where it is told apart from the marginal one."""
+    """The probability of each row's arm given the positions above it, where it is told apart from the marginal one."""
     shown = own(batch)
     if column(batch, "position") is None or pc.struct_field(shown, "marginal").null_count == len(batch):
         return None
@@ -139,7 +139,7 @@ def _eligible_arms(header: Header, batch: pa.RecordBatch) -> tuple[Int, Int, Vec
 
 
 def _of_lists(header: Header, batch: pa.RecordBatch) -> Mask | None:
-    """Which arms could be shown in each row's decision, where lists have them in the row of their first place."""
+    """Which arms could be shown in each row's decision, where lists have them in the row of their first position."""
     eligible, ids = column(batch, "eligible"), column(batch, "decision_id")
     if eligible is None or ids is None or eligible.null_count == len(batch):
         return None

@@ -5,7 +5,7 @@ A row is dropped for the first of these that holds; rows of decisions that were 
     no arm, no reward or no propensity       reward outside the range given, or beyond 1e30
     propensity not in (0, 1], or below 1e-9  weight not above 0, or beyond 1e12
     probabilities that do not sum to 1, or give the arm shown another probability than its propensity
-    a decision (and place of its list) that came before
+    a decision (and position of its list) that came before
 
 Where a larger share of the rows than the rules allow has no reward, nothing is valued: an empty reward that means that
 nothing came would leave out just the rows without, and what is left is certain to have earned.
@@ -87,7 +87,7 @@ class _Cleaner:
                 yield kept
         if not self.kept:
             before = "".join(f"; {what}: {n:,}" for what, n in self.counts.items() if n and "left out" in what)
-            raise LogError(f"expected at least one row that can be used, got none of {self.rows}{self._why()}{before}")
+            raise LogError(f"expected at least one usable row, got none of {self.rows}{self._why()}{before}")
         refuse_unrewarded("rows", self.unrewarded, self.rows - self.exempt, self.rules.faulty)
 
     def _why(self) -> str:
@@ -122,12 +122,12 @@ class _Cleaner:
 
     def _repeated(self, batch: pa.RecordBatch, good: Mask) -> Mask:
         ids = batch.column("decision_id").to_pylist()
-        place = column(batch, "position")
-        places = [0] * len(ids) if place is None else place.fill_null(0).to_pylist()
+        position = column(batch, "position")
+        positions = [0] * len(ids) if position is None else position.fill_null(0).to_pylist()
         repeated = np.zeros(len(ids), bool)
         for i in np.flatnonzero(good).tolist():
             if ids[i] is not None:
-                key = hash((ids[i], places[i]))
+                key = hash((ids[i], positions[i]))
                 repeated[i] = key in self.seen
                 self.seen.add(key)
         return repeated
@@ -161,14 +161,16 @@ def faults(header: Header, batch: pa.RecordBatch, rules: Rules) -> Iterator[Faul
     reward, p = floats(batch.column("reward")), propensities(batch)
     yield Fault("no arm", "an arm", own(batch).field("arm").is_null().to_numpy(zero_copy_only=False))
     yield Fault(UNREWARDED, "a number as reward", ~np.isfinite(reward), reward)
-    yield Fault(f"reward beyond {MOST:g}", "one that can be squared", np.abs(reward) > MOST, reward)
+    yield Fault(f"reward beyond {MOST:g}", "a reward small enough to be squared", np.abs(reward) > MOST, reward)
     if rules.reward_range is not None:
         low, high = rules.reward_range
         what = f"reward outside [{low:g}, {high:g}]"
         yield Fault(what, f"a reward in [{low:g}, {high:g}]", (reward < low) | (reward > high), reward)
     yield Fault("no propensity", "a propensity in (0, 1]", np.isnan(p), p)
     yield Fault("propensity not above 0", "a propensity in (0, 1]", p <= 0, p)
-    yield Fault(f"propensity below {LEAST:g}", "one with which a row could have come", (p > 0) & (p < LEAST), p)
+    yield Fault(
+        f"propensity below {LEAST:g}", "one with which a row can plausibly have been drawn", (p > 0) & (p < LEAST), p
+    )
     yield Fault("propensity above 1", "a propensity in (0, 1]", p > 1 + ROUNDING, p)
     if (weights := column(batch, "weight")) is not None:
         weight = floats(weights.fill_null(1.0))

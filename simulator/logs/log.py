@@ -1,6 +1,6 @@
 """Logged decisions as one table in memory: what every loader makes and every estimator reads.
 
-n rows, one for each decision (or each place of a list), K arms, d columns of context
+n rows, one for each decision (or each position of a list), K arms, d columns of context
 
 arm          (n,)    index of the arm shown
 reward       (n,)    r, in reward units
@@ -9,7 +9,7 @@ conditional  (n,)    in lists the conditional propensity, given the arms above i
 probability  (n, K)  mu(a|x) of every arm, 0 where it was not eligible; None where only the propensity was logged
 eligible     (n, K)  which arms could be shown, where some that could had probability 0; None: those above 0
 context      (n, d)  features as numbers, the first column 1; None where there is none
-position     (n,)    place in a list, from 0; None where there are no lists
+position     (n,)    position in a list, from 0; None where there are no lists
 weight       (n,)    1 / the share of such rows that was kept
 """
 

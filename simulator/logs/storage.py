@@ -186,7 +186,7 @@ def _row(path: Path, number: int, line: bytes, cleaning: Counter[str]) -> Row:
         meant = nearest(name, Row.__struct_fields__)
         if "'context'" in meant and "context" not in names:
             raise LogError(f"{path.name}, line {number}: expected columns of the table, got {name!r}{meant}")
-        cleaning[f"lines with a field that is no column, and passed over: {name!r}{meant}"] += 1
+        cleaning[f"lines with an unknown field, which was ignored: {name!r}{meant}"] += 1
     return row
 
 

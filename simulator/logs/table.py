@@ -1,6 +1,6 @@
 """The one table of logged decisions that is kept on disk. Columns: docs/logged-data.md; as a `Log`: `bridge`.
 
-A row is a decision, or one place of a list. A table is its header and record batches, so that a log larger than
+A row is a decision, or one position of a list. A table is its header and record batches, so that a log larger than
 memory is read and written piece by piece; `simulator.logs.storage` keeps both in a file.
 """
 
@@ -65,7 +65,7 @@ class Shown(msgspec.Struct, omit_defaults=True):
     marginal: float | None = None
 
 
-class Reward(msgspec.Struct):
+class KindReward(msgspec.Struct):
     """What was earned of one kind."""
 
     kind: str
@@ -81,7 +81,7 @@ class Row(msgspec.Struct, omit_defaults=True, kw_only=True):
     shown: list[Shown]
     eligible: list[Eligible] | None = None
     reward: float | None
-    rewards: list[Reward] | None = None
+    rewards: list[KindReward] | None = None
     slice: int | None = None
     user: str | None = None
     weight: float | None = None
@@ -202,7 +202,7 @@ def own(batch: pa.RecordBatch) -> pa.StructArray:
 
 
 def propensities(batch: pa.RecordBatch) -> Vector:
-    """The probability with which each row's own arm came to its place: the marginal, where there is one."""
+    """The probability with which each row's own arm came to its position: the marginal, where there is one."""
     shown = own(batch)
     p = floats(pc.coalesce(pc.struct_field(shown, "marginal"), pc.struct_field(shown, "propensity")))
     return np.where((p > 1) & (p <= 1 + ROUNDING), 1.0, p)

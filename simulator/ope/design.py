@@ -165,7 +165,7 @@ def spread(
 
 
 def crowd(rows: Estimate, unit: Int | None) -> Crowd:
-    """What it does that the rows of a user stand together.
+    """How much clustering by user raises the variance of an estimate, and the skewness of its users' sums.
 
     Args:
         rows: the estimate.

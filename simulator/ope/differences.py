@@ -49,7 +49,7 @@ from simulator.ope.terms import difference_stakes, own_stakes
 @dataclass(frozen=True, eq=False)
 class Data:
     """A log with the reward model's predictions, shape (n, K), the lowest and highest possible reward and whether it is
-    known, and whether values move (see `evaluate`).
+    known, and whether values drift (see `evaluate`).
     """
 
     log: Log
@@ -87,7 +87,7 @@ class Data:
 
 
 class Side(NamedTuple):
-    """A mean that stands alone."""
+    """A mean with its interval, not a difference."""
 
     value: float
     verdict: Verdict
@@ -129,7 +129,7 @@ def earned(data: Data, alpha: float, looks: Looks = "one") -> Side:
     return Side(
         rows.value,
         "sequence" if data.stated else "assumed",
-        *_scaled(sequence_of(stakes, alpha, moves=data.drifts), data, data.span[0]),
+        *_scaled(sequence_of(stakes, alpha, drifts=data.drifts), data, data.span[0]),
     )
 
 
@@ -243,14 +243,14 @@ def _ends(data: Data, paired: Paired, alpha: float, looks: Looks) -> tuple[Verdi
 
 
 def _sequence(data: Data, paired: Paired, alpha: float) -> Interval:
-    """Of the paired rows; where not all weights are known, so that nothing bounds them, of each side's own."""
+    """That of the paired rows; where not all weights are known, so that nothing bounds them, one for each side."""
     log, s, unit = data.log, row_weights(data.log), data.users
     r, width = np.clip(data.unit(log.reward), 0, 1), data.span[1] - data.span[0]
     if paired.every is not None:
         q, v = data.unit(data.q), paired.v / width
         stakes = difference_stakes(r, paired.d, q, v, paired.every, log.arm, s, unit)
-        return _scaled(sequence_of(stakes, alpha, moves=data.drifts), data)
-    ends = [sequence_of(own_stakes(r, w, s, unit), alpha / 2, moves=data.drifts) for w in paired.sides]
+        return _scaled(sequence_of(stakes, alpha, drifts=data.drifts), data)
+    ends = [sequence_of(own_stakes(r, w, s, unit), alpha / 2, drifts=data.drifts) for w in paired.sides]
     return _scaled(Interval(ends[0].low - ends[1].high, ends[0].high - ends[1].low), data)
 
 

@@ -1,4 +1,4 @@
-"""Sequences for a mean that moves: of a policy that learns, of visitors that change.
+"""Sequences for a mean that drifts: of a policy that learns, of visitors that change.
 
     X_i  at least -f t_i, value of row i     mu_i = E[X_i | rows before]; asked for is the sum of mu over that of t
     t_i  how many rows it counts for         g_i  sum X / sum t of the rows before, cut to [-1, 1];  0.5 at first
@@ -45,7 +45,7 @@ class _Line(NamedTuple):
     spent: Vector
 
 
-def moving_lower(bets: Sequence[Bet], t: Vector, a: float, rows: slice = EVERY) -> Vector:
+def drifting_lower(bets: Sequence[Bet], t: Vector, a: float, rows: slice = EVERY) -> Vector:
     """A lower bound of sum mu / sum t after each row, shape (n,); minus infinity where nothing counts yet.
 
     Args:
@@ -89,18 +89,18 @@ def _spread(bet: Bet, t: Vector) -> Vector:
     return V
 
 
-def moving(stakes: Stakes, alpha: float = 0.05, rows: slice = EVERY) -> Band:
+def drifting(stakes: Stakes, alpha: float = 0.05, rows: slice = EVERY) -> Band:
     """After each row an interval for the mean of the gains up to there, half of alpha for each side.
 
     The upper end is `both` less the lower bound of the losses.
     """
-    low, lost = (moving_lower(bets, stakes.t, alpha / 2, rows) for bets in (stakes.gains, stakes.losses))
+    low, lost = (drifting_lower(bets, stakes.t, alpha / 2, rows) for bets in (stakes.gains, stakes.losses))
     return Band(np.clip(low, stakes.least, stakes.most), np.clip(stakes.both - lost, stakes.least, stakes.most))
 
 
-def sequence_of(stakes: Stakes, alpha: float, *, moves: bool = True) -> Interval:
-    """The interval after the last row: for a value that moves, or by betting on one that stays."""
-    if not moves:
+def sequence_of(stakes: Stakes, alpha: float, *, drifts: bool = True) -> Interval:
+    """The interval after the last row: for a value that drifts, or by betting on one that is constant."""
+    if not drifts:
         return stakes.betting(alpha)
-    band = moving(stakes, alpha, LAST)
+    band = drifting(stakes, alpha, LAST)
     return Interval(float(band.low[-1]), float(band.high[-1]))

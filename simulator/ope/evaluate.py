@@ -24,13 +24,10 @@ from simulator.ope.drifting import sequence_of
 from simulator.ope.estimators import Acceptance, Estimate
 from simulator.ope.intervals import Interval, bootstrap, normal, standard_error, student, upper_error
 from simulator.ope.models import GROUPS, QFit
-from simulator.ope.problem import Ends, InMemory, Looks, Options, Problem
-from simulator.ope.terms import bounds, estimate, spread_of, stakes_of, sufficient_cap
+from simulator.ope.problem import Ends, EstimationProblem, InMemory, Looks, Options
+from simulator.ope.terms import ESTIMATORS, bounds, estimate, spread_of, stakes_of, sufficient_cap
 from simulator.wording import amount, capped
 
-ESTIMATORS = ("ips", "clipped", "snips", "dm", "dr", "sndr", "switch-dr", "dros", "mrdr", "replay")
-BIASED = {"clipped", "dm", "switch-dr", "dros", "mrdr"}
-MODELLED = {"dm", "dr", "sndr", "switch-dr", "dros", "mrdr"}
 NEVER = "in every row the target plays an arm that could not have been shown (no common support)"
 MOVED = "the interval did not contain the estimate: its nearer end was moved to it"
 ROUNDING = 1e-9  # of the range, that a reward may be beyond it
@@ -38,7 +35,7 @@ SUM_TOLERANCE = 1e-3  # how far a target's probabilities may be from 1 in sum, f
 
 
 @dataclass(frozen=True)
-class Row:
+class EstimatorRow:
     """One estimator's answer.
 
     Attributes:
@@ -90,7 +87,7 @@ def evaluate(
     cap: float | None = None,
     drifts: bool = True,
     looks: Looks = "one",
-) -> list[Row]:
+) -> list[EstimatorRow]:
     """The value of a target policy by each estimator, with intervals where the log allows them.
 
     Rows in which the target plays what could not be shown are left out, and the share of the others is told.
@@ -101,10 +98,10 @@ def evaluate(
         estimators: names out of `ESTIMATORS`; None: all.
         q: the reward model: `ridge`, `mean`, `mean-position`, an object with scikit-learn's methods, or predictions of
             every row and arm, shape (n, K), taken as they are.
-        q_fit: which rows it is fitted on; None: the other folds (`cross`), or the `past` only if the log's policy
+        q_fit: which rows it is fitted on; None: the other splits (`cross`), or the `past` only if the log's policy
             learned. `in_sample` is for comparison with others only: q has then seen the reward it predicts.
         alpha: 1 - confidence.
-        seed: of folds, of replay's draws and of the bootstrap.
+        seed: of splits, of replay's draws and of the bootstrap.
         tau: SWITCH-DR's; None: by its authors' bound.
         lam: the lambda of DRos; None: by its authors' bound.
         clip: c of `clipped`.
@@ -164,9 +161,9 @@ def ranged(
     return log, (low, high), known
 
 
-def never(name: str) -> Row:
-    """The answer to what no log can answer."""
-    return Row(name, None, None, None, 0, 0.0, 0.0, None, 0.0, 0.0, None, "refused", NEVER)
+def never(name: str) -> EstimatorRow:
+    """The answer where no row of the log could have shown what the target plays."""
+    return EstimatorRow(name, None, None, None, 0, 0.0, 0.0, None, 0.0, 0.0, None, "refused", NEVER)
 
 
 def names_of(estimators: Sequence[str] | None) -> tuple[str, ...]:
@@ -175,7 +172,7 @@ def names_of(estimators: Sequence[str] | None) -> tuple[str, ...]:
     Raises:
         ValueError: one is not known.
     """
-    names = ESTIMATORS if estimators is None else tuple(estimators)
+    names = tuple(ESTIMATORS if estimators is None else estimators)
     if unknown := [name for name in names if name not in ESTIMATORS]:
         raise ValueError(f"estimators are {', '.join(ESTIMATORS)}; unknown {unknown}")
     return names
@@ -198,7 +195,7 @@ def options_of(log: Log, span: tuple[float, float], *, q_fit: QFit | None = None
     return options
 
 
-def judged(problem: Problem, names: Sequence[str]) -> list[Row]:
+def judged(problem: EstimationProblem, names: Sequence[str]) -> list[EstimatorRow]:
     """A row for each of the estimators named."""
     failures = [*problem.support.failures(), *problem.ratio.failures()]
     dr_error = cache(lambda: spread_of("dr", problem, estimate("dr", problem)).error)
@@ -206,7 +203,7 @@ def judged(problem: Problem, names: Sequence[str]) -> list[Row]:
 
 
 def check_rows(log: Log, target: Matrix, span: tuple[float, float]) -> None:
-    """What `evaluate` says it raises of rows."""
+    """Refuse rows, or a target, that `evaluate` cannot take: see what it raises."""
     if not len(log):
         raise ValueError("the log has no rows")
     if target.shape != (len(log), log.K):
@@ -220,12 +217,12 @@ def check_rows(log: Log, target: Matrix, span: tuple[float, float]) -> None:
     check_weights(log, target)
 
 
-def _row(name: str, problem: Problem, failures: list[str], dr_error: Callable[[], float]) -> Row:
+def _row(name: str, problem: EstimationProblem, failures: list[str], dr_error: Callable[[], float]) -> EstimatorRow:
     """One estimator's answer: value, verdict, and the interval that the verdict allows."""
     rows, support = estimate(name, problem), problem.support
     found = rows if problem.unit is None else rows.grouped(problem.unit)
     known = math.isfinite(found.value)
-    n_eff = kish(found.bottom[0]) if name == "replay" else support.n_eff
+    n_eff = kish(found.bottom[0]) if ESTIMATORS[name].weighs == "matches" else support.n_eff
     by_design = _by_design(name, problem, rows, dr_error) if known else Spread(math.inf, math.inf)
     said = verdict(n_eff, by_design.skewness, failures)
     if said == "interval" and (problem.options.looks == "any" or not problem.options.stated):
@@ -233,7 +230,7 @@ def _row(name: str, problem: Problem, failures: list[str], dr_error: Callable[[]
     error, value = _error(name, problem, found, by_design), _possible(problem.options, found.value)
     low, high, stretched = (None, None, False) if said == "refused" else _ends(name, problem, found, said, by_design)
     notes = _notes(name, problem, said, n_eff, by_design.skewness, rows)
-    return Row(
+    return EstimatorRow(
         estimator=name,
         value=value if known else None,
         low=low,
@@ -251,10 +248,10 @@ def _row(name: str, problem: Problem, failures: list[str], dr_error: Callable[[]
 
 
 def _told(name: str, options: Options, said: Verdict) -> Verdict:
-    """The verdict as it is told."""
+    """The verdict that users see: `biased` or `assumed` where another would promise too much."""
     if said == "refused":
         return said
-    return "biased" if name in BIASED else said if options.stated else "assumed"
+    return "biased" if ESTIMATORS[name].biased else said if options.stated else "assumed"
 
 
 def _possible(options: Options, value: float) -> float:
@@ -262,25 +259,28 @@ def _possible(options: Options, value: float) -> float:
     return min(max(value, options.span[0]), options.span[1]) if options.stated else value
 
 
-def _by_design(name: str, problem: Problem, rows: Estimate, dr_error: Callable[[], float]) -> Spread:
+def _by_design(name: str, problem: EstimationProblem, rows: Estimate, dr_error: Callable[[], float]) -> Spread:
     """The spread by design; where most of an estimate is its model, whose error is not known, at least that of DR."""
-    found = spread_of(name, problem, rows)
+    by, spread = ESTIMATORS[name], spread_of(name, problem, rows)
     fitted = not isinstance(problem.options.q, np.ndarray)
-    if name in ("switch-dr", "dros") or (name == "dm" and problem.dm_error is None and fitted):
-        found = found._replace(error=max(found.error, dr_error()))
-    return found
+    limited = by.model is not None and by.largest is not None
+    if limited or (by.weighs == "nothing" and problem.dm_error is None and fitted):
+        spread = spread._replace(error=max(spread.error, dr_error()))
+    return spread
 
 
-def _error(name: str, problem: Problem, found: Estimate, by_design: Spread) -> float:
+def _error(name: str, problem: EstimationProblem, found: Estimate, by_design: Spread) -> float:
     """The standard error: the larger of what rows and design say; of DM, with its model's."""
     if not math.isfinite(found.value):
         return math.inf
-    if name == "dm" and problem.dm_error is not None:
+    if ESTIMATORS[name].weighs == "nothing" and problem.dm_error is not None:
         return problem.dm_error
     return max(standard_error(found), by_design.error)
 
 
-def _ends(name: str, problem: Problem, found: Estimate, said: Verdict, by_design: Spread) -> tuple[float, float, bool]:
+def _ends(
+    name: str, problem: EstimationProblem, found: Estimate, said: Verdict, by_design: Spread
+) -> tuple[float, float, bool]:
     """Ends of the interval that a verdict allows, the value between them; whether one was moved to it."""
     if said == "sequence":
         low, high = sequence(name, problem, found)
@@ -294,9 +294,9 @@ def _ends(name: str, problem: Problem, found: Estimate, said: Verdict, by_design
     return min(low, value), max(high, value), not low <= value <= high
 
 
-def _interval(name: str, problem: Problem, found: Estimate, error: float) -> Interval:
+def _interval(name: str, problem: EstimationProblem, found: Estimate, error: float) -> Interval:
     alpha = problem.options.alpha
-    if name == "dm" and problem.dm_error is not None:
+    if ESTIMATORS[name].weighs == "nothing" and problem.dm_error is not None:
         half = student(1 - alpha / 2, GROUPS - 1) * problem.dm_error
         return Interval(found.value - half, found.value + half)
     if problem.options.interval == "normal":
@@ -306,15 +306,15 @@ def _interval(name: str, problem: Problem, found: Estimate, error: float) -> Int
     return Interval(found.value - wider * (found.value - low), found.value + wider * (high - found.value))
 
 
-def sequence(name: str, problem: Problem, found: Estimate) -> Interval:
+def sequence(name: str, problem: EstimationProblem, found: Estimate) -> Interval:
     """The confidence sequence that goes with an estimator, in reward units."""
     low, high = bounds(name, problem)
-    ends = sequence_of(stakes_of(name, problem, found), problem.options.alpha, moves=problem.options.drifts)
+    ends = sequence_of(stakes_of(name, problem, found), problem.options.alpha, drifts=problem.options.drifts)
     return Interval(*(low + (high - low) * end for end in ends))
 
 
-def _clustered(problem: Problem, rows: Estimate) -> list[str]:
-    """What it does that the rows of a user are taken together."""
+def _clustered(problem: EstimationProblem, rows: Estimate) -> list[str]:
+    """How much wider clustering by user makes the interval, as a note; none where no user repeats."""
     if problem.unit is None or not math.isfinite(rows.value):
         return []
     times = math.sqrt(crowd(rows, problem.unit).times)
@@ -322,10 +322,13 @@ def _clustered(problem: Problem, rows: Estimate) -> list[str]:
     return [f"clustered by {int(problem.unit.max()) + 1:,} users or decisions: {wide} if rows were independent"]
 
 
-def _notes(name: str, problem: Problem, said: Verdict, n_eff: float, skew: float, rows: Estimate) -> list[str]:
+def _notes(
+    name: str, problem: EstimationProblem, said: Verdict, n_eff: float, skew: float, rows: Estimate
+) -> list[str]:
     """What a reader must know beside the number."""
     options, notes = problem.options, [*problem.ratio.warnings, *_own_notes(name, problem, said)]
-    if problem.only is not None and name in ("ips", "snips", "dr", "sndr") and _picked(problem.log, problem.only):
+    flattered = not ESTIMATORS[name].biased and ESTIMATORS[name].weighs != "matches"
+    if problem.only is not None and flattered and _picked(problem.log, problem.only):
         notes.append(
             "if chosen by this log, the arm's value is biased upwards: `select` uses separate rows to choose and value"
         )
@@ -355,8 +358,8 @@ def _picked(log: Log, arm: int) -> bool:
     return bool(log.K > 2 and (arm == means.argmax() or (log.learning and arm == shown.argmax())))
 
 
-def _caps(name: str, problem: Problem, n_eff: float, skew: float) -> list[str]:
-    """Of money, whether a cap would do, in words."""
+def _caps(name: str, problem: EstimationProblem, n_eff: float, skew: float) -> list[str]:
+    """A cap with which DR would have a normal interval, as a note; none where there is no such cap."""
     options = problem.options
     if name != "dr" or options.span[1] <= 1 or n_eff < ENOUGH or skew <= SKEWNESS or options.cap is not None:
         return []
@@ -367,34 +370,26 @@ def _caps(name: str, problem: Problem, n_eff: float, skew: float) -> list[str]:
 
 
 def too_little(n: int, n_eff: float, skew: float) -> list[str]:
-    """What a normal interval needs, in words; empty if nothing."""
+    """How much more data a normal interval needs, as a note; none where there are enough."""
     times = lacking(n_eff, skew)
     if times <= 1 or not math.isfinite(times):
         return []
-    more, fold = float(f"{n * (times - 1):.1e}"), f"{times:.2g}" if times < 10 else f"{times:,.0f}"
-    times_it = "" if fold == "1" else f", or {fold} times as much exploration"
+    more, more_often = float(f"{n * (times - 1):.1e}"), f"{times:.2g}" if times < 10 else f"{times:,.0f}"
+    times_it = "" if more_often == "1" else f", or {more_often} times as much exploration"
     return [f"a normal interval needs some {more:,.0f} more decisions like these{times_it}"]
 
 
-def _own_notes(name: str, problem: Problem, said: Verdict) -> list[str]:
+def _own_notes(name: str, problem: EstimationProblem, said: Verdict) -> list[str]:
     """Notes that belong to an estimator and its settings, whatever the log."""
-    options, notes = problem.options, []
-    if name in BIASED:
-        notes.append("bias not included")
-    if name == "dm" and (said == "sequence" or problem.dm_error is None):
+    by = ESTIMATORS[name]
+    notes = ["bias not included"] if by.biased else []
+    if by.weighs == "nothing" and (said == "sequence" or problem.dm_error is None):
         notes.append("error of the fitted model not included")
-    if name == "switch-dr" and options.tau is None:
-        notes.append(f"tau {problem.tau:.4g}")
-    if name == "dros" and options.lam is None:
-        notes.append(f"lambda {problem.lam:.4g}")
-    if name in MODELLED and not isinstance(options.q, np.ndarray):
-        notes += _fit_notes(problem)
-    if name == "replay" and options.acceptance == "none" and np.ptp(problem.log.propensity) > 1e-9:
-        notes.append("matching without rejection sampling is biased on a log that is not uniform")
-    return notes
+    fitted = by.model is not None and not isinstance(problem.options.q, np.ndarray)
+    return [*notes, *by.notes(problem), *(_fit_notes(problem) if fitted else [])]
 
 
-def _fit_notes(problem: Problem) -> list[str]:
-    """What is wrong with the rows that the model was fitted on."""
+def _fit_notes(problem: EstimationProblem) -> list[str]:
+    """Notes on a model that was fitted on rows that bias the estimate."""
     learned = ["model fitted on later rows too, although the logging policy learned"] if problem.log.learning else []
     return {"in_sample": ["model fitted in sample"], "cross": learned}.get(problem.options.q_fit, [])

@@ -1,159 +1,38 @@
-"""`evaluate` for lists: what another policy's lists would have earned, from a log with a row for each place.
+"""`evaluate` for lists: what another policy's lists would have earned, from a log with a row for each position.
 
-A target is the arms' order (`list:a,b,c`), `uniform` (all orders alike), or a CSV with columns arm, probability and
-position. The last says nothing of arms given those above them, so that only the independent estimator can use it.
-
-Weights multiply from place to place, and nobody has the probabilities of all lists: the effective n is that of the
-weights drawn, (sum W)^2 / sum W^2, which is optimistic, and their mean must be near 1. Lists of one user are not
+Weights multiply from position to position, and nobody has the probabilities of all lists: the effective n is that of
+the weights drawn, (sum W)^2 / sum W^2, which is optimistic, and their mean must be near 1. Lists of one user are not
 independent: as in `evaluate` users are what counts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from bandit.arrays import Int, Mask, Matrix, Vector
+from bandit.arrays import Int, Matrix
 from simulator.logs.contexts import LogError
-from simulator.logs.log import Log, eligible_of
+from simulator.logs.log import Log
 from simulator.ope import list_estimators as of
 from simulator.ope.checks.limits import LARGEST, check_log
-from simulator.ope.checks.overlap import Verdict, kish, numbered, overlap_of, row_weights, units, verdict
+from simulator.ope.checks.overlap import Verdict, kish, overlap_of, row_weights, units, verdict
 from simulator.ope.checks.sample_ratio import sample_ratio
 from simulator.ope.design import Crowd, Spread, crowd, moments, spread, totals_drawn
 from simulator.ope.drifting import sequence_of
 from simulator.ope.estimators import Estimate, by_unit, importance
-from simulator.ope.evaluate import Row, never, options_of, ranged, too_little
+from simulator.ope.evaluate import EstimatorRow, never, options_of, ranged, too_little
 from simulator.ope.intervals import Bet, Stakes, normal, standard_error, upper_error
+from simulator.ope.list_estimators import Lists
 from simulator.ope.problem import Looks, Options
-from simulator.ope.targets import from_file, index_of
+from simulator.ope.targets import ListTarget, list_target
 from simulator.wording import amount, capped
 
-ESTIMATORS = ("standard", "independent", "reward-interaction", "cascade-dr")
 BLOCKS = 10  # of lists, each valued by a model of the others
-IMAGINED = 20.0  # lists that an arm at a place is thought to have had, with the place's mean, in cascade DR's model
-
-
-@dataclass(frozen=True, eq=False)
-class Lists:
-    """n lists of at most k places; an empty place has arm -1, reward 0 and probability 1.
-
-    Attributes:
-        log: the row of each list's first place, n rows.
-        arm: (n, k).
-        reward: (n, k), in reward units.
-        conditional: (n, k), conditional propensity: of the arm, given those above it.
-        marginal: (n, k), marginal probability: of the arm at its place, averaged over those above it.
-        rows: (n, k), row of the log that each place is; -1 for an empty one.
-    """
-
-    log: Log
-    arm: Int
-    reward: Matrix
-    conditional: Matrix
-    marginal: Matrix
-    rows: Int
-
-    @classmethod
-    def of(cls, log: Log) -> Lists:
-        """The lists of a log.
-
-        Raises:
-            LogError: nothing says which rows are places of one list, or a place is there twice or missing.
-        """
-        if log.position is None or log.decision_id is None:
-            raise LogError("expected rows with a position and the id of their decision, got none: no lists")
-        _, which = np.unique(log.decision_id, return_inverse=True)
-        unit = numbered(which)
-        unit = np.arange(len(log)) if unit is None else unit
-        n, k = int(unit.max(initial=-1)) + 1, int(log.position.max(initial=0)) + 1
-        rows = np.full((n, k), -1, np.int64)
-        rows[unit, log.position] = np.arange(len(log))
-        there = rows >= 0
-        gaps = (there != (np.arange(k) < there.sum(axis=1)[:, None])).any(axis=1)
-        if there.sum() < len(log) or gaps.any():
-            bad = log.decision_id[unit == int(gaps.argmax())][0] if gaps.any() else "one of them"
-            raise LogError(f"expected each place of a list once, from the first on; got others (decision {str(bad)!r})")
-
-        def placed(values: Vector | Int, empty: float) -> Matrix:
-            found: Matrix = np.where(there, values[rows], empty)
-            return found
-
-        conditional = log.propensity if log.conditional is None else log.conditional
-        return cls(
-            log.take(rows[:, 0]), placed(log.arm, -1).astype(np.int64), placed(log.reward, 0.0),
-            placed(conditional, 1.0), placed(log.propensity, 1.0), rows,
-        )  # fmt: skip
-
-    @property
-    def there(self) -> Mask:
-        """Which places are filled, (n, k)."""
-        return self.rows >= 0
-
-
-class Target(NamedTuple):
-    """Conditional and marginal probabilities of the arms shown, (n, k); conditional ones of all arms, (n, k, K)."""
-
-    conditional: Matrix | None
-    marginal: Matrix
-    choices: Matrix | None
-
-
-def target(log: Log, lists: Lists, text: str) -> Target:
-    """The target that a text names; see the head of this file.
-
-    Raises:
-        LogError: it is none.
-    """
-    if text == "uniform":
-        return _uniform(lists)
-    if text.startswith("list:"):
-        return _ordered(lists, text.removeprefix("list:").split(","))
-    if text.removesuffix(".gz").endswith(".csv"):
-        each = from_file(log, Path(text))[np.arange(len(log)), log.arm]
-        return Target(None, np.where(lists.there, each[lists.rows], 1.0), None)
-    raise LogError(f"a target of lists is uniform, list:ARM,ARM,... or a CSV with positions; got {text!r}")
-
-
-def _left(lists: Lists) -> Mask:
-    """Which arms could still be shown at each place, (n, k, K): the eligible ones but for those above."""
-    n, k = lists.arm.shape
-    left = np.repeat(np.broadcast_to(eligible_of(lists.log, slice(None)), (n, lists.log.K))[:, None], k, axis=1)
-    for j in range(1, k):
-        for above in range(j):
-            rows = np.flatnonzero(lists.arm[:, above] >= 0)
-            left[rows, j, lists.arm[rows, above]] = False
-    return left & lists.there[:, :, None]
-
-
-def _shown(lists: Lists, choices: Matrix) -> Matrix:
-    """The probabilities of the arms shown, 1 where a place is empty."""
-    found = np.take_along_axis(choices, np.maximum(lists.arm, 0)[:, :, None], axis=2)[:, :, 0]
-    return np.where(lists.there, found, 1.0)
-
-
-def _uniform(lists: Lists) -> Target:
-    left = _left(lists)
-    choices = left / np.maximum(left.sum(axis=2, keepdims=True), 1)
-    marginal = np.where(lists.there, 1.0 / np.maximum(left[:, 0].sum(axis=1), 1)[:, None], 1.0)
-    return Target(_shown(lists, choices), marginal, choices)
-
-
-def _ordered(lists: Lists, names: Sequence[str]) -> Target:
-    n, k = lists.arm.shape
-    arms = [index_of(lists.log, name) for name in names]
-    if len(set(names)) < len(names) or len(names) < k:
-        raise LogError(f"expected {k} different arms or more, as the longest list has, got {len(set(names))}")
-    choices = np.zeros((n, k, lists.log.K))
-    choices[:, np.arange(k), arms[:k]] = 1.0
-    choices *= lists.there[:, :, None]
-    shown = _shown(lists, choices)
-    return Target(shown, shown, choices)
+IMAGINED = 20.0  # lists of the mean reward that are added for each arm and position in cascade DR's model
 
 
 def evaluate_lists(
@@ -166,17 +45,17 @@ def evaluate_lists(
     cap: float | None = None,
     drifts: bool = True,
     looks: Looks = "one",
-) -> list[Row]:
-    """The value of a target's lists, a list, by each estimator that can use the target.
+) -> list[EstimatorRow]:
+    """The value of one list of the target's, by each estimator that can use the target.
 
     Args:
         log: rows with a position and a decision id.
         text: names the target.
         estimators: names out of `ESTIMATORS`; None: all that apply.
         alpha: 1 - confidence.
-        reward_range: lowest and highest possible reward of a place; None: the log's own, else 0 to 1, wider if the log
-            has others (then no normal interval is given).
-        cap: rewards of a place above it count as it.
+        reward_range: lowest and highest possible reward of a position; None: the log's own, else 0 to 1, wider if the
+            log has others (then no normal interval is given).
+        cap: rewards of a position above it count as it.
         drifts: as of `evaluate`.
         looks: as of `evaluate`.
 
@@ -188,22 +67,24 @@ def evaluate_lists(
     check_log(log, span)
     options = options_of(log, span, alpha=alpha, stated=stated, cap=cap, drifts=drifts, looks=looks)
     lists = Lists.of(log)
-    wanted = target(log, lists, text)
-    names = ESTIMATORS if estimators is None else tuple(estimators)
+    wanted = list_target(log, lists, text)
+    names = tuple(ESTIMATORS if estimators is None else estimators)
     if unknown := [name for name in names if name not in ESTIMATORS]:
         raise ValueError(f"estimators of lists are {', '.join(ESTIMATORS)}; unknown {unknown}")
     if wanted.conditional is None:
-        names = tuple(name for name in names if name == "independent")
+        names = tuple(name for name in names if not ESTIMATORS[name].conditional)
     broken, unit = sample_ratio(lists.log).failures(), units(lists.log)
     return [_row(name, lists, wanted, broken, unit, options) for name in names]
 
 
-def _row(name: str, lists: Lists, wanted: Target, broken: Sequence[str], unit: Int | None, options: Options) -> Row:
+def _row(
+    name: str, lists: Lists, wanted: ListTarget, broken: Sequence[str], unit: Int | None, options: Options
+) -> EstimatorRow:
     """One estimator's answer."""
-    W, s = _weights(name, lists, wanted), row_weights(lists.log)
+    W, s = ESTIMATORS[name].weights(lists, wanted), row_weights(lists.log)
     if not W.max(initial=0.0) <= LARGEST:
         return replace(never(name), n=len(s), note=f"importance weights of the lists exceed {LARGEST:g}")
-    rows = _estimate(name, lists, wanted)
+    rows = ESTIMATORS[name].estimate(lists, wanted)
     found = rows if unit is None else rows.grouped(unit)
     n_eff = min(kish(each) for each in (*(s * W.T), by_unit(s, unit)))
     support = overlap_of(s, W[:, -1], None, "rows", unit)
@@ -214,9 +95,9 @@ def _row(name: str, lists: Lists, wanted: Target, broken: Sequence[str], unit: I
     error, wide = (max(each(found), by_design.error) for each in (standard_error, upper_error))
     low, high = (None, None) if said == "refused" else normal(found.value, wide, options.alpha)
     if said == "sequence":
-        low, high = _sequence(name, lists, W, unit, options)
+        low, high = _sequence(lists, W, unit, options)
         low, high = min(low, found.value), max(high, found.value)
-    return Row(
+    return EstimatorRow(
         estimator=name, value=found.value, low=low, high=high, n=len(s), share=1.0, n_eff=n_eff,
         skewness=by_design.skewness, max_weight=float(W.max(initial=0.0)), mean_weight=support.mean_weight,
         standard_error=error if math.isfinite(error) else None,
@@ -245,63 +126,42 @@ def _notes(
 
 
 def _spread(rows: Estimate, users: Crowd, lists: Lists, W: Matrix, span: tuple[float, float]) -> Spread:
-    """The spread of a list's weighted reward, each list with the largest weight of its places."""
+    """The spread of a list's weighted reward, each list with the largest weight of its positions."""
     one, s = np.zeros(len(W), np.int64), row_weights(lists.log)
     k = moments(one, lists.reward.sum(axis=1), 1, lists.arm.shape[1] * max(map(abs, span)))
     return spread(rows, totals_drawn(one, W.max(axis=1), s, 1), k, None, s, users=users)
 
 
-def _weights(name: str, lists: Lists, wanted: Target) -> Matrix:
-    """What multiplies a place's reward, (n, k); of the standard estimator one weight for the list, (n, 1)."""
-    if name == "independent" or wanted.conditional is None:
-        w = importance(lists.marginal.ravel(), wanted.marginal.ravel())
-        return np.asarray(w.reshape(lists.marginal.shape))
-    W = of.prefix_weights(lists.conditional, wanted.conditional)
-    return W[:, -1:] if name == "standard" else W
-
-
-def _estimate(name: str, lists: Lists, wanted: Target) -> Estimate:
-    r, s = lists.reward, lists.log.weight
-    if name == "independent" or wanted.conditional is None or wanted.choices is None:
-        return of.independent(r, lists.marginal, wanted.marginal, s)
-    pair = lists.conditional, wanted.conditional
-    if name == "standard":
-        return of.standard(r, *pair, s)
-    if name == "reward-interaction":
-        return of.reward_interaction(r, *pair, s)
-    return of.cascade_dr(r, np.maximum(lists.arm, 0), *pair, wanted.choices, _model(lists), s)
-
-
-def _sequence(name: str, lists: Lists, W: Matrix, unit: Int | None, options: Options) -> tuple[float, float]:
-    """That of the weighted rewards, which covers what cascade DR estimates too; an empty place is a sure loss."""
+def _sequence(lists: Lists, W: Matrix, unit: Int | None, options: Options) -> tuple[float, float]:
+    """The sequence of the weighted rewards, which also covers cascade DR; an empty position counts as a sure loss."""
     (low, high), s, k = options.span, lists.log.weight, lists.arm.shape[1]
     r = (lists.reward - low) / (high - low)
     gain = (np.where(lists.there, W * r, 0.0)).sum(axis=1) / k
     loss = (np.where(lists.there, W * (1 - r), 1.0)).sum(axis=1) / k
-    if name == "standard":  # one weight for all places, empty ones too
+    if W.shape[1] == 1:  # one weight for all positions, empty ones too
         loss = (W * np.where(lists.there, 1 - r, 1.0)).sum(axis=1) / k
     t = row_weights(lists.log)
     gains, losses, counts = (by_unit(each, unit) for each in (t * gain, t * loss, t))
-    ends = sequence_of(Stakes([Bet(gains)], [Bet(losses)], counts), options.alpha, moves=options.drifts)
+    ends = sequence_of(Stakes([Bet(gains)], [Bet(losses)], counts), options.alpha, drifts=options.drifts)
     base = low * float(np.average(lists.there.sum(axis=1), weights=s))
     return base + (high - low) * k * ends.low, base + (high - low) * k * ends.high
 
 
 def _model(lists: Lists) -> Matrix:
-    """Q_j(a) for cascade DR, (n, k, K): what lists with arm a at place j earned from there on.
+    """Q_j(a) for cascade DR, (n, k, K): what lists with arm a at position j earned from there on.
 
-    Means are shrunk to that of the place. Fitted on the other blocks of lists, or of users where they repeat; where the
-    logging policy learned, on the lists before.
+    Means are shrunk to that of the position. Fitted on the other blocks of lists, or of users where they repeat; where
+    the logging policy learned, on the lists before.
     """
     (n, k), K, unit = lists.arm.shape, lists.log.K, units(lists.log)
     number = np.arange(n) if unit is None or lists.log.learning else unit
     block = number * BLOCKS // (number.max(initial=0) + 1)
     onward = np.cumsum(lists.reward[:, ::-1], axis=1)[:, ::-1]
     seen, earned = np.zeros((2, BLOCKS, k, K))
-    rows, places = np.nonzero(lists.there)
-    at = block[rows], places, lists.arm[rows, places]
+    rows, positions = np.nonzero(lists.there)
+    at = block[rows], positions, lists.arm[rows, positions]
     np.add.at(seen, at, 1.0)
-    np.add.at(earned, at, onward[rows, places])
+    np.add.at(earned, at, onward[rows, positions])
     Q = np.zeros((n, k, K))
     for b in range(BLOCKS):
         others = slice(0, b) if lists.log.learning else [each for each in range(BLOCKS) if each != b]
@@ -309,3 +169,64 @@ def _model(lists: Lists) -> Matrix:
         usual = total.sum(axis=1, keepdims=True) / np.maximum(count.sum(axis=1, keepdims=True), 1)
         Q[block == b] = (total + IMAGINED * usual) / (count + IMAGINED)
     return Q * lists.there[:, :, None]
+
+
+def _conditional(wanted: ListTarget) -> tuple[Matrix, Matrix]:
+    """The conditional probabilities of the arms shown, and of all arms.
+
+    Raises:
+        LogError: the target has none.
+    """
+    if wanted.conditional is None or wanted.choices is None:
+        raise LogError("this estimator needs the target's probability of each arm given those above it")
+    return wanted.conditional, wanted.choices
+
+
+def _prefix_weights(lists: Lists, wanted: ListTarget) -> Matrix:
+    """W_j, (n, k)."""
+    return of.prefix_weights(lists.conditional, _conditional(wanted)[0])
+
+
+def _marginal_weights(lists: Lists, wanted: ListTarget) -> Matrix:
+    """e_j / m_j, (n, k)."""
+    return importance(lists.marginal.ravel(), wanted.marginal.ravel()).reshape(lists.marginal.shape)
+
+
+def _cascade_dr(lists: Lists, wanted: ListTarget) -> Estimate:
+    shown, choices = _conditional(wanted)
+    arm, s = np.maximum(lists.arm, 0), lists.log.weight
+    return of.cascade_dr(lists.reward, arm, lists.conditional, shown, choices, _model(lists), s)
+
+
+class ListEstimator(NamedTuple):
+    """One estimator of lists: all that the rest of the simulator has to know of it.
+
+    Attributes:
+        estimate: its value.
+        weights: what multiplies a position's reward, (n, k); or one weight for the whole list, (n, 1).
+        conditional: whether it needs the target's probability of an arm given those above it.
+    """
+
+    estimate: Callable[[Lists, ListTarget], Estimate]
+    weights: Callable[[Lists, ListTarget], Matrix]
+    conditional: bool = True
+
+
+ESTIMATORS: dict[str, ListEstimator] = {
+    "standard": ListEstimator(
+        lambda lists, wanted: of.standard(lists.reward, lists.conditional, _conditional(wanted)[0], lists.log.weight),
+        lambda lists, wanted: _prefix_weights(lists, wanted)[:, -1:],
+    ),
+    "independent": ListEstimator(
+        lambda lists, wanted: of.independent(lists.reward, lists.marginal, wanted.marginal, lists.log.weight),
+        _marginal_weights,
+        conditional=False,
+    ),
+    "reward-interaction": ListEstimator(
+        lambda lists, wanted: of.reward_interaction(
+            lists.reward, lists.conditional, _conditional(wanted)[0], lists.log.weight
+        ),
+        _prefix_weights,
+    ),
+    "cascade-dr": ListEstimator(_cascade_dr, _prefix_weights),
+}

@@ -1,4 +1,4 @@
-"""Intervals around an estimate: normal, bootstrap, empirical Bernstein, and sequences that hold at every time at once.
+"""Intervals around an estimate: normal, bootstrap, and sequences that hold at every time at once.
 
     X_i  value of a row (or of a user: a sum of rows)      t_i  how many rows it counts for, 1 or a sum of row weights
     m    a candidate for sum X / sum t in the long run     T    the largest t_i       f  floor: X_i >= -f t_i
@@ -105,43 +105,8 @@ def _sums(estimate: Estimate, drawn: np.ndarray) -> Matrix:
     return np.array([[line[drawn].sum(axis=1) for line in lines] for lines in (estimate.top, estimate.bottom)])
 
 
-def empirical_bernstein(values: Vector, low: float, high: float, alpha: float = 0.05) -> Interval:
-    """mean -+ (sqrt(2 s^2 ln(4 / alpha) / n) + 7 (high - low) ln(4 / alpha) / (3 (n - 1))), s^2 with n - 1.
-
-    Holds for any n >= 2 of independent values in [low, high], not only in the long run; at one time only.
-
-    Raises:
-        ValueError: with fewer than two values.
-
-    Maurer and Pontil (2009), Theorem 4, https://arxiv.org/abs/0907.3740, half of alpha for each side.
-    """
-    n, log = len(values), math.log(4 / alpha)
-    if n < 2:
-        raise ValueError(f"the spread of values takes two of them or more; got {n}")
-    half = math.sqrt(2 * float(values.var(ddof=1)) * log / n) + 7 * (high - low) * log / (3 * (n - 1))
-    return Interval(float(values.mean()) - half, float(values.mean()) + half)
-
-
-def empirical_bernstein_sequence(values: Vector, alpha: float = 0.05) -> Band:
-    """After each row an interval for the mean of values in [0, 1]; all of them hold together.
-
-        sum lam X / sum lam -+ (ln(2 / alpha) + sum v psi(lam)) / sum lam,   v_i = 4 (X_i - mu_{i-1})^2
-        psi(l) = (-ln(1 - l) - l) / 4,   lam_i = min(1/2, sqrt(2 ln(2 / alpha) / (V_{i-1} i ln(1 + i))))
-
-    The predictable plug-in: Waudby-Smith and Ramdas (2024), Theorem 2. Intervals only shrink (running intersection).
-    """
-    _check_unit(values)
-    scale = Scale.of(values, np.ones(len(values)), alpha / 2)
-    lam = np.minimum(scale.lam, 0.5)
-    spent = np.cumsum(4 * (values - scale.guess) ** 2 * (-np.log1p(-lam) - lam) / 4)
-    centre, total = np.cumsum(lam * values), np.cumsum(lam)
-    half = math.log(2 / alpha) + spent
-    low, high = (centre - half) / total, (centre + half) / total
-    return Band(np.maximum.accumulate(np.maximum(low, 0)), np.minimum.accumulate(np.minimum(high, 1)))
-
-
 class Scale(NamedTuple):
-    """What a bet on row i may know: the rows before it."""
+    """What the bet on each row is based on: the rows before it, and nothing else."""
 
     guess: Vector  # mu_{i-1}
     lam: Vector  # sqrt(2 ln(1 / a) / (V_{i-1} i ln(1 + i)))
@@ -194,7 +159,7 @@ class Stakes:
     most: float = 1.0
 
     def betting(self, alpha: float) -> Interval:
-        """For a mean that stays, held however often it is looked at: hedged capital; see the head of this file."""
+        """For a constant mean, held however often it is looked at: hedged capital; see the head of this file."""
         low, high = lower(self.gains, self.t, alpha / 2), self.both - lower(self.losses, self.t, alpha / 2)
         return Interval(min(max(low, self.least), self.most), max(min(high, self.most), self.least))
 

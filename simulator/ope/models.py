@@ -51,8 +51,8 @@ def mean_model(a: float = ARM_REWARD, c: float = ARM_ROWS, *, by_position: bool 
         q = np.vstack([((earned + a) / (seen + c)).reshape(P, log.K), np.full(log.K, a / c)])
 
         def predict(rows: Log) -> Matrix:
-            place = rows.position if by_position and rows.position is not None else np.zeros(len(rows), np.int64)
-            return np.asarray(q[np.minimum(place, P)])  # a place never seen in the fit: the prior
+            position = rows.position if by_position and rows.position is not None else np.zeros(len(rows), np.int64)
+            return np.asarray(q[np.minimum(position, P)])  # a position never seen in the fit: the prior
 
         return predict
 
@@ -64,7 +64,7 @@ def _places(log: Log, by_position: bool) -> int:
 
 
 def _cells(log: Log, by_position: bool) -> Int:
-    """Number of each row's place and arm."""
+    """Number of each row's position and arm."""
     return log.arm if not by_position or log.position is None else log.position * log.K + log.arm
 
 
@@ -146,10 +146,10 @@ def regressor_model(regressor: Any) -> Fit:
     return fit
 
 
-def _design(log: Log, arm: Int, places: int) -> Matrix:
-    """[context, arm one-hot, position one-hot], shape (n, d + K + places)."""
-    place = np.zeros(len(log), np.int64) if log.position is None else log.position
-    one_hot = [values[:, None] == np.arange(size) for values, size in ((arm, log.K), (place, places))]
+def _design(log: Log, arm: Int, positions: int) -> Matrix:
+    """[context, arm one-hot, position one-hot], shape (n, d + K + positions)."""
+    position = np.zeros(len(log), np.int64) if log.position is None else log.position
+    one_hot = [values[:, None] == np.arange(size) for values, size in ((arm, log.K), (position, positions))]
     return np.column_stack([_context(log), *one_hot]).astype(float)
 
 
@@ -182,23 +182,23 @@ def in_sample(fit: Fit, log: Log) -> Matrix:
     return fit(log)(log)
 
 
-def cross_fitted(fit: Fit, log: Log, *, folds: int = 5, seed: int = 0, unit: Int | None = None) -> Matrix:
-    """q of every row from a fit on the other folds, shape (n, K). Right for a logging policy that did not learn.
+def cross_fitted(fit: Fit, log: Log, *, splits: int = 5, seed: int = 0, unit: Int | None = None) -> Matrix:
+    """q of every row from a fit on the log's other splits, shape (n, K). Right for a logging policy that did not learn.
 
     Args:
         fit: the model.
         log: n rows.
-        folds: how many, at least 2.
-        seed: of the assignment to folds.
-        unit: number of each row's user: all rows of one are then in one fold.
+        splits: how many, at least 2.
+        seed: of the assignment to splits.
+        unit: number of each row's user: all rows of one are then in one split.
 
     Chernozhukov et al. (2018), https://arxiv.org/abs/1608.00060
     """
     unit = np.arange(len(log)) if unit is None else unit
-    fold = (np.random.default_rng(seed).permutation(int(unit.max(initial=-1)) + 1) % folds)[unit]
+    split = (np.random.default_rng(seed).permutation(int(unit.max(initial=-1)) + 1) % splits)[unit]
     log, q = needed(log), np.zeros((len(log), log.K))
-    for k in range(folds):
-        q[fold == k] = fit(log.take(np.flatnonzero(fold != k)))(log.take(np.flatnonzero(fold == k)))
+    for k in range(splits):
+        q[split == k] = fit(log.take(np.flatnonzero(split != k)))(log.take(np.flatnonzero(split == k)))
     return q
 
 

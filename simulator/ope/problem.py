@@ -1,6 +1,6 @@
 """A log and a target, with what several estimators share worked out once and only if it is asked for.
 
-`Problem` is what the estimators read, wherever it comes from; `InMemory` is of a log that is whole in memory.
+`EstimationProblem` is what the estimators read, wherever it comes from; `InMemory` is of a log that is whole in memory.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Options:
     looks: Looks = "one"
 
 
-class Problem(ABC):
+class EstimationProblem(ABC):
     """What the estimators read of n rows and a target.
 
     Attributes:
@@ -113,7 +113,7 @@ class Problem(ABC):
     @property
     @abstractmethod
     def mrdr(self) -> Modelled:
-        """Those of the model that is fitted for MRDR."""
+        """The predictions of the model that is fitted for MRDR."""
 
     @property
     def dm_error(self) -> float | None:
@@ -149,7 +149,7 @@ class Problem(ABC):
 
     @cached_property
     def tau(self) -> float:
-        """Given, or chosen."""
+        """The tau of SWITCH-DR: given, or chosen by its authors' bound."""
         if self.options.tau is not None:
             return self.options.tau
         (table, masses), (low, high) = self.weights(), self.options.span
@@ -158,12 +158,12 @@ class Problem(ABC):
 
     @cached_property
     def lam(self) -> float:
-        """Given, or chosen."""
+        """The lambda of DRos: given, or chosen by its authors' bound."""
         given = self.options.lam
         return of.choose_lambda(*self.common(), *self.model[:2], self.log.weight) if given is None else given
 
 
-class InMemory(Problem):
+class InMemory(EstimationProblem):
     """Of a whole log, and the target's probabilities of every row and arm, shape (n, K)."""
 
     def __init__(self, log: Log, target: Matrix, options: Options, share: float = 1.0) -> None:
@@ -172,28 +172,28 @@ class InMemory(Problem):
 
     @cached_property
     def only(self) -> int | None:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         arm = int(self.target[0].argmax())
         return arm if (self.target[:, arm] == 1).all() else None
 
     @cached_property
     def support(self) -> Overlap:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return overlap(self.log, self.target, self.unit)
 
     @cached_property
     def ratio(self) -> SampleRatio:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return sample_ratio(self.log)
 
     @cached_property
     def model(self) -> Modelled:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return self._modelled(self.log)
 
     @cached_property
     def mrdr(self) -> Modelled:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return self._modelled(for_mrdr(self.log, self.pi))
 
     def _modelled(self, log: Log) -> Modelled:
@@ -206,7 +206,7 @@ class InMemory(Problem):
         return modelled(q, log.arm, self.target, self._ratios, how.span)
 
     def totals(self) -> Totals:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         mu, _ = logging_policy(self.log)
         if mu is None or self._ratios is None:
             return super().totals()
@@ -214,7 +214,7 @@ class InMemory(Problem):
 
     @cached_property
     def dm_error(self) -> float | None:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         how = self.options
         if isinstance(how.q, np.ndarray):
             return None
@@ -232,9 +232,9 @@ class InMemory(Problem):
 
     @property
     def largest(self) -> float:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return math.inf if self._ratios is None else float(self._ratios.max())
 
     def weights(self) -> tuple[Matrix, Matrix]:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return super().weights() if self._ratios is None else (self._ratios, self.target)

@@ -4,7 +4,7 @@ Kept of a row is what it comes to: reward, propensity, pi of the arm shown, q, v
 them some 100 bytes whatever the number of arms and features. All else is sums. Against `evaluate` of the same rows:
 
 - IPS, clipped, SNIPS, replay and what verdicts rest on are the same. DM, DR, SNDR, DRos and MRDR are, but for rounding,
-  where the model is fitted on the past; where it is fitted on other folds, a hash of the row (or user) says which.
+  where the model is fitted on the past; where it is cross-fitted, a hash of the row (or user) chooses its split.
 - tau of SWITCH-DR is chosen by the weights that were drawn, not by those of every arm.
 - The sample-ratio check adds users up in `GROUPS` groups, which is as strict in expectation.
 """
@@ -15,28 +15,25 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from bandit.arrays import Int, Matrix, Vector
+from bandit.arrays import Int, Matrix
 from simulator.logs.log import Log, Strings, span_of
 from simulator.logs.table import CELLS
-from simulator.ope import estimators as of
-from simulator.ope.additive import Additive
+from simulator.ope.additive import FITTED
 from simulator.ope.checks.overlap import Basis, Overlap, numbered, overlap_of, playable, ratios, row_weights
 from simulator.ope.checks.sample_ratio import SampleRatio, Tally
 from simulator.ope.design import Totals, totals
-from simulator.ope.evaluate import MODELLED, Row, check_rows, judged, names_of, never, options_of, ranged
-from simulator.ope.models import needed, prefixes
-from simulator.ope.problem import Modelled, Options, Problem, modelled
+from simulator.ope.evaluate import EstimatorRow, check_rows, judged, names_of, never, options_of, ranged
+from simulator.ope.problem import EstimationProblem, Modelled, Options
 from simulator.ope.targets import MakeTarget, Target
+from simulator.ope.terms import ESTIMATORS
 from simulator.progress import Show, silent
 
 Pieces = Callable[[], Iterator[Log]]  # all rows again at each call, with the same arms and columns in each piece
 
-FOLDS = 5
 GROUPS = 4096
 MODELS = ("ridge", "mean")
 
@@ -50,7 +47,7 @@ def evaluate_stream(
     cap: float | None = None,
     show: Show = silent,
     **how: Any,
-) -> list[Row]:
+) -> list[EstimatorRow]:
     """The value of a target policy by each estimator, as `evaluate` has it.
 
     Args:
@@ -70,18 +67,21 @@ def evaluate_stream(
     names, asked = names_of(estimators), _Asked(pieces, target, reward_range, cap)
     options = options_of(asked.first, asked.span, stated=asked.stated, cap=cap, **how)
     read = _Columns(asked.first)
-    models = [_Model(asked.first, options, mrdr=name == "mrdr") for name in ("dr", "mrdr") if _needs(name, names)]
+    fitted = FITTED[options.q_fit]
+    models = [fitted(asked.first, options, mrdr=name == "mrdr") for name in ("dr", "mrdr") if _needs(name, names)]
     for piece, pi in asked.rows():
         read.add(piece, pi)
         for model in models:
-            model.sum_up(piece, pi, read)
+            model.first_reading(piece, pi, read)
         show(read.n)
     if not read.n:
         return [never(name) for name in names]
     problem, rows = _Streamed(read, options, asked.share), 0
+    for model in models:
+        model.between(read)
     for piece, pi in asked.rows() if models else ():
         for model in models:
-            model.predict(piece, pi, rows, read)
+            model.second_reading(piece, pi, rows, read)
         rows += len(piece)
         show(read.n + rows)
     problem.models = {model.mrdr: model.result() for model in models}
@@ -123,12 +123,12 @@ def parted(pieces: Pieces, make: MakeTarget, cut: int, *, learning: bool) -> tup
 
 
 def _needs(name: str, names: Sequence[str]) -> bool:
-    """Whether a model is needed: MRDR has its own, all others share one."""
-    return "mrdr" in names if name == "mrdr" else bool(MODELLED & set(names) - {"mrdr"})
+    """Whether the model that this estimator uses is needed for any of those asked for."""
+    return ESTIMATORS[name].model in {ESTIMATORS[each].model for each in names}
 
 
 class _Asked:
-    """The rows of a log that say something of a target, again at each reading.
+    """A log in pieces with a target's probabilities, as often as it is read; rows that could not show it are left out.
 
     Attributes:
         first: piece of the log.
@@ -149,7 +149,7 @@ class _Asked:
         self.share = 1.0
 
     def rows(self) -> Iterator[tuple[Log, Matrix]]:
-        """Pieces of the log with the target's probabilities, without the rows that say nothing."""
+        """Pieces of the log with the target's probabilities, without rows in which it plays what could not be shown."""
         target: Target | None = None
         kept = total = 0.0
         for piece in self.pieces():
@@ -237,7 +237,7 @@ class _Columns:
         return np.concatenate(self._parts.pop(name)) if name in self._parts else None
 
 
-class _Streamed(Problem):
+class _Streamed(EstimationProblem):
     """A problem from what has been read."""
 
     def __init__(self, read: _Columns, options: Options, share: float) -> None:
@@ -267,112 +267,30 @@ class _Streamed(Problem):
         return read.tally.result()
 
     def totals(self) -> Totals:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return super().totals() if self.basis == "rows" else self._totals
 
     @property
     def support(self) -> Overlap:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return self._overlap
 
     @property
     def ratio(self) -> SampleRatio:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return self._ratio
 
     @property
     def largest(self) -> float:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return self._largest
 
     @property
     def model(self) -> Modelled:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return self.models[False]
 
     @property
     def mrdr(self) -> Modelled:
-        """See `Problem`."""
+        """See `EstimationProblem`."""
         return self.models[True]
-
-
-class _Model:
-    """The reward model, or the one for MRDR: summed up in the first reading, asked in the second.
-
-    Fitted on the past, it is summed up in the second, each row after it has been predicted.
-    """
-
-    def __init__(self, first: Log, options: Options, *, mrdr: bool) -> None:
-        self.options, self.mrdr = options, mrdr
-        self.folds = FOLDS if options.q_fit == "cross" else 1
-        d = 1 if first.context is None else first.context.shape[1]
-        self.sums = Additive(options.q, self.folds, first.K, d)
-        self.total = 0.0  # of MRDR's weights
-        self.thetas: list[Matrix] = []
-        self.edges: list[int] = []  # rows before which it is fitted anew
-        self.found: list[Modelled] = []
-
-    def sum_up(self, log: Log, pi: Matrix, read: _Columns) -> None:
-        """The first reading, after `read` has taken the piece."""
-        u = self._weights(log, pi)
-        self.total += float(u.sum())
-        if self.options.q_fit != "past":
-            self.sums.add(log, row_weights(log) * u, self._fold(log, read.n - len(log), read))
-
-    def predict(self, log: Log, pi: Matrix, before: int, read: _Columns) -> None:
-        """The second reading: rows after `before` others."""
-        if before == 0:
-            self.sums.scale = self.total / read.n if self.mrdr and self.total > 0 else 1.0
-            past = self.options.q_fit == "past"
-            self.edges = prefixes(read.n) if past else []
-            self.thetas = [self.sums.fit(k if self.folds > 1 else None) for k in range(self.folds)]
-        if self.options.q_fit != "past":
-            fold, own, q = self._fold(log, before, read), needed(log), np.zeros(pi.shape)
-            for k, theta in enumerate(self.thetas):
-                q[fold == k] = self.sums.predict(theta, own.take(fold == k))
-            self._keep(log, pi, q, read)
-            return
-        inside = [edge - before for edge in self.edges if before < edge < before + len(log)]
-        for start, end in pairwise([0, *inside, len(log)]):
-            if before + start in self.edges:
-                self.thetas = [self.sums.fit()]
-            rows = slice(start, end)
-            part = log.take(rows)
-            self._keep(part, pi[rows], self.sums.predict(self.thetas[0], part), read)
-            weights = row_weights(part) * self._weights(part, pi[rows])
-            self.sums.add(part, weights, np.zeros(len(part), np.int64))
-
-    def _weights(self, log: Log, pi: Matrix) -> Vector:
-        """What a row counts beside its own weight: see `mrdr_weights`, here without its scale."""
-        if not self.mrdr:
-            return np.ones(len(log))
-        p = log.propensity
-        weights: Vector = of.importance(p, pi[np.arange(len(log)), log.arm]) * (1 - p) / p
-        return weights
-
-    def _fold(self, log: Log, before: int, read: _Columns) -> Int:
-        """The fold of each row: the same for all rows of a user."""
-        if self.folds == 1:
-            return np.zeros(len(log), np.int64)
-        unit = read.unit(log, before)
-        keys = before + np.arange(len(log)) if unit is None else unit
-        return _mixed(keys + self.options.seed) % FOLDS
-
-    def _keep(self, log: Log, pi: Matrix, q: Matrix, read: _Columns) -> None:
-        known = read.basis != "rows"
-        w = ratios(pi, np.broadcast_to(1 / log.K, pi.shape) if log.probability is None else log.probability)
-        span = self.options.span
-        self.found.append(modelled(np.clip(q, *span), log.arm, pi, w if known else None, span))
-
-    def result(self) -> Modelled:
-        """What the model says of every row."""
-        q, v, least, most = zip(*self.found, strict=True)
-        return Modelled(np.concatenate(q), np.concatenate(v), min(least), max(most))
-
-
-def _mixed(keys: Int) -> Int:
-    """Numbers at least 0 in which every bit of the keys counts: the finaliser of SplitMix64 (Steele et al. 2014)."""
-    z = keys.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((z ^ (z >> np.uint64(31))) >> np.uint64(1)).astype(np.int64)

@@ -80,10 +80,10 @@ class Learner(Protocol):
 
 @runtime_checkable
 class Lister(Protocol):
-    """A learner that can also fill several places."""
+    """A learner that can also fill several positions."""
 
     def lists(self, x: Grid, eligible: Mask, k: int, u: Vector) -> tuple[Int, Matrix]:
-        """(arms, propensities given the places before), both of shape (n, k), drawn with u, shape (n,)."""
+        """(arms, propensities given the positions before), both of shape (n, k), drawn with u, shape (n,)."""
 
 
 class Drawn(NamedTuple):

@@ -26,6 +26,7 @@ from simulator.policies.adapters.vw import VowpalWabbit
 from simulator.policies.baselines import UCB1, ContextFree, EpsilonGreedy, Fixed, Popularity, Ranked, Thompson
 from simulator.policies.engine import Engine
 from simulator.policies.protocol import Learner, Task, only
+from simulator.wording import settings
 
 DOCUMENT = ("lambda", "noise")  # options of a whole document; all others are the policy's
 EXPLORING = 0.1  # epsilon-greedy's default
@@ -58,11 +59,11 @@ def parse(text: str) -> Spec:
     if kind.endswith(".json"):
         document = parse_document(Path(kind).read_bytes())
         own = {name: part for name, part in msgspec.to_builtins(document).items() if name not in ("arms", "rewards")}
-        return _spec(text, "document", own | _options(rest))
+        return _spec(text, "document", own | settings(rest, flags=True))
     if kind not in KINDS or kind == "document":
         known = ", ".join(sorted(set(KINDS) - {"document"}))
         raise ValueError(f"policies are {known} and files NAME.json; unknown {kind!r}{nearest(kind, KINDS)}")
-    return _spec(text, kind, _options(rest))
+    return _spec(text, kind, settings(rest, flags=True))
 
 
 def _spec(name: str, kind: str, options: dict[str, Any]) -> Spec:
@@ -70,19 +71,6 @@ def _spec(name: str, kind: str, options: dict[str, Any]) -> Spec:
     if refresh is not None and not (isinstance(refresh, int) and refresh >= 1):
         raise ValueError(f"{name}: refresh is a number of rounds, 1 or more; got {refresh!r}")
     return Spec(name, kind, options, refresh)
-
-
-def _options(text: str) -> dict[str, Any]:
-    """a=1,b=x,c: values are JSON where they can be, else text; none is true."""
-    pairs = [part.partition("=") for part in text.split(",") if part]
-    return {name: _value(value) if sep else True for name, sep, value in pairs}
-
-
-def _value(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
 
 
 def with_explore(spec: Spec, explore: float | None) -> Spec:

@@ -24,6 +24,7 @@ from simulator.policies import specs
 from simulator.policies.on_log import frozen as frozen_on
 from simulator.policies.on_log import grid_of, task_of
 from simulator.policies.protocol import Outcomes
+from simulator.wording import named
 
 REFRESH = 100  # rows between two refreshes of a policy that learns from the log
 
@@ -34,12 +35,14 @@ def target(log: Log, text: str, *, refresh: int = REFRESH, seed: int = 0) -> Mat
     Raises:
         LogError: the name, the arm or the file is not what it should be.
     """
-    if text == "uniform":
-        return uniform(log)
-    if text.startswith("fixed:"):
-        return fixed(log, text.removeprefix("fixed:"))
-    if text.removesuffix(".gz").endswith(".csv"):
-        return from_file(log, Path(text))
+    wanted = named(text)
+    match wanted.kind:
+        case "uniform":
+            return uniform(log)
+        case "fixed":
+            return fixed(log, wanted.rest)
+        case "csv":
+            return from_file(log, Path(text))
     return Learned(log, text, refresh=refresh, seed=seed)(log)
 
 
@@ -71,8 +74,8 @@ def frozen(log: Log, text: str | specs.Spec, rows: int, *, refresh: int = REFRES
 
 def learns(text: str) -> bool:
     """Whether the target that `text` names learns."""
-    kind = text.partition(":")[0]
-    return kind != "uniform" and (kind in specs.KINDS or kind.endswith(".json"))
+    wanted = named(text)
+    return wanted.kind == "document" or (wanted.name in specs.KINDS and wanted.name != "uniform")
 
 
 class Learned:

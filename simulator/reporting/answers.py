@@ -11,10 +11,11 @@ from simulator.logs.log import Log
 from simulator.ope.checks.overlap import row_weights
 from simulator.ope.checks.reasons import explained
 from simulator.ope.differences import Difference, Side, compared, earned, lift
-from simulator.ope.evaluate import BIASED, Row
+from simulator.ope.evaluate import EstimatorRow
+from simulator.ope.terms import ESTIMATORS
 from simulator.reporting.contrasts import arms_of
 from simulator.reporting.figures import Arm, Mark, draw_arms, draw_over_time, draw_weights, forest
-from simulator.reporting.formatting import ESTIMATORS, MEANING, when
+from simulator.reporting.formatting import MEANING, when
 from simulator.reporting.glossary import INTRODUCTION
 from simulator.reporting.model import BELOW, Section, Subject, Table, mark_alone, mark_of, widened
 from simulator.reporting.segments import chosen, segments
@@ -86,22 +87,22 @@ def _apart(of: Subject) -> dict[str, list[Mark]]:
     groups: dict[str, list[Mark]] = {}
     for name, rows in of.rows.items():
         for row in rows:
-            title = f"biased, {name}" if row.estimator in BIASED else name
+            title = f"biased, {name}" if ESTIMATORS[row.estimator].biased else name
             groups.setdefault(title, []).append(_mark(row))
     return groups
 
 
-def _mark(row: Row) -> Mark:
-    return Mark(ESTIMATORS[row.estimator], row.value, row.low, row.high, row.verdict)
+def _mark(row: EstimatorRow) -> Mark:
+    return Mark(ESTIMATORS[row.estimator].label, row.value, row.low, row.high, row.verdict)
 
 
-def _common(of: Subject, rows: Sequence[Row]) -> list[str]:
+def _common(of: Subject, rows: Sequence[EstimatorRow]) -> list[str]:
     """Notes that stand beside every row of a target."""
     split = [_notes(of, row) for row in rows]
     return [note for note in split[0] if note and len(rows) > 1 and all(note in each for each in split)]
 
 
-def _notes(of: Subject, row: Row) -> list[str]:
+def _notes(of: Subject, row: EstimatorRow) -> list[str]:
     """What is noted of an estimator; of a refusal what it probably comes from, first."""
     reasons = of.reasons if row.verdict == "refused" and row.value is not None else []
     return explained(row.note, reasons).split("; ")
@@ -112,11 +113,11 @@ def _titled(of: Subject, caption: str) -> str:
     return f"{caption}; {of.capped}" if of.cuts else caption
 
 
-def _value_line(of: Subject, name: str, row: Row, common: Sequence[str], titled: bool) -> Sequence[str]:
+def _value_line(of: Subject, name: str, row: EstimatorRow, common: Sequence[str], titled: bool) -> Sequence[str]:
     said = of.meaning(row.verdict)
     own = "; ".join(noted(note) for note in _notes(of, row) if note not in (*common, said))
-    label = f"{name}: {ESTIMATORS[row.estimator]}" if titled else ESTIMATORS[row.estimator]
-    return label, *both(row.value, row.low, row.high), said, own
+    label = ESTIMATORS[row.estimator].label
+    return f"{name}: {label}" if titled else label, *both(row.value, row.low, row.high), said, own
 
 
 def differences(of: Subject) -> Section:
@@ -180,7 +181,7 @@ def spread_of_weights(of: Subject) -> Section:
     )
 
 
-def _weight_line(name: str, w: Vector, row: Row) -> Sequence[str]:
+def _weight_line(name: str, w: Vector, row: EstimatorRow) -> Sequence[str]:
     return name, fixed(row.n_eff, 0), number(row.max_weight), number(row.mean_weight), percent(float((w == 0).mean()))
 
 
@@ -238,7 +239,7 @@ def per_segment(of: Subject) -> Section:
     """The first target's difference from what was earned, segment by segment."""
     name, title = chosen(of.log, of.segment), "Segments"
     if name is None:
-        return Section("segments", title, ["The log has neither features nor places to split it by."])
+        return Section("segments", title, ["The log has neither features nor positions to split it by."])
     cut = segments(of.log, name)
     target, m = of.targets[of.main], len(cut)
     found = {each: lift(of.data.take(rows), target[rows], of.alpha / m) for each, rows in cut.items()}

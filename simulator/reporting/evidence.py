@@ -15,7 +15,7 @@ from simulator.ope.evaluate import evaluate
 from simulator.reporting.contrasts import average, calibration
 from simulator.reporting.figures import draw_calibration, draw_learning
 from simulator.reporting.formatting import plain
-from simulator.reporting.glossary import INTRODUCTION, TERMS
+from simulator.reporting.glossary import INTRODUCTION, terms
 from simulator.reporting.model import BELOW, Section, Subject, Table, mark_alone, widened
 from simulator.studies.across_seeds import bands
 from simulator.studies.run import Curve
@@ -109,7 +109,7 @@ def cleaning(of: Subject) -> Section:
 def _described(of: Subject) -> Iterator[str]:
     log = of.log
     full = "the probability of every arm" if log.probability is not None else "the propensity of the arm shown"
-    others = {"users": log.user, "row weights": log.weight, "slices": log.part, "places": log.position}
+    others = {"users": log.user, "row weights": log.weight, "slices": log.part, "positions": log.position}
     yield f"Logged: {', '.join([full, *(name for name, each in others.items() if each is not None)])}."
     yield f"On average {number(float(eligible_of(log, slice(None)).sum(axis=1).mean()))} arms were eligible."
     yield f"The logging policy {'learned' if log.learning else 'is assumed not to have learned'} while it logged."
@@ -127,4 +127,4 @@ def settings(of: Subject) -> Section:
 
 def guide(of: Subject) -> Section:
     """How to read it all."""
-    return Section("guide", "How to read this", [INTRODUCTION["guide"]], terms=TERMS)
+    return Section("guide", "How to read this", [INTRODUCTION["guide"]], terms=terms())

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from simulator.ope.checks.overlap import Verdict
 from simulator.ope.checks.reasons import explained
 from simulator.ope.differences import Difference
-from simulator.ope.evaluate import Row
+from simulator.ope.evaluate import EstimatorRow
 from simulator.wording import TINY, amount, beside, percent, ranged
 
 ALIKE = 1e-9  # of an interval's width: a difference that is none
@@ -20,18 +20,6 @@ MEANING: dict[Verdict, str] = {
     "assumed": "holds only if no reward can exceed those observed",
     "biased": "bias not included",
     "refused": "no answer",
-}
-ESTIMATORS = {
-    "ips": "IPS",
-    "clipped": "clipped IPS",
-    "snips": "SNIPS",
-    "dm": "DM",
-    "dr": "DR",
-    "sndr": "SNDR",
-    "switch-dr": "SWITCH-DR",
-    "dros": "DRos",
-    "mrdr": "MRDR",
-    "replay": "replay",
 }
 
 
@@ -61,13 +49,13 @@ def plain(value: object) -> str:
 
 
 class Ground(NamedTuple):
-    """What a sentence stands on.
+    """What a sentence about a target is based on.
 
     Attributes:
-        earned: the mean reward, in reward units per decision or place.
+        earned: the mean reward, in reward units per decision or position.
         span: the lowest and the highest possible reward, as far as known.
         came: the lowest and the highest reward of the log.
-        each: what a row is called: decision or place.
+        each: what a row is called: decision or position.
         capped: what a cap does; empty where there is none.
         reasons: why the log is refused, if it is.
         doubtful: whether anything is in doubt, and is said elsewhere.
@@ -88,7 +76,7 @@ DOUBT = "see “In doubt” before believing it"
 BESIDE = ("effective n is optimistic", "clustered by", "rewards above", "on the ")  # no reason for a refusal
 
 
-def sentence(name: str, row: Row, gain: Difference, of: Ground) -> str:
+def sentence(name: str, row: EstimatorRow, gain: Difference, of: Ground) -> str:
     """What the log says of a target, in one sentence, after one of a cap.
 
     Args:
@@ -118,7 +106,7 @@ def _belief(of: Ground) -> str:
     return "; ".join(told) or "for one look this can be believed"
 
 
-def _limits(row: Row, of: Ground) -> str:
+def _limits(row: EstimatorRow, of: Ground) -> str:
     """What the limits of a sequence are worth, and what a normal interval needs."""
     advice = _advice(row.note.split("; "), of)
     safe = "" if of.doubtful else " but safe"
@@ -128,21 +116,21 @@ def _limits(row: Row, of: Ground) -> str:
     return "; ".join([*([f"this {of.changed}"] if of.changed else []), limits, *([DOUBT] if of.doubtful else [])])
 
 
-def _within(row: Row, of: Ground) -> tuple[str, str, str]:
+def _within(row: EstimatorRow, of: Ground) -> tuple[str, str, str]:
     """Value and ends, none of them beyond the possible rewards."""
     inside = (min(max(x, of.span[0]), of.span[1]) for x in (row.value, row.low, row.high) if x is not None)
     return ranged(*inside)
 
 
-def _beyond(row: Row, of: Ground) -> str:
-    """That the estimate itself is beyond the possible rewards, where that can be seen."""
+def _beyond(row: EstimatorRow, of: Ground) -> str:
+    """A remark that the estimate itself is beyond the possible rewards, where that can be seen."""
     value, width = row.value or 0.0, (row.high or 0.0) - (row.low or 0.0)
     if max(of.span[0] - value, value - of.span[1]) <= TINY * width:
         return ""
     return f" (the estimate itself, {beside(value, width)}, is beyond the possible rewards)"
 
 
-def _value(row: Row, gain: Difference, of: Ground) -> tuple[str, str]:
+def _value(row: EstimatorRow, gain: Difference, of: Ground) -> tuple[str, str]:
     """The value and what was earned, with digits enough to tell them apart where they clearly differ."""
     value = min(max(row.value or 0.0, of.span[0]), of.span[1])
     width = (row.high or 0.0) - (row.low or 0.0)
@@ -152,7 +140,7 @@ def _value(row: Row, gain: Difference, of: Ground) -> tuple[str, str]:
     return beside(value, width), beside(of.earned, width)
 
 
-def _than(row: Row, gain: Difference, of: Ground) -> str:
+def _than(row: EstimatorRow, gain: Difference, of: Ground) -> str:
     """How it compares; words come from the interval that is called clear."""
     earned = _value(row, gain, of)[1]
     was = f"{earned} {'of the logging policy' if of.capped else 'that was earned'}"
@@ -186,7 +174,7 @@ def _advice(notes: Sequence[str], of: Ground) -> str:
 
 
 def changed(found: Sequence[Difference]) -> str:
-    """That windows of a log contradict each other clearly; empty where they do not."""
+    """A phrase on windows of the log that clearly contradict each other; empty where none do."""
     clear = [each.value > 0 for each in found if each.clear]
     if all(clear) or not any(clear):
         return ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from simulator.ope.terms import ESTIMATORS
+
 INTRODUCTION = {
     "values": (
         "Sentences, differences, segments and windows of this report use DR, whatever the other estimators say: to "
@@ -35,7 +37,7 @@ INTRODUCTION = {
         "wider intervals; DM does not."
     ),
     "settings": (
-        "Not set means: all estimators; q_fit on other folds, or on the past only where the log’s policy learned; tau "
+        "Not set means: all estimators; q_fit on other splits, or on the past only where the log’s policy learned; tau "
         "and lam by their authors’ bounds; rewards from 0 to 1, or the range in the log if it is wider."
     ),
     "guide": (
@@ -88,28 +90,9 @@ TERMS = (
         "all arms, not only of those shown. Where the log has only the propensity of the arm shown, it is computed "
         "(optimistically) from the weights of the decisions.",
     ),
-    Term(
-        "IPS, SNIPS, clipped IPS",
-        "Inverse propensity scoring: rewards weighted by w = π / μ, the target’s probability over the logging "
-        "policy’s. SNIPS divides by the sum of the weights; clipped IPS bounds the weights.",
-    ),
-    Term("DM", "Direct method: what a model of the reward predicts for the target. It is only as good as the model."),
-    Term(
-        "DR, SNDR, MRDR",
-        "Doubly robust: the model’s prediction, corrected by its weighted errors. Unbiased if propensities are "
-        "correct, however poor the model. SNDR normalises the weights; MRDR fits the model for a small variance.",
-        "https://arxiv.org/abs/1503.02834",
-    ),
-    Term(
-        "SWITCH-DR, DRos",
-        "DR that relies on the model alone where weights are large, or that shrinks large weights: less variance, "
-        "some bias.",
-        "https://arxiv.org/abs/1907.09623",
-    ),
-    Term(
-        "replay",
-        "The mean reward of the decisions in which the target would have shown the same arm, accepted by rejection "
-        "sampling, so that they are distributed as if the target itself had decided.",
-        "https://arxiv.org/abs/1003.5956",
-    ),
 )
+
+
+def terms() -> list[Term]:
+    """The words of a report, each estimator among them."""
+    return [*TERMS, *(Term(each.label, each.meaning, each.paper) for each in ESTIMATORS.values())]

@@ -15,7 +15,7 @@ from simulator.ope.checks.overlap import Verdict
 from simulator.ope.checks.reasons import LOST, likely
 from simulator.ope.checks.sample_ratio import SampleRatio, sample_ratio
 from simulator.ope.differences import Data, Difference, Side, earned, lift
-from simulator.ope.evaluate import Row, evaluate
+from simulator.ope.evaluate import EstimatorRow, evaluate
 from simulator.reporting.contrasts import windows
 from simulator.reporting.doubts import doubts
 from simulator.reporting.figures import Mark, Picture, finished
@@ -72,7 +72,7 @@ class Subject:
     png: bool
 
     @cached_property
-    def rows(self) -> dict[str, list[Row]]:
+    def rows(self) -> dict[str, list[EstimatorRow]]:
         """Every target's evaluation, DR among it."""
         names = self.how.get("estimators")
         how = {**self.how, "estimators": names if names is None or HEADLINE in names else [HEADLINE, *names]}
@@ -110,7 +110,7 @@ class Subject:
 
     @property
     def earnings(self) -> str:
-        """The same for people."""
+        """What was earned, as text."""
         return ranged(self.earned.value, self.earned.low, self.earned.high)[0]
 
     @cached_property
@@ -120,12 +120,12 @@ class Subject:
 
     @property
     def each(self) -> str:
-        """What a row is: a decision, or a place of a list."""
-        return "place" if self.log.position is not None and self.log.position.any() else "decision"
+        """The noun for a row of the log: decision, or position where there are lists."""
+        return "position" if self.log.position is not None and self.log.position.any() else "decision"
 
     @property
     def each_head(self) -> str:
-        """The same as the head of a column."""
+        """The noun for rows at the head of a column."""
         return f"{self.each.capitalize()}s"
 
     @property
@@ -145,7 +145,7 @@ class Subject:
 
     @cached_property
     def reasons(self) -> list[str]:
-        """Where the log is refused: why, probably."""
+        """The probable reasons for a refusal; empty where no target is refused."""
         refused = any(self.headline(name).verdict == "refused" for name in self.targets)
         return likely(self.log) if refused else []
 
@@ -156,7 +156,7 @@ class Subject:
         return [*self._turned(), *warned, *doubts(self.log, self.data, self.each)]
 
     def _turned(self) -> list[str]:
-        """Targets of which a cap turns the answer round."""
+        """Sentences on targets whose difference has another sign without the cap."""
         if not self.cuts:
             return []
         data, found = Data.of(self.log, {**self.how, "cap": None}), []
@@ -182,7 +182,7 @@ class Subject:
             found[name] = [(rows, lift(self.data.take(rows), pi[rows], self.alpha / len(parts))) for rows in parts]
         return found
 
-    def headline(self, name: str) -> Row:
+    def headline(self, name: str) -> EstimatorRow:
         """A target's DR."""
         return next(row for row in self.rows[name] if row.estimator == HEADLINE)
 
@@ -237,6 +237,6 @@ def mark_alone(name: str, side: Side) -> Mark:
 
 
 def widened(m: int) -> list[str]:
-    """That m intervals stand together."""
+    """A note that m intervals were widened to hold at once; none for a single one."""
     which = "both" if m == 2 else f"all {m}"
     return [f"Intervals are widened so that {which} of them hold at once (Bonferroni)."] if m > 1 else []

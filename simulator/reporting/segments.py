@@ -1,9 +1,9 @@
-"""Segments of a log: rows that share a category, a yes or no, a half of a number, or a place in a list.
+"""Segments of a log: rows that share a category, a yes or no, a half of a number, or a position in a list.
 
 name=level columns   one category: a segment for each level, those beyond the most frequent ones together
 a column of 0 and 1  no, yes
 any other column     below its median, at its median or above; where most rows have the lowest, that or above
-position             place 1, place 2, ...
+position             position 1, position 2, ...
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _use(log: Log, columns: list[int], cut: Segments) -> tuple[int, int]:
 
 
 def segments(log: Log, name: str) -> Segments:
-    """Row numbers of each segment, the largest first; places in their order."""
+    """Row numbers of each segment, the largest first; positions in their order."""
     code, labels = _coded(log, name)
     counts = np.bincount(code, minlength=len(labels))
     order = [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k]]
@@ -73,8 +73,8 @@ def _coded(log: Log, name: str) -> tuple[Int, list[str]]:
     """The number of each row's segment, and what each number means."""
     columns = names(log)[name]
     if not columns or log.context is None:
-        place = np.zeros(len(log), np.int64) if log.position is None else log.position
-        return place, [f"place {k + 1}" for k in range(int(place.max(initial=0)) + 1)]
+        position = np.zeros(len(log), np.int64) if log.position is None else log.position
+        return position, [f"position {k + 1}" for k in range(int(position.max(initial=0)) + 1)]
     X = log.context[:, columns]
     first = _columns(log)[columns[0]]
     if "=" in first and _binary(X):

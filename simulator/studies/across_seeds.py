@@ -18,7 +18,7 @@ import numpy as np
 from scipy import special
 
 from bandit.arrays import Matrix, Vector
-from simulator.studies.run import Curve, Row
+from simulator.studies.run import Curve, RunRow
 
 Metric = Literal["mean_reward", "regret_of_uniform"]
 RESAMPLES = 2000
@@ -58,7 +58,7 @@ class Band(msgspec.Struct, frozen=True):
     high: list[float]
 
 
-def summaries(rows: Sequence[Row], metric: Metric = "mean_reward", alpha: float = 0.05) -> list[Summary]:
+def summaries(rows: Sequence[RunRow], metric: Metric = "mean_reward", alpha: float = 0.05) -> list[Summary]:
     """Each policy's mean over its seeds, in the order in which they first appear."""
     return [
         _summary(policy, np.array(list(values.values())), metric, alpha) for policy, values in _by(rows, metric).items()
@@ -73,7 +73,7 @@ def _summary(policy: str, values: Vector, metric: Metric, alpha: float) -> Summa
 
 
 def differences(
-    rows: Sequence[Row], baseline: str, metric: Metric = "mean_reward", alpha: float = 0.05, seed: int = 0
+    rows: Sequence[RunRow], baseline: str, metric: Metric = "mean_reward", alpha: float = 0.05, seed: int = 0
 ) -> list[Difference]:
     """Every other policy against `baseline`, over the seeds that both have.
 
@@ -96,7 +96,7 @@ def _difference(policy: str, baseline: str, values: dict[str, dict[int, float]],
     return Difference(policy, baseline, len(d), mean, mean - half, mean + half, low, high)
 
 
-def _by(rows: Sequence[Row], metric: Metric) -> dict[str, dict[int, float]]:
+def _by(rows: Sequence[RunRow], metric: Metric) -> dict[str, dict[int, float]]:
     """Policy to seed to value."""
     found: dict[str, dict[int, float]] = {}
     for row in rows:

@@ -12,7 +12,7 @@ import numpy as np
 from simulator.environments.episode import stream
 from simulator.logs.log import Log
 from simulator.ope.checks.overlap import row_weights
-from simulator.ope.evaluate import Row, ranged
+from simulator.ope.evaluate import EstimatorRow, ranged
 from simulator.ope.models import in_sample, ridge_model
 from simulator.studies.fitted import fitted
 from simulator.studies.play import play
@@ -30,8 +30,8 @@ def alone(
     seed: int = 0,
     reward_range: tuple[float, float] | None = None,
     cap: float | None = None,
-) -> Row:
-    """A row of `evaluate` that has no interval.
+) -> EstimatorRow:
+    """What a policy earns on its own in an environment fitted to the log: a row of `evaluate`, without an interval.
 
     Args:
         log: n rows, in the order in which they were logged.
@@ -59,4 +59,4 @@ def alone(
         f"simulated on its own in an environment fitted to the log, where the logged choices earn {shown:.3g}: "
         f"a model's value, bias not included"
     )
-    return Row("alone", value, None, None, len(log), 1.0, 0.0, None, 0.0, 0.0, None, "refused", note)
+    return EstimatorRow("alone", value, None, None, len(log), 1.0, 0.0, None, 0.0, 0.0, None, "refused", note)

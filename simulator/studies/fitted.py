@@ -52,7 +52,7 @@ class Fitted:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What it is."""
+        """A line that says what the environment was fitted to."""
         return ("rewards are those of a model fitted on the log: its bias is not seen",)
 
     def episode(self, seed: int, rounds: int | None = None) -> Episode:

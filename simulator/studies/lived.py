@@ -16,13 +16,13 @@ from typing import Any
 
 from simulator.logs.log import Log
 from simulator.ope.checks.sample_ratio import sample_ratio
-from simulator.ope.evaluate import Row, evaluate
+from simulator.ope.evaluate import EstimatorRow, evaluate
 from simulator.studies.replay import Replay
 
 SHARE = 0.3  # of a log's decisions, from which the life of a policy says something of one as long as the log
 
 
-def judge(log: Log, done: Replay, **how: Any) -> Row:
+def judge(log: Log, done: Replay, **how: Any) -> EstimatorRow:
     """A replay as a row of `evaluate`.
 
     Args:
@@ -38,7 +38,7 @@ def judge(log: Log, done: Replay, **how: Any) -> Row:
     failures = sample_ratio(log).failures()
     notes = [*([] if robust else failures), *_notes(done, short=short)]
     if not (len(done.evidence) or not len(log)):
-        return Row(name, None, None, None, 0, 0.0, 0.0, None, 0.0, 0.0, None, "refused", "; ".join(notes))
+        return EstimatorRow(name, None, None, None, 0, 0.0, 0.0, None, 0.0, 0.0, None, "refused", "; ".join(notes))
     if done.learns:
         how |= {"looks": "any", "drifts": True}
     known = {"estimators": ["dr"], "q": done.q} if robust else {"estimators": ["snips"]}
@@ -48,7 +48,7 @@ def judge(log: Log, done: Replay, **how: Any) -> Row:
 
 
 def _notes(done: Replay, *, short: bool) -> list[str]:
-    """What was lived, and what was cut."""
+    """How many decisions matched, and how much the chances to match were cut."""
     notes = []
     if done.learns:
         notes.append(f"value over the {done.matches:,} decisions that matched; the log has {done.rows:,}")

@@ -20,10 +20,10 @@ Refresh = int | str
 
 
 class Played(NamedTuple):
-    """What a learner did in n rounds of k places."""
+    """What a learner did in n rounds of k positions."""
 
     arms: Int  # (n, k)
-    propensity: Matrix  # (n, k) given the places before
+    propensity: Matrix  # (n, k) given the positions before
 
 
 def ends(episode: Episode, refresh: Refresh, rate: float = 1000.0) -> list[int]:
@@ -80,9 +80,9 @@ def play(learner: Learner, episode: Episode, stops: list[int], u: Vector, show: 
         show: told which share of the rounds is done.
 
     Raises:
-        ValueError: the episode shows lists and the learner fills one place.
+        ValueError: the episode shows lists and the learner fills one position.
     """
-    n, k = len(episode), episode.places
+    n, k = len(episode), episode.positions
     played, due, start = Played(np.zeros((n, k), np.int64), np.ones((n, k))), Due(episode), 0
     for end in stops:
         rows = np.arange(start, end)
@@ -100,12 +100,14 @@ def play(learner: Learner, episode: Episode, stops: list[int], u: Vector, show: 
 
 def _decided(learner: Learner, episode: Episode, rows: Int, u: Vector) -> tuple[Int, Matrix]:
     x, eligible = episode.x[rows], _mask(episode, rows)
-    if episode.places == 1:
+    if episode.positions == 1:
         drawn = decide(learner, x, eligible, u)
         return drawn.arm[:, None], drawn.propensity[:, None]
     if not isinstance(learner, Lister):
-        raise ValueError(f"{type(learner).__name__} shows one arm at a time; this environment shows {episode.places}")
-    return learner.lists(x, eligible, episode.places, u)
+        raise ValueError(
+            f"{type(learner).__name__} shows one arm at a time; this environment shows {episode.positions}"
+        )
+    return learner.lists(x, eligible, episode.positions, u)
 
 
 def _mask(episode: Episode, rows: Int) -> Mask:
@@ -128,7 +130,7 @@ def _news(episode: Episode, played: Played, due: Due, rows: Int) -> Iterator[tup
 
 
 def _outcomes(episode: Episode, played: Played, rows: Int) -> Outcomes:
-    """Outcomes of rounds, a row for each place."""
-    arms, k = played.arms[rows], episode.places
+    """Outcomes of rounds, a row for each position."""
+    arms, k = played.arms[rows], episode.positions
     reward, at = episode.earned(rows, arms), np.repeat(rows, k)
     return Outcomes(episode.x[at], arms.ravel(), reward.ravel(), played.propensity[rows].ravel(), _mask(episode, at))

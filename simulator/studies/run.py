@@ -34,7 +34,7 @@ DRAWS, INSIDE = 1000, 1001  # streams of randomness under a seed, beside the env
 WINDOWS = 20
 
 
-class Row(msgspec.Struct, frozen=True):
+class RunRow(msgspec.Struct, frozen=True):
     """One policy under one seed."""
 
     policy: str
@@ -65,7 +65,7 @@ class Curve(msgspec.Struct, frozen=True):
 class Results(msgspec.Struct):
     """What was done: rows and curves in the order of policies, then seeds; not `complete` if it was interrupted."""
 
-    rows: list[Row]
+    rows: list[RunRow]
     curves: list[Curve]
     complete: bool = True
 
@@ -122,14 +122,14 @@ def run(
 
 
 def _collected(plan: Plan, items: list[tuple[Spec, int]], spread: Spread, progress: bool) -> Results:
-    found: dict[int, tuple[Row, Curve]] = {}
+    found: dict[int, tuple[RunRow, Curve]] = {}
     with bar("runs", len(items), wanted=progress) as show, suppress(KeyboardInterrupt):
         found.update(spread(one_run, plan, items, show))  # an interrupted update keeps what it has
     done = [found[i] for i in sorted(found)]
     return Results([row for row, _ in done], [curve for _, curve in done], len(found) == len(items))
 
 
-def one_run(plan: Plan, item: tuple[Spec, int], show: Show = silent) -> tuple[Row, Curve]:
+def one_run(plan: Plan, item: tuple[Spec, int], show: Show = silent) -> tuple[RunRow, Curve]:
     """One policy under one seed."""
     spec, seed = item
     episode = plan.environment.episode(seed, plan.rounds)
@@ -146,14 +146,14 @@ def learner_of(spec: Spec, environment: Environment, episode: Episode, seed: int
     return build(spec, Task(environment.document, episode.x.shape[1], inside, episode.ranking()))
 
 
-def _figures(name: str, seed: int, episode: Episode, earned: Vector, windows: int) -> tuple[Row, Curve]:
+def _figures(name: str, seed: int, episode: Episode, earned: Vector, windows: int) -> tuple[RunRow, Curve]:
     best, uniform = episode.best(), episode.uniform()
     span = float(best.mean() - uniform.mean())
     regret = 100 * float(best.mean() - earned.mean()) / span if span > 0 else float("nan")
     stops = np.linspace(0, len(earned), min(windows, max(1, len(earned))) + 1).astype(np.int64)
     means = partial(_means, stops=stops)
     return (
-        Row(name, seed, len(earned), float(earned.mean()), regret),
+        RunRow(name, seed, len(earned), float(earned.mean()), regret),
         Curve(name, seed, stops[1:].tolist(), means(earned), means(best), means(uniform)),
     )
 

@@ -24,7 +24,7 @@ from simulator.logs.log import Log
 from simulator.ope.checks.limits import check
 from simulator.ope.checks.overlap import units
 from simulator.ope.differences import Data, Difference, compared
-from simulator.ope.evaluate import Row, evaluate
+from simulator.ope.evaluate import EstimatorRow, evaluate
 
 HALVES = 2000  # stream of randomness under a seed
 BESIDE = "choosing_error", "held_out_error", "matches", "note"  # not in a table for people
@@ -127,7 +127,7 @@ def halves(log: Log, seed: int = 0, *, in_time: bool | None = None) -> tuple[Int
     later = rows >= len(log) // 2
     if unit is None:
         return np.flatnonzero(~later), np.flatnonzero(later)
-    if (np.diff(unit) >= 0).all():  # places of lists, or visits that follow each other: cut between two
+    if (np.diff(unit) >= 0).all():  # positions of lists, or visits that follow each other: cut between two
         later = unit > unit[len(log) // 2 - 1] if len(log) > 1 else later
         return np.flatnonzero(~later), np.flatnonzero(later)
     side = (stream(seed, HALVES).permutation(int(unit.max()) + 1) % 2)[unit] == 1
@@ -166,7 +166,7 @@ def select(
     how = {**how, "seed": seed}
     parts = [Data.of(log.take(rows), how) for rows in sides]
 
-    def valued(target: Matrix, half: int) -> Row:
+    def valued(target: Matrix, half: int) -> EstimatorRow:
         fitted = {"q": parts[half].q} if estimator == "dr" else {}
         rows = sides[half]
         return evaluate(log.take(rows), target[rows], estimators=[estimator], alpha=alpha, **{**how, **fitted})[0]
@@ -180,14 +180,14 @@ def select(
     return decided([paired(one, gaps.get(one.policy)) for one in tried])
 
 
-def of_rows(name: str, one: Row, other: Row, matches: int = 0) -> Tried:
+def of_rows(name: str, one: EstimatorRow, other: EstimatorRow, matches: int = 0) -> Tried:
     """A policy by its rows of `evaluate` on the half that chooses and on the other."""
     return Tried(
         name, *_figures(one), *_figures(other), other.low, other.high, other.verdict, matches=matches, note=other.note
     )
 
 
-def _figures(row: Row) -> tuple[float, float]:
+def _figures(row: EstimatorRow) -> tuple[float, float]:
     value = float("nan") if row.value is None else row.value
     return value, float("inf") if row.standard_error is None else row.standard_error
 

@@ -16,7 +16,7 @@ from bandit.serving.api.answers import Estimate, ShownArm
 from bandit.serving.api.docs import Seen
 from bandit.serving.api.problems import FaultDetails
 from bandit.serving.evaluation import Candidate, Slice
-from simulator.ope.evaluate import ESTIMATORS, Row
+from simulator.ope.evaluate import ESTIMATORS, EstimatorRow
 from simulator.ope.evaluate_lists import ESTIMATORS as LIST_ESTIMATORS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -72,7 +72,7 @@ def fields() -> set[str]:
         FaultDetails,
     )
     names = {field.encode_name for each in inner for field in msgspec.structs.fields(each)}
-    return names | {field.name for field in dataclasses.fields(Row)} | set(ESTIMATORS) | set(LIST_ESTIMATORS)
+    return names | {field.name for field in dataclasses.fields(EstimatorRow)} | set(ESTIMATORS) | set(LIST_ESTIMATORS)
 
 
 def test_the_glossary_has_every_field_of_the_api() -> None:

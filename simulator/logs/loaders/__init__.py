@@ -78,7 +78,7 @@ def open_table(
         raise LogError(f"{format}: expected a path, got none")
     kind = "folder" if format == "open-bandit" else "file"
     if where is not None and not (where.is_dir() if kind == "folder" else where.is_file()):
-        raise LogError(f"{format}: expected a {kind}, got {str(where)!r}, which is none")
+        raise LogError(f"{format}: expected a {kind}, but {str(where)!r} is not one")
     asked = rules or Rules()
     asked = asked if faulty is None else replace(asked, faulty=faulty)
     table = FORMATS[format](where, **options, **({"faulty": asked.faulty} if format in TOLERANT else {}))

@@ -31,8 +31,8 @@ from simulator.logs.loaders.rows import lost, ordered
 from simulator.logs.table import COLUMNS, REWARD, SHOWN, Header, Table, list_array
 
 PLAIN = ("decision_id", "user", "weight", "position")  # columns that are taken as they are
-COPIED = "rows that are there several times, more often than by chance: intervals are too narrow if these are copies"
-UNFILLED = {"weight": "rows without a weight, taken for 1", "position": "rows without a place, taken for the first"}
+COPIED = "rows that are duplicated, more often than by chance: intervals are too narrow if these are copies"
+UNFILLED = {"weight": "rows without a weight, taken for 1", "position": "rows without a position, taken for the first"}
 MOSTLY = 0.9  # share of a column's texts from which on they are told to look like numbers or dates
 
 
@@ -235,7 +235,7 @@ def _column(source: Source, name: str, batch: pa.RecordBatch) -> pa.Array:
         first = source.roles.first_position
         outside = pc.or_(pc.less(values, first), pc.greater_equal(values, first + ARMS_MAX))
         if (wrong := pc.index(outside, True).as_py()) >= 0:
-            what = f"a place from {first} to {first + ARMS_MAX - 1}"
+            what = f"a position from {first} to {first + ARMS_MAX - 1}"
             raise LogError(f"column {called!r}, {source.at(wrong)}: expected {what}, got {values[wrong].as_py()}")
         values = pc.subtract(values, first)
     return pc.cast(values, COLUMNS[name])

@@ -136,7 +136,7 @@ class Blocks:
         if numbered or self._begins_row(last, place) or after not in (b"", b"\r", b"\n", self.separator):
             line = self.lines + _lines(data[:start]) + len(inner) + 2
             what = f"a quote opens here and is closed in line {line}, and what is between looks like rows"
-            raise LogError(f"{self._at(start)}: {what}: is it left open? Within a text a quote is doubled")
+            raise LogError(f"{self._at(start)}: {what}: is it left open? A quote inside a quoted text is written twice")
 
     def _is_row(self, line: bytes) -> bool:
         cells = line.split(self.separator)

@@ -22,12 +22,12 @@ class Roles:
         reward: column of the reward, or several, which are added up by their weights.
         propensity: column of its propensity, or one number for all rows.
         context: columns of the context, in order; None for all that have no other role.
-        position: column of the place in a list.
+        position: column of the position in a list.
         time: column of the time: ISO 8601, or seconds, milliseconds, microseconds or nanoseconds since 1970.
         user: column of the user.
         decision_id: column of the decision's id.
         weight: column of 1 / the share of such rows that was kept.
-        first_position: what the first place is called.
+        first_position: what the first position is called.
         weights: of several rewards; 1 each where there is none.
         delimiter: what separates columns; None: found out.
         decimal: of numbers, `.` or `,`; None: found out.

@@ -7,7 +7,7 @@
     _skipLearn   deferred and never activated: not an impression
 
 Action numbers count from 0 in a line whose `a` has one. Actions of one name are one: their probabilities add up; a line
-that has them without `p` is passed over. So are lines without a label, and up to a share of all, which an option says:
+that has them without `p` is skipped. So are lines without a label, and up to a share of all, which an option says:
 lines that are no JSON (the last one, cut short, is not in it), outcomes without their decision, and labels that
 contradict each other. All are counted. Decisions of several slots are refused.
 
@@ -285,7 +285,7 @@ class Writer:
         return p if len(p) == len(order) else None
 
     def _event(self, row: Row) -> str:
-        """An id that no other line has: lower places of a list are lines of their own."""
+        """An id that no other line has: lower positions of a list are lines of their own."""
         if row.decision_id is None:
             return f"row-{self.written}"
         return f"{row.decision_id}/{row.position}" if row.position else row.decision_id

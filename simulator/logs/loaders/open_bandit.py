@@ -1,6 +1,6 @@
 """The Open Bandit Dataset, full or its small sample: a folder with item_context.csv and one other CSV file.
 
-Arms are the items of item_context, by number; the context is the user's four hashed categories; places 1 to 3 become
+Arms are the items of item_context, by number; the context is the user's four hashed categories; positions 1 to 3 become
 0 to 2. The uniform policy's propensity is exactly 1 / K, so its probabilities are all known.
 
 Saito, Aihara, Matsutani, Narita (2020), https://arxiv.org/abs/2008.07146
@@ -51,11 +51,11 @@ def read(path: Path, *, learning: bool = False) -> Table:
 
 def _files(folder: Path) -> tuple[Path, Path]:
     """(the items' file, the log)."""
-    found = sorted(each for each in folder.glob("*") if ".csv" in each.suffixes)
-    items = [each for each in found if each.name.startswith(ITEMS)]
-    logs = [each for each in found if each not in items]
+    files = sorted(path for path in folder.glob("*") if ".csv" in path.suffixes)
+    items = [path for path in files if path.name.startswith(ITEMS)]
+    logs = [path for path in files if path not in items]
     if len(items) != 1 or len(logs) != 1:
-        got = [each.name for each in found]
+        got = [path.name for path in files]
         raise LogError(f"{folder}: expected {ITEMS}.csv and one other CSV file (.gz or not), got {got}")
     return items[0], logs[0]
 

@@ -23,7 +23,7 @@ TRIPLES = 20.0  # rows expected three times at least, below which nothing is sai
 
 
 class Repeats:
-    """How often each row is there."""
+    """How often each row occurs."""
 
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
@@ -40,7 +40,7 @@ class Repeats:
             self.counts = {key: count for key, count in self.counts.items() if key % self.step == 0}
 
     def copies(self) -> int:
-        """How many rows are there several times although chance would not have it; 0 where that cannot be told."""
+        """How many rows are duplicates that chance does not explain; 0 where that cannot be told."""
         times: Int = np.fromiter(self.counts.values(), np.int64)
         D, even = len(times), max(int((times % j == 0).sum()) for j in (2, 3, 5))
         if even >= max(EVEN * D, D / 2 + SPREADS * math.sqrt(D), 1):

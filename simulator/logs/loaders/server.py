@@ -28,13 +28,13 @@ from bandit.replica.recent import Delays
 from simulator.logs.contexts import Feature, LogError
 from simulator.logs.loaders.rows import batches, ordered, surveyed
 from simulator.logs.storage import json_of, lines
-from simulator.logs.table import Eligible, Header, Reward, Row, Shown, Table
+from simulator.logs.table import Eligible, Header, KindReward, Row, Shown, Table
 
 OTHER_GENERATION = "rows left out: decided before the experiment was reset"
 ORPHANS = "feedback left out: of decisions that are not in the log"
 REPEATED = "entries left out: in the file already, by their position in the log"
-LOWER = "rows left out: lower places of lists"
-YOUNG = "rows left out: their rewards may still come, being younger at the log's end than"
+LOWER = "rows left out: lower positions of lists"
+YOUNG = "rows left out: their rewards may still come, as they were younger at the log's end than"
 UNSURE = "rows whose rewards may still come, and count as none: nothing tells how long rewards take (matured: null)"
 TYPES = ("decision", "feedback", "activation", "experiment")
 LARGEST = 1 << 64  # of a position in 8 bytes
@@ -64,7 +64,7 @@ class _Version(msgspec.Struct):
 
 @dataclass
 class _Made:
-    """What there is in the decisions of one version."""
+    """What the decisions made by one version of the document contain."""
 
     names: frozenset[str]  # of features
     arms: dict[str, None] = field(default_factory=dict)
@@ -108,7 +108,7 @@ def read(
         redis_url: the store, where it is one of your own.
         data_dir: the store's directory, where the server started it.
         weights: kind to weight, others count nothing; by default those of the experiment's last document.
-        places: `each`: a row for each place of a list, with its marginal propensity; `first`: of the first only, which
+        places: `each`: a row for each position of a list, with its marginal propensity; `first`: the first only, which
             keeps the probability of every arm; None: `first` where lists are fewer than half of the decisions.
         min_age: how old a decision has to be at the log's end, such as "2d"; None: the age by which 99 % of each kind's
             rewards came, as decisions older than the reward window tell; where none is, all count.
@@ -164,7 +164,7 @@ def _from_file(path: Path, repeated: Counter[str]) -> Iterator[Entry]:
 
 
 class _Once:
-    """Whether a position is there for the first time; a few bytes for each while they come in order."""
+    """Tells whether a log position comes for the first time, in a few bytes for each while they come in order."""
 
     def __init__(self) -> None:
         self.last = -1
@@ -222,7 +222,9 @@ class _Joined:
             self._take(entry)
             self.end = max(self.end, _position(entry))
         if self.last is None and weights is None:
-            raise LogError("expected a row of type 'experiment' or weights=, got neither: what is a reward?")
+            raise LogError(
+                "expected a row of type 'experiment' or weights=, got neither: nothing says how rewards are weighted"
+            )
         self.document = self.last.document if self.last else _Document({kind: _Kind() for kind in weights or ()})
         self.weights = self._weights(weights)
 
@@ -248,19 +250,21 @@ class _Joined:
                 self.activated.add(entry["decision_id"])
 
     def header(self, *, lists: bool) -> Header:
-        """What is true of all rows; `lists`: of those of lower places too."""
-        made = [each for version, each in self.made.items() if self._document(version, each.names) is not None]
-        lists = lists and any(each.lists for each in made)
+        """What is true of all rows; `lists`: of those of lower positions too."""
+        made = [version for number, version in self.made.items() if self._document(number, version.names) is not None]
+        lists = lists and any(version.lists for version in made)
         some = {
-            "slice": any(each.slices for each in made),
-            "user": any(each.users for each in made),
-            "position": any(each.lists for each in made),
-            "skipped": any(not each.deferred <= self.activated for each in made),
+            "slice": any(version.slices for version in made),
+            "user": any(version.users for version in made),
+            "position": any(version.lists for version in made),
+            "skipped": any(not version.deferred <= self.activated for version in made),
         }
         return Header(
-            arms=ordered([_id(arm) for arm in self.document.arms], chain.from_iterable(each.arms for each in made)),
+            arms=ordered(
+                [_id(arm) for arm in self.document.arms], chain.from_iterable(version.arms for version in made)
+            ),
             columns=tuple(name for name in Row.__struct_fields__ if some.get(name, name != "weight")),
-            features=tuple(_feature(each) for each in self.document.features),
+            features=tuple(_feature(feature) for feature in self.document.features),
             grid=True,
             probability="shown" if lists else "every",
             learning=True,
@@ -337,12 +341,12 @@ class _Joined:
         return made.document if made.generation == self.last.generation else None
 
     def _places(self, entry: Entry, document: _Document) -> list[Row]:
-        """A row for each place of a decision."""
+        """A row for each position of a decision."""
         shown = [Shown(each["arm"], each["propensity"], each["marginal"]) for each in entry["arms"]]
         return [self._row(entry, document, shown[: j + 1], len(shown)) for j in range(len(shown))]
 
     def _row(self, entry: Entry, document: _Document, shown: list[Shown], k: int) -> Row:
-        decision_id, place = entry["decision_id"], len(shown) - 1
+        decision_id, position = entry["decision_id"], len(shown) - 1
         credited: Mapping[str, float] = self.credited.get((decision_id, shown[-1].arm), {})
         earned = {kind: each.default + credited.get(kind, 0.0) for kind, each in document.rewards.items()}
         never = entry["deferred"] and decision_id not in self.activated
@@ -352,12 +356,12 @@ class _Joined:
             time=datetime.fromisoformat(entry["time"]),
             context=entry["context"],
             shown=shown,
-            eligible=eligible if place == 0 else None,  # of lower places only the marginal of the arm is known
+            eligible=eligible if position == 0 else None,  # of lower positions only the marginal of the arm is known
             reward=sum(self.weights.get(kind, 0.0) * value for kind, value in earned.items()),
-            rewards=[Reward(kind, value) for kind, value in earned.items()],
+            rewards=[KindReward(kind, value) for kind, value in earned.items()],
             slice=entry["slice"],
             user=entry["user"],
-            position=place if k > 1 else None,
+            position=position if k > 1 else None,
             model=f"{entry['experiment_version']}/{entry['model_position']}",
             skipped=True if never else None,
         )

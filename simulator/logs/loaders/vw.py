@@ -8,9 +8,9 @@
 The reward is -cost. A feature that a line does not have is 0, one that it has twice is the sum, and one whose value is
 a text is NAME:TEXT; it goes by NAMESPACE.NAME, or NAME without a namespace. Actions of cb_adf are called by their tags
 where these differ within the block, else by their features, with every digit of their numbers; a block of which two
-are equal is passed over, since only one of their probabilities is known. A tag is no id: many lines may have the same.
+are equal is skipped, since only one of their probabilities is known. A tag is no id: many lines may have the same.
 Only blank and tab are separators, as for Vowpal Wabbit. Lines of nothing but those, and lines that only ask it to save
-its model, are passed over and end no block; a further shared line does.
+its model, are skipped and end no block; a further shared line does.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _is_adf(path: Path) -> bool:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number from 1, line) of all but what is passed over; empty ones end a block.
+    """(number from 1, line) of all lines but those that are skipped; empty ones end a block.
 
     Raises:
         LogError: it is not UTF-8, or of a format with several slots.
@@ -117,18 +117,20 @@ def _rows(
 
 
 def _simple(path: Path) -> Iterator[Row | str]:
-    """An example a line; the arm is the action's number. Else why there is none."""
+    """An example a line; the arm is the action's number. A line without a row gives the reason."""
     for number, line in _lines(path):
         if line:
             label, _, features = _split(path, number, line)
             if _kind(line) == SHARED or (label and label.action == "0"):
                 at, got = f"{path.name}, line {number}", "a shared line" if label is None else "0"
-                raise LogError(f"{at}: expected an action's number from 1, got {got}: are blocks apart by empty lines?")
+                raise LogError(
+                    f"{at}: expected an action's number from 1, got {got}: are blocks separated by empty lines?"
+                )
             yield _row(label, label.action, _summed(path, number, features)) if label else UNLABELLED
 
 
 def _adf(path: Path) -> Iterator[Row | str]:
-    """An example a block; the arm is called by its tag or features. Else why there is none."""
+    """An example a block; the arm is called by its tag or features. A block without a row gives the reason."""
     block: Lines = []
     for number, line in chain(_lines(path), [(0, "")]):
         if block and (not line or _kind(line) == SHARED):
@@ -189,7 +191,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _summed(path: Path, number: int, text: str) -> dict[str, float]:
-    """Features with their values; what is there several times adds up."""
+    """Features with their values; repeated ones add up."""
     found: dict[str, float] = {}
     for name, value in _features(f"{path.name}, line {number}, feature", text):
         found[name] = found.get(name, 0) + value

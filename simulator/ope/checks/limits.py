@@ -19,7 +19,7 @@ LEAST = 1e-12  # probability of an arm that was shown; 1 / LEAST is the largest 
 def check_options(
     *, alpha: float, clip: float = 1.0, tau: float | None = None, lam: float | None = None, cap: float | None = None
 ) -> None:
-    """Refuse options of `evaluate` that are no numbers, or not such as they can be.
+    """Refuse options of `evaluate` that are not numbers, or are outside their range.
 
     Raises:
         ValueError: one is not; it is named.
@@ -37,7 +37,7 @@ def _option(name: str, value: Any, what: str, *, fine: bool) -> None:
 
 
 def check_span(span: tuple[float, float]) -> None:
-    """Refuse a range of rewards that holds nothing, or has no ends.
+    """Refuse a range of rewards that is empty or infinite.
 
     Raises:
         ValueError: its lowest is not below its highest, or one is not a number between -1e30 and 1e30.
@@ -66,7 +66,7 @@ def check(log: Log, alpha: float, how: Mapping[str, Any]) -> None:
 
 
 def check_log(log: Log, span: tuple[float, float] | None = None) -> None:
-    """Refuse rows with numbers that nothing can be worked out from.
+    """Refuse rows whose numbers are missing, infinite or too large to compute with.
 
     Args:
         log: n rows.
@@ -128,7 +128,7 @@ def check_weights(log: Log, target: Matrix) -> None:
 
 
 def check_predictions(q: Matrix) -> None:
-    """Refuse predictions that are no numbers.
+    """Refuse predictions that are not finite numbers.
 
     Raises:
         ValueError: one is NaN or infinite; the row is named.

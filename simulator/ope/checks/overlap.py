@@ -135,7 +135,7 @@ def overlap(log: Log, target: Matrix, unit: Int | None = None) -> Overlap:
 def overlap_of(
     s: Vector, w: Vector, square: float | None, basis: Basis, unit: Int | None, largest: float = 0.0
 ) -> Overlap:
-    """The same from what the rows come to.
+    """The overlap from the weight of each row, without the tables of probabilities.
 
     Args:
         s: row weights, shape (n,).

@@ -1,4 +1,4 @@
-"""Why the propensities of a log that is refused may be what they are: what people most often log in their place."""
+"""Why the propensities of a log that is refused may be what they are: what people most often log in their position."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def explained(note: str, reasons: list[str]) -> str:
 
 
 def _conditional(log: Log) -> Iterator[str]:
-    """Places of lists: the first ones are sound, and the others have too little 1 / p, as if arms above were gone."""
+    """Lists: first positions are sound, the others have too little 1 / p, as if propensities were conditional."""
     if log.position is None or log.conditional is not None:
         return
     first, others = (log.take(rows) for rows in (log.position == 0, log.position > 0))

@@ -150,7 +150,7 @@ class Tally:
             )
 
     def result(self) -> SampleRatio:
-        """What the rows say."""
+        """The check's result on all rows that were added."""
         K = len(self.arms)
         known = self.basis != "rows"
         names = [*self.arms] if known else [*self.arms, None]

@@ -13,7 +13,7 @@ from simulator_cli import CSV, run, write_log
 
 from simulator.logs.log import Log
 from simulator.ope.differences import compare
-from simulator.ope.evaluate import Row, evaluate
+from simulator.ope.evaluate import EstimatorRow, evaluate
 from simulator.ope.evaluate_lists import evaluate_lists
 from simulator.ope.models import model_of, predictions, regressor_model
 from simulator.ope.problem import Options
@@ -34,7 +34,7 @@ def logged(**fields: Any) -> Log:
 
 
 def lists(log: Log) -> Log:
-    """Every two rows as the places of a list, of different arms."""
+    """Every two rows as the positions of a list, of different arms."""
     arm = np.where((np.arange(N) % 2 == 1) & (log.arm == np.roll(log.arm, 1)), (log.arm + 1) % log.K, log.arm)
     ids, even = np.repeat(np.arange(N // 2), 2).astype(str), np.full(N, 1 / log.K)
     p = even if (log.propensity == even).all() else log.propensity
@@ -44,7 +44,7 @@ def lists(log: Log) -> Log:
     )  # fmt: skip
 
 
-def streamed(log: Log, **how: Any) -> list[Row]:
+def streamed(log: Log, **how: Any) -> list[EstimatorRow]:
     """In two pieces."""
 
     def pieces() -> Iterator[Log]:

@@ -1,4 +1,4 @@
-"""Why a log is refused, guessed from its propensities: a rounded third, or places of lists given those above."""
+"""Why a log is refused, guessed from its propensities: a rounded third, or positions of lists given those above."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from simulator.ope.evaluate import evaluate
 
 
 def test_propensities_given_the_places_above_are_told_of() -> None:
-    """Where places below the first have too little 1 / p, and the first ones do not; never of marginal ones."""
+    """Where positions below the first have too little 1 / p, and the first ones do not; never of marginal ones."""
     (said,) = likely(lists(2000, conditional=True))
     assert said.startswith("the propensities look conditional on the arms above")
     assert "evaluate --lists" in said
@@ -21,7 +21,7 @@ def test_propensities_given_the_places_above_are_told_of() -> None:
 
 
 def test_a_log_whose_first_places_are_wrong_too_has_another_fault() -> None:
-    """Half of the shown arms' true propensities, at every place: nothing is said of places."""
+    """Half of the shown arms' true propensities, at every position: nothing is said of positions."""
     log = lists(2000, conditional=False)
     assert likely(replace(log, propensity=log.propensity / 2)) == []
 

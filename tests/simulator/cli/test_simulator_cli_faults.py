@@ -34,7 +34,7 @@ LOGS = [
     (("evaluate", "log.csv", *CSV, "--arms", "a,b"), 1, "expected one of 2 arms"),
     (("evaluate", "log.csv", *CSV, "--weight", "town"), 1, "column 'town', row 1 (line 2)"),
     (("evaluate", "log.csv", *CSV, "--time", "town"), 1, "expected ISO 8601 or a number"),
-    (("evaluate", "log.csv", *CSV, "--position", "age", "--first-position", "500"), 1, "a place from 500"),
+    (("evaluate", "log.csv", *CSV, "--position", "age", "--first-position", "500"), 1, "a position from 500"),
     (("evaluate", "log.csv", *CSV[:-1], "0"), 1, "expected a propensity in (0, 1], got 0"),
     (("evaluate", "log.csv", *CSV[:-1], "1.5"), 1, "expected a propensity in (0, 1], got 1.5"),
     (("evaluate", "log.csv", *CSV, "--keep-rewards", "5", "6"), 1, "expected a reward in [5, 6]"),

@@ -85,7 +85,7 @@ PIECES: list[tuple[str, list[str]]] = [
 
 @pytest.mark.parametrize(("name", "more"), PIECES)
 def test_a_log_in_pieces_is_valued_as_a_whole_one(path: Path, name: str, more: list[str]) -> None:
-    """--stream: the same rows where no folds are drawn, and the cleaning is told once."""
+    """--stream: the same rows where no splits are drawn, and the cleaning is told once."""
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines, lines[1].replace(",0.25,", ",0,")]))
     options = (path, *CSV, "--context", "age", "--target", name, "--q-fit", "past", "--tau", "2", *more)
@@ -237,7 +237,7 @@ def test_what_a_csv_is_told_of_its_columns_arrives(tmp_path: Path) -> None:
 
 
 def server_log(path: Path) -> Path:
-    """An export with one list of two places, of which the first was clicked and the second sold for 30."""
+    """An export with one list of two positions, of which the first was clicked and the second sold for 30."""
     document = {"arms": ["a", "b"], "rewards": {"click": {"weight": 1}, "sale": {"weight": 0.1, "range": [0, 100]}}}
     shared = {"decision_id": "d", "experiment_version": 1}
     shown = [{"arm": "a", "propensity": 0.5, "marginal": 0.5}, {"arm": "b", "propensity": 1.0, "marginal": 0.5}]
@@ -269,7 +269,7 @@ def server_log(path: Path) -> Path:
 def test_a_servers_log_is_read_with_weights_and_places(
     tmp_path: Path, options: list[str], rewards: list[float]
 ) -> None:
-    """By hand: a click weighs 1, a sale 0.1, unless others are given; a list is a row a place, or its first place."""
+    """By hand: a click weighs 1, a sale 0.1, unless others are given; a list is a row a position, or its first."""
     log, out = server_log(tmp_path / "server.jsonl"), tmp_path / "out.jsonl"
     rows("convert", log, *options, "--to", "jsonl", "-o", out)
     lines = [json.loads(line) for line in out.read_text().splitlines()]
@@ -490,7 +490,7 @@ def test_a_report_says_its_cap_on_the_terminal_too(money: Path, tmp_path: Path) 
 
 @pytest.fixture
 def listed(tmp_path: Path) -> Path:
-    """Lists of two of three arms, with propensities given the places above."""
+    """Lists of two of three arms, with propensities given the positions above."""
     rng = np.random.default_rng(0)
     lines = ["id,arm,pos,click,p"]
     for i in range(1500):

@@ -35,7 +35,7 @@ def test_large_numbers_have_no_exponent() -> None:
         (1, "columns of context: age", "1 column of context: age"),
         (1, "categories cut to their 50 most frequent values", "1 category cut to its 50 most frequent values"),
         (1, "files without their last line: perhaps cut short", "1 file without its last line: perhaps cut short"),
-        (1, "rows that are there several times: intervals are", "1 row that is there several times: intervals are"),
+        (1, "rows that are duplicated: intervals are", "1 row that is duplicated: intervals are"),
         (1, "columns of context that look like numbers", "1 column of context that looks like numbers"),
         (1, "deferred and never activated", "1 deferred and never activated"),
         (1234, "lines left out: not JSON", "1,234 lines left out: not JSON"),

@@ -57,7 +57,7 @@ def test_every_round_has_arms_to_show_and_an_intercept(name: str) -> None:
     assert episode.x.dtype == np.int16
     assert episode.x.shape == (300, compile_encoder(features).d)
     assert (episode.x[:, 0] == ONE).all()
-    assert (np.broadcast_to(episode.eligible, episode.mean.shape).sum(axis=1) >= episode.places).all()
+    assert (np.broadcast_to(episode.eligible, episode.mean.shape).sum(axis=1) >= episode.positions).all()
     assert (episode.best() >= episode.uniform()).all()
 
 
@@ -140,7 +140,7 @@ def test_the_best_and_the_uniform_list_are_those_of_all_lists() -> None:
 
 
 def test_lower_places_are_looked_at_less() -> None:
-    """Shares of looks are the attention; a place that was not looked at earns nothing."""
+    """Shares of looks are the attention; a position that was not looked at earns nothing."""
     episode = named("position-bias").episode(0, 20_000)
     assert episode.seen is not None
     np.testing.assert_allclose(episode.seen.mean(axis=0), [1, 0.6, 0.36], atol=0.015)

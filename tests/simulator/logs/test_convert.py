@@ -156,11 +156,9 @@ REFUSED: dict[str, Refused] = {
         path, "table", "xml", path
     ),
     r"format: expected one of .*, got 'vw2'; did you mean 'vw'": lambda path: load(path, "vw2"),
-    r"table: expected a file, got '.*nowhere', which is none": lambda path: load(path / "nowhere", "table"),
-    r"server: expected a file, got '.*', which is none": lambda path: load(path, "server"),
-    r"open-bandit: expected a folder, got '.*nowhere', which is none": lambda path: load(
-        path / "nowhere", "open-bandit"
-    ),
+    r"table: expected a file, but '.*nowhere' is not one": lambda path: load(path / "nowhere", "table"),
+    r"server: expected a file, but '.*' is not one": lambda path: load(path, "server"),
+    r"open-bandit: expected a folder, but '.*nowhere' is not one": lambda path: load(path / "nowhere", "open-bandit"),
     r"csv: expected a path, got none": lambda path: load(None, "csv"),
 }
 

@@ -72,7 +72,7 @@ def test_faultless_rows_all_stay() -> None:
 
 
 def test_a_repeated_decision_is_dropped_across_batches() -> None:
-    """The first row of an id counts; places of one list and rows without an id are no repetitions."""
+    """The first row of an id counts; positions of one list and rows without an id are no repetitions."""
     rows = [row("1"), row("2"), row("3"), row("1"), row("2", position=1), row(), row()]
     left, counts = cleaned(*rows)
     assert left == ["1", "2", "3", "2", None, None]
@@ -109,7 +109,7 @@ def test_an_error_names_the_first_row_of_each_fault_where_none_is_left() -> None
     with pytest.raises(LogError) as found:
         cleaned(row("x", p=0.0), row("y", p=-1.0), row("z", reward=None))
     assert str(found.value) == (
-        "expected at least one row that can be used, got none of 3"
+        "expected at least one usable row, got none of 3"
         "; rows dropped: propensity not above 0: first in row 1 (decision 'x'): expected a propensity in (0, 1], got 0"
         "; rows dropped: no reward: first in row 3 (decision 'z'): expected a number as reward, got nothing"
     )

@@ -302,9 +302,7 @@ def test_a_log_with_every_row_twice_is_told_of(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = [f"a{rng.integers(3)},{rng.integers(2)},0.5,{rng.integers(40)}" for _ in range(400)]
     head = "arm,reward,p,age\n"
-    copied = (
-        "rows that are there several times, more often than by chance: intervals are too narrow if these are copies"
-    )
+    copied = "rows that are duplicated, more often than by chance: intervals are too narrow if these are copies"
     assert read(tmp_path, head + "\n".join(rows * 2) + "\n").cleaning[copied] == 800
     assert copied not in read(tmp_path, head + "\n".join(rows) + "\n").cleaning
 
@@ -332,15 +330,15 @@ def test_rewards_may_be_true_or_false(tmp_path: Path) -> None:
 
 
 def test_what_a_row_lacks_is_counted(tmp_path: Path) -> None:
-    """A weight and a place: taken for 1 and the first; a place that no list has is refused."""
+    """A weight and a position: taken for 1 and the first; a position that no list has is refused."""
     log = read(tmp_path, "arm,reward,p,w,k\na,1,0.5,2,1\nb,0,0.5,NA,\n", weight="w", position="k")
     assert log.cleaning["rows without a weight, taken for 1"] == 1
-    assert log.cleaning["rows without a place, taken for the first"] == 1
-    for place in (-1, 3_000_000_000):
+    assert log.cleaning["rows without a position, taken for the first"] == 1
+    for position in (-1, 3_000_000_000):
         with pytest.raises(
-            LogError, match=rf"column 'k', row 1 \(line 2\): expected a place from 0 to 9999, got {place}"
+            LogError, match=rf"column 'k', row 1 \(line 2\): expected a position from 0 to 9999, got {position}"
         ):
-            read(tmp_path, f"arm,reward,p,k\na,1,0.5,{place}\n", position="k")
+            read(tmp_path, f"arm,reward,p,k\na,1,0.5,{position}\n", position="k")
 
 
 def test_features_without_a_square_are_missing(tmp_path: Path) -> None:

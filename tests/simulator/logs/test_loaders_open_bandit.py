@@ -40,7 +40,7 @@ def test_clicks_items_and_propensities_are_those_of_the_source(folder: str) -> N
 
 @pytest.mark.parametrize("folder", ["random/men", "bts/all"])
 def test_rows_are_those_of_the_source_in_order(folder: str) -> None:
-    """Item, place (from 0), click, propensity, time and categories of each row, read a second way."""
+    """Item, position (from 0), click, propensity, time and categories of each row, read a second way."""
     rows, log = source(folder), load(DATA / folder, "open-bandit")
     assert log.position is not None
     assert log.time_ms is not None

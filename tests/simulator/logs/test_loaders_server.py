@@ -110,13 +110,13 @@ def test_feedback_activates_a_deferred_decision(trial: Trial, exported: Exported
 
 
 def test_a_list_is_a_row_a_place_with_the_reward_of_its_arm(trial: Trial, exported: Exported) -> None:
-    """Feedback names the arm. Lower places have only their marginal, so no matrix; the first places alone have it."""
+    """Feedback names the arm. Lower positions have only their marginal, so no matrix; the first alone have it."""
     ref = trial.decide(2, 0, 3)
     trial.feed(ref, FULL, CLICK, arm=0)
     path = exported(trial)
     log = load(path, "server")
     assert log.position is not None
-    assert [(log.arms[arm], place) for arm, place in zip(log.arm, log.position, strict=True)] == [
+    assert [(log.arms[arm], position) for arm, position in zip(log.arm, log.position, strict=True)] == [
         ("c", 0),
         ("a", 1),
         ("d", 2),
@@ -126,7 +126,7 @@ def test_a_list_is_a_row_a_place_with_the_reward_of_its_arm(trial: Trial, export
     first = load(path, "server", places="first")
     assert first.reward.tolist() == pytest.approx([0.3])
     assert first.probability is not None
-    assert done(first) == {"rows left out: lower places of lists": 2}
+    assert done(first) == {"rows left out: lower positions of lists": 2}
     (batch,) = open_table(path, "server").batches
     assert [[each.arm for each in row.shown] for row in rows_of(batch)] == [["c"], ["c", "a"], ["c", "a", "d"]]
 
@@ -330,14 +330,14 @@ def test_retired_arms_are_there_once(trial: Trial, exported: Exported) -> None:
 
 
 def test_a_list_among_single_decisions_leaves_the_others_their_probabilities(trial: Trial, exported: Exported) -> None:
-    """Few lists count by their first place, which is counted; a log of lists has a row for each place."""
+    """Few lists count by their first position, which is counted; a log of lists has a row for each position."""
     for _ in range(4):
         trial.decide(0)
     trial.send(trial.decision(0, 1))
     log = load(exported(trial), "server")
     assert len(log) == 5
     assert log.probability is not None
-    assert done(log)["rows left out: lower places of lists"] == 1
+    assert done(log)["rows left out: lower positions of lists"] == 1
     assert len(load(exported(trial), "server", places="each")) == 6
 
 

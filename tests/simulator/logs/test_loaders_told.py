@@ -67,7 +67,7 @@ def test_a_field_that_is_nearly_the_context_is_refused(tmp_path: Path) -> None:
 def test_fields_that_are_no_columns_are_counted(tmp_path: Path) -> None:
     """With what may have been meant; of a table with a header too."""
     rows = [row(weigth=2, page="x"), row(page="y"), row()]
-    told = "lines with a field that is no column, and passed over: "
+    told = "lines with an unknown field, which was ignored: "
     expected = {f"{told}'weigth'; did you mean 'weight'?": 1, f"{told}'page'": 2}
     path = write(tmp_path / "log", *rows)
     for each in (path, write(tmp_path / "headed", {"bandit-log": {"arms": ["x"]}}, *rows, {"cleaning": {}, "rows": 3})):

@@ -170,7 +170,7 @@ def test_rows_come_back_with_all_that_a_log_does_not_keep(tmp_path: Path, form: 
 
 
 def test_a_log_is_made_of_a_rows_own_arm_and_marginal() -> None:
-    """Of a list the last arm counts, with the probability of its place; what was never shown is left out, counted."""
+    """Of a list the last arm counts, with the probability of its position; rows never shown are left out, counted."""
     log = log_of(table())
     assert [log.arms[arm] for arm in log.arm] == ["b", "a"]
     assert log.propensity.tolist() == [0.75, 0.25]

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from simulator.studies.across_seeds import bands, bootstrap, differences, half_width, summaries
-from simulator.studies.run import Curve, Row
+from simulator.studies.run import Curve, RunRow
 
 
-def rows(policy: str, values: list[float], first_seed: int = 0) -> list[Row]:
+def rows(policy: str, values: list[float], first_seed: int = 0) -> list[RunRow]:
     """A row for each value, with seeds in order."""
-    return [Row(policy, first_seed + i, 100, value, 100 - value) for i, value in enumerate(values)]
+    return [RunRow(policy, first_seed + i, 100, value, 100 - value) for i, value in enumerate(values)]
 
 
 def test_differences_are_paired_by_seed() -> None:

@@ -1,4 +1,4 @@
-"""Sequences for a mean that moves: against a plain loop, and how often they leave the mean out, whatever it does."""
+"""Sequences for a mean that drifts: against a plain loop, and how often they leave the mean out, whatever it does."""
 
 import math
 from itertools import product
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from logs import Array
 
-from simulator.ope.drifting import moving, moving_lower, sequence_of
+from simulator.ope.drifting import drifting, drifting_lower, sequence_of
 from simulator.ope.intervals import Band, Bet, Stakes, betting_running, bounded, weighted
 
 N, LONG = 300, 1500
@@ -45,8 +45,8 @@ def test_the_bound_is_the_formula() -> None:
     rng = np.random.default_rng(0)
     X, t = rng.gamma(0.2, 5, 40), rng.integers(1, 4, 40).astype(float)
     for bets, counts in (([Bet(X)], np.ones(40)), ([Bet(X * t)], t), ([Bet(X), Bet(X - 0.7, 0.7)], np.ones(40))):
-        assert moving_lower(bets, counts, 0.05) == pytest.approx(slow_lower(bets, counts, 0.05), rel=1e-9)
-        last = moving_lower(bets, counts, 0.05, slice(-1, None))
+        assert drifting_lower(bets, counts, 0.05) == pytest.approx(slow_lower(bets, counts, 0.05), rel=1e-9)
+        last = drifting_lower(bets, counts, 0.05, slice(-1, None))
         assert last == pytest.approx(slow_lower(bets, counts, 0.05)[-1:], rel=1e-9)
 
 
@@ -58,7 +58,7 @@ def test_its_shares_stay_below_one() -> None:
 def test_values_below_their_floor_are_refused() -> None:
     """A bet on what may fall without end would be no bound."""
     with pytest.raises(ValueError, match=r"at least 0; got -0\.5"):
-        moving_lower([Bet(np.array([1.0, -0.5]))], np.ones(2), 0.05)
+        drifting_lower([Bet(np.array([1.0, -0.5]))], np.ones(2), 0.05)
 
 
 def missed(band: Band, truth: Array) -> bool:
@@ -74,7 +74,7 @@ def test_any_row_may_miss_in_as_many_logs_as_allowed_at_most(t: Array) -> None:
     total = dict.fromkeys(missing, 0.0)
     for log in product((0.0, 1.0), repeat=8):
         X = np.array(log)
-        band = moving(Stakes([Bet(t * X)], [Bet(t * (1 - X))], t), 0.8)
+        band = drifting(Stakes([Bet(t * X)], [Bet(t * (1 - X))], t), 0.8)
         for name, rate in missing.items():
             truth = np.cumsum(t * rate) / np.cumsum(t)
             total[name] += float(np.where(X > 0, rate, 1 - rate).prod()) * missed(band, truth)
@@ -92,7 +92,7 @@ def running(values: Array) -> Array:
 def test_a_mean_that_rises_or_falls_is_held_at_every_look(rate: Array) -> None:
     """Looked at after every row of 200 logs: missed in 5 % at most (and 4 standard errors of that)."""
     rng = np.random.default_rng(1)
-    bands = [moving(bounded((rng.random(N) < rate).astype(float))) for _ in range(200)]
+    bands = [drifting(bounded((rng.random(N) < rate).astype(float))) for _ in range(200)]
     assert sum(missed(band, running(rate)) for band in bands) <= 200 * 0.05 + 4 * math.sqrt(200 * 0.05 * 0.95)
     widths = [float(band.high[-1] - band.low[-1]) for band in bands]
     assert max(widths) < 0.35  # and it says something
@@ -129,8 +129,8 @@ def test_values_and_lifts_of_a_target_are_held_at_every_look(bound: float) -> No
     values = lifts = 0
     for _ in range(150):
         w, reward, even, shown = logged(rng, 0.2)
-        values += missed(moving(weighted(w, reward, bound)), running(even))
-        lifts += missed(moving(of_lift(w, reward)), running(even - shown))
+        values += missed(drifting(weighted(w, reward, bound)), running(even))
+        lifts += missed(drifting(of_lift(w, reward)), running(even - shown))
     limit = 150 * 0.05 + 4 * math.sqrt(150 * 0.05 * 0.95)
     assert values <= limit
     assert lifts <= limit
@@ -139,7 +139,7 @@ def test_values_and_lifts_of_a_target_are_held_at_every_look(bound: float) -> No
 def test_a_lift_that_is_there_is_seen() -> None:
     """The even choice earns far less than what was shown: the sequence says so."""
     w, reward, even, shown = logged(np.random.default_rng(3), 0.5, LONG)
-    band = moving(of_lift(w, reward))
+    band = drifting(of_lift(w, reward))
     assert band.low[-1] < (even - shown).mean() < band.high[-1] < 0
 
 
@@ -147,7 +147,7 @@ def test_the_bound_of_the_weights_makes_it_narrower_where_rewards_are_rare() -> 
     """Without it the upper end comes from the rewards that were missed alone."""
     w, reward, _, _ = logged(np.random.default_rng(4), 0.2, LONG)
     rare = reward * (np.arange(LONG) % 8 == 0)
-    with_it, without = moving(weighted(w, rare, 5.0)), moving(weighted(w, rare))
+    with_it, without = drifting(weighted(w, rare, 5.0)), drifting(weighted(w, rare))
     assert with_it.high[-1] < without.high[-1]
 
 
@@ -155,14 +155,14 @@ def test_which_sequence_it_is_depends_on_whether_the_value_moves() -> None:
     """Betting where it stays; else this one."""
     w, reward, _, _ = logged(np.random.default_rng(5), 0.2)
     stakes = weighted(w, reward, 5.0)
-    assert sequence_of(stakes, 0.1, moves=False) == stakes.betting(0.1)
-    band = moving(stakes, 0.1)
+    assert sequence_of(stakes, 0.1, drifts=False) == stakes.betting(0.1)
+    band = drifting(stakes, 0.1)
     assert sequence_of(stakes, 0.1) == pytest.approx((band.low[-1], band.high[-1]), abs=1e-12)
 
 
 def test_both_sides_share_alpha() -> None:
     """The ends are the bounds at half of it."""
     X = np.random.default_rng(7).random(300)
-    found = moving(bounded(X), 0.1)
-    assert found.low == pytest.approx(np.maximum(moving_lower([Bet(X)], np.ones(300), 0.05), 0))
-    assert found.high == pytest.approx(np.minimum(1 - moving_lower([Bet(1 - X)], np.ones(300), 0.05), 1))
+    found = drifting(bounded(X), 0.1)
+    assert found.low == pytest.approx(np.maximum(drifting_lower([Bet(X)], np.ones(300), 0.05), 0))
+    assert found.high == pytest.approx(np.minimum(1 - drifting_lower([Bet(1 - X)], np.ones(300), 0.05), 1))

@@ -22,28 +22,30 @@ from simulator.logs.log import Log
 from simulator.logs.storage import write_jsonl, write_parquet
 from simulator.logs.table import Table
 from simulator.ope import list_estimators as of
-from simulator.ope.evaluate import Row
-from simulator.ope.evaluate_lists import ESTIMATORS, Lists, _model, evaluate_lists, target
+from simulator.ope.evaluate import EstimatorRow
+from simulator.ope.evaluate_lists import ESTIMATORS, _model, evaluate_lists
+from simulator.ope.list_estimators import Lists
+from simulator.ope.targets import list_target
 
 K, k = 4, 2
 ARMS = tuple("abcd")
 ALL = np.array(list(permutations(range(K), k)))
 FIRST = np.array([0.4, 0.3, 0.2, 0.1])
-CLICK = np.array([0.1, 0.2, 0.5, 0.3])  # at the first place; half of it at the second
+CLICK = np.array([0.1, 0.2, 0.5, 0.3])  # at the first position; half of it at the second
 
 
 def given(shown: Array) -> Array:
-    """p_j of the logging policy: taste at the first place, even among the rest at the second."""
+    """p_j of the logging policy: taste at the first position, even among the rest at the second."""
     return np.column_stack([FIRST[shown[:, 0]], np.full(len(shown), 1 / (K - 1))])
 
 
 def whatever(shown: Array) -> Array:
-    """m_j: the second place has an arm if the first has not."""
+    """m_j: the second position has an arm if the first has not."""
     return np.column_stack([FIRST[shown[:, 0]], (1 - FIRST[shown[:, 1]]) / (K - 1)])
 
 
 def logged(n: int, seed: int = 0, **fields: Any) -> Log:
-    """n lists of two places with clicks on each, a row for each place."""
+    """n lists of two positions with clicks on each, a row for each position."""
     rng = np.random.default_rng(seed)
     shown = ALL[rng.choice(len(ALL), n, p=given(ALL).prod(axis=1))]
     reward = (rng.random((n, k)) < CLICK[shown] * [1.0, 0.5]).astype(float)
@@ -59,13 +61,13 @@ def rows_of(shown: Array, reward: Array, conditional: Array, marginal: Array, **
     )  # fmt: skip
 
 
-def by_name(found: list[Row]) -> dict[str, Row]:
+def by_name(found: list[EstimatorRow]) -> dict[str, EstimatorRow]:
     """Rows under their estimators' names."""
     return {row.estimator: row for row in found}
 
 
 def test_lists_are_put_together_whatever_the_order_of_their_rows() -> None:
-    """Each place where it belongs; lists in the order in which they first came."""
+    """Each position where it belongs; lists in the order in which they first came."""
     log = logged(50)
     order = np.random.default_rng(1).permutation(100)
     lists, mixed = Lists.of(log), Lists.of(log.take(order))
@@ -84,7 +86,7 @@ def test_shorter_lists_have_empty_places() -> None:
     assert lists.arm[1].tolist() == [log.arm[2], -1]
     assert (lists.reward[1, 1], lists.conditional[1, 1], lists.marginal[1, 1]) == (0.0, 1.0, 1.0)
     assert lists.there.tolist() == [[True, True], [True, False], [True, True]]
-    uniform = target(short, lists, "uniform")
+    uniform = list_target(short, lists, "uniform")
     assert uniform.conditional is not None
     assert uniform.choices is not None
     assert uniform.conditional[1].tolist() == [1 / 4, 1.0]
@@ -94,12 +96,12 @@ def test_shorter_lists_have_empty_places() -> None:
 @pytest.mark.parametrize("taken", [[0, 1, 1], [1, 2, 3], [0, 1, 3]])
 def test_a_place_that_is_missing_or_there_twice_is_told(taken: list[int]) -> None:
     """With a decision's id, where one is known."""
-    with pytest.raises(LogError, match="each place of a list once"):
+    with pytest.raises(LogError, match="each position of a list once"):
         Lists.of(logged(2).take(np.array(taken)))
 
 
 def test_rows_that_nothing_joins_are_no_lists() -> None:
-    """Places without decision ids, or ids without places."""
+    """Positions without decision ids, or ids without positions."""
     for field in ("position", "decision_id"):
         with pytest.raises(LogError, match="no lists"):
             Lists.of(replace(logged(2), **{field: None}))
@@ -110,7 +112,7 @@ def test_uniform_is_even_among_what_is_left() -> None:
     eligible = np.ones((8, K), bool)
     eligible[2:4, 3] = False  # of the second list
     log = logged(4, seed=3, eligible=eligible)
-    found = target(log, lists := Lists.of(log), "uniform")
+    found = list_target(log, lists := Lists.of(log), "uniform")
     assert found.choices is not None
     assert found.conditional is not None
     assert found.conditional.tolist() == [[1 / 4, 1 / 3], [1 / 3, 1 / 2], [1 / 4, 1 / 3], [1 / 4, 1 / 3]]
@@ -123,21 +125,21 @@ def test_an_order_shows_its_arms_one_below_the_other() -> None:
     """c, then a: 1 where they were shown so."""
     log = logged(200)
     lists = Lists.of(log)
-    found = target(log, lists, "list:c,a,b")
+    found = list_target(log, lists, "list:c,a,b")
     assert found.conditional is not None
     assert found.conditional.tolist() == ((lists.arm == [2, 0]) * 1.0).tolist()
     for text, said in (("list:c,x", "no arm 'x'"), ("list:c", "2 different arms"), ("list:c,c", "2 different arms")):
         with pytest.raises(LogError, match=said):
-            target(log, lists, text)
+            list_target(log, lists, text)
     with pytest.raises(LogError, match="a target of lists is"):
-        target(log, lists, "linucb")
+        list_target(log, lists, "linucb")
 
 
 def test_values_are_those_of_the_estimators_on_arrays(tmp_path: Path) -> None:
     """Each with the pair of probabilities that it takes; of a CSV only the independent one."""
     log = logged(400)
     lists = Lists.of(log)
-    wanted = target(log, lists, "uniform")
+    wanted = list_target(log, lists, "uniform")
     found = by_name(evaluate_lists(log, "uniform"))
     assert list(found) == list(ESTIMATORS)
     assert wanted.conditional is not None
@@ -186,7 +188,7 @@ def test_few_lists_have_a_sequence() -> None:
     assert {row.verdict for row in found.values()} == {"sequence"}
     assert all(row.low is not None and row.value is not None and row.low < row.value for row in found.values())
     one, other = found["standard"], found["reward-interaction"]
-    assert (one.low, one.high) != (other.low, other.high)  # one weight for the whole list, or one for each place
+    assert (one.low, one.high) != (other.low, other.high)  # one weight for the whole list, or one for each position
     moved = replace(log, reward=40 * log.reward - 35)
     for name, row in by_name(evaluate_lists(moved, "list:c,d", reward_range=(-35, 5))).items():
         if name != "cascade-dr":
@@ -196,7 +198,7 @@ def test_few_lists_have_a_sequence() -> None:
 
 
 def test_single_decisions_among_lists_are_lists_of_one_place() -> None:
-    """A second place in one of 2,000 is the sum of one more; its target's first place decides all others."""
+    """A second position in one of 2,000 is the sum of one more; its target's first position decides all others."""
     log = logged(2000)
     only = np.sort(np.append(np.arange(0, 4000, 2), 1))
     found = by_name(evaluate_lists(log.take(only), "list:c,d"))
@@ -298,13 +300,13 @@ def test_lists_can_be_looked_at_again_and_again() -> None:
 
 
 def test_weights_of_long_lists_beyond_all_bounds_have_no_value() -> None:
-    """150 places of 1,000 arms: the weight of the whole list is 1e448; of each place alone it is small."""
-    n, places, rng = 30, 150, np.random.default_rng(0)
-    arm = np.array([rng.permutation(1000)[:places] for _ in range(n)])
+    """150 positions of 1,000 arms: the weight of the whole list is 1e448; of each position alone it is small."""
+    n, k, rng = 30, 150, np.random.default_rng(0)
+    arm = np.array([rng.permutation(1000)[:k] for _ in range(n)])
     log = Log(
-        tuple(map(str, range(1000))), arm.ravel(), (rng.random(n * places) < 0.1) * 1.0, np.full(n * places, 1e-3),
-        conditional=np.tile(1 / (1000.0 - np.arange(places)), n), position=np.tile(np.arange(places), n),
-        decision_id=np.repeat(np.arange(n).astype(str), places),
+        tuple(map(str, range(1000))), arm.ravel(), (rng.random(n * k) < 0.1) * 1.0, np.full(n * k, 1e-3),
+        conditional=np.tile(1 / (1000.0 - np.arange(k)), n), position=np.tile(np.arange(k), n),
+        decision_id=np.repeat(np.arange(n).astype(str), k),
     )  # fmt: skip
     order = "list:" + ",".join(map(str, arm[0]))
     found = by_name(evaluate_lists(log, order))
@@ -363,8 +365,8 @@ def test_a_servers_lists_are_valued(tmp_path: Path) -> None:
             events = [
                 {"decision_id": answer["decision_id"], "event": "click", "arm": each["arm"]}
                 for answer in answers
-                for place, each in enumerate(answer["arms"])
-                if rng.random() < rate[each["arm"]] / (place + 1)
+                for position, each in enumerate(answer["arms"])
+                if rng.random() < rate[each["arm"]] / (position + 1)
             ]
             ok(one.post("feedback/batch", {"requests": events}))
         log = load(None, "server", experiment=one.name, redis_url=url)

@@ -11,11 +11,12 @@ from sklearn.linear_model import LogisticRegression
 from simulator.logs.log import Log
 from simulator.ope.checks.overlap import SKEWNESS
 from simulator.ope.design import moments, spread, totals
-from simulator.ope.drifting import moving
+from simulator.ope.drifting import drifting
 from simulator.ope.estimators import dr, expected
-from simulator.ope.evaluate import BIASED, ESTIMATORS, Row, evaluate
+from simulator.ope.evaluate import EstimatorRow, evaluate
 from simulator.ope.intervals import bounded, normal, upper_error, weighted
 from simulator.ope.models import cross_fitted, past_only, ridge_model
+from simulator.ope.terms import ESTIMATORS
 
 OBP = {
     "ipw": "ips",
@@ -30,7 +31,7 @@ OBP = {
 }
 
 
-def by_name(rows: list[Row]) -> dict[str, Row]:
+def by_name(rows: list[EstimatorRow]) -> dict[str, EstimatorRow]:
     """Rows under their estimators' names."""
     return {row.estimator: row for row in rows}
 
@@ -94,7 +95,7 @@ def test_a_row_says_what_its_estimator_says() -> None:
 def test_all_estimators_come_in_their_order_or_those_asked_for() -> None:
     """No names: all ten."""
     log, target = drawn(500)
-    assert tuple(row.estimator for row in evaluate(log, target)) == ESTIMATORS
+    assert tuple(row.estimator for row in evaluate(log, target)) == tuple(ESTIMATORS)
     assert [row.estimator for row in evaluate(log, target, estimators=["dr", "ips"])] == ["dr", "ips"]
 
 
@@ -121,13 +122,14 @@ def test_asked_for_any_number_of_looks_the_answer_is_a_sequence() -> None:
     """Of w r for IPS and SNIPS, with the doubly robust terms for the others; DM, clipped and replay have their own."""
     log, target = drawn(3000, 1.0)
     found = by_name(evaluate(log, target, acceptance="none", clip=0.5, tau=3.0, lam=9.0, looks="any"))
-    assert {name for name, row in found.items() if row.verdict == "biased"} == BIASED
-    assert {row.verdict for name, row in found.items() if name not in BIASED} == {"sequence"}
+    biased = {name for name, by in ESTIMATORS.items() if by.biased}
+    assert {name for name, row in found.items() if row.verdict == "biased"} == biased
+    assert {row.verdict for name, row in found.items() if name not in biased} == {"sequence"}
     w = target[np.arange(3000), log.arm] / log.propensity
-    band = moving(weighted(w, log.reward, 1.0))
+    band = drifting(weighted(w, log.reward, 1.0))
     for name in ("ips", "snips"):
         assert (found[name].low, found[name].high) == pytest.approx((band.low[-1], band.high[-1]), abs=1e-12)
-    even = moving(bounded(np.minimum(w, 0.5) * log.reward / 0.5))
+    even = drifting(bounded(np.minimum(w, 0.5) * log.reward / 0.5))
     assert (found["clipped"].low, found["clipped"].high) == pytest.approx(
         (even.low[-1] / 2, even.high[-1] / 2), abs=1e-9
     )
@@ -139,14 +141,14 @@ def test_asked_for_any_number_of_looks_the_answer_is_a_sequence() -> None:
 def test_a_value_that_stays_may_be_bet_on() -> None:
     """`drifts=False`: narrower for few rows, and the note says what it takes."""
     log, target = drawn(300, 1.0)
-    (moves,), (stays,) = (
+    (drifting_row,), (constant,) = (
         evaluate(log, target, estimators=["ips"], looks="any", drifts=drifts) for drifts in (True, False)
     )
     w = target[np.arange(300), log.arm] / log.propensity
-    assert (stays.low, stays.high) == pytest.approx(weighted(w, log.reward, 1.0).betting(0.05), abs=1e-12)
-    assert stays.high - stays.low < moves.high - moves.low
-    assert "assumes a constant mean" in stays.note
-    assert "the same in all rows" not in moves.note
+    assert (constant.low, constant.high) == pytest.approx(weighted(w, log.reward, 1.0).betting(0.05), abs=1e-12)
+    assert constant.high - constant.low < drifting_row.high - drifting_row.low
+    assert "assumes a constant mean" in constant.note
+    assert "the same in all rows" not in drifting_row.note
 
 
 def test_a_value_is_between_its_ends_whatever_the_rewards_do() -> None:
@@ -271,7 +273,7 @@ def test_a_replay_without_matches_has_no_value() -> None:
 
 
 def test_a_model_is_fitted_on_the_past_where_the_policy_learned() -> None:
-    """By default, and in the other folds where it did not; asking for the wrong one is noted."""
+    """By default, and in the other splits where it did not; asking for the wrong one is noted."""
     log, target = drawn()
     learned = replace(log, learning=True)
     want = expected(target, np.clip(past_only(ridge_model(), log), 0, 1)).mean()
@@ -351,7 +353,7 @@ def test_row_weights_undo_a_thinned_log() -> None:
     thin = replace(log, weight=np.where(log.reward > 0, 1.0, 10.0)).take(kept)
     target = np.full((n, world.K), 1 / world.K)
     for whole, part in zip(evaluate(log, target), evaluate(thin, target[kept]), strict=True):
-        assert part.verdict == ("biased" if part.estimator in BIASED else "interval")
+        assert part.verdict == ("biased" if ESTIMATORS[part.estimator].biased else "interval")
         assert part.value == pytest.approx(whole.value, abs=5 * math.hypot(whole.standard_error, part.standard_error))
         assert abs(part.value - thin.reward.mean()) > 0.1
 

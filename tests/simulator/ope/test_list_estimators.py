@@ -1,4 +1,4 @@
-"""List estimators: every list of a problem with three arms and two places, enumerated."""
+"""List estimators: every list of a problem with three arms and two positions, enumerated."""
 
 from collections.abc import Callable
 from itertools import permutations
@@ -10,7 +10,7 @@ from logs import Array
 from simulator.ope.estimators import dr
 from simulator.ope.list_estimators import (
     cascade_dr,
-    conditional,
+    given_above,
     independent,
     prefix_weights,
     reward_interaction,
@@ -23,13 +23,13 @@ FIRST = {"mu": np.array([0.5, 0.3, 0.2]), "pi": np.array([0.1, 0.3, 0.6])}
 SECOND = {
     "mu": np.array([0.2, 0.5, 0.3]),
     "pi": np.array([0.6, 0.1, 0.3]),
-}  # taste at place 1, renormalised to the rest
-Q = np.random.default_rng(0).random((k, K, K))  # any model: [place, arm above, arm]; place 0 uses the first line
+}  # taste at position 1, renormalised to the rest
+Q = np.random.default_rng(0).random((k, K, K))  # any model: [position, arm above, arm]; position 0 uses the first line
 Rewards = Callable[[tuple[int, ...]], list[float]]
 
 
 def choices(policy: str, above: tuple[int, ...]) -> Array:
-    """Probability of every arm at the next place."""
+    """Probability of every arm at the next position."""
     if not above:
         return FIRST[policy]
     left = np.where(np.isin(np.arange(K), above), 0, SECOND[policy])
@@ -37,17 +37,17 @@ def choices(policy: str, above: tuple[int, ...]) -> Array:
 
 
 def steps(policy: str, shown: tuple[int, ...]) -> Array:
-    """Conditional probabilities of a list, place by place."""
+    """Conditional probabilities of a list, position by position."""
     return np.array([choices(policy, shown[:j])[shown[j]] for j in range(k)])
 
 
 def marginals(policy: str, shown: tuple[int, ...]) -> Array:
-    """Probability of each arm of a list at its place, over all lists."""
+    """Probability of each arm of a list at its position, over all lists."""
     return np.array([sum(steps(policy, each).prod() for each in LISTS if each[j] == shown[j]) for j in range(k)])
 
 
 def own_arm_only(shown: tuple[int, ...]) -> list[float]:
-    """A reward that depends on its own arm and place."""
+    """A reward that depends on its own arm and position."""
     return [0.1 + 0.2 * shown[0], 0.7 - 0.3 * shown[1]]
 
 
@@ -57,7 +57,7 @@ def arms_above(shown: tuple[int, ...]) -> list[float]:
 
 
 def whole_list(shown: tuple[int, ...]) -> list[float]:
-    """A reward at the first place that depends on the second."""
+    """A reward at the first position that depends on the second."""
     return [0.5 if shown[1] == 0 else 0.1, 0.4]
 
 
@@ -115,10 +115,10 @@ def test_prefix_probabilities_become_conditional_ones() -> None:
     eps, K3 = 0.3, 6
     for shown in permutations(range(3)):
         prefix = np.array([[0.7 * (shown[:j] == (0, 1, 2)[:j]) + eps / n for j, n in ((1, 3), (2, 6), (3, K3))]])
-        step = conditional(prefix)
+        step = given_above(prefix)
         assert step.cumprod(axis=1) == pytest.approx(prefix)
         assert step[0, 2] == pytest.approx(1.0)  # the last arm is the only one left
-    assert conditional(np.array([[0.0, 0.0]])).tolist() == [[0, 0]]
+    assert given_above(np.array([[0.0, 0.0]])).tolist() == [[0, 0]]
 
 
 def test_cascade_dr_with_one_place_is_dr_and_without_model_reward_interaction() -> None:
@@ -135,7 +135,7 @@ def test_cascade_dr_with_one_place_is_dr_and_without_model_reward_interaction() 
 
 
 def test_a_good_model_makes_cascade_dr_vary_less() -> None:
-    """With the true expected rewards of the places to come, the spread over lists falls to that of the target's."""
+    """With the true expected rewards of the positions to come, the spread over lists falls to that of the target's."""
 
     def spread(model: Callable[[int, tuple[int, ...]], Array]) -> float:
         mean = square = 0.0
@@ -168,6 +168,6 @@ def test_a_lists_row_weight_counts_it_as_often() -> None:
 
 
 def test_a_propensity_of_zero_is_refused() -> None:
-    """Place 1 of list 1 is row 3 of the flattened table."""
+    """Position 1 of list 1 is row 3 of the flattened table."""
     with pytest.raises(ValueError, match=r"row 3 has 0\.0"):
         standard(np.ones((2, 2)), np.array([[0.5, 0.5], [0.5, 0.0]]), np.ones((2, 2)))

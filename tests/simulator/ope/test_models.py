@@ -51,7 +51,7 @@ def test_the_smoothed_mean_is_the_count_by_hand() -> None:
 
 
 def test_the_mean_of_each_position_keeps_positions_apart() -> None:
-    """Arm 1 at place 0 earned 1, at place 2 nothing; a place not seen in the fit gets the prior."""
+    """Arm 1 at position 0 earned 1, at position 2 nothing; a position not seen in the fit gets the prior."""
     log = log_of(np.full((2, 2), 0.5), np.ones(2, int), np.array([1.0, 0]), position=np.array([0, 2]))
     predict = mean_model(1, 4, by_position=True)(log)
     rows = replace(log.take(np.array([0, 0, 0, 0])), position=np.array([0, 1, 2, 3]))
@@ -100,7 +100,7 @@ def test_no_more_equations_are_solved_than_an_arm_has_rows(how: QFit, monkeypatc
     monkeypatch.setattr(np.linalg, "solve", lambda A, b: sizes.append(len(A)) or solve(A, b))
     predictions(ridge_model(), log, how)
     assert max(sizes) == 40
-    assert sum(each == 40 for each in sizes) <= 5  # of arm 0 only: 3 times in the past's fits, 5 in the folds'
+    assert sum(each == 40 for each in sizes) <= 5  # of arm 0 only: 3 times in the past's fits, 5 in the splits'
     assert sorted(sizes)[-6] <= sorted(most)[-2]
 
 
@@ -132,7 +132,7 @@ def test_a_row_weight_of_two_is_the_row_twice(name: str) -> None:
 
 
 def test_regressors_get_context_arm_and_position_and_are_not_changed() -> None:
-    """A linear model without intercept on one-hot arms and places, solved by numpy; the object stays unfitted."""
+    """A linear model without intercept on one-hot arms and positions, solved by numpy; the object stays unfitted."""
     log, given = small(position=np.arange(60) % 3), LinearRegression(fit_intercept=False)
     q = regressor_model(given)(log)(log)
     design = np.column_stack([log.context, np.eye(4)[log.arm], np.eye(3)[log.position]])

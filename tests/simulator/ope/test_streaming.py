@@ -10,9 +10,11 @@ import pytest
 from logs import World, open_bandit
 
 from simulator.logs.log import Log
-from simulator.ope.evaluate import ESTIMATORS, Row, evaluate
-from simulator.ope.stream import FOLDS, MakeTarget, Pieces, evaluate_stream, parted
+from simulator.ope.additive import SPLITS
+from simulator.ope.evaluate import EstimatorRow, evaluate
+from simulator.ope.stream import MakeTarget, Pieces, evaluate_stream, parted
 from simulator.ope.targets import fixed, uniform
+from simulator.ope.terms import ESTIMATORS
 from simulator.policies.targets import Learned, frozen, of_pieces
 
 N = 1500
@@ -38,8 +40,8 @@ def cut(log: Log, *sizes: int) -> Pieces:
     return pieces
 
 
-def close(found: list[Row], expected: list[Row]) -> None:
-    """Row by row the same, but for rounding."""
+def close(found: list[EstimatorRow], expected: list[EstimatorRow]) -> None:
+    """EstimatorRow by row the same, but for rounding."""
     for one, other in zip(found, expected, strict=True):
         ends = (
             ("low", "high", "standard_error", "skewness") if one.estimator != "dm" else ()
@@ -70,7 +72,7 @@ LOGS: dict[str, Callable[[], Log]] = {
     "some nobody's": lambda: logged(user=np.array([f"u{i % 400}" if i % 3 else "" for i in range(N)])),
     "decisions that are there again": lambda: logged(decision_id=np.array([f"d{i % 400}" for i in range(N)])),
     "decisions that all differ": lambda: logged(decision_id=np.arange(N).astype(str)),
-    "places of lists, all of nobody": lambda: logged(
+    "positions of lists, all of nobody": lambda: logged(
         decision_id=(np.arange(N) // 3).astype(str), position=np.arange(N) % 3, user=np.full(N, "")
     ),
     "row weights": lambda: logged(weight=np.where(np.arange(N) % 2, 2.0, 0.5)),
@@ -118,8 +120,8 @@ def test_fitted_on_all_rows_it_is_the_same_too() -> None:
     close(evaluate_stream(cut(log, 300, 300), EVEN, **how), evaluate(log, uniform(log), **how))
 
 
-def test_other_folds_are_other_rows_of_other_people() -> None:
-    """Cross-fitted values are near those of other folds; they do not depend on where the log was cut."""
+def test_other_splits_are_other_rows_of_other_people() -> None:
+    """Cross-fitted values are near those of other splits; they do not depend on where the log was cut."""
     log = logged(user=np.array([f"u{i % 700}" for i in range(N)]))
     found = evaluate_stream(cut(log, 300, 300), EVEN, tau=2.0)
     close(evaluate_stream(cut(log, 77), EVEN, tau=2.0), found)
@@ -130,14 +132,14 @@ def test_other_folds_are_other_rows_of_other_people() -> None:
 
 
 def test_no_reward_is_in_its_own_prediction() -> None:
-    """A reward far out in one row moves DM of the other folds only: with one row of an arm, its own q is the prior."""
+    """A reward far out in one row moves DM of the other splits only: with one row of an arm, its own q is the prior."""
     log = logged()
     rows = np.flatnonzero(log.arm == 4)
     one = log.take(np.sort(np.append(np.flatnonzero(log.arm != 4), rows[0])))
     own = replace(one, reward=np.where(one.arm == 4, 1.0, 0.0))
     target: MakeTarget = lambda _, __: lambda piece: fixed(piece, "arm-4")  # noqa: E731
     (found,) = evaluate_stream(cut(own, 500), target, estimators=["dm"], q="mean")
-    held, seen = 1 / FOLDS, 1 - 1 / FOLDS  # shares of rows whose model has not, and has, seen the one reward
+    held, seen = 1 / SPLITS, 1 - 1 / SPLITS  # shares of rows whose model has not, and has, seen the one reward
     assert found.value == pytest.approx(held * 0.01 + seen * 2 / 101, abs=0.002)
 
 

@@ -9,6 +9,7 @@ from logs import World, log_of
 from simulator.logs.log import Log
 from simulator.ope.evaluate import evaluate
 from simulator.policies.targets import Learned, frozen, learns, target
+from simulator.wording import named
 
 HALF = 600
 
@@ -77,3 +78,21 @@ def test_a_target_that_learns_meets_each_row_after_it_was_valued() -> None:
     one, other = (target(each, "linucb:alpha=0.5", refresh=1) for each in (log, own))
     assert (one[:31] == other[:31]).all()
     assert (one[31:] != other[31:]).any()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("uniform", ("uniform", "uniform", "")),
+        ("fixed:a:b", ("fixed", "fixed", "a:b")),
+        ("fixed:a.csv", ("fixed", "fixed", "a.csv")),
+        ("list:a,b", ("list", "list", "a,b")),
+        ("plays/home.csv.gz", ("csv", "plays/home.csv.gz", "")),
+        ("home.json:alpha=1", ("document", "home.json", "alpha=1")),
+        ("linucb:alpha=1,explore=0", ("policy", "linucb", "alpha=1,explore=0")),
+        ("fixed", ("policy", "fixed", "")),
+    ],
+)
+def test_a_target_is_named_in_one_way_for_all_who_read_it(text: str, expected: tuple[str, str, str]) -> None:
+    """Kind, first word and the rest, by hand; `fixed` without an arm is looked up as a policy, and not found."""
+    assert named(text) == expected

@@ -9,9 +9,9 @@ import pytest
 from logs import Array, World, log_of
 
 from simulator.logs.log import Log
-from simulator.ope.evaluate import ESTIMATORS, evaluate, options_of
+from simulator.ope.evaluate import evaluate, options_of
 from simulator.ope.problem import InMemory
-from simulator.ope.terms import bounds, difference_stakes, estimate, own_stakes, stakes_of, sufficient_cap
+from simulator.ope.terms import ESTIMATORS, bounds, difference_stakes, estimate, own_stakes, stakes_of, sufficient_cap
 
 MU = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])
 PI = np.array([[0.5, 0.5], [0.0, 1.0], [0.7, 0.3]])

@@ -242,7 +242,7 @@ def test_without_curves_or_context_the_page_still_has_every_other_section(tmp_pa
     log = Log(("a", "b"), np.arange(n) % 2, (np.arange(n) % 5 == 0).astype(float), np.full(n, 0.4))
     read = Page(report(log, {"a": np.eye(2)[np.zeros(n, int)]}, tmp_path / "deep" / "a.html").read_text())
     assert [given["id"] for tag, given in read.tags if tag == "section"] == SECTIONS
-    assert "neither features nor places to split it by" in read.words
+    assert "neither features nor positions to split it by" in read.words
     assert "The log: 120 decisions among 2 arms;" in read.words
     one = Log(("a",), np.zeros(1, int), np.ones(1), np.ones(1))
     read = Page(report(one, {"a": np.ones((1, 1))}, tmp_path / "b.html").read_text())
@@ -410,7 +410,7 @@ def test_segments_are_levels_answers_halves_and_places() -> None:
     assert dict(labelled(log, "age")) == {"below its median": 5, "at its median or above": 5}
     low = replace(log, context=np.where(log.context > np.quantile(log.context, 0.9, axis=0), log.context, 0.0))
     assert dict(labelled(low, "age")) == {"at its lowest": 9, "above its lowest": 1}
-    assert list(labelled(log, "position")) == [("place 1", 5), ("place 2", 5)]
+    assert list(labelled(log, "position")) == [("position 1", 5), ("position 2", 5)]
     assert chosen(log, None) == "land"
     assert chosen(replace(log, context=None, columns=()), None) == "position"
     assert chosen(replace(log, context=None, columns=(), position=None), None) is None

@@ -13,7 +13,7 @@ from simulator.logs.loaders.csv import COPIED
 from simulator.logs.loaders.server import UNSURE
 from simulator.logs.log import Log
 from simulator.ope.differences import Difference
-from simulator.ope.evaluate import Row
+from simulator.ope.evaluate import EstimatorRow
 from simulator.reporting import report
 from simulator.reporting.formatting import Ground, sentence
 
@@ -116,7 +116,7 @@ def test_what_cleaning_found_is_in_doubt_at_the_top(tmp_path: Path, cleaning: di
         {UNSURE: 20},
         {"rows dropped: no reward": 20},
         {"rows dropped: decision that came before": 2000},
-        {"rows left out: lower places of lists": 9000},
+        {"rows left out: lower positions of lists": 9000},
         {"lines left out: without a label": 2000},
     ],
 )
@@ -143,11 +143,11 @@ def test_windows_that_contradict_each_other_are_in_the_first_sentence(tmp_path: 
 
 
 def test_lists_are_counted_in_lists_and_places(tmp_path: Path) -> None:
-    """2,000 lists of 3 are not 6,000 decisions, and a value is a place's."""
+    """2,000 lists of 3 are not 6,000 decisions, and a value is a position's."""
     page = paged(log := lists(2000, conditional=False), {"d": always(log, 3)}, tmp_path)
-    assert "The log: 2,000 lists with 6,000 places among 4 arms; the logging policy earned 0.0" in page.words
-    assert re.match(r"“d” would have earned [\d.]+ per place \(", page.sentence)
-    assert page.tables["differences"][0][1] == "Places"
+    assert "The log: 2,000 lists with 6,000 positions among 4 arms; the logging policy earned 0.0" in page.words
+    assert re.match(r"“d” would have earned [\d.]+ per position \(", page.sentence)
+    assert page.tables["differences"][0][1] == "Positions"
     assert "a decision" not in page.words.rpartition("How to read this")[0].replace("A decision counts", "")
 
 
@@ -174,9 +174,9 @@ def test_an_arm_with_nothing_says_zero_not_a_tiny_number(tmp_path: Path) -> None
     assert "0.00000" not in said
 
 
-def dr(value: float, low: float, high: float, verdict: Any = "sequence", note: str = "") -> Row:
+def dr(value: float, low: float, high: float, verdict: Any = "sequence", note: str = "") -> EstimatorRow:
     """DR of a target."""
-    return Row("dr", value, low, high, 400, 1.0, 200.0, 0.1, 2.0, 1.0, 0.1, verdict, note)
+    return EstimatorRow("dr", value, low, high, 400, 1.0, 200.0, 0.1, 2.0, 1.0, 0.1, verdict, note)
 
 
 def by(low: float, high: float) -> Difference:

@@ -18,7 +18,7 @@ from simulator.policies.specs import parse
 from simulator.progress import Show
 from simulator.studies.parallel import Work, processes, serial
 from simulator.studies.play import ends, play
-from simulator.studies.run import Results, Row, learner_of, run
+from simulator.studies.run import Results, RunRow, learner_of, run
 
 SMALL = Synthetic("small", arms=4, features=3, rounds=600)
 
@@ -74,7 +74,7 @@ def test_msweb_earns_what_was_measured() -> None:
 def test_figures_by_hand() -> None:
     """Best 1, even .5, the best fixed arm .75: half of uniform's regret is left."""
     rows = run(by_hand(), ["best-fixed"], refresh=1, spread=serial).rows
-    assert rows == [Row("best-fixed", 0, 4, 0.75, 50.0)]
+    assert rows == [RunRow("best-fixed", 0, 4, 0.75, 50.0)]
 
 
 def test_regret_of_uniform_is_about_100() -> None:
@@ -190,7 +190,7 @@ def test_more_is_learned_with_fresher_models() -> None:
 
 @pytest.mark.parametrize("policy", ["linucb", "ucb1", "uniform", "epsilon-greedy"])
 def test_lists_are_played(policy: str) -> None:
-    """Three places a round; learning beats showing lists evenly."""
+    """Three positions a round; learning beats showing lists evenly."""
     row, even = (run(named("position-bias"), [each], rounds=600).rows[0] for each in (policy, "uniform"))
     assert row.mean_reward >= even.mean_reward
     assert row.regret_of_uniform <= 105

@@ -11,7 +11,7 @@ from simulator.logs.log import Log
 from simulator.ope.evaluate import evaluate
 from simulator.policies.targets import frozen
 from simulator.studies.parallel import processes, serial
-from simulator.studies.run import Results, Row
+from simulator.studies.run import Results, RunRow
 from simulator.studies.select import Tried, chosen, halves, select
 from simulator.studies.sweep import chosen_by_seeds, not_worse, sweep, sweep_log, variants
 
@@ -52,7 +52,9 @@ def test_settings_make_a_difference_where_they_should() -> None:
 def test_one_half_of_the_seeds_chooses_and_the_other_judges() -> None:
     """By hand: over seeds 0 and 2 policy a leads with 3; over 1 and 3 it has 1. b is the other way round."""
     a, b = (3.0, 1.0, 3.0, 1.0), (1.0, 3.0, 1.0, 3.0)
-    rows = [Row(name, seed, 1, value, 0) for name, values in (("a", a), ("b", b)) for seed, value in enumerate(values)]
+    rows = [
+        RunRow(name, seed, 1, value, 0) for name, values in (("a", a), ("b", b)) for seed, value in enumerate(values)
+    ]
     found = chosen_by_seeds(Results(rows, []))
     assert (found.policy, found.choosing, found.held_out, found.held_out_error) == ("a", 3.0, 1.0, 0.0)
     assert found.optimism == 2.0
@@ -63,7 +65,7 @@ def test_one_half_of_the_seeds_chooses_and_the_other_judges() -> None:
 def test_what_the_judging_seeds_do_not_tell_from_the_chosen_setting_is_named() -> None:
     """By hand, over seeds 1, 3, 5: b is .5 less each time, give or take .01; c is .2 more, .1 less and .3 less."""
     values = {"a": [1.0] * 6, "b": [0.9, 0.5, 0.9, 0.51, 0.9, 0.49], "c": [0.9, 1.2, 0.9, 0.9, 0.9, 0.7]}
-    rows = [Row(name, seed, 1, value, 0) for name, each in values.items() for seed, value in enumerate(each)]
+    rows = [RunRow(name, seed, 1, value, 0) for name, each in values.items() for seed, value in enumerate(each)]
     results = Results(rows, [])
     assert not_worse(results, chosen_by_seeds(results)) == ["c"]
 
