@@ -31,8 +31,8 @@ LINGER = 2.0  # seconds
 
 def _refusal(line: str, code: str, detail: str) -> bytes:
     status, title, kind = int(line[:3]), code.replace("_", " "), f"urn:bandit-server:problem:{code}"
-    told = {"type": kind, "title": title, "status": status, "code": code, "detail": detail}
-    body = json.dumps(told, separators=(",", ":")).encode()
+    document = {"type": kind, "title": title, "status": status, "code": code, "detail": detail}
+    body = json.dumps(document, separators=(",", ":")).encode()
     head = "HTTP/1.1 %s\r\nconnection: close\r\ncontent-type: application/problem+json\r\ncontent-length: %d\r\n\r\n"
     return (head % (line, len(body))).encode() + body
 
@@ -89,7 +89,7 @@ class WireProtocol(HttpToolsProtocol):
         self.partial = False  # a request has begun and is not whole
         self._last: bytes | None = None  # the refusal that ends the connection; nothing after it is a request
         self._ended = False  # all is said
-        self._told = 0  # bytes of the head so far, or of the trailers
+        self._head_bytes = 0  # of the head so far, or of the trailers
         self._loose = 0  # bytes since a request began or the last byte of a body, but for those that came with it
         self._moved = False  # such a byte is among those at hand
         self._trailing = False  # the head is in: further headers are trailers
@@ -158,20 +158,20 @@ class WireProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request's first byte, or that of a head which is read again."""
         self.partial = self._moved = True
-        self._trailing, self._told, self._loose, self._hosts = False, 0, 0, 0
+        self._trailing, self._head_bytes, self._loose, self._hosts = False, 0, 0, 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target."""
         self.url += url
-        self._told += len(url)
-        if self._told > HEAD_MAX:
+        self._head_bytes += len(url)
+        if self._head_bytes > HEAD_MAX:
             raise Refused(LARGE_HEAD)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer: those belong to no head, and are left out."""
-        self._told += len(name) + len(value) + 4
-        if self._told > HEAD_MAX:
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > HEAD_MAX:
             raise Refused(LARGE_HEAD)
         name = name.lower()
         if name in _JUDGED:
@@ -194,7 +194,7 @@ class WireProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begins a request, unless the parser stops here for an upgrade: `_parse` has the head read again."""
-        self._told, self._loose, self._trailing = 0, 0, True
+        self._head_bytes, self._loose, self._trailing = 0, 0, True
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise Refused(_no_http("CONNECT is for proxies"))

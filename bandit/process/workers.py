@@ -100,7 +100,7 @@ class Worker:
             self.failed_starts = 0 if self.ready else self.failed_starts + 1
             delay = self.backoff.died(self._born)
             if not self.refused:
-                log.warning("worker %d ended (%s); again in %.1f s", self.number, _told(code), delay)
+                log.warning("worker %d ended (%s); again in %.1f s", self.number, _ending(code), delay)
             self.process, self.ready = None, False
             self._deafen()
 
@@ -140,7 +140,7 @@ class Worker:
             log.warning("worker %d did not end in time: killed", self.number)
             self.process.kill()
         if (code := self.process.wait()) and not self.refused:
-            log.warning("worker %d ended with %s", self.number, _told(code))
+            log.warning("worker %d ended with %s", self.number, _ending(code))
         return code == 0
 
 
@@ -152,7 +152,7 @@ def _environment(handoff: Handoff) -> dict[str, str]:
     return {**kept, **ONE_THREAD, HANDOFF: document}
 
 
-def _told(code: int) -> str:
+def _ending(code: int) -> str:
     """How a process ended, for people."""
     return f"exit code {code}" if code >= 0 else f"signal {-code}"
 

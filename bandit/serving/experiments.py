@@ -21,6 +21,7 @@ from bandit.replica.follower import Follower
 from bandit.replica.replica import Replica, unserved
 from bandit.serving.changes import (
     Change,
+    Sent,
     config_after,
     described,
     names_arm,
@@ -53,14 +54,14 @@ class Experiments:
         self.store, self.follower, self.body_limit = store, follower, body_limit
         self._looks: dict[str, asyncio.Task[Stored]] = {}  # into the store, under way
 
-    async def put(self, name: str, data: bytes, *, reset: bool, if_match: int | None) -> tuple[bool, dict[str, Any]]:
+    async def put(self, name: str, sent: Sent, *, reset: bool, if_match: int | None) -> tuple[bool, dict[str, Any]]:
         """Create or replace an experiment: (whether it is new, the experiment as `get` gives it)."""
-        before = await self._change(name, replaced(data), reset=reset, if_match=if_match, create=True)
+        before = await self._change(name, replaced(sent), reset=reset, if_match=if_match, create=True)
         return before is None or before.config.deleted, described(await self._stored(name))
 
-    async def patch(self, name: str, data: bytes, *, reset: bool, if_match: int | None) -> dict[str, Any]:
+    async def patch(self, name: str, sent: Sent, *, reset: bool, if_match: int | None) -> dict[str, Any]:
         """Change an experiment by a JSON merge patch (RFC 7386)."""
-        await self._change(name, patched(data), reset=reset, if_match=if_match)
+        await self._change(name, patched(sent), reset=reset, if_match=if_match)
         return described(await self._stored(name))
 
     async def get(self, name: str) -> dict[str, Any]:

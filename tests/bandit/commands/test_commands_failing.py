@@ -168,7 +168,7 @@ def test_a_full_disk_is_told(module: str) -> None:
 
 
 PROGRAMS = {"bandit": "bandit-server", "simulator": "bandit-simulator"}
-FULL = "No space left on device; free some space, or write elsewhere"
+FULL = "No space left on device; free some space, or choose another disk"
 
 
 @pytest.mark.parametrize(
