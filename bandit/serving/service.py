@@ -40,7 +40,7 @@ Again = Callable[[Experiment], RecommendationRequest | None]
 
 
 def never_before(_: Experiment) -> None:
-    """Of a request that names no decision of its own."""
+    """Read no earlier request: this one has no decision id of its own."""
     return
 
 
@@ -80,7 +80,7 @@ class Service:
         return self.follower.failed
 
     async def close(self) -> None:
-        """Answer what waits, fold the rest, write the last checkpoint, and let go of the store."""
+        """Answer the waiting requests, fold the rest of the log, write the last checkpoint, and close the store."""
         await asyncio.gather(*(batcher.drain() for batcher in self._batchers.values()))
         self.follower.stop()
         await asyncio.to_thread(self.follower.join)
@@ -88,19 +88,19 @@ class Service:
         self.store.close()
 
     async def evaluation(self, asked: Asked) -> Evaluation:
-        """What slices earned and candidates would have earned on the newest decisions."""
+        """What each slice earned and each candidate would have earned on the newest decisions."""
         await self.experiments.replica(asked.experiment)
         return await self._evaluator.evaluate(asked)
 
     # the hot path
 
     async def ask(self, name: str, read: Reader, again: Again = never_before) -> Any:
-        """Serve one request of a batcher (`batcher`). What this server does not know, it looks up before refusing.
+        """Serve one request by the experiment's batcher. Names unknown to this server are looked up before it refuses.
 
         Args:
             name: of the experiment.
             read: reads the request.
-            again: reads it as one that may have been answered before, whatever has changed since.
+            again: reads it as a repetition, which is answered as before, whatever has changed since.
         """
         batcher = await self._batcher_of(name)
         answer = _tried(batcher, read, tried := experiment_of(batcher.replica))
@@ -130,7 +130,7 @@ class Service:
         return [await self._as_before(batcher, answer, same) for answer, same in zip(settled, each, strict=True)]
 
     async def _as_before(self, batcher: Batcher, answer: Any, again: Again) -> Any:
-        """The answer, or the one of before where this is a retry: what has changed since is not its fault."""
+        """The answer, or the earlier one if this repeats a request that was answered before the experiment changed."""
         moved = isinstance(answer, Paused) or (isinstance(answer, Problem) and answer.code in MOVED)
         if not moved or (ask := again(experiment := experiment_of(batcher.replica))) is None:
             return answer
@@ -168,7 +168,7 @@ class Service:
     # health
 
     def state(self) -> dict[str, Any]:
-        """What `/readyz` tells of the store and the replicas."""
+        """What `/readyz` answers of the store and the replicas."""
         now = time.monotonic()
         replicas: dict[str, Any] = {
             replica.name: {
@@ -193,7 +193,7 @@ class Service:
 def _digests(replicas: Sequence[Replica]) -> dict[str, dict[str, str]]:
     found = {}
     for replica in replicas:
-        with suppress(Problem), replica.held() as model:  # a problem: it has ended meanwhile
+        with suppress(Problem), replica.held() as model:  # it was deleted, or failed, meanwhile
             found[replica.name] = {"position": replica.position.text().decode(), "digest": model.sums.digest()}
     return found
 
@@ -207,7 +207,7 @@ def _tried(batcher: Batcher, read: Reader, experiment: Experiment) -> asyncio.Fu
 
 
 async def _fed(batcher: Batcher, reads: Sequence[Reader], tried: Experiment) -> list[asyncio.Future[Any] | Problem]:
-    """A batch's requests in their batcher, as many at a time as others do not feel."""
+    """Give a batch's requests to their batcher, few enough at a time that others do not wait for them."""
     answers: list[asyncio.Future[Any] | Problem] = []
     turn = time.monotonic()
     for read in reads:

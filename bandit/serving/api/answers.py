@@ -111,30 +111,30 @@ def recommendation(result: Any) -> RecommendationAnswer:
     return _new(result) if isinstance(result, NewDecision) else _replayed(result)
 
 
-def size_of(ask: RecommendationRequest) -> int:
-    """Bytes that the answer will take, at most about, without having decided."""
-    experiment = ask.experiment
+def size_of(request: RecommendationRequest) -> int:
+    """Roughly how many bytes the answer will take at most, before anything is decided."""
+    experiment = request.experiment
     largest, all_of_them = experiment.payload_bytes
     per_arm = 150 + sum(80 + len(kind) for kind in experiment.config.kinds)
-    return 300 + ask.k * per_arm + min(ask.k * largest, all_of_them)
+    return 300 + request.k * per_arm + min(request.k * largest, all_of_them)
 
 
-def _new(told: NewDecision) -> RecommendationAnswer:
-    experiment, kinds = told.experiment, told.experiment.config.kinds
-    score, means, width = told.scores
+def _new(decision: NewDecision) -> RecommendationAnswer:
+    experiment, kinds = decision.experiment, decision.experiment.config.kinds
+    score, means, width = decision.scores
     arms = [
         ShownArm(
             experiment.config.index[arm],
-            told.choice.propensities[i],
+            decision.choice.propensities[i],
             score[i],
             {kind: Estimate(mean, width[i]) for kind, mean in zip(kinds, means[i], strict=True)},
             payload(experiment, arm),
         )
-        for i, arm in enumerate(told.choice.arms)
+        for i, arm in enumerate(decision.choice.arms)
     ]
-    name = told.caller.decode() or decision_id(SHARD, told.position, told.nonce)
-    expires = _time_of(told.position.ms + experiment.window_ms)
-    position = told.model_position.text().decode()
+    name = decision.caller.decode() or decision_id(SHARD, decision.position, decision.nonce)
+    expires = _time_of(decision.position.ms + experiment.window_ms)
+    position = decision.model_position.text().decode()
     return RecommendationAnswer(name, arms, experiment.config.version, position, False, True, expires)
 
 

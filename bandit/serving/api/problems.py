@@ -38,7 +38,7 @@ STATUS: dict[Code, int] = {
 TYPE = "urn:bandit-server:problem:"  # then the code: a name of the kind, not an address to be visited
 RETRY_AFTER = 1  # seconds
 LONGEST = 2000  # characters of a detail or a pointer: a name that is refused may be as long as the body
-MOST = 100  # faults told of
+MOST = 100  # faults that are listed
 
 
 class FaultDetails(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def details(problem: Problem) -> ProblemDetails:
-    """A problem as the wire shows it."""
+    """A problem as it is sent."""
     faults = (FaultDetails(f.pointer[:LONGEST], f.expected[:LONGEST], f.got) for f in problem.faults[:MOST])
     title, status = problem.code.replace("_", " "), STATUS[problem.code]
     return ProblemDetails(TYPE + problem.code, title, status, problem.code, problem.detail[:LONGEST], tuple(faults))

@@ -123,7 +123,7 @@ def test_what_is_no_store_is_named_so() -> None:
     """A web server at the address: for a start as for a command."""
     with web() as address:
         for command in (["serve", "--port", "0"], ["verify", "home"]):
-            assert "no Redis and no Valkey" in one_line(ran(*command, "--redis-url", address))
+            assert "neither Redis nor Valkey" in one_line(ran(*command, "--redis-url", address))
 
 
 def test_a_password_that_is_asked_for_is_named() -> None:
