@@ -1,4 +1,4 @@
-"""The command line, `bandit-server`: each command imports what it needs, so that none loads what it does not."""
+"""The command line, `bandit-server`: each command imports only what it needs, when it runs."""
 
 import ipaddress
 from pathlib import Path
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from bandit import __version__
 from bandit.errors import printable
 from bandit.settings import Settings, overridden, port_is_linked
-from bandit.telling import run, start_logging, told
+from bandit.telling import exit_on_error, run, start_logging
 
 PROGRAM = "bandit-server"
 app = typer.Typer(
@@ -108,7 +108,7 @@ def export(
     """Write an experiment's log, one entry per row; works beside a running server and without one."""
     if form != "jsonl":
         raise typer.BadParameter("expected jsonl", param_hint="--format")
-    with told(PROGRAM):
+    with exit_on_error(PROGRAM):
         from bandit.commands.log_commands import export_log
 
         export_log(settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary), experiment, output)
@@ -125,7 +125,7 @@ def verify(
     store_binary: StoreBinary = None,
 ) -> None:
     """Recompute an experiment's sums from its log; exit 0 if its checkpoints equal them bit for bit, else 1."""
-    with told(PROGRAM):
+    with exit_on_error(PROGRAM):
         from bandit.commands.log_commands import verify_log
 
         settings = settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary)
@@ -142,7 +142,7 @@ def doctor(
     store_binary: StoreBinary = None,
 ) -> None:
     """Check this installation and its store; with --rate, estimate the memory and disk that it needs."""
-    with told(PROGRAM):
+    with exit_on_error(PROGRAM):
         from bandit.commands import doctor as doctoring
 
         settings = settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary)
@@ -169,11 +169,11 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the visitors' order.")] = 0,
 ) -> None:
     """Watch the server learn from 32,711 real visitors over real HTTP, in under a minute."""
-    with told(PROGRAM):
-        from bandit.commands.demo import run as shown
+    with exit_on_error(PROGRAM):
+        from bandit.commands.demo import run as run_demo
 
         raise typer.Exit(
-            shown(
+            run_demo(
                 visitors=visitors, workers=workers, keep_serving=keep_serving, data_dir=data_dir, port=port, seed=seed
             )
         )
@@ -183,7 +183,7 @@ def settings_from(**options: Any) -> Settings:
     """The settings of a command: its options, else the environment, else the defaults.
 
     Raises:
-        typer.BadParameter: if one cannot be; it says which, and what was expected.
+        typer.BadParameter: if one is invalid; it says which, and what was expected.
     """
     try:
         return overridden(options)

@@ -1,6 +1,6 @@
-"""What the programs tell people on stderr: lines of a log that no name can forge, and in one line why a command failed.
+"""What both command lines write to stderr: log lines that no name can forge, and why a command failed, in one line.
 
-Written for both command lines; what goes to stdout is a command's own.
+What goes to stdout is each command's own.
 """
 
 import errno
@@ -19,22 +19,22 @@ from bandit.errors import CorruptLog, EmbeddedError, Problem, StoreUnavailable, 
 EXPECTED: Final = Problem, CorruptLog, StoreUnavailable, StoreUnsuitable, EmbeddedError, OSError
 ADVICE: Final = {
     errno.ENOENT: "is the path right, and its folder there?",
-    errno.ENOTDIR: "a folder on the way to it is a file",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EISDIR: "name a file, not a folder",
     errno.EEXIST: "name another, or take it away",
-    errno.EACCES: "this user may not do that: give it the right, or name another place",
-    errno.EPERM: "this user may not do that: give it the right, or name another place",
-    errno.EROFS: "name a place that can be written to",
-    errno.ENOSPC: "free some space, or write elsewhere",
-    errno.EDQUOT: "free some space, or write elsewhere",
-    errno.EBADF: "its output is closed: give it one, such as > FILE",
-    errno.EMFILE: "allow more open files: ulimit -n",
+    errno.EACCES: "this user lacks permission: grant it, or choose another path",
+    errno.EPERM: "this user lacks permission: grant it, or choose another path",
+    errno.EROFS: "choose a path that can be written to",
+    errno.ENOSPC: "free some space, or choose another disk",
+    errno.EDQUOT: "free some space, or choose another disk",
+    errno.EBADF: "standard output is closed: redirect it, as with > FILE",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 _Raised = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 class Lines(logging.Formatter):
-    """One line a record, and an indented one for each line of a traceback: what is logged cannot look like a record."""
+    """One line per record, and an indented line for each line of a traceback: no logged text can look like a record."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """The record as one line."""
@@ -46,34 +46,37 @@ class Lines(logging.Formatter):
 
 
 def masked(text: str) -> str:
-    """The text without the users and passwords of addresses in it."""
+    """The text with the user names and passwords of the addresses in it replaced by `***`."""
     return re.sub(r"(\w+://)\S*@", r"\1***@", re.sub(r"(?<=[?&]password=)[^\s&]*", "***", text))
 
 
 def start_logging(level: str, who: str = "") -> None:
-    """Logs to stderr from now on; `who` stands before the name of what speaks."""
+    """Log to stderr from now on; `who` is written before each logger's name."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines(f"%(asctime)s %(levelname)s {who}%(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 def tell(program: str, message: str) -> None:
-    """One line on stderr, the program's name first."""
+    """Write one line to stderr, the program's name first."""
     print(f"{program}: {printable(masked(' '.join(message.split())))}", file=sys.stderr, flush=True)
 
 
 def reason(error: BaseException) -> str:
-    """What an error says; of the system's own: of which file, what is wrong, and what to do."""
+    """What an error says; for an error of the operating system: the file, what is wrong, and what to do about it."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error) or type(error).__name__
-    files = " -> ".join(str(each) for each in (error.filename, error.filename2) if each is not None)
+    files = " -> ".join(str(file) for file in (error.filename, error.filename2) if file is not None)
     parts = f"{files}: {error.strerror}" if files else error.strerror
     return f"{parts}; {ADVICE[error.errno]}" if error.errno in ADVICE else parts
 
 
 @contextmanager
-def told(program: str, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """What a command cannot do, in one line on stderr, and exit 1; nothing of a reader that has gone."""
+def exit_on_error(program: str, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """End the program with exit code 1, and one line on stderr, at an expected error, or one of `also`.
+
+    A reader of the output that has gone is no error to report: `BrokenPipeError` is passed on.
+    """
     faults: tuple[type[Exception], ...] = (*EXPECTED, *also)
     try:
         yield
@@ -85,20 +88,20 @@ def told(program: str, also: tuple[type[Exception], ...] = ()) -> Iterator[None]
 
 
 def run(app: Callable[..., Any], program: str) -> None:
-    """Run a command line. Where the reader of its output has gone, as after `| head`, it ends without a word.
+    """Run a command line. Where the reader of its output has gone, as after `| head`, it ends with 1 and no message.
 
-    No python that it starts runs code of the current directory: one that multiprocessing starts would.
+    Python processes that it starts do not import from the current directory, as those of multiprocessing would.
     """
     _take_standard_descriptors()
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
-        with told(program):
+        with exit_on_error(program):
             try:
                 code = app(prog_name=program, standalone_mode=False)
             except BaseException as error:
-                with suppress(OSError):  # one thing is told, the first
+                with suppress(OSError):  # only the first error is reported
                     _flush()
-                code = _told_usage(error)
+                code = _report_usage(error)
             else:
                 _flush()
     except BrokenPipeError:
@@ -106,24 +109,25 @@ def run(app: Callable[..., Any], program: str) -> None:
     raise SystemExit(code or 0)
 
 
-def _told_usage(error: Any) -> int:
-    """The exit code of a wrong use, after it was told; any other error is raised again."""
+def _report_usage(error: Any) -> int:
+    """Report a wrong use of the command line and return its exit code; any other error is raised again."""
     from typer import Abort
 
     if isinstance(error, Abort):
         print("Aborted!", file=sys.stderr)
         return 1
-    if not hasattr(error, "show"):  # what Typer's errors of use have, whichever library it takes them from
+    if not hasattr(error, "show"):  # only errors of usage have it, whichever library Typer takes them from
         raise error
     error.show(said := io.StringIO())
-    sys.stderr.write(masked(said.getvalue()))  # it repeats what was given
+    sys.stderr.write(masked(said.getvalue()))  # it repeats the arguments, which may hold a password
     return int(error.exit_code)
 
 
 def _take_standard_descriptors() -> None:
-    """Puts something in the place of a standard stream that is closed: else a log or a socket gets its number.
+    """Open something for each standard stream that is closed, or a log or a socket would get its number.
 
-    Input is empty, what is said is lost, but output fails when it is written: nobody is to believe it was.
+    Standard input is then empty and standard error is lost, but writing to standard output fails: nobody should believe
+    that the output was written.
     """
     for number, how in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
@@ -137,9 +141,9 @@ def _take_standard_descriptors() -> None:
 
 
 def _flush() -> None:
-    """Write what is left of the output now, where a failure can still be told."""
+    """Write what is left of the output now, while a failure can still be reported."""
     try:
         sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python would fail with it once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail with it again at its end
         raise

@@ -28,21 +28,21 @@ Verdict = Literal["ok", "note", "FAIL"]
 
 
 class Finding(NamedTuple):
-    """One thing looked at."""
+    """One thing that was checked."""
 
     verdict: Verdict
     text: str
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
-    """What there is to say of the installation and of the store."""
+    """Check the installation and the store."""
     python = ".".join(map(str, sys.version_info[:3]))
     yield Finding("ok", f"bandit-server {__version__}, Python {python}, numpy {np.__version__}")
     yield _name_clash()
     if settings.redis_url is None:
         yield _binary(settings)
         if not settings.data_dir.is_dir():
-            yield _place(settings.data_dir)
+            yield _directory(settings.data_dir)
             return
     try:
         with opened_store(settings) as store:
@@ -67,9 +67,9 @@ def _binary(settings: Settings) -> Finding:
         return Finding("FAIL", str(error))
 
 
-def _place(data_dir: Path) -> Finding:
-    """Of a data directory that is not there: whether it can be made."""
-    nearest = next((each for each in (data_dir, *data_dir.absolute().parents) if each.exists()), Path("/"))
+def _directory(data_dir: Path) -> Finding:
+    """Whether a data directory that does not exist can be made."""
+    nearest = next((path for path in (data_dir, *data_dir.absolute().parents) if path.exists()), Path("/"))
     if not nearest.is_dir():
         return Finding(
             "FAIL", f"data directory {data_dir} cannot be made: {nearest} is a file; name another --data-dir"
@@ -112,20 +112,20 @@ def sizing(settings: Settings, rate: float) -> Iterator[str]:
     experiments = []
     if settings.redis_url is not None or settings.data_dir.is_dir():
         with opened_store(settings) as store:
-            found = [store.config(name) for name in store.names()]
-            experiments = [compile_config(each.config) for each in found if each and not each.config.deleted]
+            known = [store.config(name) for name in store.names()]
+            experiments = [compile_config(stored.config) for stored in known if stored and not stored.config.deleted]
     for experiment in experiments:
         arms, kinds, d = experiment.shape
         window = seconds(experiment.document.reward_window)
         title = f"{experiment.name} ({arms} arms, {d} columns, window {window / 86400:g} days)"
         needed = need(rate, d=d, arms=arms, kinds=kinds, window=window, rewarded=0.1, named=True, users=True)
-        yield from _told(title, rate, needed)
+        yield from _estimate(title, rate, needed)
     if not experiments:
         usual = need(rate, d=32, arms=100, kinds=2, window=7 * 86400.0, rewarded=0.1, named=True, users=True)
-        yield from _told("a typical experiment (100 arms, 32 columns, window 7 days)", rate, usual)
+        yield from _estimate("a typical experiment (100 arms, 32 columns, window 7 days)", rate, usual)
 
 
-def _told(title: str, rate: float, n: Need) -> Iterator[str]:
+def _estimate(title: str, rate: float, n: Need) -> Iterator[str]:
     yield f"{title} at {rate:g} decisions/s, each by a different user, one in ten rewarded:"
     yield f"  {n.decision} bytes per decision, {n.feedback} per feedback, {n.arm} per arm"
     yield f"  {_human(n.log)} of memory for the log (reward window and one day more), {_human(n.sums)} for sums"

@@ -80,7 +80,7 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         return credit / per if per and math.isclose(per * self.step, 1.0, rel_tol=1e-12) else credit * self.step
 
     def fixed(self) -> tuple[object, ...]:
-        """What can't change once it has been learned from."""
+        """The parts that cannot change once the kind has been learned from."""
         return self.default, self.aggregation, self.range, self.step
 
 
@@ -147,7 +147,7 @@ class Config(msgspec.Struct, frozen=True, rename={"lam": "lambda"}):
     stripped: bool = False  # the arms' payloads are not here, but in the store's own copy
 
     def bare(self) -> Config:
-        """What the log records: payloads would be in it at every change of whatever arm."""
+        """The config without payloads, as the log records it: with them, each change would log all payloads again."""
         arms = tuple(plain(ArmSpec(arm.id, status=arm.status)) for arm in map(arm_spec, self.document.arms))
         document = msgspec.structs.replace(self.document, arms=arms)
         return msgspec.structs.replace(self, document=document, stripped=True)
@@ -191,13 +191,13 @@ class Experiment:
         return max(sizes, default=0), sum(sizes)
 
     def arm(self, name: str, at: str) -> int:
-        """The index of an arm that is, or once was, in the document; `at` is where it was named."""
+        """The index of an arm that is, or once was, in the document; `at` is the pointer to where it was given."""
         if (index := self.arm_index.get(name)) is None:
             raise self.unknown_arm(at, name, "no such arm")
         return index
 
     def unknown_arm(self, at: str, name: str, got: str) -> Problem:
-        """The problem of an arm that can't be meant here."""
+        """The problem of an arm that cannot be shown, or does not exist."""
         hint = nearest(name, (self.config.index[i] for i in np.flatnonzero(self.active)))
         fault = Fault(at, "an arm of this experiment" + hint, got)
         return Problem(Code.UNKNOWN_ARM, f"experiment {self.name!r} has no such arm to show" + hint, [fault])
@@ -242,7 +242,7 @@ def arm_spec(arm: str | ArmSpec) -> ArmSpec:
 
 
 def plain(arm: ArmSpec) -> str | ArmSpec:
-    """An arm as a document shows it: only its id where there is no more to say."""
+    """An arm as a document shows it: just its id where it has nothing else."""
     return arm.id if arm == ArmSpec(arm.id) else arm
 
 

@@ -57,7 +57,7 @@ class Number(msgspec.Struct, tag="number", frozen=True, forbid_unknown_fields=Tr
         return self.mean or 0.0, 1.0 if self.scale is None else self.scale
 
     def fault(self) -> str | None:
-        """What is wrong with the parameters."""
+        """What the parameters should be, where they are wrong; else None."""
         pairs = {(self.mean is None, self.scale is None), (self.min is None, self.max is None)}
         if pairs != {(True, True), (False, False)}:
             return "mean and scale, or min and max"
@@ -74,7 +74,7 @@ class Boolean(msgspec.Struct, tag="boolean", frozen=True, forbid_unknown_fields=
     name: FeatureName
 
     def fault(self) -> str | None:
-        """Nothing can be wrong with it."""
+        """None: it has no parameters."""
         return None
 
 
@@ -92,7 +92,7 @@ class Category(msgspec.Struct, tag="category", frozen=True, forbid_unknown_field
     other: bool = True
 
     def fault(self) -> str | None:
-        """What is wrong with the parameters."""
+        """What the parameters should be, where they are wrong; else None."""
         return "levels that differ" if len(set(self.levels)) < len(self.levels) else None
 
 
@@ -131,9 +131,9 @@ class Encoder:
         return x
 
     def decode(self, x: NDArray[np.int16]) -> list[dict[str, Any]]:
-        """The contexts of feature vectors, shape (N, d), in the features' own order; another level comes back as None.
+        """The contexts of feature vectors, shape (N, d), in the features' own order; an unlisted level is None.
 
-        Numbers are given to as few digits as are needed for the same x.
+        Numbers have as few digits as are needed to encode to the same x.
         """
         values: dict[str, list[Any]] = {}
         for column, feature in self.linear:

@@ -35,7 +35,7 @@ from bandit.core.sums import LIMB, ONE, Sums
 
 N0 = 5.0  # how many imagined events the prior noise s1 is worth
 SPREADS = 3.0  # standard deviations of rewards in half a range that fits them
-LOOSE = 100.0  # times the mean size of rewards: a range beyond it is told of
+LOOSE = 100.0  # times the mean size of rewards: a range beyond it gets a warning
 
 
 @dataclass(frozen=True)

@@ -326,14 +326,14 @@ class Estimates:
 
 
 def _put(target: NDArray[Any], at: Int, source: NDArray[Any]) -> None:
-    """Rows in their places; of fewer kinds than there are now, the others stay as they are."""
+    """Put rows where they belong; if they have fewer kinds than there are now, the other kinds stay as they are."""
     own: tuple[Int | slice, ...] = (at, *(slice(0, size) for size in source.shape[1:]))
     target[own] = source
 
 
 def _product(one: Float32, other: Float32) -> Float32:
-    """Their matrix product. A kernel of the BLAS may look past the end of a small matrix and tell of an invalid value
-    that is in no result: finite numbers of this size have none.
+    """Their matrix product. A BLAS kernel may read past the end of a small matrix and report an invalid value that is
+    in no result: finite numbers of this size have none.
     """
     with np.errstate(invalid="ignore"):
         result: Float32 = one @ other

@@ -126,7 +126,7 @@ class Sums:
         self.n[arm] = n
 
     def digest(self, arms: slice | Int = slice(None)) -> str:
-        """A fingerprint of the sums: equal for equal sums, whatever way they came about."""
+        """A fingerprint of the sums: equal for equal sums, whatever the order of the events."""
         h = hashlib.blake2b(digest_size=16)
         for part in (self.A, self.B, self.R, self.n):
             h.update(part[arms].tobytes())
@@ -153,7 +153,7 @@ def _row_size(m: int, d: int) -> int:
 
 
 def _check(*parts: Int) -> None:
-    """Refuse sums beyond `LIMIT`, as long as adding two others cannot have wrapped unseen."""
+    """Raise `OverflowError` for sums beyond `LIMIT`: two sums within it cannot wrap around when they are added."""
     if any(part.size and (part.min() < -LIMIT or part.max() > LIMIT) for part in parts):
         raise OverflowError("a sum has passed 2^62: start a new generation of the experiment")
 

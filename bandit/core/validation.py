@@ -1,4 +1,4 @@
-"""What is wrong with a document or a request, in the words of the wire: where, what was expected, what came."""
+"""Faults of a document or a request, in JSON's words: where, what was expected, and what came."""
 
 from __future__ import annotations
 
@@ -30,9 +30,11 @@ def parse_document(data: bytes) -> Document:
 
 
 def _refused(data: bytes, error: Exception) -> Problem:
-    """Why this is no document; in which reward kind a fault is, msgspec does not tell: look."""
+    """Why this is not a document. msgspec does not say which kind of reward is at fault, so that is looked for here."""
     try:
-        whole = msgspec.json.decode(data)  # what stands after the first fault, or is a number that is none
+        whole = msgspec.json.decode(
+            data
+        )  # it may not even be JSON after the first fault, or have a number out of range
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as worse:
         return malformed(worse)
     if not isinstance(error, msgspec.ValidationError) or "out of range" in str(error):
@@ -63,7 +65,7 @@ def typed_problem(error: msgspec.ValidationError, code: Code, of: Any, *, prefix
     Args:
         error: what msgspec says, of the first fault.
         code: the problem's code.
-        of: the type that was to be decoded: it knows the fields of each place, and the values of each field.
+        of: the type that was to be decoded: it has the fields allowed at each path, and their values.
         prefix: the pointer to what was decoded.
     """
     text = str(error)
@@ -92,7 +94,7 @@ _type_info = cache(inspect.type_info)
 
 
 def _places(of: Any, parts: list[str]) -> list[inspect.Type]:
-    """What may stand at a path of a type, alternatives apart; of a struct's tag, the values that it may have."""
+    """The types that may stand at a path of a type, one by one; for a struct's tag, its possible values."""
     here = list(_apart(_type_info(of)))
     for part in parts:
         here = [within for each in here for inner in _within(each, part) for within in _apart(inner)]
@@ -100,7 +102,7 @@ def _places(of: Any, parts: list[str]) -> list[inspect.Type]:
 
 
 def _apart(found: inspect.Type) -> Iterator[inspect.Type]:
-    """The alternatives of a type, without what is noted beside it."""
+    """The alternatives of a type, without its metadata."""
     if isinstance(found, inspect.Metadata):
         yield from _apart(found.type)
     elif isinstance(found, inspect.UnionType):
@@ -111,7 +113,7 @@ def _apart(found: inspect.Type) -> Iterator[inspect.Type]:
 
 
 def _within(found: inspect.Type, part: str) -> Iterator[inspect.Type]:
-    """What stands one step further: the field, key or index `part`."""
+    """The types one step further along the path: at the field, key or index `part`."""
     if isinstance(found, inspect.StructType):
         if part == found.tag_field:
             yield inspect.LiteralType((found.tag,))
@@ -133,12 +135,12 @@ def _fields(struct: inspect.StructType) -> list[str]:
 
 
 def _values(places: list[inspect.Type]) -> list[str]:
-    """The values that are named one by one, in the order of their types."""
+    """The literal values among these types, in their order."""
     return [str(value) for each in places if isinstance(each, inspect.LiteralType) for value in each.values]
 
 
 def _choice(places: list[inspect.Type]) -> str:
-    """`"active" or "paused"`, and what may stand there besides; empty where no values are named."""
+    """`"active" or "paused"`, and `a number` where that is allowed too; empty where there are no literal values."""
     if not (values := [f'"{value}"' for value in _values(places)]):
         return ""
     if any(isinstance(each, inspect.FloatType | inspect.IntType) for each in places):
@@ -147,7 +149,7 @@ def _choice(places: list[inspect.Type]) -> str:
 
 
 def _plainly(at: str, expected: str) -> str:
-    """What was expected, without the pattern that says it to a program."""
+    """What was expected, in words instead of a regular expression."""
     if at == "/reward_window":
         return DURATIONS
     found = re.search(r"matching regex '(.*)'$", expected, re.DOTALL)
@@ -164,6 +166,6 @@ def _json_words(text: str) -> str:
 
 
 def _parts(path: str) -> list[str]:
-    """msgspec's `$.rewards[...].range[0]` in parts; an element whose key it does not tell is `*`."""
+    """msgspec's `$.rewards[...].range[0]` in parts; an element whose key it does not give is `*`."""
     found = re.findall(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]", path)
     return [name or ("*" if index == "..." else index) for name, index in found]

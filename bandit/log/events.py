@@ -1,4 +1,4 @@
-"""From log entries to events for the sums: pure, so the log alone determines what was learned."""
+"""From log entries to events for the sums. It is pure, so the log alone determines what was learned."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from bandit.log.records import (
 )
 
 
-class Batch(NamedTuple):
-    """What a run of entries of one generation means for the sums."""
+class EventBatch(NamedTuple):
+    """The events of a run of entries, of one generation, and what was counted on the way."""
 
     events: Events
     at: Int  # (N, 2) position of each event
@@ -35,12 +35,12 @@ class Batch(NamedTuple):
     feedback: int
     longest: int  # arms of the longest list among the decisions
 
-    def only(self, mask: Mask) -> Batch:
+    def only(self, mask: Mask) -> EventBatch:
         """The events that the mask marks."""
         return self if mask.all() else self._replace(events=self.events[mask], at=self.at[mask])
 
 
-def read_events(entries: Iterable[Entry], generation: int, defaults: Sequence[int], m: int, d: int) -> Batch:
+def read_events(entries: Iterable[Entry], generation: int, defaults: Sequence[int], m: int, d: int) -> EventBatch:
     """The events of these entries; entries of other generations, and configs, are no events.
 
     A decision counts the m kinds that its record knew: a kind added later starts at 0 for it.
@@ -57,7 +57,7 @@ def read_events(entries: Iterable[Entry], generation: int, defaults: Sequence[in
     arrays = np.array(reader.rows, np.int64).reshape(-1, 4 + 2 * m)
     x = unpack_x(reader.x, d)
     events = Events(arrays[:, 0], x, arrays[:, 1], arrays[:, 4 : 4 + m], arrays[:, 4 + m :])
-    return Batch(events, arrays[:, 2:4], reader.decisions, reader.feedback, reader.longest)
+    return EventBatch(events, arrays[:, 2:4], reader.decisions, reader.feedback, reader.longest)
 
 
 class _Reader:

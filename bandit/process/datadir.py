@@ -37,9 +37,9 @@ class OccupiedError(EmbeddedError):
 
 
 def identity(pid: int | None) -> str | None:
-    """When the process started, as the system tells it; None when it is dead.
+    """When the process started, by the system's own record; None when it is dead.
 
-    A number alone is no identity: numbers are used again.
+    A process id alone does not identify a process, since ids are used again.
     """
     if pid is None:
         return None
@@ -153,7 +153,7 @@ def write_atomically(path: Path, document: dict[str, Any]) -> None:
 
 
 def remove_record(data_dir: Path, record: Record | None) -> None:
-    """Takes away what a dead store left: its socket with the directory around it, and the record."""
+    """Removes what a dead store left: its socket with the directory around it, and the record."""
     if record is not None:
         Path(record.socket).unlink(missing_ok=True)
         with suppress(OSError):  # gone already, or not empty and so not ours
@@ -162,7 +162,7 @@ def remove_record(data_dir: Path, record: Record | None) -> None:
 
 
 def inhabited(data_dir: Path, record: Record | None) -> bool:
-    """Whether a store lives on the directory, as its lock or its record tells."""
+    """Whether a store lives on the directory, by its lock or its record."""
     if (held := _try_lock(data_dir / "valkey.lock")) is None:
         return True
     os.close(held)

@@ -2,7 +2,7 @@
 
 uvicorn waits for ever for the rest of a request: 700 half-sent headers use up 512 descriptors, and nobody else is
 served. Here a request's headers and body arrive within `request_timeout` of its first byte, or the answer is 408; and
-when connections outnumber `most_connections`, the one that has gone without a whole request for longest is closed.
+when connections outnumber `most_connections`, the one that has sent no whole request for longest is closed.
 
 The cost is one timer a connection, which looks after itself: per request there is a note of the time and no timer.
 """
@@ -23,7 +23,7 @@ class DeadlineProtocol(WireProtocol):
 
     request_timeout: ClassVar[float]
     most_connections: ClassVar[int]
-    # connections that owe us a request, whoever has owed it for longest first
+    # connections from which a request is awaited, the one awaited for longest first
     waiting: ClassVar[dict["DeadlineProtocol", None]]
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -62,7 +62,7 @@ class DeadlineProtocol(WireProtocol):
         super().on_message_begin()
 
     def on_message_complete(self) -> None:
-        """Stops the clock: what is owed now is the answer, unless that went out before the whole request was in."""
+        """Stops the clock, as now the answer is due, unless that was sent before the whole request had come."""
         super().on_message_complete()
         if self.partial:
             return  # its head is read again
@@ -73,7 +73,7 @@ class DeadlineProtocol(WireProtocol):
             self.waiting.pop(self, None)
 
     def on_response_complete(self) -> None:
-        """Puts the connection at the end of those that are waited for, unless a pipelined request is in."""
+        """Puts the connection at the end of those awaited, unless a pipelined request has come."""
         super().on_response_complete()
         self.waiting.pop(self, None)
         if self._begun is not None:
@@ -87,7 +87,7 @@ class DeadlineProtocol(WireProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _check(self) -> None:
-        """Ends a request that is overdue, and whoever takes no answer, and looks again when the next one could be."""
+        """Ends an overdue request, or a connection that takes no answer; else looks again when one could be."""
         left = self.request_timeout
         unsent, self._unsent = self._unsent, self.transport.get_write_buffer_size()
         if 0 < unsent <= self._unsent:
@@ -107,11 +107,13 @@ class DeadlineProtocol(WireProtocol):
         return self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
 
     def _make_room(self) -> None:
-        """Closes the connection that has owed a request for longest, if it is not the newest."""
+        """Closes the connection that has been awaited for longest, if it is not the newest."""
         oldest = next(iter(self.waiting))
         if oldest is not self:
             del self.waiting[oldest]
-            self.connections.discard(oldest)  # it counts no more, although its end is told only on the next turn
+            self.connections.discard(
+                oldest
+            )  # it does not count any more, although `connection_lost` comes only on the next turn
             oldest.transport.abort()
 
 

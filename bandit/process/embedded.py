@@ -1,6 +1,6 @@
 """The Valkey or Redis that we start ourselves: one process a data directory, used again when left behind.
 
-What lies in a data directory is told in `datadir`; the store itself adds its append-only file and valkey.log.
+`datadir` says what lies in a data directory; the store itself adds its append-only file and valkey.log.
 """
 
 import importlib.util
@@ -40,7 +40,7 @@ __all__ = ["EmbeddedError", "EmbeddedStore", "OccupiedError", "find_binary", "fi
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 3.0  # a store left behind that says nothing for so long is ended
+ANSWER_SECONDS = 3.0  # a store left behind that does not answer for so long is ended
 LOCK_SECONDS = 10.0  # a killed store's fork may hold valkey.lock until it notices
 
 
@@ -89,12 +89,12 @@ def _info(url: str) -> dict[str, Any] | None:
 
 
 def keeps_no_file(url: str) -> bool:
-    """Whether a store says that it has no append-only file; one that does not say it may have another way."""
+    """Whether a store says that it has no append-only file; one that does not say may keep its data in another way."""
     return (_info(url) or {}).get("aof_enabled") == 0
 
 
 def _nothing() -> None:
-    """The tick of who waits without anything else to do."""
+    """The default `tick`: nothing is done while waiting."""
 
 
 class EmbeddedStore:
@@ -130,10 +130,10 @@ class EmbeddedStore:
         return self._record.alive
 
     def adopt(self, tick: Callable[[], None] = _nothing) -> bool:
-        """Whether a store left behind on the directory is ours now; one of other settings or silent is ended.
+        """Whether a store left behind on the directory was taken over; a silent one, or of other settings, is ended.
 
         Raises:
-            EmbeddedError: if a store lives there, but neither it nor its record tells which process it is.
+            EmbeddedError: if a store lives there, but neither it nor its record says which process it is.
         """
         record = read_record(self._data_dir)
         answer = self._first_answer(record, tick)
@@ -150,7 +150,7 @@ class EmbeddedStore:
         return False
 
     def _first_answer(self, record: Record | None, tick: Callable[[], None]) -> dict[str, Any] | None:
-        """What a store left behind says; None when there is none any more, or it is silent."""
+        """The INFO of a store left behind; None when there is none any more, or it is silent."""
         patience = ANSWER_SECONDS if record and record.alive else LOCK_SECONDS
         deadline = time.monotonic() + patience
         while inhabited(self._data_dir, record) and time.monotonic() < deadline:
@@ -161,7 +161,7 @@ class EmbeddedStore:
         return None
 
     def _identified(self, record: Record | None, answer: dict[str, Any] | None) -> Record:
-        """The record with the store's process in it, which the store itself tells if the record does not."""
+        """The record with the store's process, which the store itself says if the record does not."""
         if record and record.alive:
             return record
         if record is None or answer is None:
@@ -217,7 +217,7 @@ class EmbeddedStore:
         return [self._record.binary, *(word for name, value in arguments.items() for word in (f"--{name}", value))]
 
     def _abandon(self) -> None:
-        """Takes back a start that failed half-way, such as on a full disk."""
+        """Undoes a start that failed half-way, as on a full disk."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()
@@ -245,7 +245,9 @@ class EmbeddedStore:
 
     def _not_ready(self, what: str) -> EmbeddedError:
         words = self.last_words()
-        last = f"its log ends with:\n{words}" if words else f"it said nothing; is {self._record.binary} a Valkey?"
+        last = (
+            f"its log ends with:\n{words}" if words else f"it wrote nothing; is {self._record.binary} a Valkey server?"
+        )
         return EmbeddedError(f"the store on {self._data_dir} {what}; {last}")
 
     def last_words(self, lines: int = 12) -> str:
@@ -257,7 +259,7 @@ class EmbeddedStore:
         return "\n".join(text.splitlines()[-lines:])
 
     def stop(self, seconds: float = 5.0) -> None:
-        """Ends the process and takes its traces away: asked first, killed after so many seconds.
+        """Ends the process, by SIGKILL after so many seconds, and removes its socket and record.
 
         Raises:
             EmbeddedError: if not even that ends it.

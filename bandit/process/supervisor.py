@@ -76,7 +76,7 @@ class Signals:
         self.asked = self.asked or number != signal.SIGCHLD
 
     def check(self) -> None:
-        """Raises _Stopping once a signal has come: the tick of a start."""
+        """Raises _Stopping once a signal has come; called again and again during a start."""
         if self.asked:
             raise _Stopping
 
@@ -107,7 +107,7 @@ class Supervisor:
         self._clean = True
 
     def run(self) -> int:
-        """The exit code: 0 after a clean stop, 1 after a failure, which is told on stderr. Main thread only."""
+        """The exit code: 0 after a clean stop, 1 after a failure, which is reported on stderr. Main thread only."""
         try:
             # what is entered first is left last: workers, store, lock
             with self._signals, ExitStack() as stack, suppress(_Stopping):

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, made to read a connection's bytes in one way only: what is a body is never a request.
+"""uvicorn's HTTP protocol, made to read a connection's bytes in one way only: a body is never taken for a request.
 
 The parser, llhttp, stops at `Upgrade` and at CONNECT and takes what follows for another protocol's bytes; uvicorn then
 takes them for the next request. Here `Upgrade` is ignored, as RFC 9110 allows: the head is read again without it, and
@@ -7,8 +7,8 @@ the body after it is its body. What two readers could read in two ways is refuse
 What llhttp refuses by itself: both lengths, two Content-Lengths, folded lines, line ends without CR, space or NUL in or
 after a name. What it lets through and is refused here: see `_judge` and `_target`. `test_wire.py` has all of it.
 
-Answers keep the order of their requests: a refusal waits for those that are owed before it. Who says that nothing more
-is to come (a client that closes its half) is still answered.
+Answers keep the order of their requests: a refusal waits for the answers due before it. A client that closes its half
+of the connection is still answered.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ LINGER = 2.0  # seconds
 
 def _refusal(line: str, code: str, detail: str) -> bytes:
     status, title, kind = int(line[:3]), code.replace("_", " "), f"urn:bandit-server:problem:{code}"
-    told = {"type": kind, "title": title, "status": status, "code": code, "detail": detail}
-    body = json.dumps(told, separators=(",", ":")).encode()
+    document = {"type": kind, "title": title, "status": status, "code": code, "detail": detail}
+    body = json.dumps(document, separators=(",", ":")).encode()
     head = "HTTP/1.1 %s\r\nconnection: close\r\ncontent-type: application/problem+json\r\ncontent-length: %d\r\n\r\n"
     return (head % (line, len(body))).encode() + body
 
@@ -47,7 +47,7 @@ def _no_http(reason: str) -> bytes:
 CUT = _no_http("the connection ended before the request did")
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer
+class WireRefusal(Exception):  # noqa: N818 - it is an answer
     """Raised from within the parser: the answer that ends the connection."""
 
     def __init__(self, answer: bytes) -> None:
@@ -56,7 +56,7 @@ class Refused(Exception):  # noqa: N818 - it is an answer
 
 
 class _Flow(FlowControl):
-    """Reads nothing more while requests wait for their turn: else each answer would let in a piece more of them."""
+    """Reads nothing more while requests wait for their turn, or each answer would let in another piece of them."""
 
     def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
         super().__init__(transport)
@@ -68,7 +68,7 @@ class _Flow(FlowControl):
 
 
 class _Last:
-    """The transport of an answer with which the connection ends: closing it hears the client out."""
+    """The transport of the last answer of a connection: closing it first reads what the client still sends."""
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
@@ -88,22 +88,22 @@ class WireProtocol(HttpToolsProtocol):
         self.pipeline: deque[Any]
         self.partial = False  # a request has begun and is not whole
         self._last: bytes | None = None  # the refusal that ends the connection; nothing after it is a request
-        self._ended = False  # all is said
-        self._told = 0  # bytes of the head so far, or of the trailers
+        self._ended = False  # the last answer was sent
+        self._head_bytes = 0  # of the head so far, or of the trailers
         self._loose = 0  # bytes since a request began or the last byte of a body, but for those that came with it
         self._moved = False  # such a byte is among those at hand
         self._trailing = False  # the head is in: further headers are trailers
         self._hosts = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
-        """With a flow that knows of those that wait."""
+        """Uses a flow control that knows the waiting requests."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
 
     # bytes in
 
     def data_received(self, data: bytes) -> None:
-        """Parses them; after a refusal nothing is a request any more."""
+        """Parses the bytes; after a refusal they are ignored."""
         if self._last is not None:
             return
         self._unset_keepalive_if_required()
@@ -112,7 +112,7 @@ class WireProtocol(HttpToolsProtocol):
             self._parse(data)
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self.refuse(cause.answer if isinstance(cause, Refused) else _no_http(str(error)))
+            self.refuse(cause.answer if isinstance(cause, WireRefusal) else _no_http(str(error)))
             return
         if not self._moved:
             self._loose += len(data)
@@ -120,7 +120,7 @@ class WireProtocol(HttpToolsProtocol):
                 self.refuse(LARGE_HEAD)
 
     def _parse(self, data: bytes) -> None:
-        """Where the parser stops for an upgrade, the head is read again and what follows after it."""
+        """Parses bytes; where the parser stops for an upgrade, reads the head again without it, then what follows."""
         rest = self._fed(data)
         while rest is not None:
             head = self._without_upgrade()
@@ -130,7 +130,7 @@ class WireProtocol(HttpToolsProtocol):
             rest = self._fed(rest)
 
     def _fed(self, data: bytes | memoryview) -> memoryview | None:
-        """What is left from where the parser stopped for an upgrade."""
+        """Feeds the parser; returns what is left where it stopped for an upgrade, else None."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -138,7 +138,7 @@ class WireProtocol(HttpToolsProtocol):
         return None
 
     def _without_upgrade(self) -> bytes:
-        """The head at hand as it came, but for its Upgrade."""
+        """The present head as it came, without its Upgrade."""
         line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
         kept = (b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade")
         return line + b"".join(kept) + b"\r\n"
@@ -158,21 +158,21 @@ class WireProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request's first byte, or that of a head which is read again."""
         self.partial = self._moved = True
-        self._trailing, self._told, self._loose, self._hosts = False, 0, 0, 0
+        self._trailing, self._head_bytes, self._loose, self._hosts = False, 0, 0, 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target."""
         self.url += url
-        self._told += len(url)
-        if self._told > HEAD_MAX:
-            raise Refused(LARGE_HEAD)
+        self._head_bytes += len(url)
+        if self._head_bytes > HEAD_MAX:
+            raise WireRefusal(LARGE_HEAD)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer: those belong to no head, and are left out."""
-        self._told += len(name) + len(value) + 4
-        if self._told > HEAD_MAX:
-            raise Refused(LARGE_HEAD)
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > HEAD_MAX:
+            raise WireRefusal(LARGE_HEAD)
         name = name.lower()
         if name in _JUDGED:
             self._judge(name, value)
@@ -180,30 +180,30 @@ class WireProtocol(HttpToolsProtocol):
             self.headers.append((name, value))
 
     def _judge(self, name: bytes, value: bytes) -> None:
-        """Refuses what would be read in two ways, though the parser takes it."""
+        """Refuses a header that could be read in two ways, though the parser accepts it."""
         if self._trailing:
             if name == b"connection":
-                raise Refused(_no_http("Connection is no trailer"))
+                raise WireRefusal(_no_http("Connection must not be a trailer"))
         elif name == b"host":
             self._hosts += 1
         elif name == b"transfer-encoding":
             if value.strip().lower() != b"chunked" or self.parser.get_http_version() != "1.1":
-                raise Refused(_no_http("Transfer-Encoding is chunked, and is of HTTP/1.1"))
+                raise WireRefusal(_no_http("Transfer-Encoding must be chunked, in HTTP/1.1"))
         elif name == b"expect" and value.strip().lower() == b"100-continue":
             self.expect_100_continue = self.parser.get_http_version() == "1.1"
 
     def on_headers_complete(self) -> None:
         """Begins a request, unless the parser stops here for an upgrade: `_parse` has the head read again."""
-        self._told, self._loose, self._trailing = 0, 0, True
+        self._head_bytes, self._loose, self._trailing = 0, 0, True
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise Refused(_no_http("CONNECT is for proxies"))
+                raise WireRefusal(_no_http("CONNECT is for proxies only"))
             return
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
-            raise Refused(_no_http("expected HTTP/1.1 or HTTP/1.0"))
+            raise WireRefusal(_no_http("expected HTTP/1.1 or HTTP/1.0"))
         if self._hosts != 1 and (self._hosts or version == "1.1"):
-            raise Refused(_no_http("expected one Host"))
+            raise WireRefusal(_no_http("expected exactly one Host header"))
         self.url = _target(self.url)
         self.begin_cycle()
         if not self.cycle.keep_alive:
@@ -246,13 +246,13 @@ class WireProtocol(HttpToolsProtocol):
             self._end()
 
     def _owing(self) -> bool:
-        """Whether a request is being answered, or waits for it."""
+        """Whether a request is being answered, or waits to be."""
         if self._ended or self.cycle is None:
             return False
         return bool(self.pipeline) or not (self.cycle.response_complete or self.cycle.disconnected)
 
     def _end(self) -> None:
-        """Says the last word, and hears the client out: closing at once would reset, and could take the answer back."""
+        """Sends the last answer and reads on for a while: closing at once would reset, and the answer could be lost."""
         if self._ended or self.transport.is_closing():
             return
         self._ended, self._last = True, self._last or b""
@@ -264,7 +264,7 @@ class WireProtocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(LINGER, self.transport.close)
 
     def _hang_up(self) -> None:
-        """Ends after an answer that was to be the last, whatever came after its request."""
+        """Ends the connection after its last answer, whatever came after that request."""
         self._last = b""
         self._end()
 
@@ -287,15 +287,15 @@ def _target(url: bytes) -> bytes:
     """The target in origin-form: of an address of our own (absolute-form) what is behind its authority.
 
     Raises:
-        Refused: for `*`, for other schemes, and for a fragment: `PUT .../arms/c#` would be an arm c.
+        WireRefusal: for `*`, for other schemes, and for a fragment: `PUT .../arms/c#` would be an arm c.
     """
     if b"#" in url:
-        raise Refused(_no_http("a fragment is not sent; in a name # is %23"))
+        raise WireRefusal(_no_http("an address must have no fragment; # in a name is written %23"))
     if url.startswith(b"/"):
         return url
     scheme, _, rest = url.partition(b"://")
     if scheme.lower() not in (b"http", b"https") or rest.startswith((b"/", b"?")):
-        raise Refused(_no_http("expected an address that begins with /"))
+        raise WireRefusal(_no_http("expected an address that begins with /"))
     return url if b"/" in rest.partition(b"?")[0] else _rooted(url)
 
 

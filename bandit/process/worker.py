@@ -48,7 +48,7 @@ class Server(uvicorn.Server):
 
 
 class Life:
-    """Tells when the worker has to stop: its life pipe has ended, because the parent said so or is gone."""
+    """Says when the worker has to stop: its life pipe has ended, because the parent wants it to or is gone."""
 
     def __init__(self, descriptor: int, seconds: float) -> None:
         self.over = threading.Event()
@@ -64,7 +64,7 @@ class Life:
 
 
 class Status:
-    """Tells the parent, in one line each, how the start went."""
+    """Reports to the parent how the start went, one line for each event."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -113,14 +113,14 @@ def main() -> int:
 
 
 def _leave_signals_to_the_parent() -> None:
-    """They were blocked from the first moment on; ignoring them is the same, and holds for every thread."""
+    """Ignore the signals that were blocked since the process began, so that every thread ignores them."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 async def _serve(handoff: Handoff, life: Life, status: Status) -> BaseException | None:
-    """What the service failed from, or None, after it was served and closed."""
+    """Serve until the end: the error that the service failed from, or None."""
     service = Service.open(handoff.settings)
     try:
         app, hot = build_app(service, _flag(handoff.flag)), Hot(service)
@@ -138,11 +138,11 @@ async def _serve(handoff: Handoff, life: Life, status: Status) -> BaseException 
 
 
 async def _watch(service: Service, server: Server, life: Life, status: Status) -> None:
-    """Tells the parent when the replica is ready, and the server when to stop."""
-    told = False
+    """Reports to the parent when the replica is ready, and stops the server at the end."""
+    reported = False
     while not server.should_exit:
-        if service.ready.is_set() and not told:
-            told = True
+        if service.ready.is_set() and not reported:
+            reported = True
             gc.collect()
             gc.freeze()  # what was loaded stays: later collections need not walk it
             status.ready()
@@ -156,7 +156,7 @@ async def _until(true: Callable[[], bool]) -> None:
 
 
 def _flag(descriptor: int) -> Callable[[], bool]:
-    """A function that tells whether all workers of this start are ready: one look at a shared byte."""
+    """A function that says whether all workers of this start are ready, by one look at a shared byte."""
     shared = mmap.mmap(descriptor, 1, prot=mmap.PROT_READ)
     return lambda: shared[0] == 1
 

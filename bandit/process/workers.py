@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 HANDOFF = "BANDIT_HANDOFF"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-FAILED_STARTS = 5  # so many in a row before the first success are no accident
-STEADY_SECONDS = 10.0  # who lived for so long did not die of its start
+FAILED_STARTS = 5  # so many failures in a row before the first success are not by chance
+STEADY_SECONDS = 10.0  # a child that lived for so long did not fail at its start
 STEP = 0.02
 
 
@@ -43,7 +43,7 @@ class Backoff:
         return time.monotonic() >= self._due
 
     def died(self, born: float) -> float:
-        """The seconds until the next start of a child that was born then and is dead now."""
+        """The seconds until the next start of a child that was started at `born` and has ended now."""
         now = time.monotonic()
         self._deaths = 1 if now - born > STEADY_SECONDS else self._deaths + 1
         delay = min(5.0, 0.1 * 2.0 ** min(self._deaths - 1, 10))
@@ -62,7 +62,7 @@ def _signals_blocked() -> Iterator[None]:
 
 
 class Worker:
-    """One of the N places for a worker: the process in it, what it said, and when the next may start."""
+    """One of the N workers: its process, what that reported, and when the next process may start."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -91,7 +91,7 @@ class Worker:
         self._born = time.monotonic()
 
     def tend(self) -> None:
-        """Takes note of what the process said, and of its death."""
+        """Takes note of what the process reported, and of its end."""
         if self.process is None:
             return
         code = self.process.poll()
@@ -100,7 +100,7 @@ class Worker:
             self.failed_starts = 0 if self.ready else self.failed_starts + 1
             delay = self.backoff.died(self._born)
             if not self.refused:
-                log.warning("worker %d ended (%s); again in %.1f s", self.number, _told(code), delay)
+                log.warning("worker %d ended (%s); again in %.1f s", self.number, _ending(code), delay)
             self.process, self.ready = None, False
             self._deafen()
 
@@ -128,11 +128,11 @@ class Worker:
             self.status = None
 
     def ended(self) -> bool:
-        """Whether no process is in this place any more."""
+        """Whether the worker has no running process."""
         return self.process is None or self.process.poll() is not None
 
     def close(self) -> bool:
-        """Whether the process ended by itself and well; it is killed if it lives."""
+        """Whether the process ended by itself with exit code 0; it is killed if it still runs."""
         self._deafen()
         if self.process is None:
             return True
@@ -140,7 +140,7 @@ class Worker:
             log.warning("worker %d did not end in time: killed", self.number)
             self.process.kill()
         if (code := self.process.wait()) and not self.refused:
-            log.warning("worker %d ended with %s", self.number, _told(code))
+            log.warning("worker %d ended with %s", self.number, _ending(code))
         return code == 0
 
 
@@ -152,8 +152,8 @@ def _environment(handoff: Handoff) -> dict[str, str]:
     return {**kept, **ONE_THREAD, HANDOFF: document}
 
 
-def _told(code: int) -> str:
-    """How a process ended, for people."""
+def _ending(code: int) -> str:
+    """How a process ended, in words."""
     return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
 
@@ -176,35 +176,35 @@ class Workers:
         self._flag = _shared_byte()
         life, self._life = os.pipe()
         self._handoff = Handoff(settings=settings, listener=listener.fileno(), life=life, status=-1, flag=self._flag)
-        self._places = [Worker(number) for number in range(settings.workers)]
+        self._workers = [Worker(number) for number in range(settings.workers)]
         self.all_ready = False
         self._refusal = ""
 
     def descriptors(self) -> list[int]:
-        """What becomes readable when a worker says something."""
-        return [worker.status for worker in self._places if worker.status is not None]
+        """The descriptors that become readable when a worker reports something."""
+        return [worker.status for worker in self._workers if worker.status is not None]
 
     def tend(self) -> None:
-        """Restarts who is dead and due, and raises the flag once all are ready.
+        """Restarts workers that have ended and are due, and sets the flag once all are ready.
 
         Raises:
             StartError: if a worker refuses the store, or ends again and again before all were ready once.
         """
-        for worker in self._places:
+        for worker in self._workers:
             worker.tend()
             if not self.all_ready and worker.failed_starts >= FAILED_STARTS:
                 why = worker.said or "its own words are above"
                 raise StartError(f"a worker ended {FAILED_STARTS} times before it was ready: {why}")
             if worker.process is None and worker.backoff.over:
                 worker.start(self._command, self._handoff)
-        self._tell_refusal(next((worker.refused for worker in self._places if worker.refused), ""))
-        if not self.all_ready and all(worker.ready for worker in self._places):
+        self._report_refusal(next((worker.refused for worker in self._workers if worker.refused), ""))
+        if not self.all_ready and all(worker.ready for worker in self._workers):
             self.all_ready = True
             os.pwrite(self._flag, b"\1", 0)
             self._handoff = self._handoff.model_copy(update={"replaced": True})
 
-    def _tell_refusal(self, why: str) -> None:
-        """Say once that the store must not be used and once that it can be again; a start ends with the first."""
+    def _report_refusal(self, why: str) -> None:
+        """Log once that the store must not be used, and once that it can be again; at the start, end with the first."""
         if why and not self.all_ready:
             raise StartError(why)
         if why and why != self._refusal:
@@ -214,12 +214,12 @@ class Workers:
         self._refusal = why
 
     def stop(self, seconds: float) -> bool:
-        """Whether all workers ended well and in time, once their life pipe did; the others are killed."""
+        """End the workers' life pipe: whether all of them ended well and in time; the others are killed."""
         os.close(self._life)
         deadline = time.monotonic() + seconds
-        while not all(worker.ended() for worker in self._places) and time.monotonic() < deadline:
+        while not all(worker.ended() for worker in self._workers) and time.monotonic() < deadline:
             time.sleep(STEP)
-        well = [worker.close() for worker in self._places]
+        well = [worker.close() for worker in self._workers]
         os.close(self._handoff.life)
         os.close(self._flag)
         return all(well)

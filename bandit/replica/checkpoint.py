@@ -29,7 +29,8 @@ BUDGET = 0.05  # seconds of slices in one turn
 class Checkpointer:
     """Writes one experiment's checkpoints while its server holds the lease.
 
-    The follower calls `step`, `Beats` the rest, from a thread of its own: the script of every write looks at the token.
+    The follower's thread calls `step`, the thread of `Beats` calls `heard`. They need no lock: the script of each write
+    checks the token.
     """
 
     def __init__(self, replica: Replica, store: Store, holder: bytes, lease_seconds: float, seconds: float) -> None:
@@ -43,7 +44,7 @@ class Checkpointer:
         self._start = START  # where it started
 
     def step(self, now: float, *, last: bool = False) -> bool:
-        """Write a slice, if it is time; `last` writes all there is. `now` is a monotonic clock's.
+        """Write slices for up to `BUDGET` seconds, if it is time; `last` writes all. `now` is a monotonic clock's.
 
         Returns:
             False where a write was refused: the lease is another's now, or the log has lost an entry.
@@ -65,24 +66,24 @@ class Checkpointer:
                 break
         return True
 
-    def heard(self, found: bool | Lease | None, now: float) -> None:
-        """What the store says of the lease: if our beat counted, or whose it is; one that stands still is taken."""
-        if isinstance(found, bool):
-            if not found and self.token is not None:
-                stands = self.store.lease(self.replica.name) is not None
-                told = "another server has taken over the checkpoints" if stands else "the lease has vanished"
-                log.warning("%s: %s", self.replica.name, told)
+    def heard(self, answer: bool | Lease | None, now: float) -> None:
+        """Act on the store's answer: whether our beat counted, or the lease, to be taken if its beat stands still."""
+        if isinstance(answer, bool):
+            if not answer and self.token is not None:
+                taken = self.store.lease(self.replica.name) is not None
+                event = "another server has taken over the checkpoints" if taken else "the lease has vanished"
+                log.warning("%s: %s", self.replica.name, event)
                 self.token, self._seen = None, (None, now)
             return
-        if found != self._seen[0] or found is None:
-            self._seen = found, now
-            if found is not None:
+        if answer != self._seen[0] or answer is None:
+            self._seen = answer, now
+            if answer is not None:
                 return
-        if found is None or now - self._seen[1] >= self.lease_seconds:
-            self.token = self.store.take_lease(self.replica.name, found, self.holder)
+        if answer is None or now - self._seen[1] >= self.lease_seconds:
+            self.token = self.store.take_lease(self.replica.name, answer, self.holder)
 
     def _is_due(self, now: float) -> bool:
-        """The log grew by more than the dirty rows have, or it is time."""
+        """Whether to begin a pass: the log has grown by more bytes than the dirty rows have, or it is time."""
         if not self.replica.dirty and self.replica.grown_bytes == 0:
             return False
         _, m, d = self.replica.shape
@@ -112,13 +113,13 @@ class Checkpointer:
 
 
 class Beats(threading.Thread):
-    """Keeps and seeks the leases of all experiments: in one message a second, however long a fold takes.
+    """Raises the beats of the leases held and watches the others: one message a second, however long a fold takes.
 
     Args:
         store: where they are.
         checkpointers: those of the experiments that are served.
-        lost: told that a lease of ours is ours no more.
-        wrote: told what became of a write, so that a store that takes none is noticed, and that it does again.
+        wrote: called with the error of a write, or None where it succeeded: a store that refuses writes is noticed.
+        lost: called when a lease of ours is no longer ours.
     """
 
     def __init__(
@@ -134,36 +135,36 @@ class Beats(threading.Thread):
         self._unreadable: Set[str] = set()  # leases
 
     def run(self) -> None:
-        """Until told to stop."""
+        """Beat once a second until stopped."""
         while not self.stopping.is_set():
             try:
                 self.beat(time.monotonic())
             except (StoreUnavailable, StoreUnsuitable) as error:
                 self.wrote(error)
             except Exception:
-                log.exception("the leases could not be kept")  # they stand then, and others take them
+                log.exception("the leases could not be renewed")  # their beats stand still, and others take them
             self.woken.wait(BEAT)
             self.woken.clear()
 
     def beat(self, now: float) -> None:
-        """Once."""
-        living = {each.replica.name: each for each in self.checkpointers()}
-        held = {name: each.token for name, each in living.items()}
-        said = self.store.attend(held) if held else {}
-        for name, found in said.items():
+        """Beat once, and probe whether the store takes writes and whether its clock is right."""
+        living = {checkpointer.replica.name: checkpointer for checkpointer in self.checkpointers()}
+        held = {name: checkpointer.token for name, checkpointer in living.items()}
+        answers = self.store.attend(held) if held else {}
+        for name, answer in answers.items():
             if living[name].token == held[name]:
-                living[name].heard(found, now)
-                if found is False:
+                living[name].heard(answer, now)
+                if answer is False:
                     self.lost()
-        for name in held.keys() - said.keys() - self._unreadable:
-            log.error("%s: its lease is not one: nobody writes checkpoints, and its log grows", name)
-        self._unreadable = held.keys() - said.keys()
+        for name in held.keys() - answers.keys() - self._unreadable:
+            log.error("%s: its lease cannot be read: nobody writes checkpoints, and its log grows", name)
+        self._unreadable = held.keys() - answers.keys()
         self.store.probe()
         store, ours = self.store.now_ms(), round(time.time() * 1000)
-        newest = max((each.replica.position.ms for each in living.values()), default=0)
+        newest = max((checkpointer.replica.position.ms for checkpointer in living.values()), default=0)
         self.wrote(Ahead(store, newest).problem(ours) if is_ahead(store, ours, newest) else None)
 
     def stop(self) -> None:
-        """End."""
+        """End the thread."""
         self.stopping.set()
         self.woken.set()

@@ -1,4 +1,4 @@
-"""The log as rows for people and other programs: an entry a row, contexts as feature values."""
+"""The log as rows for people and other programs: one row per entry, with contexts as feature values."""
 
 from __future__ import annotations
 
@@ -49,17 +49,10 @@ def export(store: Store, name: str) -> Iterator[dict[str, Any]]:
 
 
 class _Rows:
-    """Turns entries into rows; knows the config in force, of each generation."""
+    """Turns entries into rows; keeps the last config of each generation, which says what its entries mean."""
 
     def __init__(self) -> None:
         self.experiments: dict[int, Experiment] = {}
-
-    def take_config(self, record: bytes) -> Experiment | None:
-        config = read_config(record)
-        if config.deleted:
-            return None
-        self.experiments[config.generation] = compile_config(config)
-        return self.experiments[config.generation]
 
     def rows(self, entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
         """The rows of entries, in order; feature vectors are decoded together up to each change of the experiment."""
@@ -88,14 +81,14 @@ class _Rows:
             yield {**row, "time": time_of(entry.position.ms), "position": entry.position.text().decode()}
 
     def _contexts(self, decisions: Mapping[Position, Decision]) -> dict[Position, dict[str, Any]]:
-        """The decisions' contexts."""
-        found: dict[Position, dict[str, Any]] = {}
+        """The context of each decision."""
+        contexts: dict[Position, dict[str, Any]] = {}
         for generation in {decision.head.generation for decision in decisions.values()}:
             encoder = self._of(generation).encoder
-            own = [(at, each) for at, each in decisions.items() if each.head.generation == generation]
-            x = unpack_x([(each.x, each.head.flags) for _, each in own], encoder.d)
-            found |= zip((at for at, _ in own), encoder.decode(x), strict=True)
-        return found
+            own = {at: decision for at, decision in decisions.items() if decision.head.generation == generation}
+            x = unpack_x([(decision.x, decision.head.flags) for decision in own.values()], encoder.d)
+            contexts |= zip(own, encoder.decode(x), strict=True)
+        return contexts
 
     def _of(self, generation: int) -> Experiment:
         if generation not in self.experiments:
@@ -144,8 +137,10 @@ class _Rows:
 
     def _experiment(self, entry: Entry) -> dict[str, Any]:
         config = read_config(entry.record)
-        self.take_config(entry.record)
-        document = None if config.deleted else msgspec.json.decode(msgspec.json.encode(config.document))
+        document = None
+        if not config.deleted:
+            self.experiments[config.generation] = compile_config(config)
+            document = msgspec.json.decode(msgspec.json.encode(config.document))  # as values, with every default
         return {
             "type": "experiment",
             "version": config.version,

@@ -16,7 +16,7 @@ from bandit.arrays import Int, Mask
 from bandit.core.experiment import Experiment
 from bandit.core.sums import Sums, row_head
 from bandit.errors import CorruptLog
-from bandit.log.events import Batch
+from bandit.log.events import EventBatch
 from bandit.log.records import START, Position
 from bandit.store.protocol import Store, Table
 
@@ -34,7 +34,7 @@ class Folded:
         """Nothing folded yet."""
         return cls(Sums.zeros(*experiment.shape), np.zeros((experiment.shape[0], 2), np.int64), START)
 
-    def ahead(self, batch: Batch) -> Mask:
+    def ahead(self, batch: EventBatch) -> Mask:
         """Which events of a batch the sums do not hold yet.
 
         Raises:

@@ -1,10 +1,10 @@
 """The newest decisions of an experiment, each with what feedback has credited to its first position.
 
-The log is read backwards, so that what is needed costs the same however long it is. A decision's feedback comes after
-it, so whoever goes back meets it first, and the first entry met of a decision's arm has its credits as they stand: of
-feedback, or of the activation with which what had waited was credited. What was noted of a decision is given up where
-it is met, and what came after the window's middle goes into sums as it is read: so what is held in memory grows with
-the rows that are asked for, not with the log.
+The log is read backwards, so the cost does not depend on its length. A decision's feedback comes after it, so it is met
+first, and the first entry that is met of a decision's arm has its credits as they stand now; that entry is feedback, or
+the activation that credited feedback which had waited for it. What is known of a decision is dropped where the decision
+is met, and what came after the window's middle goes into sums as it is read: so memory grows with the number of rows
+asked for, not with the log.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class Recent:
         x: feature vectors on the grid, shape (n, d).
         credits: of each kind as they stand, in the kind's units, shape (n, m).
         at: position of each decision, n of them.
-        arms: what has learned from the middle decision (n // 2) on, ascending.
-        later: what the log added to the sums of these arms from that decision on, one row each.
-        delays: of rewards that came from the first of these decisions on.
+        arms: indices of the arms that have learned since the middle decision (n // 2), ascending.
+        later: what the log added to the sums of these arms since then, one row each.
+        delays: how long the rewards took that came since the first of these decisions.
         cut: whether the window has older decisions, beyond `rows`.
         waiting: decisions left out because they were deferred and have not been activated.
     """
@@ -91,7 +91,7 @@ class Recent:
 
 
 class Delays:
-    """How long rewards take: learned from decisions older than the reward window, whose feedback is complete.
+    """How long rewards take, from decisions older than the reward window, whose feedback is complete.
 
     Args:
         end_ms: the log's end, from which ages count.
@@ -103,7 +103,7 @@ class Delays:
         self._of: dict[Hashable, array[int]] = {}
 
     def take(self, kind: Hashable, decided_ms: int, came_ms: int) -> None:
-        """The last change of what a decision was credited for an arm and a kind."""
+        """Note when a decision's credit for an arm and a kind last changed."""
         if decided_ms <= self.until:
             self._of.setdefault(kind, array("q")).append(came_ms - decided_ms)
 
@@ -112,7 +112,7 @@ class Delays:
         return {kind: len(each) for kind, each in self._of.items()}
 
     def cut(self, sizes: dict[Hashable, int]) -> None:
-        """Leave out what was taken later than that."""
+        """Leave out what was taken after these sizes were asked for."""
         self._of = {kind: self._of[kind][:size] for kind, size in sizes.items()}
 
     def matured_ms(self) -> int | None:
@@ -142,7 +142,7 @@ def _backwards(store: Store, name: str, upto: Position) -> Iterator[Entry]:
 
 @dataclass
 class _Open:
-    """What is known of a decision before it is met."""
+    """What later entries say of a decision that has not been met yet."""
 
     credits: dict[int, Credits] = field(default_factory=dict)  # of each arm
     changed: set[tuple[int, int]] = field(default_factory=set)  # arms and kinds whose last change has been met
@@ -151,7 +151,7 @@ class _Open:
 
 @dataclass
 class _Reader:
-    """Takes entries from the newest on."""
+    """Takes entries from the newest to the oldest."""
 
     experiment: Experiment
     window: Window
@@ -181,7 +181,7 @@ class _Reader:
         return True
 
     def _older(self, entry: Entry) -> bool:
-        """Whether an entry is a config of a generation before."""
+        """Whether an entry is a config of an earlier generation."""
         return entry.tag == b"x" and read_config(entry.record).generation < self.experiment.config.generation
 
     def _decision(self, entry: Entry) -> bool:
@@ -229,7 +229,7 @@ class _Reader:
             known.credits.setdefault(arm, credit)
 
     def _keep(self, entry: Entry) -> None:
-        """An entry that sums learn from: what is newer than every decision that counts is later than their middle."""
+        """Keep an entry for the sums; what is newer than every decision that counts is later than their middle."""
         (self.earlier if self.rows else self.later).append(entry)
         if len(self.later) >= FOLD:
             self._fold()

@@ -1,7 +1,7 @@
 """A replica: one experiment's log, folded into sums and scoring data in this server's memory.
 
 Every server folds the same log with the same pure function. The position it has folded up to must exist in the log:
-checked whenever the connection is a new one, because a store that restarts with a shorter log says nothing.
+it is checked whenever the connection is a new one, because a store that restarts with a shorter log does not say so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bandit.core.engine import CHUNK, Model, model_bytes
 from bandit.core.experiment import Config, compile_config
 from bandit.core.sums import row_head
 from bandit.errors import Code, CorruptLog, Problem
-from bandit.log.events import Batch, read_events
+from bandit.log.events import EventBatch, read_events
 from bandit.log.records import START, Entry, Position, read_config
 from bandit.replica.folded import Folded, load, stands
 from bandit.store.protocol import READ_BYTES, Row, Store, Stored
@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 
 READ = 8192  # entries a read
 TURN = 2048  # entries a turn, where other experiments wait for theirs
-UNREADABLE = (  # what one experiment's data can raise, and no other's
+UNREADABLE = (  # errors that one experiment's data can raise: only that experiment fails
     CorruptLog, OverflowError, Problem, struct.error, ValueError, IndexError, KeyError, TypeError, MemoryError,
 )  # fmt: skip
 QUANTUM = 0.005  # seconds of refreshing in one turn
 
 
 class Replica:
-    """One experiment in this server's memory. One thread calls everything but `model`, `position` and `scored`."""
+    """One experiment in this server's memory. One thread changes it; others read attributes, `served` and `held`."""
 
     def __init__(self, name: str, store: Store, room: int = 2**63) -> None:
         self.name, self.store, self.room = name, store, room  # bytes that the model may take
@@ -41,7 +41,7 @@ class Replica:
         self.position = START  # folded up to here
         self.scored = START  # what decisions reflect
         self.failed: BaseException | None = None  # why it cannot be served
-        self.read_at = 0.0  # when the log's end was last seen (monotonic)
+        self.read_at = 0.0  # when the log was last read to its end (monotonic)
         self.longest = 1  # arms of the longest list that was folded here
         self.dirty: dict[int, None] = {}  # arms changed since their row was written
         self.grown_bytes = 0  # of the log, since the last pass of checkpoints
@@ -69,13 +69,13 @@ class Replica:
         raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {self.name!r}")
 
     def load(self) -> None:
-        """Start from the checkpoints; the log's rest comes by `step`."""
+        """Start from the checkpoints; `step` reads the rest of the log."""
         stored = self._load(self.store.config(self.name))
         while (now := self.store.config(self.name)) and stored and now.config.version > stored.config.version:
             stored = self._load(now)  # the cursor may be past a change that the config read before it did not have
 
     def _load(self, stored: Stored | None) -> Stored | None:
-        """Load by this config: then the cursor, then the rows."""
+        """Load by this config, which was read before the cursor and the rows."""
         self.model, self._folded, self.config, self.position, self.dirty = None, None, None, START, {}
         self._last = None
         if stored is None:
@@ -86,8 +86,8 @@ class Replica:
             return stored
         experiment = compile_config(stored.config)
         if (need := model_bytes(*experiment.shape)) > self.room:
-            told = f"its model takes {need >> 20} MiB, and BANDIT_MODEL_MEMORY leaves {max(0, self.room) >> 20}"
-            raise MemoryError(told)
+            left = max(0, self.room) >> 20
+            raise MemoryError(f"its model takes {need >> 20} MiB, and BANDIT_MODEL_MEMORY leaves {left}")
         folded = load(self.store, self.name, "sums", experiment)
         if folded.cursor < self.store.cursor(self.name, "base") or not stands(self.store, self.name, folded):
             log.error("%s: the log has lost an entry that a checkpoint stands at; folding from its start", self.name)
@@ -138,8 +138,8 @@ class Replica:
     def refresh(self) -> bool:
         """Refresh a chunk of arms; False where all are fresh.
 
-        Under load arms wait all the time. What was folded up to some position is scored once every arm that waited then
-        has been refreshed, whichever came to wait since.
+        Under load some arms always wait. What was folded up to a position counts as scored once every arm that waited
+        then has been refreshed, even if others wait since.
         """
         if self.model is None or not self.model.pending:
             self.scored = self.position
@@ -153,14 +153,14 @@ class Replica:
         self._goal = position, waiting
         begun = time.monotonic()
         self.model.refresh(len(chosen))
-        each = (time.monotonic() - begun) / len(chosen)
-        self._chunk = min(CHUNK, max(1, int(QUANTUM / max(each, 1e-9))))
+        seconds_per_arm = (time.monotonic() - begun) / len(chosen)
+        self._chunk = min(CHUNK, max(1, int(QUANTUM / max(seconds_per_arm, 1e-9))))
         if not waiting:
             self.scored = position if self.model.pending else self.position
         return True
 
     def check_position(self) -> None:
-        """Load anew if the log no longer has the entry folded last: what was after it may be gone too."""
+        """Load anew if the log no longer has the entry folded last: what was folded before it may be gone too."""
         if self.model is not None and self._stands():
             return
         lost, trimmed = self.position, self.position < self.store.cursor(self.name, "base")
@@ -178,18 +178,18 @@ class Replica:
 
     @property
     def deleted(self) -> bool:
-        """Whether there is nothing to serve, and nothing wrong."""
+        """Whether the experiment was deleted or never existed: nothing is served, and nothing has failed."""
         return self.model is None and self.failed is None
 
     def _stands(self) -> bool:
-        """Whether the log goes on where this replica stands: at the entry that was read there, or at the base."""
-        found = self.store.at(self.name, self.position)
-        if found is not None:
-            return self._last is None or found.record == self._last  # ids are times: another entry may have the same
+        """Whether the log goes on from this replica's position: it has the same entry, or was trimmed exactly to it."""
+        entry = self.store.at(self.name, self.position)
+        if entry is not None:
+            return self._last is None or entry.record == self._last  # ids are times: another entry may have the same
         return self.store.cursor(self.name, "base") == self.position
 
     def _load_anew(self) -> None:
-        """Take the place of what is in memory once all is loaded: that goes on deciding until then."""
+        """Load and fold anew, then replace what is in memory, which decides until then."""
         new = Replica(self.name, self.store, self.room)
         new.load()
         new.catch_up()
@@ -221,19 +221,19 @@ class Replica:
             batch = read_events(run, self.config.generation, self.model.experiment.defaults, m, d)
             self.longest = max(self.longest, batch.longest)
             batch = batch.only(self._folded.ahead(batch))
-            with self.model.learning:  # whoever holds it finds sums and position that belong together
+            with self.model.learning:  # so that whoever holds it sees sums and position that belong together
                 if len(batch.events):
                     self._learn(self.model, self._folded, batch)
                 self.position = run[-1].position
         self.position, self._last = run[-1].position, run[-1].record
 
-    def _learn(self, model: Model, folded: Folded, batch: Batch) -> None:
+    def _learn(self, model: Model, folded: Folded, batch: EventBatch) -> None:
         arms = model.learn(batch.events)
         folded.upto[batch.events.arm] = batch.at  # in the log's order, so the last one of an arm stays
         self.dirty.update(dict.fromkeys(arms.tolist()))
 
     def _take_config(self, config: Config, position: Position) -> None:
-        """A config found in the log; one that is not newer than what was loaded has already had its effect."""
+        """Take up a config of the log, unless it is no newer than the one in force, which has its effect already."""
         before = self.config
         if before is not None and config.version <= before.version:
             self.position = position
@@ -254,7 +254,7 @@ class Replica:
             self._put(position, config, self.model, self._folded.with_sums(self.model.sums))
 
     def _put(self, position: Position, config: Config | None, model: Model | None, folded: Folded | None) -> None:
-        """Change the model together with the position that it stands at: whoever holds it sees both or neither."""
+        """Replace the model together with its position, so that whoever holds the model sees both or neither."""
         with self.model.learning if self.model is not None else nullcontext():
             self.position, self.config, self.model, self._folded = position, config, model, folded
 
@@ -272,7 +272,7 @@ class Replica:
                     return
 
     def _whole(self, config: Config) -> Config:
-        """A config of the log with the payloads that the store has; of a later version, if that has come since."""
+        """A config of the log with its payloads, which only the store has; or a later one, if the store has it now."""
         stored = self.store.config(self.name)
         if stored is None or stored.config.generation != config.generation or stored.config.deleted:
             return config  # what comes next in the log says more
@@ -280,5 +280,5 @@ class Replica:
 
 
 def unserved(name: str, why: BaseException) -> Problem:
-    """The problem of an experiment that is there and cannot be served."""
+    """The problem of an experiment that exists and cannot be served."""
     return Problem(Code.NOT_READY, f"experiment {name!r} cannot be served here: {why}")

@@ -1,9 +1,9 @@
-"""Trimming: what no feedback can refer to any more leaves the log, after its sums have gone to the base.
+"""Trimming: entries that no feedback can refer to any more leave the log, once the table `base` has their sums.
 
     cut  the first decision whose own deadline and grace period are still ahead, at most the checkpoints' cursor
 
-Verification works as ever, since base + sums of the rest = sums of all; an export has only the rest, so an archive
-must be exported before.
+Verification still works, since base + sums of the rest = sums of all. An export has only the rest: what is to be kept
+must be exported before it is trimmed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from bandit.core.experiment import Experiment
 from bandit.core.sums import Sums, increments, row_head
-from bandit.log.events import Batch, read_events
+from bandit.log.events import EventBatch, read_events
 from bandit.log.records import START, Entry, Position, decision_head
 from bandit.replica.checkpoint import SLICE
 from bandit.replica.folded import Folded
@@ -28,7 +28,7 @@ def trim(store: Store, name: str, token: bytes, experiment: Experiment, grace_ms
     """Move the base and cut the log by up to `STEP` entries; returns how many went."""
     now_ms, cursor = store.now_ms(), store.cursor(name, "sums")
     if is_ahead(now_ms, round(time.time() * 1000), store.end(name).ms):
-        return 0  # its clock has jumped: decisions would go whose windows are open
+        return 0  # the clock has jumped: decisions whose windows are open would be trimmed
     now_ms -= grace_ms
     first = store.read(name, START, 2)  # mostly there is nothing to do, and the first entry tells
     if not _expired(first, now_ms, cursor):
@@ -69,7 +69,7 @@ def _move_base(store: Store, name: str, token: bytes, experiment: Experiment, en
 
 
 def _added(
-    store: Store, name: str, arm: int, experiment: Experiment, batch: Batch, cursor: Position, at: Position
+    store: Store, name: str, arm: int, experiment: Experiment, batch: EventBatch, cursor: Position, at: Position
 ) -> Row:
     """An arm's base row with the batch's events of it that the base does not hold yet."""
     generation, (_, m, d) = experiment.config.generation, experiment.shape

@@ -1,8 +1,8 @@
 """Verification: the checkpoints against the log itself, bit for bit.
 
-Servers may be at work on it, and the log may be trimmed at its start all the time. Trimming moves the base first, so a
-base that is read after some entries holds whatever was cut before them; from then on nothing is missed as long as the
-cut stays behind the place that has been read up to. Only where it overtakes that, all is read again.
+Servers may be writing the log meanwhile, and trimming its start. Trimming moves the base first, so a base that is read
+after some entries holds whatever was cut before them; from then on nothing is missed as long as the cut stays behind
+the position read up to. Only where the cut overtakes it, all is read again.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ class _Moved(Exception):  # noqa: N818
 
 @dataclass
 class _Log:
-    """A log that is read from its start on."""
+    """A log that is read from its start."""
 
     store: Store
     name: str
     batch: int
     position: Position = START  # read up to here
-    base: Position | None = None  # what was cut up to here does not matter; None: whatever was
+    base: Position | None = None  # entries up to here may be cut; None: any may
 
     def read(self) -> list[Entry]:
         """The next entries.
 
         Raises:
-            _Moved: some that are not in the base may have been cut before.
+            _Moved: entries that are not in the base may have been cut before them.
         """
         entries = self.store.read(self.name, self.position, self.batch)
         if self.base is not None and self._overtaken(self.base):
@@ -50,12 +50,12 @@ class _Log:
         return entries
 
     def _overtaken(self, base: Position) -> bool:
-        """Whether what follows the position may have been cut; asked after reading it, as cuts only move on."""
+        """Whether entries after the position may have been cut; asked after reading them, as cuts only move forward."""
         beyond = self.store.cursor(self.name, "base") > max(base, self.position)
         return beyond and self.store.at(self.name, self.position) is None
 
     def rest(self, end: Position) -> Iterator[list[Entry]]:
-        """All that follows, up to there."""
+        """The entries that follow, up to this position, a batch at a time."""
         while self.position < end:
             if not (entries := self.read()):
                 raise _Moved
@@ -96,18 +96,18 @@ def _checkpoints(log: _Log, config: Config) -> tuple[Folded, Folded, Position]:
     experiment = compile_config(config)
     try:
         base = load(log.store, log.name, "base", experiment)
-        found = base, load(log.store, log.name, "sums", experiment), log.store.end(log.name)
+        loaded = base, load(log.store, log.name, "sums", experiment), log.store.end(log.name)
     except CorruptLog:
         if _config(log) == config:
             raise
         raise _Moved from None
     if _config(log) != config:
         raise _Moved
-    return found
+    return loaded
 
 
 def _verified(log: _Log, before: int) -> dict[str, object]:
-    """The result; so many batches are read before the base."""
+    """The result of `verify`, with `before` batches of the log read before the base."""
     config = _config(log)
     first = [log.read() for _ in range(before)]
     folded, checkpoint, end = _checkpoints(log, config)
@@ -116,13 +116,13 @@ def _verified(log: _Log, before: int) -> dict[str, object]:
     _, m, d = folded.sums.shape
     count = decisions = feedback = 0
     position = START
-    for each in chain(first, log.rest(end)):
-        entries = [entry for entry in each if entry.position <= end]  # later ones may be of a later version
-        found = read_events(entries, generation, defaults, m, d)
-        held = found.only(folded.ahead(found) & ~checkpoint.ahead(found))
-        folded.sums.add(*increments(held.events))
+    for read in chain(first, log.rest(end)):
+        entries = [entry for entry in read if entry.position <= end]  # later ones may be of a later version
+        batch = read_events(entries, generation, defaults, m, d)
+        missing = batch.only(folded.ahead(batch) & ~checkpoint.ahead(batch))
+        folded.sums.add(*increments(missing.events))
         position = entries[-1].position if entries else position
-        count, decisions, feedback = count + len(entries), decisions + found.decisions, feedback + found.feedback
+        count, decisions, feedback = count + len(entries), decisions + batch.decisions, feedback + batch.feedback
     equal = folded.sums.digest() == checkpoint.sums.digest()
     at = position.text().decode()
     return {"equal": equal, "folded": count, "decisions": decisions, "feedback": feedback, "position": at}

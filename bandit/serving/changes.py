@@ -1,5 +1,7 @@
-"""What a request makes of an experiment's document. A change is a function, because another may come between: it is
-then applied anew to what that one left. JSON that is only passed through, such as a payload, keeps its spelling.
+"""What requests change in an experiment's document.
+
+A change is a function of the document, because another change may come first: it is then applied again to its result.
+JSON that is only passed through, such as a payload, keeps its spelling.
 """
 
 from __future__ import annotations
@@ -7,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta, Raw
@@ -24,7 +26,7 @@ from bandit.store.protocol import Stored
 
 Change = Callable[[Document], Document]
 
-# what `described` adds to a document, so that what GET gave can be sent back
+# what GET adds to a document or an arm, and is ignored where it is sent back
 COMPUTED = {"name", "version", "generation", "created_at", "updated_at", "evaluable", "warnings"}
 COMPUTED_OF_ARM = {"arm", "impressions", "rewards"}
 
@@ -35,69 +37,83 @@ _ARMS: msgspec.json.Decoder[tuple[str | ArmSpec, ...]] = msgspec.json.Decoder(
 )
 
 
-def replaced(data: bytes) -> Change:
-    """The whole document is the one sent, less what is not the sender's to say.
+class Sent(NamedTuple):
+    """A body that was sent: its text, and its value, which says whether it is strict JSON and what it names.
+
+    What is made of it is decoded from the text, so that JSON that is only passed through keeps its spelling.
+    """
+
+    text: bytes
+    value: Any
+
+    @classmethod
+    def read(cls, text: bytes) -> Sent:
+        """Read a body; raises `Problem`, malformed, where it is not strict JSON."""
+        return cls(text, read_json(text))
+
+    def without(self, computed: set[str]) -> bytes:
+        """The text without the fields that GET adds."""
+        if not isinstance(self.value, dict) or self.value.keys().isdisjoint(computed):
+            return self.text
+        fields = _OBJECT.decode(self.text).items()
+        return msgspec.json.encode({name: value for name, value in fields if name not in computed})
+
+
+def replaced(sent: Sent) -> Change:
+    """Replace the whole document by the one sent, ignoring the fields that GET adds.
 
     Raises:
         Problem: malformed or invalid_experiment, here as in all of these.
     """
-    document = parse_document(_without(COMPUTED, data))
+    document = parse_document(sent.without(COMPUTED))
     return lambda _: document
 
 
-def _without(computed: set[str], data: bytes) -> bytes:
-    """What was sent, without what GET adds to it."""
-    sent = read_json(data)
-    if not isinstance(sent, dict) or sent.keys().isdisjoint(computed):
-        return data
-    return msgspec.json.encode({name: value for name, value in _OBJECT.decode(data).items() if name not in computed})
-
-
-def version_in(data: bytes) -> int | None:
-    """The version that a document sent back was, if it says so: of any other it is not to be a change.
+def version_in(sent: Sent) -> int | None:
+    """The version that a document states, if it was sent back as GET gave it: the change is refused if that is not in
+    force any more.
 
     Raises:
-        Problem: malformed, or invalid_experiment where this is no version.
+        Problem: invalid_experiment, where it is not a version.
     """
-    sent = read_json(data)
-    if not isinstance(sent, dict) or "version" not in sent:
+    if not isinstance(sent.value, dict) or "version" not in sent.value:
         return None
-    if type(version := sent["version"]) is not int or version < 1:
+    if type(version := sent.value["version"]) is not int or version < 1:
         fault = Fault("/version", "the version that GET gave, or nothing", "another value")
         raise Problem.of(Code.INVALID_EXPERIMENT, [fault])
     return version
 
 
-def patched(data: bytes) -> Change:
-    """A JSON merge patch (RFC 7386) of the document."""
-    patch = _without(COMPUTED, data)
+def patched(sent: Sent) -> Change:
+    """Apply a JSON merge patch (RFC 7386) to the document."""
+    patch = sent.without(COMPUTED)
     decode(_OBJECT, patch, Code.INVALID_EXPERIMENT)
     return lambda document: parse_document(_merged(msgspec.json.encode(document), patch))
 
 
 def with_arms(data: bytes) -> Change:
-    """The list of arms is the one sent."""
+    """Replace the list of arms by the one sent."""
     read_json(data)
     arms = decode(_ARMS, data, Code.INVALID_EXPERIMENT)
     return lambda document: msgspec.structs.replace(document, arms=arms)
 
 
 def with_arm(arm: str, data: bytes, *, merge: bool) -> Change:
-    """One arm is the one sent (no body stands for an arm without more), or with `merge` is patched by it.
+    """Add or replace one arm by the one sent, or with `merge` patch it; an empty body stands for an arm with no more
+    than its id.
 
-    Sent back as GET gave it, a retired arm stays retired.
+    A retired arm that is sent back as GET gave it stays retired.
     """
-    body = data if data.strip() or merge else b"{}"
-    sent = read_json(body)
-    decode(_OBJECT, body, Code.INVALID_EXPERIMENT)
-    if other := [name for name in ("id", "arm") if sent.get(name, arm) != arm]:
+    sent = Sent.read(data if data.strip() or merge else b"{}")
+    decode(_OBJECT, sent.text, Code.INVALID_EXPERIMENT)
+    if other := [name for name in ("id", "arm") if sent.value.get(name, arm) != arm]:
         fault = Fault(pointer(*other[:1]), "the arm of the address, or nothing", "another id")
         raise Problem(Code.INVALID_EXPERIMENT, "the body names another arm than the address", [fault])
-    body = _without(COMPUTED_OF_ARM, body)
+    body = sent.without(COMPUTED_OF_ARM)
 
     def changed(document: Document) -> Document:
         arms = {spec.id: spec for spec in map(arm_spec, document.arms)}
-        if sent.get("status") == "retired" and arm not in arms:
+        if sent.value.get("status") == "retired" and arm not in arms:
             return document
         if merge and arm not in arms:
             raise no_arm(arm, arms)
@@ -113,7 +129,7 @@ def with_arm(arm: str, data: bytes, *, merge: bool) -> Change:
 
 
 def without_arm(arm: str) -> Change:
-    """The arm is no longer named: it is retired, and what it has learned is kept."""
+    """Retire an arm: the document no longer has it, and what it has learned is kept."""
 
     def changed(document: Document) -> Document:
         if not names_arm(document, arm):
@@ -136,7 +152,7 @@ def no_arm(arm: str, known: Iterable[str]) -> Problem:
 
 @contextmanager
 def pointing_into(part: str) -> Iterator[None]:
-    """A document's faults as faults of the part that was sent; `part` is a pattern of the pointer to it."""
+    """Make a document's faults point into the part that was sent; `part` is a pattern of the pointer to it."""
     try:
         yield
     except Problem as problem:
@@ -159,7 +175,7 @@ def config_after(name: str, before: Stored | None, change: Change | None, *, res
 
 
 def described(stored: Stored, loose: Sequence[Loose] = ()) -> dict[str, Any]:
-    """An experiment as the wire shows it, with a warning of each kind of reward whose range is loose."""
+    """An experiment as it is answered, with a warning for each kind of reward whose range is loose."""
     config = stored.config
     warnings = [{"code": "loose_range", "kind": each.kind, "detail": _loose(each)} for each in loose]
     return {
@@ -174,10 +190,10 @@ def described(stored: Stored, loose: Sequence[Loose] = ()) -> dict[str, Any]:
     }
 
 
-def _loose(found: Loose) -> str:
-    kind, size, low, high = found
-    told = f"rewards of {kind!r} have a mean size of {size:.3g} in a range of {low:g} to {high:g}"
-    return f"{told}: evaluations are as unsure as the range is wide; a narrower one starts from zero (?reset=true)"
+def _loose(warned: Loose) -> str:
+    kind, size, low, high = warned
+    loose = f"rewards of {kind!r} have a mean size of {size:.3g} in a range of {low:g} to {high:g}"
+    return f"{loose}: evaluations are as unsure as the range is wide; a narrower one starts from zero (?reset=true)"
 
 
 def _merged(target: bytes, patch: bytes) -> bytes:

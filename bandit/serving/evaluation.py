@@ -133,7 +133,7 @@ class Refused(msgspec.Struct):
 
 
 class Reply(msgspec.Struct):
-    """What one process tells the other: one of the two."""
+    """What the evaluation's process answers: exactly one of the two."""
 
     found: Evaluation | None = None
     refused: Refused | None = None
@@ -150,7 +150,7 @@ class Evaluator:
         """The answer of `GET /v1/experiments/{e}/evaluation`.
 
         Raises:
-            Problem: `invalid_request` or `unknown_arm` for what cannot be asked; `overloaded` while another one runs,
+            Problem: `invalid_request` or `unknown_arm` for an invalid question; `overloaded` while another one runs,
                 or where it takes longer than `SECONDS`; `store_unavailable`.
         """
         window_of(asked, 0, 0)
@@ -165,12 +165,12 @@ class Evaluator:
         return reply.found
 
     async def _child(self, asked: Asked) -> bytes:
-        """What the process writes."""
+        """What the process writes to its standard output."""
         command = sys.executable, "-P", "-m", "simulator.live"  # -P: a redis.py there is not ours
         child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         try:
-            told = msgspec.json.encode((self.redis_url, asked))  # not as arguments, which everyone here can read
-            answer, _ = await asyncio.wait_for(child.communicate(told), SECONDS)
+            question = msgspec.json.encode((self.redis_url, asked))  # not as arguments, which everyone here can read
+            answer, _ = await asyncio.wait_for(child.communicate(question), SECONDS)
         except TimeoutError:
             detail = f"the evaluation took longer than {SECONDS:.0f} seconds; ask for fewer rows or targets"
             raise Problem(Code.OVERLOADED, detail) from None
@@ -179,7 +179,7 @@ class Evaluator:
                 child.kill()
                 await child.wait()
         if child.returncode:
-            raise RuntimeError(f"an evaluation ended with {child.returncode}; what it said stands above")
+            raise RuntimeError(f"an evaluation ended with {child.returncode}; its own messages are above")
         return answer
 
 
@@ -187,7 +187,7 @@ def window_of(asked: Asked, now_ms: int, end_ms: int) -> Window:
     """The part of the log that is asked for.
 
     Raises:
-        Problem: `invalid_request`: it cannot be asked for so.
+        Problem: `invalid_request`, where a parameter is invalid.
     """
     if len(asked.targets) > TARGETS_MAX:
         raise wrong("target", f"at most {TARGETS_MAX} of them", str(len(asked.targets)))

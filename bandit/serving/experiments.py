@@ -1,4 +1,4 @@
-"""Experiments as a server has them: made and changed in the store, then found in its replicas.
+"""Experiments as a server has them: created and changed in the store, then taken up by its replicas.
 
 A change goes through the store in a thread, and is answered when this server's own replica has taken it up.
 """
@@ -21,6 +21,7 @@ from bandit.replica.follower import Follower
 from bandit.replica.replica import Replica, unserved
 from bandit.serving.changes import (
     Change,
+    Sent,
     config_after,
     described,
     names_arm,
@@ -51,20 +52,20 @@ class Experiments:
 
     def __init__(self, store: Store, follower: Follower, body_limit: int) -> None:
         self.store, self.follower, self.body_limit = store, follower, body_limit
-        self._looks: dict[str, asyncio.Task[Stored]] = {}  # into the store, under way
+        self._looks: dict[str, asyncio.Task[Stored]] = {}  # reads of the store that are under way
 
-    async def put(self, name: str, data: bytes, *, reset: bool, if_match: int | None) -> tuple[bool, dict[str, Any]]:
+    async def put(self, name: str, sent: Sent, *, reset: bool, if_match: int | None) -> tuple[bool, dict[str, Any]]:
         """Create or replace an experiment: (whether it is new, the experiment as `get` gives it)."""
-        before = await self._change(name, replaced(data), reset=reset, if_match=if_match, create=True)
+        before = await self._change(name, replaced(sent), reset=reset, if_match=if_match, create=True)
         return before is None or before.config.deleted, described(await self._stored(name))
 
-    async def patch(self, name: str, data: bytes, *, reset: bool, if_match: int | None) -> dict[str, Any]:
+    async def patch(self, name: str, sent: Sent, *, reset: bool, if_match: int | None) -> dict[str, Any]:
         """Change an experiment by a JSON merge patch (RFC 7386)."""
-        await self._change(name, patched(data), reset=reset, if_match=if_match)
+        await self._change(name, patched(sent), reset=reset, if_match=if_match)
         return described(await self._stored(name))
 
     async def get(self, name: str) -> dict[str, Any]:
-        """An experiment's document with name, version, generation and times, and what is doubtful about it."""
+        """An experiment's document with its name, version, generation, times and warnings."""
         stored = await self._stored(name)
         replica = self.follower.replicas.get(name)
         model = None if replica is None else replica.model
@@ -72,7 +73,7 @@ class Experiments:
         return described(stored, await asyncio.to_thread(model.loose_ranges) if model is not None and same else ())
 
     async def delete(self, name: str, if_match: int | None) -> None:
-        """End an experiment: nothing of it is served any more."""
+        """Delete an experiment: it is not served any more."""
         await self._change(name, None, if_match=if_match)
 
     async def page(self, limit: int, cursor: str) -> dict[str, Any]:
@@ -142,7 +143,7 @@ class Experiments:
         return replica
 
     async def newer(self, name: str, tried: Experiment) -> bool:
-        """Whether there is a later version than was tried, in the store or here by now; then it has been taken up."""
+        """Whether there is a later version than the one tried, in the store or here; it has then been taken up here."""
         stored = await self._look(name)
         if tried.config.version < stored.config.version:
             await self._taken_up(stored.config)
@@ -150,8 +151,8 @@ class Experiments:
         return replica is not None and replica.model is not None and replica.model.experiment is not tried
 
     async def _look(self, name: str) -> Stored:
-        """The experiment as the store has it now. Many bad requests cost few looks: who asks while another's look is
-        under way shares the next one, because that one may have begun before what is asked for was written.
+        """The experiment as the store has it now. Many bad requests cost few reads of it: those that come during a read
+        share the next one, as the first may have begun before what they ask for was written.
         """
         if (before := self._looks.get(name)) is not None:
             await asyncio.wait([before])
@@ -164,13 +165,13 @@ class Experiments:
         if self._looks.get(name) is look:
             del self._looks[name]
         if not look.cancelled():
-            look.exception()  # whoever asked may be gone
+            look.exception()  # so that an error is not reported as never retrieved
 
     async def _change(
         self, name: str, change: Change | None, *, reset: bool = False, if_match: int | None = None,
         create: bool = False,
     ) -> Stored | None:  # fmt: skip
-        """Store and log what `change` makes of the document (None: delete); again if another change came between."""
+        """Store and log what `change` makes of the document (None: delete); try again if another change comes first."""
         self.check_suitable()
         for _ in range(CONFLICTS):
             before = await self._before(name, deleting=change is None)
@@ -205,7 +206,7 @@ class Experiments:
             raise Problem(Code.STORE_UNAVAILABLE, f"the store must not be used as it is: {self.follower.unsuitable}")
 
     async def _before(self, name: str, *, deleting: bool) -> Stored | None:
-        """The experiment as the store has it; one that this version cannot read can be deleted all the same."""
+        """The experiment as the store has it; one that this version cannot read can still be deleted."""
         try:
             found: Stored | None = await self.call(self.store.config, name)
         except CorruptLog as error:
@@ -215,7 +216,7 @@ class Experiments:
         return found
 
     async def _fits(self, config: Config) -> None:
-        """Refuse what would not fit beside all other experiments: whoever loads it would end, again and again."""
+        """Refuse a model that does not fit beside all others: a worker that loads it would run out of memory."""
         need, budget = model_bytes(*shape_of(config)), self.follower.budget
         others: int | None = await self.call(self.store.reserve, config.name, need, budget)
         if others is not None:
@@ -225,14 +226,14 @@ class Experiments:
             raise Problem(Code.INVALID_EXPERIMENT, detail, [fault])
 
     def _can_be_sent(self, document: Document, before: Stored | None) -> None:
-        """Refuse a document that has grown too large, arm by arm: what GET gives can be sent back."""
+        """Refuse a document that has grown too large, arm by arm, to be sent back as GET gives it."""
         size, most = len(msgspec.json.encode(document)), self.body_limit
         if size > most and (before is None or size > len(msgspec.json.encode(before.config.document))):
             fault = Fault("", f"a document of at most {most} bytes, payloads included", f"{size} bytes")
             raise Problem.of(Code.INVALID_EXPERIMENT, [fault])
 
     async def _taken_up(self, config: Config) -> None:
-        """Wait for this server's own replica, so that who changed an experiment finds it changed."""
+        """Wait for this server's own replica, so that whoever changed an experiment finds it changed here."""
         limit = time.monotonic() + TAKE_UP
         self.follower.want(config.name)
         while time.monotonic() < limit:
@@ -254,16 +255,16 @@ class Experiments:
         return Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {name!r}{nearest(name, known)}")
 
     async def call(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Run a store's operation in a thread; a store that is away is a problem."""
+        """Run a store's operation in a thread; where the store cannot be used, raise a problem."""
         try:
             return await asyncio.to_thread(work, *args)
         except (StoreUnavailable, StoreUnsuitable) as error:
             raise Problem(Code.STORE_UNAVAILABLE, "the store does not answer or cannot write now") from error
 
     def served(self) -> list[Replica]:
-        """What is served here, by name; the follower's thread may add to it meanwhile."""
-        found = [replica for replica in list(self.follower.replicas.values()) if replica.model is not None]
-        return sorted(found, key=lambda replica: replica.name)
+        """The replicas that are served here, by name; the follower's thread may add to them meanwhile."""
+        served = [replica for replica in list(self.follower.replicas.values()) if replica.model is not None]
+        return sorted(served, key=lambda replica: replica.name)
 
 
 def _version(replica: Replica | None) -> int:

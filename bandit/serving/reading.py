@@ -1,4 +1,4 @@
-"""JSON as it may be sent: strict, nested so far and no further, numbers that are some; and a batch's items apart."""
+"""Strict JSON: of limited nesting, and with numbers that a float can hold; and how a batch is split into its items."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from bandit.errors import Code
 T = TypeVar("T")
 NESTING_MAX = 32  # objects and arrays within each other
 NUMBER_MAX = int(sys.float_info.max)
-BRACKETS_MAX = 100_000  # looked at to tell the items of a batch apart that is not JSON as a whole
+BRACKETS_MAX = 100_000  # looked at to split a batch that is not JSON as a whole
 
 
 def read_json(data: bytes | Raw) -> Any:
     """A body's value, whatever its type.
 
     Raises:
-        Problem: malformed: not JSON in UTF-8, a number that is none or beyond what a float can be, however it is
-            written, or nested deeper than `NESTING_MAX`.
+        Problem: malformed: not JSON in UTF-8, a number beyond what a float can hold, however it is written, or
+            nested deeper than `NESTING_MAX`.
     """
     try:
         value = msgspec.json.decode(data)
@@ -34,7 +34,7 @@ def read_json(data: bytes | Raw) -> Any:
     text = bytes(data)
     if text.count(b"[") + text.count(b"{") > NESTING_MAX and _depth(text) > NESTING_MAX:
         raise malformed(RecursionError())
-    if _LONG_NUMBER.search(text) and any(isinstance(each, int) and abs(each) > NUMBER_MAX for each in _leaves(value)):
+    if _LONG_NUMBER.search(text) and any(isinstance(leaf, int) and abs(leaf) > NUMBER_MAX for leaf in _leaves(value)):
         raise malformed(OverflowError("out of range"))
     return value
 
@@ -46,13 +46,13 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 
 def _depth(text: bytes) -> int:
-    """How many objects and arrays stand within each other in valid JSON, without looking at each value."""
+    """How deeply objects and arrays are nested in valid JSON, without looking at each value."""
     signs = np.frombuffer(_STRING.sub(b"", text).translate(_UP_OR_DOWN, _NO_BRACKETS), np.int8)
     return int(signs.cumsum(dtype=np.int64).max())
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """Every value in here that has none within."""
+    """Every value within this one that is neither an object nor an array."""
     if isinstance(value, (dict, list)):
         for each in value.values() if isinstance(value, dict) else value:
             yield from _leaves(each)
@@ -82,7 +82,7 @@ _BRACKET_OR_COMMA = re.compile(_BEFORE % b"," + rb"([\[\]{},])", re.DOTALL)
 
 
 def apart(data: bytes) -> tuple[bytes, list[bytes]]:
-    """(a batch with a number for each item of its list, the items), told apart by brackets and commas alone.
+    """(a batch with a number in place of each item of its list, the items), split by brackets and commas alone.
 
     Raises:
         ValueError: an item is empty, or there are more brackets than are looked at.

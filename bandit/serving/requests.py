@@ -1,4 +1,4 @@
-"""Requests of the hot path, from bytes to what a batcher logs; a fault is a problem that names each place.
+"""Requests of the hot path, from bytes to what a batcher logs; where one is at fault, the problem names each fault.
 
 A request is read against one version of its experiment. A batcher that finds a later version reads it again, so what is
 logged is always what the experiment in force makes of it.
@@ -30,7 +30,7 @@ from bandit.store.protocol import NO_ARM, Activate, Ref, Reward
 
 BATCH_MAX = 1000
 SERVER_PREFIX = "~"
-UNKNOWN_MAX = 20  # unknown names that are each told of
+UNKNOWN_MAX = 20  # unknown names that a problem lists
 
 # `$` alone would let a line end through
 Id = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)")]
@@ -158,22 +158,22 @@ def read_recommendation(experiment: Experiment, data: bytes | Raw, secret: bytes
 
 
 def read_again(experiment: Experiment, data: bytes | Raw, secret: bytes) -> RecommendationRequest | None:
-    """A recommendation request as it may have been answered before the world moved: None if it names no decision.
+    """A recommendation request that may repeat an earlier one; None if it has no decision id or names an unknown arm.
 
-    Arms that may not be shown any more, or are too few now, do not matter to what was decided then.
+    Arms that may not be shown any more, or are too few now, do not matter: the decision was made before.
     """
     try:
         body = _decoder(experiment).decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    named = None if body.candidates is None else _places(experiment, body.candidates)
-    out = _places(experiment, body.exclude or ())
-    if body.decision_id is None or NO_ARM in (*(named or ()), *out):
+    candidates = None if body.candidates is None else _arm_indices(experiment, body.candidates)
+    excluded = _arm_indices(experiment, body.exclude or ())
+    if body.decision_id is None or NO_ARM in (*(candidates or ()), *excluded):
         return None
     user = user_hash(secret, body.user_id)
     caller = body.decision_id.encode()
     return RecommendationRequest(
-        experiment, body.context, experiment.active, body.k, caller, user, body.defer, _sets(named, out)
+        experiment, body.context, experiment.active, body.k, caller, user, body.defer, _sets(candidates, excluded)
     )
 
 
@@ -205,52 +205,52 @@ def _refused(experiment: Experiment, data: bytes | Raw, error: Exception) -> Pro
 
 
 def _some(context: Any, experiment: Experiment) -> Any:
-    """A context with not more unknown names than are told of: each is compared with every feature's name."""
+    """A context with at most `UNKNOWN_MAX` unknown names: each is compared with every feature's name."""
     if not isinstance(context, dict):
         return context
     known = {feature.name for feature in experiment.encoder.features}
-    told = set([name for name in context if name not in known][:UNKNOWN_MAX])
-    return {name: value for name, value in context.items() if name in known or name in told}
+    listed = set([name for name in context if name not in known][:UNKNOWN_MAX])
+    return {name: value for name, value in context.items() if name in known or name in listed}
 
 
 def _eligible(experiment: Experiment, body: Any) -> tuple[Mask, bytes]:
     """(the arms that may be shown, the request's own sets as bytes: the same whatever arms come later)."""
     if body.candidates is None and not body.exclude:
         return experiment.active, b""
-    eligible, named = experiment.active, None
+    eligible, candidates = experiment.active, None
     if body.candidates is not None:
-        named = _indices(experiment, body.candidates, "candidates")
-        if len(set(named)) < len(named):
-            raise _repeated(named, "candidates")
-        if not (shown := experiment.active[named]).all():
+        candidates = _indices(experiment, body.candidates, "candidates")
+        if len(set(candidates)) < len(candidates):
+            raise _repeated(candidates, "candidates")
+        if not (shown := experiment.active[candidates]).all():
             i = int(np.argmin(shown))
             what = "an arm that is paused or retired"
             raise experiment.unknown_arm(pointer("candidates", i), body.candidates[i], what)
         eligible = np.zeros_like(eligible)
-        eligible[named] = True
-    out = _indices(experiment, body.exclude or (), "exclude")
+        eligible[candidates] = True
+    excluded = _indices(experiment, body.exclude or (), "exclude")
     eligible = eligible.copy()
-    eligible[out] = False
-    return eligible, _sets(named, out)
+    eligible[excluded] = False
+    return eligible, _sets(candidates, excluded)
 
 
-def _sets(named: list[int] | None, out: list[int]) -> bytes:
+def _sets(candidates: list[int] | None, excluded: list[int]) -> bytes:
     """Candidates and exclusions of a request as sets; nothing where it has neither."""
-    if named is None and not out:
+    if candidates is None and not excluded:
         return b""
-    return (b"" if named is None else _set(b"c", named)) + _set(b"x", out)
+    return (b"" if candidates is None else _set(b"c", candidates)) + _set(b"x", excluded)
 
 
 def _indices(experiment: Experiment, names: Sequence[str], field: str) -> list[int]:
-    found = _places(experiment, names)
-    if NO_ARM in found:
-        i = found.index(NO_ARM)
+    indices = _arm_indices(experiment, names)
+    if NO_ARM in indices:
+        i = indices.index(NO_ARM)
         raise experiment.unknown_arm(pointer(field, i), names[i], "no such arm")
-    return found
+    return indices
 
 
-def _places(experiment: Experiment, names: Sequence[str]) -> list[int]:
-    """Indices of arms by their names, `NO_ARM` of those that never were."""
+def _arm_indices(experiment: Experiment, names: Sequence[str]) -> list[int]:
+    """The indices of arms by name; `NO_ARM` for names that the experiment never had."""
     return [experiment.arm_index.get(name, NO_ARM) for name in names]
 
 
@@ -301,7 +301,7 @@ def read_batch(data: bytes) -> Sequence[Raw | bytes]:
     """The requests of a batch, each still as bytes.
 
     Raises:
-        Problem: malformed or invalid_request. What is not JSON inside of one request is left to who reads that one.
+        Problem: malformed or invalid_request. An item that is not JSON is refused where that item is read.
     """
     try:
         return _BATCH.decode(data).requests
@@ -330,7 +330,11 @@ def _ref(decision_id: str) -> Ref:
 def unknown_decision() -> Problem:
     """The problem of a decision that was never made, or is forgotten."""
     fault = Fault("/decision_id", "a decision of this experiment within its reward window", "no such decision")
-    return Problem(Code.DECISION_NOT_FOUND, "no such decision, or it is longer ago than decisions are known", [fault])
+    return Problem(
+        Code.DECISION_NOT_FOUND,
+        "there is no such decision, or it is older than the time for which decisions are kept",
+        [fault],
+    )
 
 
 def _invalid(at: str, expected: str, got: str) -> Problem:

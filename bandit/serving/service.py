@@ -39,7 +39,7 @@ Again = Callable[[Experiment], RecommendationRequest | None]
 
 
 def never_before(_: Experiment) -> None:
-    """Of a request that names no decision of its own."""
+    """Read no earlier request: this one has no decision id of its own."""
     return
 
 
@@ -79,7 +79,7 @@ class Service:
         return self.follower.failed
 
     async def close(self) -> None:
-        """Answer what waits, fold the rest, write the last checkpoint, and let go of the store."""
+        """Answer the waiting requests, fold the rest of the log, write the last checkpoint, and close the store."""
         await asyncio.gather(*(batcher.drain() for batcher in self._batchers.values()))
         self.follower.stop()
         await asyncio.to_thread(self.follower.join)
@@ -87,7 +87,7 @@ class Service:
         self.store.close()
 
     async def evaluation(self, asked: Asked) -> Evaluation:
-        """What slices earned and candidates would have earned on the newest decisions."""
+        """What each slice earned and each candidate would have earned on the newest decisions."""
         await self.experiments.replica(asked.experiment)
         return await self._evaluator.evaluate(asked)
 
@@ -112,7 +112,7 @@ class Service:
         Args:
             name: of the experiment.
             reads: each reads one request.
-            again: each reads it as one that may have been answered before, whatever has changed since.
+            again: each reads it as a repetition, which is answered as before, whatever has changed since.
         """
         batcher = await self._batcher_of(name)
         tried, gathered = experiment_of(batcher.replica), Gathered(len(reads))
@@ -129,7 +129,7 @@ class Service:
         return answers
 
     async def as_before(self, batcher: Batcher, answer: Any, again: Again) -> Any:
-        """The answer, or the one of before where this is a retry: what has changed since is not its fault."""
+        """The answer, or the earlier one if this repeats a request that was answered before the experiment changed."""
         moved = isinstance(answer, Paused) or (isinstance(answer, Problem) and answer.code in MOVED)
         if not moved or (ask := again(experiment := experiment_of(batcher.replica))) is None:
             return answer
@@ -179,7 +179,7 @@ class Service:
     # health
 
     def state(self) -> dict[str, Any]:
-        """What `/readyz` tells of the store and the replicas."""
+        """What `/readyz` answers of the store and the replicas."""
         now = time.monotonic()
         replicas: dict[str, Any] = {
             replica.name: {
@@ -204,6 +204,6 @@ class Service:
 def _digests(replicas: Sequence[Replica]) -> dict[str, dict[str, str]]:
     found = {}
     for replica in replicas:
-        with suppress(Problem), replica.held() as model:  # a problem: it has ended meanwhile
+        with suppress(Problem), replica.held() as model:  # it was deleted, or failed, meanwhile
             found[replica.name] = {"position": replica.position.text().decode(), "digest": model.sums.digest()}
     return found

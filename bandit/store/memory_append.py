@@ -57,8 +57,8 @@ class _Life:
 
 
 @dataclass
-class _Found:
-    """A decision in the log."""
+class _LoggedDecision:
+    """A decision that the log has."""
 
     position: Position
     record: bytes
@@ -79,7 +79,7 @@ class _Found:
 
 @dataclass
 class _Event:
-    """What a user's event of the caller's own naming was credited to, for each arm."""
+    """What a user's event with an id of the caller's was credited to, for each arm."""
 
     expires: int = 0
     credited: dict[int, list[Outcome]] = field(default_factory=dict)  # as duplicates of them are answered
@@ -109,16 +109,16 @@ class MemoryLog:
         self.entries[self.last] = Entry(self.last, tag, record)
         return self.last
 
-    def fetch(self, position: Position) -> _Found | None:
+    def fetch(self, position: Position) -> _LoggedDecision | None:
         """The decision at a position; None where there is none."""
         entry = self.entries.get(position)
         if entry is None or entry.tag != b"d":
             return None
-        return _Found(position, entry.record, unpack_decision(entry.record))
+        return _LoggedDecision(position, entry.record, unpack_decision(entry.record))
 
 
 class Step:
-    """One append: judges and logs its items in turn. The twin of `lua/append.lua`."""
+    """One append, as `lua/append.lua` does it."""
 
     def __init__(self, log: MemoryLog, rules: Rules, now: int) -> None:
         self.log, self.rules, self.now = log, rules, now
@@ -136,7 +136,7 @@ class Step:
     def _decide(self, item: Decide) -> Result:
         if not self._fits(item):
             return Outcome("record")
-        if item.caller and (before := self._named(item.caller)) and before.generation == self.rules.generation:
+        if item.caller and (before := self._by_caller(item.caller)) and before.generation == self.rules.generation:
             return Logged(before.position, before.record)
         position = self.log.add(self.now, b"d", item.record)
         if item.caller:
@@ -159,67 +159,69 @@ class Step:
         whole = head.k > 0 and len(record) > shown_at + SHOWN.size * head.k
         return rules and whole and record[caller_at : caller_at + head.caller_bytes] == item.caller
 
-    def _is_remembered(self, found: _Found) -> bool:
+    def _is_remembered(self, logged: _LoggedDecision) -> bool:
         """Whether a grace period after its deadline has not passed yet."""
-        return self.now <= found.deadline + self.rules.grace_ms
+        return self.now <= logged.deadline + self.rules.grace_ms
 
-    def _named(self, caller: bytes) -> _Found | None:
-        """A caller-named decision, while it is remembered."""
+    def _by_caller(self, caller: bytes) -> _LoggedDecision | None:
+        """The decision that has a caller's own id, while it is remembered."""
         position = self.log.callers.get(caller)
-        found = self.log.fetch(position) if position else None
-        return found if found and self._is_remembered(found) else None
+        logged = self.log.fetch(position) if position else None
+        return logged if logged and self._is_remembered(logged) else None
 
-    def _find(self, ref: Ref) -> _Found | Outcome:
+    def _find(self, ref: Ref) -> _LoggedDecision | Outcome:
         if not ref.entry:
-            return self._named(ref.caller) or Outcome("unknown")
+            return self._by_caller(ref.caller) or Outcome("unknown")
         position = Position.parse(ref.entry)
-        found = self.log.fetch(position)
-        if found:
-            mine = found.decision.head.nonce == ref.nonce and not found.decision.caller
-            return found if mine else Outcome("unknown")
+        logged = self.log.fetch(position)
+        if logged:
+            mine = logged.decision.head.nonce == ref.nonce and not logged.decision.caller
+            return logged if mine else Outcome("unknown")
         oldest = next(iter(self.log.entries), START)
         return Outcome("late", position=position, nonce=ref.nonce) if position < oldest else Outcome("unknown")
 
-    def _life(self, found: _Found) -> _Life:
-        if not self._is_remembered(found):
-            self.log.lives.pop(found.position, None)
-        active = not found.decision.head.flags & DEFERRED
-        return self.log.lives.setdefault(found.position, _Life(active))
+    def _life(self, logged: _LoggedDecision) -> _Life:
+        if not self._is_remembered(logged):
+            self.log.lives.pop(logged.position, None)
+        active = not logged.decision.head.flags & DEFERRED
+        return self.log.lives.setdefault(logged.position, _Life(active))
 
-    def _credits(self, found: _Found, life: _Life, arm: int) -> tuple[int, ...]:
-        defaults = tuple(rule.default for rule in self.rules.kinds)[: found.decision.head.m]
+    def _credits(self, logged: _LoggedDecision, life: _Life, arm: int) -> tuple[int, ...]:
+        defaults = tuple(rule.default for rule in self.rules.kinds)[: logged.decision.head.m]
         known = life.credits.get(arm, defaults)
         return known + (0,) * (len(self.rules.kinds) - len(known))
 
-    def _credit(self, found: _Found, item: Reward) -> Outcome:
-        arms = found.decision.arms
-        if found.generation != self.rules.generation:
-            return found.answer("late")
+    def _credit(self, logged: _LoggedDecision, item: Reward) -> Outcome:
+        arms = logged.decision.arms
+        if logged.generation != self.rules.generation:
+            return logged.answer("late")
         if item.arm == NO_ARM and len(arms) > 1:
-            return found.answer("arm")
+            return logged.answer("arm")
         arm = arms[0] if item.arm == NO_ARM else item.arm
         if arm not in arms:
-            return found.answer("shown")
-        life, rule = self._life(found), self.rules.kinds[item.kind]
+            return logged.answer("shown")
+        life, rule = self._life(logged), self.rules.kinds[item.kind]
         seen = (arm, item.kind) in life.seen
         if (item.event and (arm, item.kind, item.event) in life.events) or (rule.aggregation == "first" and seen):
-            return found.answer("duplicate")
-        if self.now > found.deadline:
-            return found.answer("late")
+            return logged.answer("duplicate")
+        if self.now > logged.deadline:
+            return logged.answer("late")
         if life.count >= EVENTS_MAX:
-            return found.answer("events")
-        old = self._credits(found, life, arm)
+            return logged.answer("events")
+        old = self._credits(logged, life, arm)
         total = old[item.kind] + item.credit if rule.aggregation == "sum" and seen else item.credit
         kept = max(rule.low, min(rule.high, total))
         if kept != total and not rule.clip:
-            return found.answer("range")
-        return self._keep(found, item, arm, old, kept, kept != total)
+            return logged.answer("range")
+        return self._keep(logged, item, arm, old, kept, kept != total)
 
-    def _keep(self, found: _Found, item: Reward, arm: int, old: tuple[int, ...], total: int, clipped: bool) -> Outcome:
-        life, d = self._life(found), found.decision
+    def _keep(
+        self, logged: _LoggedDecision, item: Reward, arm: int, old: tuple[int, ...], total: int, clipped: bool
+    ) -> Outcome:
+        life, d = self._life(logged), logged.decision
         pending = not life.active and self.rules.explicit
         if not life.active and not pending:
-            self._activate(found)
+            self._activate(logged)
         new = (*old[: item.kind], total, *old[item.kind + 1 :])
         flags = d.head.flags & SPARSE | PENDING * pending | CLIPPED * clipped
         event, head = item.event.decode(), d.head
@@ -227,7 +229,7 @@ class Step:
             flags,
             head.generation,
             item.kind,
-            found.position,
+            logged.position,
             head.nonce,
             d.caller,
             arm,
@@ -243,50 +245,50 @@ class Step:
         life.seen.add((arm, item.kind))
         if item.event:
             life.events.add((arm, item.kind, item.event))
-        return found.answer("accepted", total - old[item.kind], clipped)
+        return logged.answer("accepted", total - old[item.kind], clipped)
 
-    def _activate(self, found: _Found) -> None:
-        d, life = found.decision, self._life(found)
-        credits_ = tuple(self._credits(found, life, arm) for arm in d.arms)
+    def _activate(self, logged: _LoggedDecision) -> None:
+        d, life = logged.decision, self._life(logged)
+        credits_ = tuple(self._credits(logged, life, arm) for arm in d.arms)
         flags, head = d.head.flags & SPARSE, d.head
-        record = Activation(flags, head.generation, found.position, head.nonce, d.caller, d.arms, credits_, d.x)
+        record = Activation(flags, head.generation, logged.position, head.nonce, d.caller, d.arms, credits_, d.x)
         self.log.add(self.now, b"a", pack_activation(record, self.rules.schema))
         life.active = True
 
     def _activation(self, item: Activate) -> Outcome:
-        found = self._find(item.ref)
-        if isinstance(found, Outcome):
-            return found
-        if found.generation != self.rules.generation:
-            return found.answer("late")
-        if self._life(found).active:
-            return found.answer("duplicate")
-        if self.now > found.deadline:
-            return found.answer("late")
-        self._activate(found)
-        return found.answer("activated")
+        logged = self._find(item.ref)
+        if isinstance(logged, Outcome):
+            return logged
+        if logged.generation != self.rules.generation:
+            return logged.answer("late")
+        if self._life(logged).active:
+            return logged.answer("duplicate")
+        if self.now > logged.deadline:
+            return logged.answer("late")
+        self._activate(logged)
+        return logged.answer("activated")
 
     def _by_id(self, item: Reward) -> Outcome:
-        """An event of the caller's own naming is then known by the decision's user too."""
-        found = self._find(item.ref)
-        if isinstance(found, Outcome):
-            return found
-        judged = self._credit(found, item)
-        self._remember(found.decision.user, item, [(found, judged)])
+        """Feedback by decision id; an event id of the caller's is then known for the decision's user too."""
+        logged = self._find(item.ref)
+        if isinstance(logged, Outcome):
+            return logged
+        judged = self._credit(logged, item)
+        self._remember(logged.decision.user, item, [(logged, judged)])
         return judged
 
     def _by_user(self, item: Reward) -> Result:
-        """An event that a decision of the user's has been credited with is a repeat, even if a newer one came since, or
-        the window passed, or the log no longer has that decision.
+        """Feedback on a user's decisions. An event that one of them was credited with is a repeat, even if a newer one
+        came since, the window passed, or the log no longer has that decision.
         """
         attribution = self.rules.attribution
         if repeats := self._credited_before(item):
             return repeats if attribution == "all" else repeats[0]
-        found = [each for each in self._of_user(item) if self.now <= each.deadline and self._life(each).active]
-        if not found:
+        decisions = [d for d in self._of_user(item) if self.now <= d.deadline and self._life(d).active]
+        if not decisions:
             return Outcome("unknown")
-        chosen = found if attribution == "all" else [found[0] if attribution == "last" else found[-1]]
-        judged = [self._credit(each, item) for each in chosen]
+        chosen = decisions if attribution == "all" else [decisions[0] if attribution == "last" else decisions[-1]]
+        judged = [self._credit(decision, item) for decision in chosen]
         self._remember(item.ref.user, item, list(zip(chosen, judged, strict=True)))
         return judged if attribution == "all" else judged[0]
 
@@ -297,17 +299,17 @@ class Step:
             del self.log.events[key]
         return self.log.events.get(key, _Event())
 
-    def _remember(self, user: bytes, item: Reward, judged: list[tuple[_Found, Outcome]]) -> None:
-        """Keep what an event was credited to, for the window and the grace from now on; an arm's first stay."""
-        accepted = [found for found, each in judged if each.status == "accepted"]
+    def _remember(self, user: bytes, item: Reward, judged: list[tuple[_LoggedDecision, Outcome]]) -> None:
+        """Keep what an event was first credited to, for each arm, for the window and the grace period from now on."""
+        accepted = [logged for logged, outcome in judged if outcome.status == "accepted"]
         if not (accepted and user and item.own_id):
             return
         event, credited = self._known(user, item), defaultdict[int, list[Outcome]](list)
-        for each in accepted:
-            arm = each.decision.arms[0] if item.arm == NO_ARM else item.arm
-            credited[arm].append(each.answer("duplicate"))
+        for logged in accepted:
+            arm = logged.decision.arms[0] if item.arm == NO_ARM else item.arm
+            credited[arm].append(logged.answer("duplicate"))
         event.credited = credited | event.credited
-        window = max(found.decision.head.window_ms for found in accepted)
+        window = max(logged.decision.head.window_ms for logged in accepted)
         event.expires = max(event.expires, self.now + window + self.rules.grace_ms)
         self.log.events[user, self.rules.generation, item.kind, item.event] = event
 
@@ -316,11 +318,11 @@ class Step:
         if not item.own_id:
             return []
         credited = self._known(item.ref.user, item).credited
-        found = [each for arm, known in credited.items() if item.arm in (NO_ARM, arm) for each in known]
-        return sorted(found, key=lambda each: each.position, reverse=True)
+        repeats = [outcome for arm, known in credited.items() if item.arm in (NO_ARM, arm) for outcome in known]
+        return sorted(repeats, key=lambda outcome: outcome.position, reverse=True)
 
-    def _of_user(self, item: Reward) -> list[_Found]:
+    def _of_user(self, item: Reward) -> list[_LoggedDecision]:
         """A user's decisions of this generation, newest first; with an arm named, those that showed it."""
-        found = [self.log.fetch(position) for position in self.log.users.get(item.ref.user, ())]
-        current = [each for each in found if each and each.generation == self.rules.generation]
-        return [each for each in current if item.arm == NO_ARM or item.arm in each.decision.arms]
+        kept = [self.log.fetch(position) for position in self.log.users.get(item.ref.user, ())]
+        current = [logged for logged in kept if logged and logged.generation == self.rules.generation]
+        return [logged for logged in current if item.arm == NO_ARM or item.arm in logged.decision.arms]

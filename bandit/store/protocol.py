@@ -21,8 +21,8 @@ Table = Literal["sums", "base"]
 EVENTS_MAX = 1000  # of one decision
 USER_MAX = 100  # decisions kept of one user
 DELETED_MS = 3_600_000  # a deleted experiment's log stays for an hour, so that every server hears of it
-READ_BYTES = 4 << 20  # of entries in one read, about: a config is as large as its document, a decision as its list
-FULL = 0.8  # of the store's memory: from there on people are told
+READ_BYTES = 4 << 20  # of entries in one read, about: a config can be as large as its document
+FULL = 0.8  # of the store's memory: above it there are warnings
 CLOCK_AHEAD_MS = 300_000  # a store's clock that is so far ahead of its log and of our own is not believed
 NO_ARM = -1
 
@@ -87,17 +87,17 @@ class Rules(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What one producer appends in one step."""
+    """What one producer appends in one step: a micro-batch's items."""
 
     producer: str
     sequence: int
     rules: Rules
     items: Sequence[Item]
-    clock_ms: int = 2**53  # of whoever appends; without one the store's own is not doubted
+    clock_ms: int = 2**53  # the producer's clock; by default the store's own is not doubted
 
 
 class Logged(NamedTuple):
-    """A decision was logged, or had been: then with its record."""
+    """A decision was logged; where it had been before, with the record of then."""
 
     position: Position
     record: bytes = b""
@@ -119,7 +119,7 @@ class Outcome(NamedTuple):
 
 
 class Stale(NamedTuple):
-    """The batch's schema is not the store's; nothing was written, the number is unused."""
+    """The batch's schema is not the store's: nothing was written, and the number is still unused."""
 
 
 class Gap(NamedTuple):
@@ -178,7 +178,7 @@ class Store(Protocol):
     """The promises. Every method raises `StoreUnavailable` where the store does not answer or cannot write."""
 
     def check(self) -> None:
-        """Refuse a store that would lose what it is given: raises `StoreUnsuitable`."""
+        """Raise `StoreUnsuitable` for a store that would lose what it is given."""
 
     def memory(self) -> tuple[int, int]:
         """Bytes in use, and how many there may be; 0 where nothing limits them."""
@@ -197,9 +197,9 @@ class Store(Protocol):
         """What is known of an experiment whose config cannot be read: enough to delete it."""
 
     def put(self, config: Config, before: Stored | None, clock_ms: int = 2**53) -> Position | Ahead | None:
-        """Log and store a config if the store still has `before`; None where it has not, and nothing is written.
+        """Log and store a config if the store still has `before`; if not, None, with nothing written.
 
-        As `Batch.clock_ms`, `clock_ms` is the caller's; a deletion is logged whatever the clocks say.
+        `clock_ms` is as in `Batch`; a deletion is logged whatever the clocks say.
         """
 
     def secret(self) -> bytes:
@@ -245,15 +245,17 @@ class Store(Protocol):
         """The lease as it stands."""
 
     def take_lease(self, name: str, seen: Lease | None, holder: bytes) -> bytes | None:
-        """A new token if the lease is still `seen`, whose beat has stood still; None where somebody was faster."""
+        """Take the lease if it is still `seen`, whose beat stood still: a new token; None if somebody was faster."""
 
     def attend(self, held: Mapping[str, bytes | None]) -> dict[str, bool | Lease | None]:
-        """Of each experiment: with our token, raise the beat (False where the lease is no longer ours); with none, look
-        at the lease. One message for all of them; one whose lease is no lease is left out.
+        """Attend to the leases of several experiments in one message.
+
+        Where we hold a token, the beat is raised: whether the lease is still ours. Where we hold none: the lease, if
+        there is one. An experiment whose lease cannot be read is left out.
         """
 
     def probe(self) -> None:
-        """Whether it takes writes now: raises `StoreUnavailable` where not."""
+        """Raise `StoreUnavailable` if the store takes no writes now."""
 
     def reserve(self, name: str, need: int, most: int) -> int | None:
         """Reserve `need` bytes in every worker for an experiment's model, in one step for all servers.
@@ -267,10 +269,10 @@ class Store(Protocol):
         """(bytes, since when in the store's ms) of every experiment."""
 
     def account(self, sizes: Mapping[str, int | None]) -> None:
-        """Set right what is reserved; None: nothing."""
+        """Correct the bytes reserved for experiments; None: nothing is reserved."""
 
     def sweep(self, names: Sequence[str], at: int) -> int:
-        """Take away a piece of what is left of deleted experiments, all but their names and configs.
+        """Delete some of the keys that are left of deleted experiments, all but their names and configs.
 
         Args:
             names: of all of them, the same until the end.
@@ -281,7 +283,7 @@ class Store(Protocol):
         """
 
     def forget(self, name: str) -> bool:
-        """Take away the name and the config of an experiment that was deleted an hour ago; False where it was not."""
+        """Delete the name and config of an experiment that was deleted over an hour ago; False where it was not."""
 
     def cursor(self, name: str, table: Table) -> Position:
         """The position that a pass over a table has completed: read it before the rows."""
@@ -293,8 +295,9 @@ class Store(Protocol):
         """One arm's row."""
 
     def write_rows(self, name: str, table: Table, token: bytes, rows: Sequence[Row], cursor: Position | None) -> bool:
-        """Write rows, then the cursor; False, with nothing written, where the token is not the lease's, the log has
-        not the entry of one of the positions, or a position would move back from one that the log still has."""
+        """Write rows, then the cursor; False, with nothing written, where the token is not the lease's, the log lacks
+        the entry of one of the positions, or a position would move back from one that the log still has.
+        """
 
     def base_config(self, name: str) -> bytes:
         """The config in force where the log was cut, or nothing."""

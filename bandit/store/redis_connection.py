@@ -37,7 +37,7 @@ class Script:
 
 
 class Connected:
-    """What every part of the store stands on; see `bandit.store.protocol.Store`."""
+    """The connections, the scripts, and the operations on the store as a whole; see `bandit.store.protocol.Store`."""
 
     def __init__(self, url: str, timeout: float = TIMEOUT) -> None:
         # The client's own retries turn one write into two when a reply is lost, so it has none: the scripts know what
@@ -58,15 +58,15 @@ class Connected:
         self._scripts["bury"] = Script("configure", "#!lua flags=allow-oom")  # a deletion frees memory
 
     def _connected(self, connection: Any) -> None:
-        """Every new connection passes here, also those that the client library makes by itself, without a word."""
+        """Note a new connection; the client library calls this for those too that it makes by itself."""
         connection.on_connect()
         self._fresh = True
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        """Errors as ours; from a node that is no longer, or not yet, what its address stands for, we part at once.
+        """Raise errors as ours, and disconnect at once from a node that does not take writes, or not yet.
 
-        Nobody closes connections to a node that was demoted: it would answer READONLY for ever.
+        A node that was demoted does not close its connections: it would answer READONLY for ever.
         """
         try:
             with mapped():
@@ -86,7 +86,7 @@ class Connected:
         return True
 
     def check(self) -> None:
-        """Refuse a store that would lose what it is given.
+        """Refuse a store that would lose data.
 
         Raises:
             StoreUnsuitable: too old, written by another version of ours, or it may evict keys.
@@ -94,7 +94,9 @@ class Connected:
         info = self.info()
         with self._asking():
             form = self._noted("format", STORE_FORMAT)
-        self._run("beat", [Keys.of("~").lease], [b"~"])  # of nobody's: it changes nothing, but may be forbidden
+        self._run(
+            "beat", [Keys.of("~").lease], [b"~"]
+        )  # of a lease that nobody has: it changes nothing, but shows if scripts are forbidden
         kind = "valkey" if "valkey_version" in info else "redis"
         version = str(info[f"{kind}_version"])
         if tuple(int(part) for part in version.split(".")[:2]) < FLOOR[kind]:
@@ -106,7 +108,7 @@ class Connected:
             raise StoreUnsuitable(f"the store has data of format {form!r}; this version reads {STORE_FORMAT!r}")
 
     def info(self) -> dict[str, Any]:
-        """What the server tells of itself (INFO)."""
+        """What the server says of itself (INFO)."""
         with self._asking():
             return dict(self._sync.info())
 
@@ -138,14 +140,14 @@ class Connected:
             return self._noted("secret", secrets.token_bytes(32))
 
     def _noted(self, field: str, new: bytes) -> bytes:
-        """A field that every server of this store shares, and the first one writes: who only reads needs no memory."""
+        """A value that all servers of this store share, and the first one writes; reading it takes no memory there."""
         if (found := self._sync.hget(META, field)) is None:
             self._sync.hsetnx(META, field, new)
             found = self._sync.hget(META, field)
         return bytes(found)
 
     def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run a script; the script cache is empty after a restart, then its text goes along."""
+        """Run a script by its digest, or with its text where the store does not have it, as after a restart."""
         script = self._scripts[name]
         with self._asking():
             try:

@@ -1,4 +1,4 @@
-"""What a Redis or Valkey, its client library and its address can say that is wrong, as errors of ours."""
+"""The errors of Redis or Valkey, of its client library and of its address, mapped to our own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
 ADDRESSES = "redis://[USER:PASSWORD@]HOST:PORT[/DATABASE], rediss://... or unix:///PATH (signs in a password as %XX)"
 MOVED = "READONLY", "MASTERDOWN", "LOADING"  # of a node that is no longer, or not yet, the one to ask
 REFUSALS = "LOADING", "BUSY", "OOM", "MISCONF", "READONLY", "NOREPLICAS"
-# the client takes the code off the text of those that it has a class for
+# the client library removes the code from the text of errors that it has a class for
 DEMOTED = redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError
 CANNOT_WRITE = (
     redis.exceptions.OutOfMemoryError,
@@ -24,21 +24,21 @@ CANNOT_WRITE = (
 
 
 class StoreMoved(StoreUnavailable):
-    """What answers is not, or not yet, what takes writes: another connection may lead elsewhere."""
+    """The node that answered does not take writes, or not yet: a new connection may lead to another one."""
 
 
 def refused(error: redis.exceptions.ResponseError) -> bool:
-    """Whether it is the store that cannot, and not one experiment's data."""
+    """Whether the store as a whole refuses, rather than one experiment's data being unreadable."""
     text, kinds = str(error), (*DEMOTED, *CANNOT_WRITE, redis.exceptions.NoPermissionError)
     return text.startswith((*MOVED, *REFUSALS)) or isinstance(error, kinds)
 
 
 @contextmanager
 def understood(url: str) -> Iterator[None]:
-    """What the client library, or nobody, says of an address: refused, without the address, which may hold a password.
+    """Check a store's address beyond what the client library does. The error leaves it out, as it may hold a password.
 
     Raises:
-        StoreUnsuitable: it is no address of a store.
+        StoreUnsuitable: it is not a store's address.
     """
     try:
         parts = urlsplit(url)
@@ -53,7 +53,7 @@ def understood(url: str) -> Iterator[None]:
 
 @contextmanager
 def mapped() -> Iterator[None]:
-    """The client library's errors as ours: what may pass is `StoreUnavailable`."""
+    """Raise the client library's errors as ours; those that may pass by themselves as `StoreUnavailable`."""
     try:
         yield
     except redis.exceptions.BusyLoadingError as error:
@@ -70,6 +70,6 @@ def mapped() -> Iterator[None]:
             raise StoreUnsuitable(f"the store's user may not do what is needed here: {error}") from error
         if refused(error):
             raise StoreUnavailable(f"the store cannot write now: {str(error).rstrip('.')}.") from error
-        raise CorruptLog(f"the store has other data there than ours: {error}") from error  # by type, or by length
+        raise CorruptLog(f"a key of the store does not hold our data: {error}") from error  # of another type or length
     except redis.exceptions.InvalidResponse as error:
-        raise StoreUnsuitable(f"what answers at the store's address is no Redis and no Valkey: {error}") from error
+        raise StoreUnsuitable(f"what answers at the store's address is neither Redis nor Valkey: {error}") from error

@@ -29,7 +29,7 @@ from bandit.store.redis_faults import refused
 from bandit.store.redis_wire import POSITION, ahead, append_call, entries, reply, row, stored
 
 SWEEP = 1000  # keys looked at, or taken away, in one step
-PIECE, PIECES_MAX = 64, 2048  # entries asked for at first, and at most: nobody knows their size before
+PIECE, PIECES_MAX = 64, 2048  # entries asked for at first, and at most: their size is not known before
 
 
 class RedisStore(Connected):
@@ -39,7 +39,7 @@ class RedisStore(Connected):
         """See `Store`."""
         with self._asking():
             names = [name.decode(errors="replace") for name in self._sync.smembers(EXPERIMENTS)]
-        return sorted(name for name in names if NAME.fullmatch(name))  # others are none of ours
+        return sorted(name for name in names if NAME.fullmatch(name))  # any other was not written by us
 
     def config(self, name: str) -> Stored | None:
         """See `Store`."""
@@ -89,8 +89,8 @@ class RedisStore(Connected):
         return Position.parse(done)
 
     def _name(self, config: Config) -> None:
-        """Put an experiment on the list, before its config: so who reads the list misses none."""
-        if not config.deleted:  # it is on it, and a store that is full would refuse even to be told so
+        """Put an experiment on the list before its config is written, so that readers of the list miss none."""
+        if not config.deleted:  # it is on the list already, and a full store would refuse even this write
             with self._asking():
                 self._sync.sadd(EXPERIMENTS, config.name)
 
@@ -160,7 +160,7 @@ class RedisStore(Connected):
             with self._asking():
                 found = self._sync.xread({Keys.of(name).log: at.text() for name, at in positions.items()}, count=1)
         except CorruptLog:
-            return list(positions)  # one of them is no log: who reads it will see
+            return list(positions)  # one of them is not a log: reading it will fail
         return [logs[bytes(log)] for log, _ in found]
 
     def lease(self, name: str) -> Lease | None:
@@ -215,7 +215,7 @@ class RedisStore(Connected):
         return int(following)
 
     def forget(self, name: str) -> bool:
-        """See `Store`. The name goes first: so one that is made again in between can be named again."""
+        """See `Store`. The name is removed first, so that an experiment created in between can be listed again."""
         keys = Keys.of(name)
         with self._asking():
             deleted, at = self._sync.hmget(keys.config, "deleted", "updated")

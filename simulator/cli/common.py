@@ -96,7 +96,7 @@ def told() -> Iterator[None]:
     """Tell what a command cannot do in one line on stderr: exit 2 if its options do not go together, else 1."""
     code = 0
     # a RuntimeError is what Vowpal Wabbit says of an option, or a worker process that was killed
-    with telling.told(PROGRAM, (ValueError, ImportError, RuntimeError)):
+    with telling.exit_on_error(PROGRAM, (ValueError, ImportError, RuntimeError)):
         try:
             yield
         except typer.Exit as end:  # a RuntimeError, but no fault

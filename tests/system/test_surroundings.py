@@ -114,7 +114,7 @@ def test_output_that_is_closed_is_one_line(command: str) -> None:
     """What was asked for is nowhere: that is no success, and no traceback."""
     done = ran(command, "--version", redirected=">&-")
     assert done.returncode == 1
-    assert done.stderr == f"{command}: Bad file descriptor; its output is closed: give it one, such as > FILE\n"
+    assert done.stderr == f"{command}: Bad file descriptor; standard output is closed: redirect it, as with > FILE\n"
 
 
 @pytest.mark.parametrize("redirected", [">&-", ">/dev/full"])

@@ -111,12 +111,12 @@ def recommendation(result: Any) -> RecommendationAnswer:
     return _new(result) if isinstance(result, NewDecision) else _replayed(result)
 
 
-def size_of(ask: RecommendationRequest) -> int:
-    """Bytes that the answer will take, at most about, without having decided."""
-    experiment = ask.experiment
+def size_of(request: RecommendationRequest) -> int:
+    """Roughly how many bytes the answer will take at most, before anything is decided."""
+    experiment = request.experiment
     largest, all_of_them = experiment.payload_bytes
     per_arm = 150 + sum(80 + len(kind) for kind in experiment.config.kinds)
-    return 300 + ask.k * per_arm + min(ask.k * largest, all_of_them)
+    return 300 + request.k * per_arm + min(request.k * largest, all_of_them)
 
 
 def _new(told: NewDecision) -> RecommendationAnswer:

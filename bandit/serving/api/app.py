@@ -70,7 +70,7 @@ class Front:
         self.app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers what is for it, and passes the rest on."""
+        """Answer requests to these routes, and pass all others on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -83,7 +83,7 @@ class Front:
             if found is not None:
                 answer = await hot.answer(self._service, found[2], found[1], scope["headers"], receive)
             elif scope["path"].endswith("\n"):  # the router's patterns let a line end through: .../arms/a%0A would be a
-                raise Problem(Code.NOT_FOUND, "an address does not end with a line end")
+                raise Problem(Code.NOT_FOUND, "an address must not end with a line break")
             else:
                 await self.app(scope, receive, send)
                 return
@@ -101,7 +101,7 @@ _BROKEN = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 def _check_escapes(path: bytes, query: bytes) -> None:
-    """Refuses an address that decodes to what nobody wrote: elsewhere two names would become one.
+    """Refuse an address that does not decode exactly: two names could become one.
 
     Raises:
         Problem: `malformed` for a % without two digits and for what is not UTF-8; `not_found` for a / that is written
@@ -109,13 +109,15 @@ def _check_escapes(path: bytes, query: bytes) -> None:
     """
     for part in (path, query):
         if _BROKEN.search(part):
-            raise Problem(Code.MALFORMED, "a % in an address is followed by two hexadecimal digits; % itself is %25")
+            raise Problem(
+                Code.MALFORMED, "a % in an address must be followed by two hexadecimal digits; % itself is written %25"
+            )
         try:
             unquote_to_bytes(part).decode()
         except UnicodeDecodeError:
-            raise Problem(Code.MALFORMED, "the percent-escapes of an address are UTF-8") from None
+            raise Problem(Code.MALFORMED, "the percent-escapes of an address must be UTF-8") from None
     if any(b"%2f" in part.lower() for part in path.split(b"/", 5)[:5]):
-        raise Problem(Code.NOT_FOUND, "no address has a / written as %2F before an arm's name")
+        raise Problem(Code.NOT_FOUND, "a / written as %2F is allowed only in an arm's name")
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -133,12 +135,12 @@ METHODS = "GET", "PUT", "PATCH", "POST", "DELETE"
 
 
 def _methods(request: Request) -> list[str]:
-    """What an address takes, by all of its routes: the router itself tells of the first. Where GET is, HEAD is too."""
+    """The methods that an address takes, by all of its routes; the router names only those of the first."""
     routes = [route for route in request.app.router.routes if not isinstance(route, Mount)]  # whose Allow is whole
     plain = {"type": "http", "path": request.scope["path"], "root_path": "", "headers": []}
     scopes = ((method, plain | {"method": method}) for method in METHODS)
     found = [method for method, scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
-    return ["GET", "HEAD", *found[1:]] if "GET" in found else found
+    return ["GET", "HEAD", *found[1:]] if "GET" in found else found  # HEAD is answered where GET is
 
 
 async def _on_query(request: Request, error: Exception) -> Response:
@@ -150,6 +152,6 @@ async def _on_query(request: Request, error: Exception) -> Response:
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
-    """A fault of ours: logged with its trace; the client learns nothing but that."""
+    """An error of the server itself: logged with its traceback, which the client does not see."""
     log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
     return response(INTERNAL)

@@ -46,7 +46,7 @@ async def answered(service: Service, name: str, data: bytes, read: Read, render:
 
 
 class _Room:
-    """What the answers to a batch may still take. An item that would take more is refused before it is decided."""
+    """The bytes left for a batch's answers. An item whose answer would take more is refused before it is decided."""
 
     def __init__(self, item_limit: int) -> None:
         self.item_limit = item_limit
@@ -61,14 +61,14 @@ class _Room:
         """
         if len(bytes(part)) > self.item_limit:
             raise Problem(Code.TOO_LARGE, f"the request is larger than {self.item_limit} bytes")
-        ask = read(experiment, part, secret)
-        size = answers.size_of(ask) if isinstance(ask, RecommendationRequest) else 0
+        item = read(experiment, part, secret)
+        size = answers.size_of(item) if isinstance(item, RecommendationRequest) else 0
         used = self.used - self.sizes.get(id(part), 0) + size
         if used > ANSWER_MAX:
             most = f"the answers to a batch may take {ANSWER_MAX >> 20} MiB"
             raise Problem(Code.TOO_LARGE, f"{most}: ask for fewer decisions at once, or for shorter lists")
         self.sizes[id(part)], self.used = size, used
-        return ask
+        return item
 
 
 async def _encoded(results: Sequence[Any], render: Render) -> bytes:

@@ -13,7 +13,7 @@ from bandit.core.experiment import NAME
 from bandit.errors import Code, Fault, Problem
 from bandit.serving.api import body, docs, hot
 from bandit.serving.api.problems import problem_response, response
-from bandit.serving.changes import version_in
+from bandit.serving.changes import Sent, version_in
 from bandit.serving.evaluation import ROWS_MAX, Asked
 from bandit.serving.experiments import ANY_VERSION
 from bandit.serving.service import Service
@@ -62,18 +62,20 @@ def _version(if_match: str | None) -> int | None:
     return int(found[1])
 
 
-def _version_asked(if_match: str | None, data: bytes) -> int | None:
-    """The version that a change is of, by its header or by a document that GET gave: later ones are not to be lost."""
-    asked, sent = _version(if_match), version_in(data)
-    if sent is None or asked == sent:
-        return asked
+async def _change(request: Request, if_match: str | None) -> tuple[Sent, int | None]:
+    """(the body, the version that it is to change, as its header or the document itself states)."""
+    data = await _body(request)
+    asked, sent = _version(if_match), Sent.read(data)
+    stated = version_in(sent)
+    if stated is None or asked == stated:
+        return sent, asked
     if asked not in (None, ANY_VERSION):
-        raise Problem(Code.PRECONDITION_FAILED, f"If-Match asks for version {asked}, the document for {sent}")
-    return sent
+        raise Problem(Code.PRECONDITION_FAILED, f"If-Match asks for version {asked}, the document for {stated}")
+    return sent, stated
 
 
-def _named(e: str) -> str:
-    """An experiment's name that may be created."""
+def _new_name(e: str) -> str:
+    """The name, if an experiment may have it."""
     if NAME.fullmatch(e) is None:
         expected = "1 to 64 of a-z, 0-9, dot, dash and underscore, the first a letter or digit"
         fault = Fault("", expected, f"a name of {len(e)} characters")
@@ -96,18 +98,16 @@ async def put_experiment(request: Request, e: str, reset: Reset = False, if_matc
 
     What GET adds to a document may be sent back and is ignored, but for `version`: it must still be in force.
     """
-    data = await _body(request)
-    version = _version_asked(if_match, data)
-    created, experiment = await _service(request).experiments.put(_named(e), data, reset=reset, if_match=version)
+    sent, version = await _change(request, if_match)
+    created, experiment = await _service(request).experiments.put(_new_name(e), sent, reset=reset, if_match=version)
     return _json(experiment, 201 if created else 200)
 
 
 @router.patch("/v1/experiments/{e}", tags=["experiments"], **docs.PATCH)
 async def patch_experiment(request: Request, e: str, reset: Reset = False, if_match: IfMatch = None) -> Response:
     """Change a part of the document, by a JSON merge patch."""
-    data = await _body(request)
-    version = _version_asked(if_match, data)
-    return _json(await _service(request).experiments.patch(e, data, reset=reset, if_match=version))
+    sent, version = await _change(request, if_match)
+    return _json(await _service(request).experiments.patch(e, sent, reset=reset, if_match=version))
 
 
 @router.get("/v1/experiments/{e}", tags=["experiments"], **docs.GET)

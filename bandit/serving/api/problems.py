@@ -40,7 +40,7 @@ STATUS: dict[Code, int] = {
 TYPE = "urn:bandit-server:problem:"  # then the code: a name of the kind, not an address to be visited
 RETRY_AFTER = 1  # seconds
 LONGEST = 2000  # characters of a detail or a pointer: a name that is refused may be as long as the body
-MOST = 100  # faults told of
+MOST = 100  # faults that are listed
 
 
 class FaultDetails(msgspec.Struct, frozen=True):
@@ -78,7 +78,7 @@ class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def details(problem: Problem) -> ProblemDetails:
-    """A problem as the wire shows it."""
+    """A problem as it is sent."""
     faults = (FaultDetails(f.pointer[:LONGEST], f.expected[:LONGEST], f.got) for f in problem.faults[:MOST])
     title, status = problem.code.replace("_", " "), STATUS[problem.code]
     return ProblemDetails(TYPE + problem.code, title, status, problem.code, problem.detail[:LONGEST], tuple(faults))
@@ -103,7 +103,7 @@ def problem_answer(problem: Problem) -> Answer:
     return Answer(status, _RETRY if status in (429, 503) else _PROBLEM, msgspec.json.encode(details(problem)))
 
 
-_OURS = ProblemDetails(TYPE + "internal", "internal", 500, "internal", "a fault of ours; the server's log has it")
+_OURS = ProblemDetails(TYPE + "internal", "internal", 500, "internal", "an error in the server; see its log")
 INTERNAL = Answer(500, _PROBLEM, msgspec.json.encode(_OURS))  # the client learns nothing but that
 
 

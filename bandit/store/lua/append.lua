@@ -73,7 +73,7 @@ local function x_of(d) return string.sub(d.record, 67, d.caller_at - 1) end
 local function caller_of(d) return string.sub(d.record, d.caller_at, d.user_at - 1) end
 local function user_of(d) return string.sub(d.record, d.user_at, d.shown_at - 1) end
 
--- Whether it showed an arm: its bytes are sought, and count where a place begins.
+-- Whether it showed an arm: its bytes are sought, and count where a position begins.
 local function shown(d, arm)
   local sought, from, last = struct.pack('<I4', arm), d.shown_at, d.shown_at + (d.k - 1) * 20
   while from <= last do

@@ -123,7 +123,7 @@ def test_what_is_no_store_is_named_so() -> None:
     """A web server at the address: for a start as for a command."""
     with web() as address:
         for command in (["serve", "--port", "0"], ["verify", "home"]):
-            assert "no Redis and no Valkey" in one_line(ran(*command, "--redis-url", address))
+            assert "neither Redis nor Valkey" in one_line(ran(*command, "--redis-url", address))
 
 
 def test_a_password_that_is_asked_for_is_named() -> None:
@@ -168,7 +168,7 @@ def test_a_full_disk_is_told(module: str) -> None:
 
 
 PROGRAMS = {"bandit": "bandit-server", "simulator": "bandit-simulator"}
-FULL = "No space left on device; free some space, or write elsewhere"
+FULL = "No space left on device; free some space, or choose another disk"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bandit.core.sums import Sums, increments
 from bandit.errors import CorruptLog
-from bandit.log.events import Batch, read_events
+from bandit.log.events import EventBatch, read_events
 from bandit.log.records import (
     DEFERRED,
     FORMAT,
@@ -64,12 +64,12 @@ def activation(
     return Entry(Position(at, 0), b"a", pack_activation(record, 1))
 
 
-def read(*entries: Entry, defaults: Sequence[int] = (5, 0), m: int = 2) -> Batch:
+def read(*entries: Entry, defaults: Sequence[int] = (5, 0), m: int = 2) -> EventBatch:
     """What these entries mean for generation 1."""
     return read_events(entries, 1, defaults, m, D)
 
 
-def told(batch: Batch) -> list[tuple[object, ...]]:
+def told(batch: EventBatch) -> list[tuple[object, ...]]:
     """(arm, shown, old, new, x, millisecond) of each event."""
     e = batch.events
     parts = e.arm, e.shown, e.old, e.new, e.x, batch.at[:, 0]

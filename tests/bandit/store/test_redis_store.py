@@ -288,7 +288,7 @@ def test_an_error_of_ours_is_not_taken_for_an_outage(real: RedisStore, raw: redi
     """A key of the wrong type will not get better by waiting."""
     trial = Trial(real, name)
     raw.set(keys(trial).lease, "a string")
-    with pytest.raises(CorruptLog, match="other data there than ours: WRONGTYPE"):
+    with pytest.raises(CorruptLog, match="does not hold our data: WRONGTYPE"):
         real.lease(name)
 
 
