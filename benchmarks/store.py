@@ -129,7 +129,7 @@ class Costs(NamedTuple):
 
     def processor(self) -> float:
         """Seconds of the processor that the store's main thread has taken."""
-        info: dict[str, float] = self.raw.info("cpu")  # type: ignore[assignment]
+        info: dict[str, float] = self.raw.info("cpu")
         return info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"]
 
 
