@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Any
 
 from bandit.core.experiment import Config
@@ -21,11 +22,25 @@ from bandit.store.protocol import (
     Reply,
     Result,
     Row,
+    Rules,
     Stale,
     Stored,
 )
 
 POSITION = struct.Struct(">QQ")
+RULES = struct.Struct("<BBHqq")  # explicit, attribution, how many kinds, grace, how far a clock may be ahead
+KIND = struct.Struct("<BqqBq")  # aggregation, low, high, clip, default
+FEEDBACK = struct.Struct("<HqBi")  # kind, credit, whether the event's id is the caller's own, arm; the nonce follows
+OUTCOME = struct.Struct("<BiB")  # a status's letter, credited, clipped; the decision follows
+STATUSES = {
+    ord(letter): status
+    for letter, status in {
+        "A": "accepted", "V": "activated", "D": "duplicate", "L": "late", "U": "unknown", "R": "range",
+        "E": "events", "M": "arm", "S": "shown", "C": "record",
+    }.items()
+}  # fmt: skip
+REPEATED = ord("=")
+TAGS = 6  # where the items' tags are among the arguments
 
 
 def stored(config: Config, fields: dict[bytes, bytes]) -> Stored:
@@ -39,23 +54,36 @@ def entries(found: list[Any]) -> list[Entry]:
     return [Entry(Position.parse(at), *next(iter(fields.items()))) for at, fields in found]
 
 
+@lru_cache(maxsize=1024)
+def _rules(rules: Rules) -> tuple[bytes, bytes, bytes]:
+    """(schema, generation, the rest packed) as every append of an experiment sends them."""
+    head = RULES.pack(rules.explicit, rules.attribution, len(rules.kinds), rules.grace_ms, CLOCK_AHEAD_MS)
+    kinds = b"".join(KIND.pack(*kind) for kind in rules.kinds)
+    return b"%d" % rules.schema, b"%d" % rules.generation, head + kinds
+
+
 def append_call(name: str, batch: Batch) -> tuple[list[str], list[Any]]:
     """(keys, arguments) of `lua/append.lua`."""
-    keys, rules = Keys.of(name), batch.rules
-    args: list[Any] = [keys.prefix, batch.sequence, rules.schema, rules.generation, int(rules.explicit)]
-    args += [rules.attribution, rules.grace_ms, len(rules.kinds), batch.clock_ms, CLOCK_AHEAD_MS]
-    args += [number for kind in rules.kinds for number in kind]
+    keys, tags = Keys.of(name), bytearray()
+    args = [keys.prefix, batch.sequence, *_rules(batch.rules), b""]
+    args.insert(4, batch.clock_ms)
     for item in batch.items:
-        args += _item_args(item)
+        tag, parts = _item(item)
+        tags += tag
+        args += parts
+    args[TAGS] = bytes(tags)
     return [keys.log, keys.config, keys.producer(batch.producer)], args
 
 
-def _item_args(item: Item) -> list[Any]:
+def _item(item: Item) -> tuple[bytes, tuple[Any, ...]]:
+    """(tag, arguments) of an item: what is not said is not sent."""
     if isinstance(item, Decide):
-        return ["d", *item]
+        return (b"D", item) if item.caller or item.user else (b"d", item[:1])
+    entry, nonce, caller, user = item.ref
     if isinstance(item, Activate):
-        return ["a", *item.ref]
-    return ["f", *item.ref, item.kind, item.credit, item.event, int(item.own_id), item.arm]
+        return (b"a", (entry, nonce)) if entry else (b"A", (caller,))
+    tag, named = (b"u", user) if user else (b"f", entry) if entry else (b"c", caller)
+    return tag, (named, FEEDBACK.pack(item.kind, item.credit, item.own_id, item.arm) + nonce, item.event)
 
 
 def ahead(found: list[Any]) -> Ahead:
@@ -74,17 +102,24 @@ def reply(found: list[Any]) -> Reply:
     return [_result(item) for item in found[1:]]
 
 
-def _result(item: list[Any]) -> Result:
-    if item[0] == b"d":
-        return Logged(Position.parse(item[1]), item[2])
-    if item[0] == b"all":
-        return [_outcome(each) for each in item[1:]]
-    return _outcome(item)
+def _result(item: Any) -> Result:
+    if isinstance(item, list):
+        return [_outcome(each) for each in item]
+    if (first := item[0]) in STATUSES:
+        return _outcome(item)
+    if first == REPEATED:
+        entry, _, record = item[1:].partition(b" ")
+        return Logged(Position.parse(entry), record)
+    return Logged(Position.parse(item))
 
 
-def _outcome(item: list[Any]) -> Outcome:
-    _, status, credited, clipped, entry, nonce, caller = item
-    return Outcome(status.decode(), int(credited), bool(clipped), Position.parse(entry), nonce, caller)
+def _outcome(item: bytes) -> Outcome:
+    letter, credited, clipped = OUTCOME.unpack_from(item)
+    if len(item) == OUTCOME.size:
+        return Outcome(STATUSES[letter])
+    entry, _, rest = item[OUTCOME.size :].partition(b" ")
+    end = 1 + rest[0]
+    return Outcome(STATUSES[letter], credited, clipped == 1, Position.parse(entry), rest[1:end], rest[end:])
 
 
 def row(arm: int, value: bytes) -> Row:
