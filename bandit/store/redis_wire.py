@@ -11,7 +11,6 @@ from bandit.log.records import Entry, Position
 from bandit.store.keys import Keys
 from bandit.store.protocol import (
     CLOCK_AHEAD_MS,
-    Activate,
     Ahead,
     Batch,
     Decide,
@@ -21,6 +20,7 @@ from bandit.store.protocol import (
     Outcome,
     Reply,
     Result,
+    Reward,
     Row,
     Rules,
     Stale,
@@ -40,6 +40,8 @@ STATUSES = {
     }.items()
 }  # fmt: skip
 REPEATED = ord("=")
+PLAIN, NAMED, BY_ENTRY, BY_CALLER, BY_USER, SHOWN_ENTRY, SHOWN_CALLER = b"dDfcuaA"  # tags of items
+_new = tuple.__new__  # a named tuple's own constructor is a function of Python: three times the cost, for each item
 TAGS = 6  # where the items' tags are among the arguments
 
 
@@ -68,22 +70,28 @@ def append_call(name: str, batch: Batch) -> tuple[list[str], list[Any]]:
     args = [keys.prefix, batch.sequence, *_rules(batch.rules), b""]
     args.insert(4, batch.clock_ms)
     for item in batch.items:
-        tag, parts = _item(item)
-        tags += tag
-        args += parts
+        tags.append(_add(item, args))
     args[TAGS] = bytes(tags)
     return [keys.log, keys.config, keys.producer(batch.producer)], args
 
 
-def _item(item: Item) -> tuple[bytes, tuple[Any, ...]]:
-    """(tag, arguments) of an item: what is not said is not sent."""
-    if isinstance(item, Decide):
-        return (b"D", item) if item.caller or item.user else (b"d", item[:1])
-    entry, nonce, caller, user = item.ref
-    if isinstance(item, Activate):
-        return (b"a", (entry, nonce)) if entry else (b"A", (caller,))
-    tag, named = (b"u", user) if user else (b"f", entry) if entry else (b"c", caller)
-    return tag, (named, FEEDBACK.pack(item.kind, item.credit, item.own_id, item.arm) + nonce, item.event)
+def _add(item: Item, args: list[Any]) -> int:
+    """Append an item's arguments, and return its tag: what is not said is not sent."""
+    kind = type(item)
+    if kind is Decide:
+        if item.caller or item.user:  # type: ignore[union-attr] # it is a Decide
+            args += item
+            return NAMED
+        args.append(item[0])
+        return PLAIN
+    if kind is Reward:
+        (entry, nonce, caller, user), index, credit, event, own, arm = item  # type: ignore[misc] # it is a Reward
+        packed = FEEDBACK.pack(index, credit, own, arm) + nonce
+        args += (user or entry or caller, packed, event)
+        return BY_USER if user else BY_ENTRY if entry else BY_CALLER
+    entry, nonce, caller, _ = item[0]
+    args += (entry, nonce) if entry else (caller,)
+    return SHOWN_ENTRY if entry else SHOWN_CALLER
 
 
 def ahead(found: list[Any]) -> Ahead:
@@ -99,18 +107,17 @@ def reply(found: list[Any]) -> Reply:
         return ahead(found)
     if found[0] == b"gap":
         return Gap(int(found[1]))
-    return [_result(item) for item in found[1:]]
+    return [_outcome(item) if item[0] in STATUSES else _result(item) for item in found[1:]]
 
 
 def _result(item: Any) -> Result:
     if isinstance(item, list):
         return [_outcome(each) for each in item]
-    if (first := item[0]) in STATUSES:
-        return _outcome(item)
-    if first == REPEATED:
+    if item[0] == REPEATED:
         entry, _, record = item[1:].partition(b" ")
         return Logged(Position.parse(entry), record)
-    return Logged(Position.parse(item))
+    ms, _, seq = item.partition(b"-")
+    return _new(Logged, (_new(Position, (int(ms), int(seq))), b""))
 
 
 def _outcome(item: bytes) -> Outcome:
@@ -118,8 +125,9 @@ def _outcome(item: bytes) -> Outcome:
     if len(item) == OUTCOME.size:
         return Outcome(STATUSES[letter])
     entry, _, rest = item[OUTCOME.size :].partition(b" ")
-    end = 1 + rest[0]
-    return Outcome(STATUSES[letter], credited, clipped == 1, Position.parse(entry), rest[1:end], rest[end:])
+    ms, _, seq = entry.partition(b"-")
+    end, position = 1 + rest[0], _new(Position, (int(ms), int(seq)))
+    return _new(Outcome, (STATUSES[letter], credited, clipped == 1, position, rest[1:end], rest[end:]))
 
 
 def row(arm: int, value: bytes) -> Row:

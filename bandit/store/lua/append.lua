@@ -59,7 +59,7 @@ local function now()
 end
 
 -- A decision's record, its head opened: the rest is read where it is needed, for a list is long. Nil where the log has
--- no decision at this entry.
+-- no decision at this entry. At most 16 fields: one more, and Lua doubles the table.
 local function fetch(entry)
   local found = call('XRANGE', log, entry, entry)[1]
   if not found or found[2][1] ~= 'd' then return nil end
@@ -68,13 +68,12 @@ local function fetch(entry)
   local ms, seq = parse(entry)
   local user_at = 67 + x_bytes + caller_bytes
   return {id = entry, record = r, deferred = flags % 2 == 1, sparse = flags % 4 >= 2 and 2 or 0, m = known, k = k,
-          generation = gen, ms = ms, seq = seq, window = window, deadline = ms + window, x_bytes = x_bytes,
-          caller_bytes = caller_bytes, caller_at = 67 + x_bytes, user_at = user_at, nonce = sub(r, 31, 38),
-          shown_at = flags % 16 >= 8 and user_at + 16 or user_at}
+          generation = gen, ms = ms, seq = seq, deadline = ms + window, x_bytes = x_bytes, caller_bytes = caller_bytes,
+          user_at = user_at, shown_at = flags % 16 >= 8 and user_at + 16 or user_at, nonce = sub(r, 31, 38)}
 end
 
 local function x_and_caller_of(d) return sub(d.record, 67, d.user_at - 1) end
-local function caller_of(d) return sub(d.record, d.caller_at, d.user_at - 1) end
+local function caller_of(d) return sub(d.record, 67 + d.x_bytes, d.user_at - 1) end
 local function user_of(d) return sub(d.record, d.user_at, d.shown_at - 1) end
 
 -- An arm's index as text, which is costly to make.
@@ -339,7 +338,7 @@ local function by_user(user, kind, value, event, own, arm)
   for _, d in ipairs(found) do
     local said, to = credit(d, kind, value, event, arm)
     answers[#answers + 1] = said
-    if to then credited[to], window = (credited[to] or '') .. pack_name(d), math.max(window, d.window) end
+    if to then credited[to], window = (credited[to] or '') .. pack_name(d), math.max(window, d.deadline - d.ms) end
   end
   if own and window > 0 then remember(user, kind, event, credited, window) end
   return attribution == 2 and answers or answers[1]
@@ -349,7 +348,7 @@ end
 local function by_id(d, kind, value, event, own, arm)
   local said, to = credit(d, kind, value, event, arm)
   if to and own and d.shown_at > d.user_at then
-    remember(user_of(d), kind, event, {[to] = pack_name(d)}, d.window)
+    remember(user_of(d), kind, event, {[to] = pack_name(d)}, d.deadline - d.ms)
   end
   return said
 end
