@@ -179,7 +179,7 @@ def _config(app: Front, hot: Hot, settings: Settings) -> uvicorn.Config:
     )
 
 
-OWN = 40 + 2 * CONNECTIONS  # descriptors: a worker's 22 and room for an evaluation, and both clients of the store
+OWN = 40 + CONNECTIONS  # descriptors: a worker's 22 and room for an evaluation, and the store's clients
 
 
 def _most_connections() -> int:

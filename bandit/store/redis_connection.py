@@ -18,8 +18,9 @@ from redis.retry import Retry
 from bandit.errors import StoreUnsuitable
 from bandit.store.keys import META, Keys
 from bandit.store.redis_faults import StoreMoved, mapped, understood
+from bandit.store.redis_pipeline import Pipelined
 
-CONNECTIONS = 32  # of the event loop, at most
+CONNECTIONS = 32  # of a worker's threads, about; its event loop has one
 TIMEOUT = 2.0  # seconds for one command: longer than the longest script, a checkpoint of 1 MB, by far
 STORE_FORMAT = b"1"
 FLOOR = {"redis": (7, 0), "valkey": (7, 2)}
@@ -45,11 +46,12 @@ class Connected:
         options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
         self._fresh, self._moved = True, False
         with understood(url):
-            pool = redis.asyncio.BlockingConnectionPool.from_url(
-                url, max_connections=CONNECTIONS, timeout=timeout, retry=AsyncRetry(NoBackoff(), 0), **options
+            # RESP2 has nothing that is no reply; an address may still ask for `?protocol=3`
+            pool: Any = redis.asyncio.ConnectionPool.from_url(
+                url, protocol=2, retry=AsyncRetry(NoBackoff(), 0), **options
             )
+            self._appends = Pipelined(pool.make_connection)
             # The client's types call every reply `bytes | str`; ours are never decoded, so these are Any.
-            self._async: Any = redis.asyncio.Redis(connection_pool=pool)
             self._sync: Any = redis.Redis.from_url(
                 url, retry=Retry(NoBackoff(), 0), redis_connect_func=self._connected, **options
             )
@@ -130,9 +132,8 @@ class Connected:
         self._sync.close()
 
     async def aclose(self) -> None:
-        """Close the event loop's connections."""
-        await self._async.aclose()
-        await self._async.connection_pool.aclose()
+        """Close the event loop's connection."""
+        await self._appends.aclose()
 
     def secret(self) -> bytes:
         """See `Store`."""

@@ -23,6 +23,34 @@ CANNOT_WRITE = (
 )
 
 
+# errors that are told by their code; those of redis-py's own table which scripts and a handshake can meet
+CODES: dict[str, type[redis.RedisError]] = {
+    "ERR": redis.exceptions.ResponseError,
+    "LOADING": redis.exceptions.BusyLoadingError,
+    "NOSCRIPT": redis.exceptions.NoScriptError,
+    "NOAUTH": redis.exceptions.AuthenticationError,
+    "WRONGPASS": redis.exceptions.AuthenticationError,
+    "NOPERM": redis.exceptions.NoPermissionError,
+    "OOM": redis.exceptions.OutOfMemoryError,
+    "READONLY": redis.exceptions.ReadOnlyError,
+    "MASTERDOWN": redis.exceptions.MasterDownError,
+    "CLUSTERDOWN": redis.exceptions.ClusterDownError,
+    "TRYAGAIN": redis.exceptions.TryAgainError,
+}
+
+
+def fault(text: str) -> redis.RedisError:
+    """An error reply as redis-py's own clients raise it: those with a class lose their code."""
+    code, _, rest = text.partition(" ")
+    kind = CODES.get(code)
+    return kind(rest) if kind else redis.exceptions.ResponseError(text)
+
+
+def is_moved(reply: object) -> bool:
+    """Whether a reply says that its node is no longer, or not yet, the one to ask."""
+    return isinstance(reply, (*DEMOTED, redis.exceptions.BusyLoadingError))
+
+
 class StoreMoved(StoreUnavailable):
     """The node that answered does not take writes, or not yet: a new connection may lead to another one."""
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import redis
-import redis.asyncio
 
 from bandit.core.experiment import NAME, Config, Document, Kind
 from bandit.errors import CorruptLog
@@ -25,7 +24,7 @@ from bandit.store.protocol import (
     Table,
 )
 from bandit.store.redis_connection import Connected
-from bandit.store.redis_faults import refused
+from bandit.store.redis_faults import StoreMoved, mapped, refused
 from bandit.store.redis_wire import POSITION, ahead, append_call, entries, reply, row, stored
 
 SWEEP = 1000  # keys looked at, or taken away, in one step
@@ -101,14 +100,18 @@ class RedisStore(Connected):
     async def append_async(self, name: str, batch: Batch) -> Reply:
         """See `Store`."""
         script, (keys, args) = self._scripts["append"], append_call(name, batch)
-        if self._moved:  # by whichever of the two clients it was noticed
+        if self._moved:  # noticed by a thread
             self._moved = False
-            await self._async.connection_pool.disconnect(inuse_connections=False)
-        with self._asking():
-            try:
-                found = await self._async.execute_command("EVALSHA", script.digest, len(keys), *keys, *args)
-            except redis.exceptions.NoScriptError:
-                found = await self._async.execute_command("EVAL", script.text, len(keys), *keys, *args)
+            self._appends.part()
+        try:
+            with mapped():
+                try:
+                    found = await self._appends.ask("EVALSHA", script.digest, len(keys), *keys, *args)
+                except redis.exceptions.NoScriptError:
+                    found = await self._appends.ask("EVAL", script.text, len(keys), *keys, *args)
+        except StoreMoved:  # this connection has ended already
+            self._sync.connection_pool.disconnect()
+            raise
         return reply(found)
 
     def read(self, name: str, after: Position, count: int) -> list[Entry]:

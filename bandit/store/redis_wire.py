@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Any
 
 from bandit.core.experiment import Config
@@ -10,7 +11,6 @@ from bandit.log.records import Entry, Position
 from bandit.store.keys import Keys
 from bandit.store.protocol import (
     CLOCK_AHEAD_MS,
-    Activate,
     Ahead,
     Batch,
     Decide,
@@ -20,12 +20,29 @@ from bandit.store.protocol import (
     Outcome,
     Reply,
     Result,
+    Reward,
     Row,
+    Rules,
     Stale,
     Stored,
 )
 
 POSITION = struct.Struct(">QQ")
+RULES = struct.Struct("<BHqq")  # explicit, how many kinds, grace, how far a clock may be ahead; then attribution's word
+KIND = struct.Struct("<qqBq")  # after aggregation's word: low, high, clip, default
+FEEDBACK = struct.Struct("<HqBi")  # kind, credit, whether the event's id is the caller's own, arm; the nonce follows
+OUTCOME = struct.Struct("<BiB")  # a status's letter, credited, clipped; the decision follows
+STATUSES = {
+    ord(letter): status
+    for letter, status in {
+        "A": "accepted", "V": "activated", "D": "duplicate", "L": "late", "U": "unknown", "R": "range",
+        "E": "events", "M": "arm", "S": "shown", "C": "record",
+    }.items()
+}  # fmt: skip
+REPEATED = ord("=")
+PLAIN, NAMED, BY_ENTRY, BY_CALLER, BY_USER, SHOWN_ENTRY, SHOWN_CALLER = b"dDfcuaA"  # tags of items
+_new = tuple.__new__  # a named tuple's own constructor is a function of Python: three times the cost, for each item
+TAGS = 6  # where the items' tags are among the arguments
 
 
 def stored(config: Config, fields: dict[bytes, bytes]) -> Stored:
@@ -39,24 +56,47 @@ def entries(found: list[Any]) -> list[Entry]:
     return [Entry(Position.parse(at), *next(iter(fields.items()))) for at, fields in found]
 
 
+@lru_cache(maxsize=1024)
+def _rules(rules: Rules) -> tuple[bytes, bytes, bytes]:
+    """(schema, generation, the rest packed) as every append of an experiment sends them."""
+    head = RULES.pack(rules.explicit, len(rules.kinds), rules.grace_ms, CLOCK_AHEAD_MS) + _word(rules.attribution)
+    kinds = b"".join(_word(word) + KIND.pack(*limits) for word, *limits in rules.kinds)
+    return b"%d" % rules.schema, b"%d" % rules.generation, head + kinds
+
+
+def _word(word: str) -> bytes:
+    """A word as the script reads it, up to a zero."""
+    return word.encode() + b"\0"
+
+
 def append_call(name: str, batch: Batch) -> tuple[list[str], list[Any]]:
     """(keys, arguments) of `lua/append.lua`."""
-    keys, rules = Keys.of(name), batch.rules
-    args: list[Any] = [keys.prefix, batch.sequence, rules.schema, rules.generation, int(rules.explicit)]
-    args += [rules.attribution, rules.grace_ms, len(rules.kinds), batch.clock_ms, CLOCK_AHEAD_MS]
-    for kind in rules.kinds:
-        args += [kind.aggregation, kind.low, kind.high, int(kind.clip), kind.default]
+    keys, tags = Keys.of(name), bytearray()
+    args = [keys.prefix, batch.sequence, *_rules(batch.rules), b""]
+    args.insert(4, batch.clock_ms)
     for item in batch.items:
-        args += _item_args(item)
+        tags.append(_add(item, args))
+    args[TAGS] = bytes(tags)
     return [keys.log, keys.config, keys.producer(batch.producer)], args
 
 
-def _item_args(item: Item) -> list[Any]:
-    if isinstance(item, Decide):
-        return ["d", *item]
-    if isinstance(item, Activate):
-        return ["a", *item.ref]
-    return ["f", *item.ref, item.kind, item.credit, item.event, int(item.own_id), item.arm]
+def _add(item: Item, args: list[Any]) -> int:
+    """Append an item's arguments, and return its tag: what is not said is not sent."""
+    kind = type(item)
+    if kind is Decide:
+        if item.caller or item.user:  # type: ignore[union-attr] # it is a Decide
+            args += item
+            return NAMED
+        args.append(item[0])
+        return PLAIN
+    if kind is Reward:
+        (entry, nonce, caller, user), index, credit, event, own, arm = item  # type: ignore[misc] # it is a Reward
+        packed = FEEDBACK.pack(index, credit, own, arm) + nonce
+        args += (user or entry or caller, packed, event)
+        return BY_USER if user else BY_ENTRY if entry else BY_CALLER
+    entry, nonce, caller, _ = item[0]
+    args += (entry, nonce) if entry else (caller,)
+    return SHOWN_ENTRY if entry else SHOWN_CALLER
 
 
 def ahead(found: list[Any]) -> Ahead:
@@ -72,20 +112,27 @@ def reply(found: list[Any]) -> Reply:
         return ahead(found)
     if found[0] == b"gap":
         return Gap(int(found[1]))
-    return [_result(item) for item in found[1:]]
+    return [_outcome(item) if item[0] in STATUSES else _result(item) for item in found[1:]]
 
 
-def _result(item: list[Any]) -> Result:
-    if item[0] == b"d":
-        return Logged(Position.parse(item[1]), item[2])
-    if item[0] == b"all":
-        return [_outcome(each) for each in item[1:]]
-    return _outcome(item)
+def _result(item: Any) -> Result:
+    if isinstance(item, list):
+        return [_outcome(each) for each in item]
+    if item[0] == REPEATED:
+        entry, _, record = item[1:].partition(b" ")
+        return Logged(Position.parse(entry), record)
+    ms, _, seq = item.partition(b"-")
+    return _new(Logged, (_new(Position, (int(ms), int(seq))), b""))
 
 
-def _outcome(item: list[Any]) -> Outcome:
-    _, status, credited, clipped, entry, nonce, caller = item
-    return Outcome(status.decode(), int(credited), bool(clipped), Position.parse(entry), nonce, caller)
+def _outcome(item: bytes) -> Outcome:
+    letter, credited, clipped = OUTCOME.unpack_from(item)
+    if len(item) == OUTCOME.size:
+        return Outcome(STATUSES[letter])
+    entry, _, rest = item[OUTCOME.size :].partition(b" ")
+    ms, _, seq = entry.partition(b"-")
+    end, position = 1 + rest[0], _new(Position, (int(ms), int(seq)))
+    return _new(Outcome, (STATUSES[letter], credited, clipped == 1, position, rest[1:end], rest[end:]))
 
 
 def row(arm: int, value: bytes) -> Row:

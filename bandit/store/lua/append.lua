@@ -1,16 +1,20 @@
 #!lua
 -- Append one producer's batch to a log, once. The layouts are those of bandit/log/records.py.
 -- KEYS: log, config, producer; every other key has the log's hash tag and the prefix ARGV[1].
--- ARGV: prefix, sequence, schema, generation, explicit, attribution, grace, how many kinds, the caller's clock (ms), how far
--- ours may be ahead of it and of the log (ms), 5 arguments a kind, then the items:
--- "d" record caller user window | "f" entry nonce caller user kind credit event own arm | "a" entry nonce caller user
+-- ARGV: prefix, sequence, schema, generation, the caller's clock (ms), the rules packed, a tag an item, then the items:
+-- d record | D record caller user window | f entry packed event | c caller packed event | u user packed event
+-- | a entry nonce | A caller. A feedback's packed: kind, credit, whether the event's id is the caller's own, arm, nonce.
+-- The reply: "ok", then for each item a decision's new entry, or "=", the entry that it has had, a space and its record;
+-- or what became of feedback: a letter, credited, clipped, and of a decision that there is: entry, a space, the nonce's
+-- length, nonce, caller; or a list of these. redis_wire.py has the other side.
+local call, pack, unpack_, sub, find, floor = redis.call, struct.pack, struct.unpack, string.sub, string.find, math.floor
+local ARGV = ARGV
 local log, config, producer, prefix = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local sequence, schema, generation = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local schema_number = tonumber(schema)
-local explicit, attribution, grace, m = ARGV[5] == '1', ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-local EVENTS_MAX, USER_MAX, PRODUCER_MS, PART = 1000, 100, 172800000, 1000
+local EVENTS_MAX, USER_MAX, PRODUCER_MS, PART, PIECE, ITEMS = 1000, 100, 172800000, 1000, 8, 8
 
-local stored = redis.call('GET', producer)
+local stored = call('GET', producer)
 local last = 0
 if stored then
   local at = cmsgpack.unpack(stored)
@@ -18,14 +22,15 @@ if stored then
   last = at[1]
 end
 if sequence ~= last + 1 then return {'gap', last} end
-local now_config = redis.call('HMGET', config, 'schema', 'learned', 'deleted')
+local now_config = call('HMGET', config, 'schema', 'learned', 'deleted')
 if now_config[1] ~= schema or now_config[3] == '1' then return {'stale'} end
 
-local kinds, at = {}, 11
+local explicit, m, grace, ahead, attribution, rules_at = unpack_('<BHi8i8s', ARGV[6])
+local kinds = {}
 for k = 1, m do
-  kinds[k] = {aggregation = ARGV[at], low = tonumber(ARGV[at + 1]), high = tonumber(ARGV[at + 2]),
-              clip = ARGV[at + 3] == '1', default = tonumber(ARGV[at + 4])}
-  at = at + 5
+  local rule = {}
+  rule.aggregation, rule.low, rule.high, rule.clip, rule.default, rules_at = unpack_('<si8i8Bi8', ARGV[6], rules_at)
+  kinds[k] = rule
 end
 
 local function parse(id)
@@ -35,49 +40,54 @@ end
 local function ms_of(id) return tonumber(string.match(id, '^%d+')) end
 
 -- An entry of a clock that jumped ahead would end every window, and the log could not be written to for as long.
-local t = redis.call('TIME')
-local ours, most = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000), tonumber(ARGV[9]) + tonumber(ARGV[10])
+local t = call('TIME')
+local ours, most = tonumber(t[1]) * 1000 + floor(tonumber(t[2]) / 1000), tonumber(ARGV[5]) + ahead
 if ours > most then
-  local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+  local newest = call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
   local last_ms = newest and ms_of(newest[1]) or 0
-  if ours > last_ms + tonumber(ARGV[10]) then return {'ahead', ours, last_ms} end
+  if ours > last_ms + ahead then return {'ahead', ours, last_ms} end
 end
 
 local clock
 local function now()
   if not clock then
-    local t = redis.call('TIME')
-    clock = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-    local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-    if newest then clock = math.max(clock, ms_of(newest[1])) end
+    local newest = call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+    clock = newest and math.max(ours, ms_of(newest[1])) or ours
   end
   return clock
 end
 
 -- A decision's record, its head opened: the rest is read where it is needed, for a list is long. Nil where the log has
--- no decision at this entry.
+-- no decision at this entry. At most 16 fields: one more, and Lua doubles the table.
 local function fetch(entry)
-  local found = redis.call('XRANGE', log, entry, entry)[1]
+  local found = call('XRANGE', log, entry, entry)[1]
   if not found or found[2][1] ~= 'd' then return nil end
   local r = found[2][2]
-  local _, flags, known, _, k, x_bytes, caller_bytes, gen, _, _, window = struct.unpack('<BBBBHHHI4I4I4I8', r)
+  local _, flags, known, _, k, x_bytes, caller_bytes, gen, _, _, window = unpack_('<BBBBHHHI4I4I4I8', r)
   local ms, seq = parse(entry)
   local user_at = 67 + x_bytes + caller_bytes
-  return {id = entry, record = r, deferred = flags % 2 == 1, sparse = math.floor(flags / 2) % 2, m = known, k = k,
-          generation = gen, ms = ms, seq = seq, window = window, deadline = ms + window, caller_at = 67 + x_bytes,
-          user_at = user_at, shown_at = user_at + (math.floor(flags / 8) % 2) * 16}
+  return {id = entry, record = r, deferred = flags % 2 == 1, sparse = flags % 4 >= 2 and 2 or 0, m = known, k = k,
+          generation = gen, ms = ms, seq = seq, deadline = ms + window, x_bytes = x_bytes, caller_bytes = caller_bytes,
+          user_at = user_at, shown_at = flags % 16 >= 8 and user_at + 16 or user_at, nonce = sub(r, 31, 38)}
 end
 
-local function nonce_of(d) return string.sub(d.record, 31, 38) end
-local function x_of(d) return string.sub(d.record, 67, d.caller_at - 1) end
-local function caller_of(d) return string.sub(d.record, d.caller_at, d.user_at - 1) end
-local function user_of(d) return string.sub(d.record, d.user_at, d.shown_at - 1) end
+local function x_and_caller_of(d) return sub(d.record, 67, d.user_at - 1) end
+local function caller_of(d) return sub(d.record, 67 + d.x_bytes, d.user_at - 1) end
+local function user_of(d) return sub(d.record, d.user_at, d.shown_at - 1) end
+
+-- An arm's index as text, which is costly to make.
+local texts = {}
+local function text_of(arm)
+  local text = texts[arm]
+  if not text then text = tostring(arm); texts[arm] = text end
+  return text
+end
 
 -- Whether it showed an arm: its bytes are sought, and count where a position begins.
 local function shown(d, arm)
-  local sought, from, last = struct.pack('<I4', arm), d.shown_at, d.shown_at + (d.k - 1) * 20
+  local sought, from, last = pack('<I4', arm), d.shown_at, d.shown_at + (d.k - 1) * 20
   while from <= last do
-    local hit = string.find(d.record, sought, from, true)
+    local hit = find(d.record, sought, from, true)
     if not hit or hit > last then return false end
     local beside = (hit - d.shown_at) % 20
     if beside == 0 then return true end
@@ -87,7 +97,7 @@ local function shown(d, arm)
 end
 
 local function is_older_than_log(entry)
-  local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+  local oldest = call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
   if not oldest then return false end
   local ms, seq = parse(entry)
   local oldest_ms, oldest_seq = parse(oldest[1])
@@ -97,91 +107,100 @@ end
 -- Whether a record is of this generation and these kinds, as long as it says, and of this caller.
 local function fits(record, caller)
   if #record < 66 then return false end
-  local _, flags, known, _, k, x_bytes, caller_bytes, gen = struct.unpack('<BBBBHHHI4', record)
-  local shown_at = 67 + x_bytes + caller_bytes + (math.floor(flags / 8) % 2) * 16
-  return known == m and gen == generation and k > 0 and #record > shown_at + k * 20
-         and string.sub(record, 67 + x_bytes, 66 + x_bytes + caller_bytes) == caller
+  local _, flags, known, _, k, x_bytes, caller_bytes, gen = unpack_('<BBBBHHHI4', record)
+  local shown_at = 67 + x_bytes + caller_bytes
+  if flags % 16 >= 8 then shown_at = shown_at + 16 end
+  return known == m and gen == generation and k > 0 and #record > shown_at + k * 20 and caller_bytes == #caller
+         and (caller_bytes == 0 or sub(record, 67 + x_bytes, 66 + x_bytes + caller_bytes) == caller)
 end
 
+local NOTHING = '\0\0\0\0\0'  -- credited and clipped
+
 local function decide(record, caller, user, window)
-  if not fits(record, caller) then return {'j', 'record', 0, 0, '0-0', '', ''} end
+  if not fits(record, caller) then return 'C' .. NOTHING end
   if caller ~= '' then
-    local before = redis.call('GET', prefix .. ':i:' .. caller)
+    local before = call('GET', prefix .. ':i:' .. caller)
     local d = before and fetch(before)
-    if d and d.generation == generation and caller_of(d) == caller then return {'d', before, d.record} end
+    if d and d.generation == generation and caller_of(d) == caller then return '=' .. before .. ' ' .. d.record end
   end
-  local id = redis.call('XADD', log, '*', 'd', record)
+  local id = call('XADD', log, '*', 'd', record)
+  if now_config[2] ~= ARGV[4] then call('HSET', config, 'learned', ARGV[4]); now_config[2] = ARGV[4] end
+  if not window then return id end
   local expires = ms_of(id) + window + grace
-  if caller ~= '' then redis.call('SET', prefix .. ':i:' .. caller, id, 'PXAT', expires) end
+  if caller ~= '' then call('SET', prefix .. ':i:' .. caller, id, 'PXAT', expires) end
   if user ~= '' then
     local key = prefix .. ':u:' .. user
-    if redis.call('LPUSH', key, id) == 1 then redis.call('PEXPIREAT', key, expires)
-    else redis.call('LTRIM', key, 0, USER_MAX - 1); redis.call('PEXPIREAT', key, expires, 'GT') end
+    if call('LPUSH', key, id) == 1 then call('PEXPIREAT', key, expires)
+    else call('LTRIM', key, 0, USER_MAX - 1); call('PEXPIREAT', key, expires, 'GT') end
   end
-  if now_config[2] ~= ARGV[4] then redis.call('HSET', config, 'learned', ARGV[4]); now_config[2] = ARGV[4] end
-  return {'d', id, ''}
+  return id
 end
 
 -- Fields of the state of a rewarded or activated decision, and whether there is one; another generation's is none.
 local function state_of(d, ...)
   local key = prefix .. ':d:' .. d.id
-  local fields = redis.call('HMGET', key, 'g', ...)
+  local fields = call('HMGET', key, 'g', ...)
   if fields[1] == ARGV[4] then return fields, true end
-  if fields[1] then redis.call('DEL', key) end
+  if fields[1] then call('DEL', key) end
   return {}, false
 end
 
 -- Note fields of the state; it goes once the last moment of the grace period is over.
 local function keep(d, is_there, ...)
   local key = prefix .. ':d:' .. d.id
-  if is_there then redis.call('HSET', key, ...)
-  else redis.call('HSET', key, 'g', ARGV[4], ...); redis.call('PEXPIREAT', key, d.deadline + grace + 1) end
+  if is_there then call('HSET', key, ...)
+  else call('HSET', key, 'g', ARGV[4], ...); call('PEXPIREAT', key, d.deadline + grace + 1) end
 end
 
--- Credits of an arm as the state has them, or as they are before any feedback: a kind added later starts at 0.
-local function credits_of(d, packed)
-  local credit = {}
-  for k = 1, m do
-    if packed then credit[k] = #packed >= 4 * k and struct.unpack('<i4', packed, 4 * k - 3) or 0
-    else credit[k] = k <= d.m and kinds[k].default or 0 end
+-- An arm's credits, packed, before any feedback; a kind added later starts at 0.
+local untouched = {}
+local function defaults_of(d)
+  local packed = untouched[d.m]
+  if not packed then
+    local parts = {}
+    for k = 1, m do parts[k] = pack('<i4', k <= d.m and kinds[k].default or 0) end
+    packed = table.concat(parts)
+    untouched[d.m] = packed
   end
-  return credit
+  return packed
 end
 
-local CREDITS = '<' .. string.rep('i4', m)
-local function pack_credits(credit) return struct.pack(CREDITS, unpack(credit)) end
+-- An arm's credits, packed, of the state's; it may be older than a kind.
+local function credits_of(d, packed)
+  if not packed then return defaults_of(d) end
+  if #packed >= 4 * m then return sub(packed, 1, 4 * m) end
+  return packed .. string.rep('\0', 4 * m - #packed)
+end
 
 -- What is credited to each arm of the record, packed as in the log; read a part at a time, for Lua's stack is bounded.
 local function arms_and_credits(d, is_there)
-  local parts, untouched = {}, pack_credits(credits_of(d, nil))
+  local parts = {}
   for first = 1, d.k, PART do
     local arms, fields = {}, {}
     for place = first, math.min(d.k, first + PART - 1) do
-      arms[#arms + 1] = string.sub(d.record, d.shown_at + (place - 1) * 20, d.shown_at + (place - 1) * 20 + 3)
-      if is_there then fields[#fields + 1] = 'c:' .. struct.unpack('<I4', arms[#arms]) end
+      arms[#arms + 1] = sub(d.record, d.shown_at + (place - 1) * 20, d.shown_at + (place - 1) * 20 + 3)
+      if is_there then fields[#fields + 1] = 'c:' .. unpack_('<I4', arms[#arms]) end
     end
-    local known = is_there and redis.call('HMGET', prefix .. ':d:' .. d.id, unpack(fields)) or {}
+    local known = is_there and call('HMGET', prefix .. ':d:' .. d.id, unpack(fields)) or {}
     for i, arm in ipairs(arms) do
-      parts[#parts + 1] = arm .. (known[i] and pack_credits(credits_of(d, known[i])) or untouched)
+      parts[#parts + 1] = arm .. credits_of(d, known[i])
     end
   end
   return table.concat(parts)
 end
 
 local function activate(d, is_there)
-  local x, caller = x_of(d), caller_of(d)
-  local head = struct.pack('<BBBBHHHI4I4I8I4', 1, d.sparse * 2, m, 0, d.k, #x, #caller, generation, schema_number,
-                           d.ms, d.seq)
-  redis.call('XADD', log, '*', 'a', head .. nonce_of(d) .. x .. caller .. arms_and_credits(d, is_there))
+  local head = pack('<BBBBHHHI4I4I8I4c8', 1, d.sparse, m, 0, d.k, d.x_bytes, d.caller_bytes, generation, schema_number,
+                    d.ms, d.seq, d.nonce)
+  call('XADD', log, '*', 'a', head .. x_and_caller_of(d) .. arms_and_credits(d, is_there))
   keep(d, is_there, 'a', '1')
 end
 
-local function answer(status, d, credited, clipped)
-  if not d then return {'j', status, 0, 0, '0-0', '', ''} end
-  return {'j', status, credited or 0, clipped and 1 or 0, d.id, nonce_of(d), caller_of(d)}
+-- What became of an item: a letter of the status, and which decision it was about, if there is one.
+local function answer(letter, d)
+  if not d then return letter .. NOTHING end
+  return letter .. NOTHING .. d.id .. ' \8' .. d.nonce .. caller_of(d)
 end
-
-local function event_field(arm, kind, event) return 'e:' .. arm .. ':' .. kind .. ':' .. event end
 
 -- A user's event of the caller's own naming: which of the user's decisions it was credited to, a field an arm. Only the
 -- event, the last part, may be of any length or have a colon.
@@ -192,28 +211,27 @@ end
 -- Keep that an event was credited to decisions, for their window and the grace from now on; an arm's first stay.
 local function remember(user, kind, event, credited, window)
   local key, expires = event_key(user, kind, event), now() + window + grace
-  for arm, decisions in pairs(credited) do redis.call('HSETNX', key, arm, decisions) end
-  if redis.call('PEXPIREAT', key, expires, 'NX') == 0 then redis.call('PEXPIREAT', key, expires, 'GT') end
+  for arm, decisions in pairs(credited) do call('HSETNX', key, arm, decisions) end
+  if call('PEXPIREAT', key, expires, 'NX') == 0 then call('PEXPIREAT', key, expires, 'GT') end
 end
 
 -- What names a decision in such a record, when the log no longer has it.
 local function pack_name(d)
   local caller = caller_of(d)
-  return struct.pack('<I8I4', d.ms, d.seq) .. nonce_of(d) .. struct.pack('<H', #caller) .. caller
+  return pack('<I8I4c8H', d.ms, d.seq, d.nonce, #caller) .. caller
 end
 
 -- The decisions that a user's event was credited to, as duplicates are answered, newest first; with an arm named, those
 -- credited for that arm.
 local function credited_before(user, kind, event, arm)
   local key, found = event_key(user, kind, event), {}
-  local fields = arm < 0 and redis.call('HVALS', key) or {redis.call('HGET', key, arm) or ''}
+  local fields = arm < 0 and call('HVALS', key) or {call('HGET', key, arm) or ''}
   for _, packed in ipairs(fields) do
     local from = 1
     while from <= #packed do
-      local ms, seq, size = struct.unpack('<I8I4xxxxxxxxH', packed, from)
-      found[#found + 1] = {ms = ms, seq = seq, said = {
-        'j', 'duplicate', 0, 0, string.format('%d-%d', ms, seq), string.sub(packed, from + 12, from + 19),
-        string.sub(packed, from + 22, from + 21 + size)}}
+      local ms, seq, size = unpack_('<I8I4xxxxxxxxH', packed, from)
+      found[#found + 1] = {ms = ms, seq = seq, said = 'D' .. NOTHING .. string.format('%d-%d', ms, seq) .. ' \8'
+                           .. sub(packed, from + 12, from + 19) .. sub(packed, from + 22, from + 21 + size)}
       from = from + 22 + size
     end
   end
@@ -225,59 +243,59 @@ end
 
 -- Judge feedback on one decision and credit it: the answer, and the arm where it was credited.
 local function credit(d, kind, value, event, arm)
-  if d.generation ~= generation then return answer('late', d) end
+  if d.generation ~= generation then return answer('L', d) end
   if arm < 0 then
-    if d.k > 1 then return answer('arm', d) end
-    arm = struct.unpack('<I4', d.record, d.shown_at)
-  elseif not shown(d, arm) then return answer('shown', d) end
-  local credits_field, seen_field, known_field = 'c:' .. arm, 'k:' .. arm .. ':' .. kind, event_field(arm, kind, event)
+    if d.k > 1 then return answer('M', d) end
+    arm = unpack_('<I4', d.record, d.shown_at)
+  elseif not shown(d, arm) then return answer('S', d) end
+  local name, rule, own = text_of(arm), kinds[kind + 1], event ~= ''
+  local credits_field, seen_field = 'c:' .. name, 'k:' .. name .. ':' .. text_of(kind)
+  local known_field = own and 'e' .. sub(seen_field, 2) .. ':' .. event or 'g'
   local fields, is_there = state_of(d, 'n', credits_field, seen_field, known_field, d.deferred and 'a' or 'g')
-  local count, packed, seen, known, active, rule = fields[2], fields[3], fields[4], fields[5], fields[6], kinds[kind + 1]
-  if event ~= '' and known then return answer('duplicate', d) end
-  if rule.aggregation == 'first' and seen then return answer('duplicate', d) end
-  if now() > d.deadline then return answer('late', d) end
-  count = tonumber(count or '0')
-  if count >= EVENTS_MAX then return answer('events', d) end
-  local credits = credits_of(d, packed)
-  local old = credits[kind + 1]
-  local total = (rule.aggregation == 'sum' and seen) and old + value or value
-  local clipped = false
+  local count, seen = fields[2], fields[4]
+  if own and fields[5] then return answer('D', d) end
+  if rule.aggregation == 'first' and seen then return answer('D', d) end
+  if now() > d.deadline then return answer('L', d) end
+  count = count and tonumber(count) or 0
+  if count >= EVENTS_MAX then return answer('E', d) end
+  local before = credits_of(d, fields[3])
+  local old = unpack_('<i4', before, 4 * kind + 1)
+  local total, clipped = value, 0
+  if seen and rule.aggregation == 'sum' then total = old + value end
   if total < rule.low or total > rule.high then
-    if not rule.clip then return answer('range', d) end
-    total, clipped = math.max(rule.low, math.min(rule.high, total)), true
+    if rule.clip == 0 then return answer('R', d) end
+    total, clipped = math.max(rule.low, math.min(rule.high, total)), 1
   end
   local pending = 0
-  if d.deferred and not active then
-    if explicit then pending = 1 else activate(d, is_there); is_there = true end
+  if d.deferred and not fields[6] then
+    if explicit == 1 then pending = 1 else activate(d, is_there); is_there = true end
   end
-  local before = pack_credits(credits)
-  credits[kind + 1] = total
-  local after = pack_credits(credits)
-  local x, caller = x_of(d), caller_of(d)
-  local head = struct.pack('<BBBBHHHI4I4I8I4', 1, pending + d.sparse * 2 + (clipped and 8 or 0), m, kind, #x, #caller,
-                           #event, generation, schema_number, d.ms, d.seq)
-  redis.call('XADD', log, '*', 'f', head .. nonce_of(d) .. struct.pack('<I4i4', arm, value) .. x .. caller .. event
-             .. before .. after)
-  if event ~= '' then keep(d, is_there, 'n', count + 1, credits_field, after, seen_field, '1', known_field, '1')
+  local after = sub(before, 1, 4 * kind) .. pack('<i4', total) .. sub(before, 4 * kind + 5)
+  local head = pack('<BBBBHHHI4I4I8I4c8I4i4', 1, pending + d.sparse + 8 * clipped, m, kind, d.x_bytes, d.caller_bytes,
+                    #event, generation, schema_number, d.ms, d.seq, d.nonce, arm, value)
+  call('XADD', log, '*', 'f', head .. x_and_caller_of(d) .. event .. before .. after)
+  if own then keep(d, is_there, 'n', count + 1, credits_field, after, seen_field, '1', known_field, '1')
   else keep(d, is_there, 'n', count + 1, credits_field, after, seen_field, '1') end
-  return answer('accepted', d, total - old, clipped), arm
+  return pack('<c1i4B', 'A', total - old, clipped) .. d.id .. ' \8' .. d.nonce .. caller_of(d), arm
 end
 
--- The decision that an id names, or the answer that there is none.
-local function find(entry, nonce, caller)
-  if entry ~= '' then
-    local d = fetch(entry)
-    if d then
-      if nonce_of(d) ~= nonce or caller_of(d) ~= '' then return nil, answer('unknown') end
-      return d
-    end
-    if is_older_than_log(entry) then return nil, {'j', 'late', 0, 0, entry, nonce, ''} end
-    return nil, answer('unknown')
+-- The decision that a server's id names, or the answer that there is none.
+local function by_entry(entry, nonce)
+  local d = fetch(entry)
+  if d then
+    if d.nonce == nonce and d.caller_bytes == 0 then return d end
+  elseif is_older_than_log(entry) then
+    return nil, 'L' .. NOTHING .. entry .. ' ' .. string.char(#nonce) .. nonce
   end
-  local at_entry = redis.call('GET', prefix .. ':i:' .. caller)
-  local d = at_entry and fetch(at_entry)
+  return nil, answer('U')
+end
+
+-- The decision that a caller's id names, or the answer that there is none.
+local function by_caller(caller)
+  local entry = call('GET', prefix .. ':i:' .. caller)
+  local d = entry and fetch(entry)
   if d and caller_of(d) == caller then return d end
-  return nil, answer('unknown')
+  return nil, answer('U')
 end
 
 -- Whether a user's decision may be given feedback by user: of this generation, within its window, shown, and where an
@@ -287,75 +305,82 @@ local function takes(d, arm)
   return not d.deferred or state_of(d, 'a')[2]
 end
 
--- The decisions that feedback by user goes to: all that may be given it, newest first, or the first found from one end.
+-- The decisions that feedback by user goes to: all that may be given it, newest first, or the first found from one end,
+-- where the list is read a piece at a time.
 local function targets(user, arm)
-  local entries, found = redis.call('LRANGE', prefix .. ':u:' .. user, 0, -1), {}
-  local from, to, step = 1, #entries, 1
-  if attribution == 'first' then from, to, step = #entries, 1, -1 end
-  for i = from, to, step do
-    local d = fetch(entries[i])
-    if takes(d, arm) then
-      found[#found + 1] = d
-      if attribution ~= 'all' then break end
+  local key, found, from = prefix .. ':u:' .. user, {}, 0
+  local size = attribution == 'all' and USER_MAX or PIECE
+  repeat
+    local entries
+    if attribution == 'first' then entries = call('LRANGE', key, -from - size, -from - 1)
+    else entries = call('LRANGE', key, from, from + size - 1) end
+    for i = 1, #entries do
+      local d = fetch(entries[attribution == 'first' and #entries + 1 - i or i])
+      if takes(d, arm) then
+        found[#found + 1] = d
+        if attribution ~= 'all' then return found end
+      end
     end
-  end
+    from = from + size
+  until #entries < size
   return found
 end
 
 -- An event that a decision of the user's has been credited with is a repeat, even if a newer one came since, or the
 -- window passed, or the log no longer has that decision.
 local function by_user(user, kind, value, event, own, arm)
-  local answers = {'all'}
+  local answers = {}
   for _, each in ipairs(own and credited_before(user, kind, event, arm) or {}) do answers[#answers + 1] = each.said end
-  if #answers > 1 then return attribution == 'all' and answers or answers[2] end
+  if #answers > 0 then return attribution == 'all' and answers or answers[1] end
   local found, credited, window = targets(user, arm), {}, 0
-  if #found == 0 then return answer('unknown') end
+  if #found == 0 then return answer('U') end
   for _, d in ipairs(found) do
     local said, to = credit(d, kind, value, event, arm)
     answers[#answers + 1] = said
-    if to then credited[to], window = (credited[to] or '') .. pack_name(d), math.max(window, d.window) end
+    if to then credited[to], window = (credited[to] or '') .. pack_name(d), math.max(window, d.deadline - d.ms) end
   end
   if own and window > 0 then remember(user, kind, event, credited, window) end
-  return attribution == 'all' and answers or answers[2]
+  return attribution == 'all' and answers or answers[1]
 end
 
--- Feedback on the decision that an id names; an event of the caller's own naming is then known by that one's user too.
-local function by_id(entry, nonce, caller, kind, value, event, own, arm)
-  local d, refusal = find(entry, nonce, caller)
-  if not d then return refusal end
+-- Feedback on a decision that an id names; an event of the caller's own naming is then known by that one's user too.
+local function by_id(d, kind, value, event, own, arm)
   local said, to = credit(d, kind, value, event, arm)
-  local user = to and own and user_of(d) or ''
-  if user ~= '' then remember(user, kind, event, {[to] = pack_name(d)}, d.window) end
+  if to and own and d.shown_at > d.user_at then
+    remember(user_of(d), kind, event, {[to] = pack_name(d)}, d.deadline - d.ms)
+  end
   return said
 end
 
-local function activation(entry, nonce, caller)
-  local d, refusal = find(entry, nonce, caller)
-  if not d then return refusal end
-  if d.generation ~= generation then return answer('late', d) end
-  local fields, is_there = state_of(d, 'a')
-  if not d.deferred or fields[2] then return answer('duplicate', d) end
-  if now() > d.deadline then return answer('late', d) end
-  activate(d, is_there)
-  return answer('activated', d)
+local function feedback(tag, named, packed, event)
+  local kind, value, own, arm = unpack_('<Hi8Bi4', packed)
+  if tag == 'u' then return by_user(named, kind, value, event, own == 1, arm) end
+  local d, refusal
+  if tag == 'f' then d, refusal = by_entry(named, sub(packed, 16)) else d, refusal = by_caller(named) end
+  return d and by_id(d, kind, value, event, own == 1, arm) or refusal
 end
 
-local reply = {'ok'}
-while at <= #ARGV do
-  local tag, a = ARGV[at], at
-  if tag == 'd' then
-    reply[#reply + 1] = decide(ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], tonumber(ARGV[a + 4]))
-    at = a + 5
-  elseif tag == 'f' then
-    local kind, value, event, own, arm = tonumber(ARGV[a + 5]), tonumber(ARGV[a + 6]), ARGV[a + 7], ARGV[a + 8] == '1',
-                                         tonumber(ARGV[a + 9])
-    if ARGV[a + 4] ~= '' then reply[#reply + 1] = by_user(ARGV[a + 4], kind, value, event, own, arm)
-    else reply[#reply + 1] = by_id(ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], kind, value, event, own, arm) end
-    at = a + 10
-  else
-    reply[#reply + 1] = activation(ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
-    at = a + 5
-  end
+local function activation(d)
+  if d.generation ~= generation then return answer('L', d) end
+  local fields, is_there = state_of(d, 'a')
+  if not d.deferred or fields[2] then return answer('D', d) end
+  if now() > d.deadline then return answer('L', d) end
+  activate(d, is_there)
+  return answer('V', d)
 end
-redis.call('SET', producer, cmsgpack.pack({sequence, reply}), 'PX', PRODUCER_MS)
+
+local tags, reply, a = ARGV[7], {'ok'}, ITEMS
+for i = 1, #tags do
+  local tag, said = sub(tags, i, i), nil
+  if tag == 'd' then said = decide(ARGV[a], ''); a = a + 1
+  elseif tag == 'D' then said = decide(ARGV[a], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3])); a = a + 4
+  elseif tag == 'a' or tag == 'A' then
+    local d, refusal
+    if tag == 'a' then d, refusal = by_entry(ARGV[a], ARGV[a + 1]); a = a + 2
+    else d, refusal = by_caller(ARGV[a]); a = a + 1 end
+    said = d and activation(d) or refusal
+  else said = feedback(tag, ARGV[a], ARGV[a + 1], ARGV[a + 2]); a = a + 3 end
+  reply[i + 1] = said
+end
+call('SET', producer, cmsgpack.pack({sequence, reply}), 'PX', PRODUCER_MS)
 return reply
