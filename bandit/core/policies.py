@@ -6,13 +6,14 @@ with their limits. To add one: write the struct with the methods of `Rule`, and 
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
-from bandit.arrays import Int, Matrix, Vector
-from bandit.core.scoring import Estimates
+from bandit.arrays import Int, Mask, Matrix, Vector
+from bandit.core.estimates import Estimates
 
 
 class Rule(Protocol):
@@ -50,9 +51,8 @@ class LinUCB(msgspec.Struct, tag="linucb", frozen=True, forbid_unknown_fields=Tr
     def probabilities(self, estimates: Estimates) -> Matrix:
         """See `Rule`."""
         best, eligible = estimates.best(self.alpha), estimates.eligible
-        greedy = (1 - self.explore) / best.sum(axis=1)
-        even = self.explore / eligible.sum(axis=1)
-        result: Matrix = best * greedy[:, None] + eligible * even[:, None]
+        result: Matrix = best * ((1 - self.explore) / _count(best))
+        result += self.explore / best.shape[1] if estimates.everyone else eligible * (self.explore / _count(eligible))
         return result
 
     def score(self, mean: Vector, spread: Vector) -> Vector:
@@ -62,6 +62,11 @@ class LinUCB(msgspec.Struct, tag="linucb", frozen=True, forbid_unknown_fields=Tr
     def leading(self, estimates: Estimates, k: Int) -> Matrix:
         """See `Rule`."""
         return estimates.leading(self.alpha, k)
+
+
+def _count(arms: Mask) -> Any:
+    """How many arms of each row, shape (N, 1) or one number."""
+    return np.count_nonzero(arms) if len(arms) == 1 else np.count_nonzero(arms, axis=1)[:, None]
 
 
 Policy = LinUCB  # a union of structs once there are several: `LinUCB | Thompson`
