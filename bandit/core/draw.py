@@ -26,7 +26,7 @@ class Choice(NamedTuple):
 def draw(probabilities: Matrix, u: Vector) -> Int:
     """The arm that each u in [0, 1) picks, shape (N,): a is picked with probability p_a, and never where p_a is 0."""
     if len(u) == 1:
-        one = probabilities[0].cumsum()
+        one = np.add.accumulate(probabilities[0])
         alone: Int = one.searchsorted(u * one[-1], "right")
         return alone
     cumulated = probabilities.cumsum(axis=1)

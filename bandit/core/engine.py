@@ -207,8 +207,8 @@ class Model:
             estimates = self.scorer.estimate(x, *shared)
             probabilities = experiment.document.policy.probabilities(estimates)
             slots = draw(probabilities, u)  # among the scored arms, as everything up to the end
-            drawn = [(a, probabilities.item(i, a)) for i, a in enumerate(slots.tolist())]
-            choices = [Choice((a,), (p,), (p,)) for a, p in drawn]
+            drawn = ((slot, float(probabilities.item(i, slot))) for i, slot in enumerate(slots.tolist()))
+            choices = [Choice((slot,), (p,), (p,)) for slot, p in drawn]
             if max(k) > 1:
                 several = np.flatnonzero(np.array(k) > 1)
                 lists = self._lists(estimates.only(several), np.array(k)[several], u[several].tolist())
@@ -237,10 +237,10 @@ class Model:
 
     def _one_shown(self, estimates: Estimates, row: int, slot: int) -> ShownScores:
         width = estimates.one_width(row, slot)
-        spread = self.scorer.derived.sigma[slot] * width
-        score = self.experiment.document.policy.score(estimates.mean[row, slot], spread)
-        means = self.scorer.kinds(estimates.X[row : row + 1], np.array([slot]))
-        return ShownScores(np.array([score]), means, np.array([width]))
+        mean, sigma = float(estimates.mean.item(row, slot)), float(self.scorer.derived.sigma.item(slot))
+        score = self.experiment.document.policy.score(mean, sigma * width)
+        all_ = np.array([[score, width, *self.scorer.derived.thetas[slot].dot(estimates.X[row]).tolist()]])
+        return ShownScores(all_[:, 0], all_[:, 2:], all_[:, 1])
 
     def _by_index(self, choices: list[Choice]) -> list[Choice]:
         """The choices with arms by their own indices instead of their slots among the scored."""
@@ -282,5 +282,5 @@ def _squares(sums: Sums) -> int:
 
 def model_bytes(arms: int, kinds: int, d: int) -> int:
     """Memory of a model in a worker: of each arm sums in 8-byte numbers, its factor, and its packed inverse."""
-    each = 18 * d * d + 28 * kinds * d + 40 * d + 32 * kinds * kinds + 200
+    each = 18 * d * d + 36 * kinds * d + 40 * d + 32 * kinds * kinds + 200
     return arms * each + 4 * min(arms * (d * (d + 1) // 2), SMALL)  # a small inverse takes 8 bytes a number, not 4

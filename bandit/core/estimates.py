@@ -18,6 +18,7 @@ being at most the trace. So a score is off by at most
 
     alpha sigma_a |x| doubt_a          doubt_a = c max reach_a sqrt(trace(A_a + Lambda))
 
+and error / width^2 is at most doubt_a sqrt(trace(A_a + Lambda)): below 1 none comes out negative.
 Else the error bounds each score from both sides, and only arms that it leaves open are scored again from W. Arms that
 have seen nothing share G = Lambda^-1: their width is one number a context, without error, and their P is not read.
 """
@@ -39,6 +40,7 @@ Arms = slice | Int  # all of them, or indices
 
 TIE = 1e-5  # of sigma_pool + |largest score|: closer scores are a tie
 NOTHING = 1e-3  # of TIE sigma_pool: scores that are off by less decide as they are
+SURE_SIGN = 0.5  # of width^2: an error up to that makes no square negative
 # The error bound is not loose: 350 of its 2,082 u were seen (d 64, G near rank one, OpenBLAS), and 1,400 times the
 # plausible 16 u max diag G |x|^2. 5 % more for the denominator (3 % at D_MAX) and for keeping it in float32.
 MARGIN = 1.05
@@ -71,10 +73,12 @@ class Derived(NamedTuple):
     sigma: Vector  # (K,)
     pool: float  # sigma_pool
     theta: Matrix  # (K, d)
+    thetas: Matrix  # (K, m, d) of each kind, G B_k + mu_k h; theta is their sum by the weights
     prior: Vector  # (d,) diagonal of Lambda^-1
     cold: Mask  # (K,) arms whose G is Lambda^-1
     seen: int  # how many are not
     doubt: float  # the largest sigma_a |x| doubt_a, for the largest x on the grid
+    relative: float  # the largest error / width^2 that there can be
 
 
 class Estimates:
@@ -89,16 +93,12 @@ class Estimates:
     def __init__(
         self, factors: Factors, derived: Derived, x: NDArray[np.int16], eligible: Mask, everyone: bool
     ) -> None:
-        self.X = x * (1.0 / ONE)
+        self.X = x.astype(np.float64)
+        self.X *= 1.0 / ONE
         self.factors, self.derived, self.eligible, self.everyone = factors, derived, eligible, everyone
         self.mean: Matrix = self.X.dot(derived.theta.T)
         if not everyone:
             self.mean = np.where(eligible, self.mean, -np.inf)
-
-    @cached_property
-    def phi(self) -> Matrix:
-        """(N, p) in the type of P."""
-        return packed_products(self.X.astype(self.factors.P.dtype, copy=False))
 
     @cached_property
     def most(self) -> Matrix:
@@ -153,8 +153,11 @@ class Estimates:
         return best - TIE * (self.derived.pool + abs(best))
 
     def clear(self, alpha: float) -> bool:
-        """Whether rounding changes no score by more than is nothing beside a tie."""
-        return not self.derived.seen or alpha * self.derived.doubt <= NOTHING * TIE * self.derived.pool
+        """Whether rounding changes no score by more than is nothing beside a tie, and makes no square negative."""
+        derived = self.derived
+        return not derived.seen or (
+            alpha * derived.doubt <= NOTHING * TIE * derived.pool and derived.relative <= SURE_SIGN
+        )
 
     def bounds(self, alpha: float, arms: Arms = EVERY) -> tuple[Matrix, Matrix]:
         """(least, largest) that mean + alpha spread of these arms can be, given the error of `width2`."""
@@ -200,17 +203,17 @@ class Estimates:
     def only(self, contexts: Int) -> Estimates:
         """The estimates of these contexts, shape (n,)."""
         found = copy.copy(self)
-        for name in {"width2", "error", "phi", "most", "prior2", "active"} & self.__dict__.keys():
+        for name in {"width2", "error", "most", "prior2", "active"} & self.__dict__.keys():
             found.__dict__[name] = self.__dict__[name][contexts]
         found.X, found.mean = self.X[contexts], self.mean[contexts]
         found.eligible = self.eligible if len(self.eligible) == 1 else self.eligible[contexts]
         return found
 
     def _scores(self, alpha: float) -> Matrix:
-        """mean + alpha spread, widths as they are."""
-        score: Matrix = np.maximum(self.width2, 0.0, dtype=np.float64)
-        np.sqrt(score, score)
-        score = score * (alpha * self.derived.sigma)
+        """mean + alpha spread, widths as they are: where that is `clear`."""
+        sigma = self.derived.sigma
+        width2 = self._width2(EVERY) if self.derived.seen else self.prior2
+        score: Matrix = np.sqrt(width2, dtype=np.float64) * (sigma if alpha == 1.0 else alpha * sigma)
         score += self.mean
         return score
 
@@ -231,14 +234,15 @@ class Estimates:
 
     def _width2(self, arms: Arms) -> Matrix:
         derived, P = self.derived, self.factors.P
+        phi = packed_products(self.X if P.dtype == np.float64 else self.X.astype(np.float32))
         if derived.seen == len(P):
-            return _product(self.phi, P[arms])
+            return _product(phi, P if arms is EVERY else P[arms])
         cold = derived.cold[arms]
         result: Matrix = np.repeat(self.prior2, len(cold), axis=1)
         if arms is EVERY and FEW * derived.seen >= len(P):
-            np.copyto(result, _product(self.phi, P), where=~cold)
+            np.copyto(result, _product(phi, P), where=~cold)
         elif len(seen := np.flatnonzero(~cold)):
-            result[:, seen] = _product(self.phi, P[seen if isinstance(arms, slice) else arms[seen]])
+            result[:, seen] = _product(phi, P[seen if isinstance(arms, slice) else arms[seen]])
         return result
 
     def _error(self, arms: Arms) -> Matrix:

@@ -111,7 +111,7 @@ class Encoder:
     categories: tuple[tuple[int, Category, dict[str, int]], ...]  # (first column, feature, level -> column)
     columns: NDArray[np.int64] | slice  # of the linear features
     shift: NDArray[np.float64]
-    scale: NDArray[np.float64]
+    step: NDArray[np.float64]  # of the grid, before the scale
     low: NDArray[np.float64]  # what is less than this after the shift is cut
     high: NDArray[np.float64]
 
@@ -124,12 +124,10 @@ class Encoder:
         if q:
             numbers = np.array([value[:q] for value in values] if self.categories else values, np.float64)
             numbers -= self.shift
-            np.minimum(
-                numbers, self.high, out=numbers
-            )  # before dividing, which might overflow; the ends are met exactly
+            # before dividing, which might overflow; both ends of the grid are met exactly
+            np.minimum(numbers, self.high, out=numbers)
             np.maximum(numbers, self.low, out=numbers)
-            numbers /= self.scale
-            numbers *= ONE
+            numbers /= self.step
             x[:, self.columns] = np.rint(numbers, out=numbers)
         for at, (first, feature, column) in enumerate(self.categories, q):
             other = first + len(feature.levels)
@@ -197,7 +195,9 @@ def compile_encoder(features: Sequence[Feature]) -> Encoder:
     columns = np.array([column for column, _ in linear], np.int64) if categories else slice(1, d)
     low, high = scale * (X_MIN / ONE), scale * (X_MAX / ONE)
     context_type = _context_type([f for _, f in linear] + [f for _, f, _ in categories])
-    return Encoder(tuple(features), context_type, d, tuple(linear), tuple(categories), columns, shift, scale, low, high)
+    return Encoder(
+        tuple(features), context_type, d, tuple(linear), tuple(categories), columns, shift, scale / ONE, low, high
+    )
 
 
 def _check(features: Sequence[Feature]) -> None:

@@ -6,7 +6,7 @@ with their limits. To add one: write the struct with the methods of `Rule`, and 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -14,6 +14,8 @@ from msgspec import Meta
 
 from bandit.arrays import Int, Mask, Matrix, Vector
 from bandit.core.estimates import Estimates
+
+Size = TypeVar("Size", float, Vector)
 
 
 class Rule(Protocol):
@@ -26,7 +28,7 @@ class Rule(Protocol):
     def probabilities(self, estimates: Estimates) -> Matrix:
         """(N, K): each arm's probability of being shown first; rows sum to 1, ineligible arms have exactly 0."""
 
-    def score(self, mean: Vector, spread: Vector) -> Vector:
+    def score(self, mean: Size, spread: Size) -> Size:
         """What an arm is ranked by, from x'theta and sigma_a width; for people to read."""
 
     def leading(self, estimates: Estimates, k: Int) -> Matrix:
@@ -51,11 +53,15 @@ class LinUCB(msgspec.Struct, tag="linucb", frozen=True, forbid_unknown_fields=Tr
     def probabilities(self, estimates: Estimates) -> Matrix:
         """See `Rule`."""
         best, eligible = estimates.best(self.alpha), estimates.eligible
-        result: Matrix = best * ((1 - self.explore) / _count(best))
-        result += self.explore / best.shape[1] if estimates.everyone else eligible * (self.explore / _count(eligible))
+        greedy = (1 - self.explore) / _count(best)
+        if estimates.everyone:
+            even = self.explore / best.shape[1]
+            whole: Matrix = np.where(best, greedy + even, even)
+            return whole
+        result: Matrix = best * greedy + eligible * (self.explore / _count(eligible))
         return result
 
-    def score(self, mean: Vector, spread: Vector) -> Vector:
+    def score(self, mean: Size, spread: Size) -> Size:
         """See `Rule`."""
         return mean + self.alpha * spread
 
@@ -65,7 +71,7 @@ class LinUCB(msgspec.Struct, tag="linucb", frozen=True, forbid_unknown_fields=Tr
 
 
 def _count(arms: Mask) -> Any:
-    """How many arms of each row, shape (N, 1) or one number."""
+    """How many arms of each row, shape (N, 1); of a single row a number."""
     return np.count_nonzero(arms) if len(arms) == 1 else np.count_nonzero(arms, axis=1)[:, None]
 
 

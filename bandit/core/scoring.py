@@ -150,13 +150,14 @@ class Scorer:
         """What is derived, as it must be read until it is derived anew, after other factors came to these slots."""
         before, cold = self.derived, self.derived.cold.copy()
         cold[slots] = (self.rows.factors.blank[slots] == before.prior[[0, -1]]).all(axis=1)
-        doubt = max(before.doubt, self._doubt(before.sigma, slots))
-        return before._replace(cold=cold, seen=int(np.count_nonzero(~cold)), doubt=doubt)
+        doubt, relative = map(max, zip((before.doubt, before.relative), self._doubts(before.sigma, slots), strict=True))
+        return before._replace(cold=cold, seen=int(np.count_nonzero(~cold)), doubt=doubt, relative=relative)
 
-    def _doubt(self, sigma: Vector, slots: Int | slice = slice(None)) -> float:
-        """How far sigma_a times the width of these arms may be from it, at most, for any x on the grid."""
-        largest = float((sigma[slots] * self.rows.factors.doubt[slots]).max(initial=0.0))
-        return largest * (X_MAX + 1) / ONE * math.sqrt(self.d)
+    def _doubts(self, sigma: Vector, slots: Int | slice = slice(None)) -> tuple[float, float]:
+        """How far sigma_a times the width of these arms, and their width^2 in parts of itself, may be off for any x."""
+        doubt, trace = self.rows.factors.doubt[slots], self.rows.factors.trace[slots]
+        largest = float((sigma[slots] * doubt).max(initial=0.0))
+        return largest * (X_MAX + 1) / ONE * math.sqrt(self.d), float((doubt * np.sqrt(trace)).max(initial=0.0))
 
     def derive(self, ridge: Ridge | None = None) -> Derived:
         """What depends on all arms, computed anew: mu, the noise scales and every scored arm's theta, by other weights
@@ -172,12 +173,13 @@ class Scorer:
         b = moments.B0 @ w
         Q = np.maximum(0.0, q - 2 * mu * b + mu**2 * n - cGc)
         sigma, pool = noise_scales(Q, n, ridge, prior_noise(q, b, n, ridge.s0))
-        theta = np.einsum("kmd,m->kd", factors.GsB, np.concatenate([[-mu], w]))
-        theta[:, 0] += mu
+        thetas = factors.GsB[:, 1:] - factors.GsB[:, :1] * mu_kinds[:, None]
+        thetas[:, :, 0] += mu_kinds
+        theta: Matrix = thetas[:, 0] if len(w) == 1 and w[0] == 1 else np.einsum("kmd,m->kd", thetas, w)
         sigma, (prior, _) = sigma[self.scored], self._prior(ridge)
         cold = (factors.blank == prior[[0, -1]]).all(axis=1)
         seen = int(np.count_nonzero(~cold))
-        return Derived(mu, mu_kinds, sigma, pool, theta, prior, cold, seen, self._doubt(sigma))
+        return Derived(mu, mu_kinds, sigma, pool, theta, thetas, prior, cold, seen, *self._doubts(sigma))
 
     def estimate(self, x: NDArray[np.int16], eligible: Mask, everyone: bool | None = None) -> Estimates:
         """Estimates of every scored arm for N contexts.
@@ -205,15 +207,8 @@ class Scorer:
         return result
 
     def kinds(self, X: Matrix, slots: Int) -> Matrix:
-        """x'theta_k of each kind, shape (N, m), for context i and the scored arm slots[i]: theta_k = G B_k + mu_k h."""
-        GsB = self.rows.factors.GsB
-        if len(slots) == 1:
-            y = GsB[slots.item()].dot(X[0])
-            one: Matrix = (X.item(0) - y.item(0)) * self.derived.mu_kinds
-            one += y[1:]
-            return one[None]
-        Y = (GsB[slots] @ X[:, :, None])[:, :, 0]
-        result: Matrix = Y[:, 1:] + (X[:, :1] - Y[:, :1]) * self.derived.mu_kinds
+        """x'theta_k of each kind, shape (N, m), for context i and the scored arm slots[i]."""
+        result: Matrix = (self.derived.thetas[slots] @ X[:, :, None])[:, :, 0]
         return result
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from bandit.core.draw import Choice
 from bandit.core.engine import Decided, Model
 from bandit.core.experiment import Experiment
-from bandit.log.records import DEFERRED, FORMAT, USER, Head, Position, pack_decision, pack_probabilities, pack_x
+from bandit.log.records import DEFERRED, FORMAT, USER, Head, Position, pack_all_probabilities, pack_decision, pack_x
 from bandit.serving.requests import RecommendationRequest
 from bandit.store.protocol import Decide
 
@@ -55,18 +55,17 @@ def decide(
     u = (bits >> np.uint64(11)) * 2.0**-53
     x = experiment.encoder.encode([request.context for request in requests])
     shared = all(request.eligible is experiment.active for request in requests)
-    eligible = experiment.active[None] if shared else np.stack([request.eligible for request in requests])
+    eligible = None if shared else np.stack([request.eligible for request in requests])
     decided = model.decide(experiment, x, eligible, [request.k for request in requests], u)
     packed = pack_x(x)
+    tails = pack_all_probabilities(decided.probabilities, experiment.active[None] if eligible is None else eligible)
     heads = [
         _head(request, experiment, choice, *data, nonce, float(number), scored)
         for request, choice, data, nonce, number in zip(requests, decided.choices, packed, nonces, u, strict=True)
     ]
     items = [
-        _record(request, head, choice, data, row)
-        for request, head, choice, (data, _), row in zip(
-            requests, heads, decided.choices, packed, decided.probabilities, strict=True
-        )
+        _record(request, head, choice, data, tail)
+        for request, head, choice, (data, _), tail in zip(requests, heads, decided.choices, packed, tails, strict=True)
     ]
     return Made(decided, items, heads)
 
@@ -95,8 +94,7 @@ def _head(
     )
 
 
-def _record(request: RecommendationRequest, head: Head, choice: Choice, x: bytes, probabilities: Any) -> Decide:
+def _record(request: RecommendationRequest, head: Head, choice: Choice, x: bytes, tail: bytes) -> Decide:
     shown = zip(choice.arms, choice.propensities, choice.marginals, strict=True)
-    tail = pack_probabilities(probabilities, request.eligible)
     record = pack_decision(head, x, request.caller, request.user, shown, tail)
     return Decide(record, request.caller, request.user, head.window_ms)
