@@ -11,6 +11,7 @@ theta = G b + mu h, and b'G b, b'G s and s'G s are bilinear in the rows of B, so
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from bandit.core.linear import Ridge, noise_scales, penalty, prior_noise, unlimb
 from bandit.core.sums import ONE, X_MAX, Sums, triangle
 
 SMALL = 2**18  # elements of P: so many are read as float64 at no cost that matters
+SIDE = 16  # of triangles that are inverted whole
 BLOCK = 64  # arms whose P is made at once where its type changes
 KNOWN = len(Factors._fields) - 1  # the factors that feedback alone does not change
 
@@ -131,7 +133,9 @@ class Scorer:
 
     def _factor(self, A: Matrix) -> Matrix:
         """W of (K, d, d) matrices A."""
-        W: Matrix = np.tril(np.linalg.inv(_cholesky(A, penalty(self.d, self.ridge.lam, self.v))))
+        L = _cholesky(A, penalty(self.d, self.ridge.lam, self.v))
+        W: Matrix = np.zeros_like(L)
+        _invert(L, W)
         return W
 
     def install(self, arms: Int, rows: Rows, factor: bool) -> None:
@@ -218,13 +222,21 @@ def _put(target: NDArray[Any], at: Int, source: NDArray[Any]) -> None:
     target[own] = source
 
 
+@cache
+def _upper(d: int) -> tuple[Int, Vector]:
+    """(where in d^2 numbers the upper triangle is, how many times each of them counts)."""
+    rows, columns = triangle(d)
+    return rows * d + columns, np.where(rows == columns, 1.0, 2.0)
+
+
 def _packed(W: Matrix, traces: Vector, kind: np.dtype[Any]) -> tuple[Matrix, Matrix, Matrix, Vector, Vector]:
     """(P, reach, terms, doubt, trace) of (K, d, d) factors W, P in that type; `traces`, (K,), are of A + Lambda."""
     G: Matrix = W.swapaxes(1, 2) @ W
     d = G.shape[1]
-    rows, columns = triangle(d)
-    P = G.reshape(len(G), -1).take(rows * d + columns, axis=1).astype(kind, copy=False)
-    P *= np.where(rows == columns, 1, 2).astype(kind)
+    places, times = _upper(d)
+    P = G.reshape(len(G), -1).take(places, axis=1)
+    P *= times  # by 1 or 2, so nothing is rounded
+    P = P.astype(kind, copy=False)
     terms = np.count_nonzero(P, axis=1)
     if kind == np.float64:
         size = np.abs(W)
@@ -234,6 +246,27 @@ def _packed(W: Matrix, traces: Vector, kind: np.dtype[Any]) -> tuple[Matrix, Mat
     unit, more = rounding(P, d)
     doubt = unit * (terms + more) * reach.max(axis=1).astype(np.float64) * np.sqrt(traces)
     return P, reach, terms.astype(kind), doubt, traces
+
+
+@cache
+def _lower(size: int) -> Matrix:
+    """Ones on and below the diagonal."""
+    result: Matrix = np.tri(size)
+    return result
+
+
+def _invert(L: Matrix, W: Matrix) -> None:
+    """Put the inverses of lower triangles L (K, d, d) in W, which is zero: by halves, as `inv` takes no notice of what
+    is zero and treats every matrix by itself. [[P, 0], [Q, R]]^-1 = [[P^-1, 0], [-R^-1 Q P^-1, R^-1]].
+    """
+    half = L.shape[1] // 2
+    if half <= SIDE // 2:
+        np.multiply(np.linalg.inv(L), _lower(L.shape[1]), out=W)
+        return
+    one, other = slice(0, half), slice(half, None)
+    _invert(L[:, one, one], W[:, one, one])
+    _invert(L[:, other, other], W[:, other, other])
+    np.negative(W[:, other, other] @ (L[:, other, one] @ W[:, one, one]), out=W[:, other, one])
 
 
 def _cholesky(A: Matrix, Lambda: Vector) -> Matrix:
