@@ -207,8 +207,7 @@ class Model:
             estimates = self.scorer.estimate(x, *shared)
             probabilities = experiment.document.policy.probabilities(estimates)
             slots = draw(probabilities, u)  # among the scored arms, as everything up to the end
-            drawn = ((slot, float(probabilities.item(i, slot))) for i, slot in enumerate(slots.tolist()))
-            choices = [Choice((slot,), (p,), (p,)) for slot, p in drawn]
+            choices = [_single(slot, float(probabilities.item(i, slot))) for i, slot in enumerate(slots.tolist())]
             if max(k) > 1:
                 several = np.flatnonzero(np.array(k) > 1)
                 lists = self._lists(estimates.only(several), np.array(k)[several], u[several].tolist())
@@ -259,6 +258,10 @@ class Model:
         if (v := rounded_scale(norm)) != self.scorer.v:
             self.scorer.v = v
             self._mark(np.arange(len(self.sums.n)), factor=True)
+
+
+def _single(arm: int, p: float) -> Choice:
+    return Choice((arm,), (p,), (p,))
 
 
 def _live(experiment: Experiment) -> Mask:

@@ -125,8 +125,7 @@ class Encoder:
             numbers = np.array([value[:q] for value in values] if self.categories else values, np.float64)
             numbers -= self.shift
             # before dividing, which might overflow; both ends of the grid are met exactly
-            np.minimum(numbers, self.high, out=numbers)
-            np.maximum(numbers, self.low, out=numbers)
+            numbers.clip(self.low, self.high, out=numbers)
             numbers /= self.step
             x[:, self.columns] = np.rint(numbers, out=numbers)
         for at, (first, feature, column) in enumerate(self.categories, q):

@@ -56,7 +56,9 @@ class LinUCB(msgspec.Struct, tag="linucb", frozen=True, forbid_unknown_fields=Tr
         greedy = (1 - self.explore) / _count(best)
         if estimates.everyone:
             even = self.explore / best.shape[1]
-            whole: Matrix = np.where(best, greedy + even, even)
+            whole: Matrix = np.empty(best.shape)
+            whole.fill(even)
+            np.copyto(whole, greedy + even, where=best)
             return whole
         result: Matrix = best * greedy + eligible * (self.explore / _count(eligible))
         return result
