@@ -25,6 +25,10 @@ class Choice(NamedTuple):
 
 def draw(probabilities: Matrix, u: Vector) -> Int:
     """The arm that each u in [0, 1) picks, shape (N,): a is picked with probability p_a, and never where p_a is 0."""
+    if len(u) == 1:
+        one = np.add.accumulate(probabilities[0])
+        alone: Int = one.searchsorted(u * one[-1], "right")
+        return alone
     cumulated = probabilities.cumsum(axis=1)
     # u < 1, so u times the total is less than the total: some arm is always beyond it
     result: Int = (cumulated > (u * cumulated[:, -1])[:, None]).argmax(axis=1)

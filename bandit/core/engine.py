@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Int, Mask, Matrix, Vector
 from bandit.core.draw import Choice, draw, draw_list
+from bandit.core.estimates import Estimates
 from bandit.core.experiment import Experiment
 from bandit.core.linear import loose_range, rounded_scale
-from bandit.core.scoring import Estimates, Rows, Scorer
+from bandit.core.scoring import SMALL, Rows, Scorer
 from bandit.core.sums import LIMB, ONE, Events, Sums, increments
 
 SCRATCH = 32 << 20  # bytes that learning and refreshing take beside the model
@@ -68,6 +70,7 @@ class Model:
         scored = _live(experiment) if also is None else _live(experiment) | also
         self.scorer = Scorer(K, m, d, experiment.ridge, np.flatnonzero(scored))
         self.pending: dict[int, bool] = {}  # arms to refresh, oldest first; True where the factor is out of date
+        self._shared = self._active()
         self._squares = _squares(self.sums)
         self._impressions = int(self.sums.n.sum())
         self._rescale()
@@ -90,6 +93,7 @@ class Model:
         with self.learning, self.lock:
             self.experiment, self.sums, self.scorer = experiment, sums, scorer
             scorer.ridge, scorer.derived = experiment.ridge, derived
+            self._shared = self._active()
         if refactor:
             self._mark(np.arange(K), factor=True)
 
@@ -111,6 +115,11 @@ class Model:
         size = min(CHUNK, self.at_once)
         parts = [back[start : start + size] for start in range(0, len(back), size)]
         return [(arms, self.scorer.compute(self.sums, arms, factor=True)) for arms in parts]
+
+    def _active(self) -> tuple[Mask, bool]:
+        """(which of the scored arms the experiment shows, shape (1, S); whether that is all of them)."""
+        own = self.scorer.own(self.experiment.active[None])
+        return own, bool(own.all())
 
     def loose_ranges(self) -> list[Loose]:
         """Kinds of reward with a range of more than a hundred times the mean size of the rewards that came."""
@@ -175,13 +184,16 @@ class Model:
         estimates = self.scorer.estimate(x, eligible)
         return self.scorer.whole(self.experiment.document.policy.probabilities(estimates))
 
-    def decide(self, experiment: Experiment, x: NDArray[np.int16], eligible: Mask, k: list[int], u: Vector) -> Decided:
+    def decide(
+        self, experiment: Experiment, x: NDArray[np.int16], eligible: Mask | None, k: Sequence[int], u: Vector
+    ) -> Decided:
         """Decide N times at once.
 
         Args:
             experiment: the version that x and eligible were made for.
             x: feature vectors on the grid, shape (N, d).
             eligible: which arms may be shown, shape (N, K) or (1, K), none of them retired; at least k[i] in row i.
+                None: the experiment's active arms.
             k: how many arms to show each time.
             u: the numbers drawn with, in [0, 1), shape (N,).
 
@@ -191,18 +203,17 @@ class Model:
         with self.lock:
             if self.experiment is not experiment:
                 raise Outdated
-            estimates = self.scorer.estimate(x, eligible)
-            probabilities = self.experiment.document.policy.probabilities(estimates)
+            shared = self._shared if eligible is None else (eligible, None)
+            estimates = self.scorer.estimate(x, *shared)
+            probabilities = experiment.document.policy.probabilities(estimates)
             slots = draw(probabilities, u)  # among the scored arms, as everything up to the end
-            drawn = probabilities[np.arange(len(u)), slots]
-            choices = [Choice((a,), (p,), (p,)) for a, p in zip(slots.tolist(), drawn.tolist(), strict=True)]
-            several = np.flatnonzero(np.array(k) > 1)
-            if len(several):
+            choices = [_single(slot, float(probabilities.item(i, slot))) for i, slot in enumerate(slots.tolist())]
+            if max(k) > 1:
+                several = np.flatnonzero(np.array(k) > 1)
                 lists = self._lists(estimates.only(several), np.array(k)[several], u[several].tolist())
                 for i, choice in zip(several.tolist(), lists, strict=True):
                     choices[i] = choice
-            shown = self._shown(estimates, choices)
-            return Decided(self._by_index(choices), self.scorer.whole(probabilities), shown)
+            return Decided(self._by_index(choices), self.scorer.whole(probabilities), self._shown(estimates, choices))
 
     def _lists(self, estimates: Estimates, k: Int, u: list[float]) -> list[Choice]:
         policy, score = self.experiment.document.policy, self.experiment.document.policy.leading(estimates, k)
@@ -214,11 +225,21 @@ class Model:
         ]
 
     def _shown(self, estimates: Estimates, choices: list[Choice]) -> ShownScores:
-        row, slots = np.array([(i, slot) for i, choice in enumerate(choices) for slot in choice.arms], np.int64).T
+        places = [(i, slot) for i, choice in enumerate(choices) for slot in choice.arms]
+        if len(places) == 1:  # arrays of one number would take as long as those of many
+            return self._one_shown(estimates, *places[0])
+        row, slots = np.array(places, np.int64).T
         width = estimates.width(row, slots)
         spread = self.scorer.derived.sigma[slots] * width
         score = self.experiment.document.policy.score(estimates.mean[row, slots], spread)
         return ShownScores(score, self.scorer.kinds(estimates.X[row], slots), width)
+
+    def _one_shown(self, estimates: Estimates, row: int, slot: int) -> ShownScores:
+        width = estimates.one_width(row, slot)
+        mean, sigma = float(estimates.mean.item(row, slot)), float(self.scorer.derived.sigma.item(slot))
+        score = self.experiment.document.policy.score(mean, sigma * width)
+        all_ = np.array([[score, width, *self.scorer.derived.thetas[slot].dot(estimates.X[row]).tolist()]])
+        return ShownScores(all_[:, 0], all_[:, 2:], all_[:, 1])
 
     def _by_index(self, choices: list[Choice]) -> list[Choice]:
         """The choices with arms by their own indices instead of their slots among the scored."""
@@ -237,6 +258,10 @@ class Model:
         if (v := rounded_scale(norm)) != self.scorer.v:
             self.scorer.v = v
             self._mark(np.arange(len(self.sums.n)), factor=True)
+
+
+def _single(arm: int, p: float) -> Choice:
+    return Choice((arm,), (p,), (p,))
 
 
 def _live(experiment: Experiment) -> Mask:
@@ -260,4 +285,5 @@ def _squares(sums: Sums) -> int:
 
 def model_bytes(arms: int, kinds: int, d: int) -> int:
     """Memory of a model in a worker: of each arm sums in 8-byte numbers, its factor, and its packed inverse."""
-    return arms * (18 * d * d + 28 * kinds * d + 40 * d + 32 * kinds * kinds + 200)
+    each = 18 * d * d + 36 * kinds * d + 40 * d + 32 * kinds * kinds + 200
+    return arms * each + 4 * min(arms * (d * (d + 1) // 2), SMALL)  # a small inverse takes 8 bytes a number, not 4

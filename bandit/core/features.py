@@ -109,9 +109,11 @@ class Encoder:
     d: int
     linear: tuple[tuple[int, Number | Boolean], ...]  # (column, feature)
     categories: tuple[tuple[int, Category, dict[str, int]], ...]  # (first column, feature, level -> column)
-    columns: NDArray[np.int64]
+    columns: NDArray[np.int64] | slice  # of the linear features
     shift: NDArray[np.float64]
-    scale: NDArray[np.float64]
+    step: NDArray[np.float64]  # of the grid, before the scale
+    low: NDArray[np.float64]  # what is less than this after the shift is cut
+    high: NDArray[np.float64]
 
     def encode(self, contexts: Sequence[msgspec.Struct]) -> NDArray[np.int16]:
         """Feature vectors of decoded contexts, shape (N, d)."""
@@ -120,10 +122,12 @@ class Encoder:
         x = np.zeros((len(values), self.d), np.int16)
         x[:, 0] = ONE
         if q:
-            numbers = np.array([value[:q] for value in values], np.float64)
-            with np.errstate(over="ignore"):  # 1e308 is clipped like any large number
-                grid = np.rint((numbers - self.shift) / self.scale * ONE)
-            x[:, self.columns] = np.clip(grid, X_MIN, X_MAX)
+            numbers = np.array([value[:q] for value in values] if self.categories else values, np.float64)
+            numbers -= self.shift
+            # before dividing, which might overflow; both ends of the grid are met exactly
+            numbers.clip(self.low, self.high, out=numbers)
+            numbers /= self.step
+            x[:, self.columns] = np.rint(numbers, out=numbers)
         for at, (first, feature, column) in enumerate(self.categories, q):
             other = first + len(feature.levels)
             for row, value in zip(x, values, strict=True):
@@ -187,9 +191,12 @@ def compile_encoder(features: Sequence[Feature]) -> Encoder:
         raise Problem(Code.INVALID_EXPERIMENT, f"the features make {d} columns; at most {D_MAX} are possible", [fault])
     lines = [f.line() if isinstance(f, Number) else (0.0, 1.0) for _, f in linear]
     shift, scale = np.array(lines, np.float64).reshape(-1, 2).T
-    columns = np.array([column for column, _ in linear], np.int64)
+    columns = np.array([column for column, _ in linear], np.int64) if categories else slice(1, d)
+    low, high = scale * (X_MIN / ONE), scale * (X_MAX / ONE)
     context_type = _context_type([f for _, f in linear] + [f for _, f, _ in categories])
-    return Encoder(tuple(features), context_type, d, tuple(linear), tuple(categories), columns, shift, scale)
+    return Encoder(
+        tuple(features), context_type, d, tuple(linear), tuple(categories), columns, shift, scale / ONE, low, high
+    )
 
 
 def _check(features: Sequence[Feature]) -> None:

@@ -6,13 +6,16 @@ with their limits. To add one: write the struct with the methods of `Rule`, and 
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
-from bandit.arrays import Int, Matrix, Vector
-from bandit.core.scoring import Estimates
+from bandit.arrays import Int, Mask, Matrix, Vector
+from bandit.core.estimates import Estimates
+
+Size = TypeVar("Size", float, Vector)
 
 
 class Rule(Protocol):
@@ -25,7 +28,7 @@ class Rule(Protocol):
     def probabilities(self, estimates: Estimates) -> Matrix:
         """(N, K): each arm's probability of being shown first; rows sum to 1, ineligible arms have exactly 0."""
 
-    def score(self, mean: Vector, spread: Vector) -> Vector:
+    def score(self, mean: Size, spread: Size) -> Size:
         """What an arm is ranked by, from x'theta and sigma_a width; for people to read."""
 
     def leading(self, estimates: Estimates, k: Int) -> Matrix:
@@ -50,18 +53,28 @@ class LinUCB(msgspec.Struct, tag="linucb", frozen=True, forbid_unknown_fields=Tr
     def probabilities(self, estimates: Estimates) -> Matrix:
         """See `Rule`."""
         best, eligible = estimates.best(self.alpha), estimates.eligible
-        greedy = (1 - self.explore) / best.sum(axis=1)
-        even = self.explore / eligible.sum(axis=1)
-        result: Matrix = best * greedy[:, None] + eligible * even[:, None]
+        greedy = (1 - self.explore) / _count(best)
+        if estimates.everyone:
+            even = self.explore / best.shape[1]
+            whole: Matrix = np.empty(best.shape)
+            whole.fill(even)
+            np.copyto(whole, greedy + even, where=best)
+            return whole
+        result: Matrix = best * greedy + eligible * (self.explore / _count(eligible))
         return result
 
-    def score(self, mean: Vector, spread: Vector) -> Vector:
+    def score(self, mean: Size, spread: Size) -> Size:
         """See `Rule`."""
         return mean + self.alpha * spread
 
     def leading(self, estimates: Estimates, k: Int) -> Matrix:
         """See `Rule`."""
         return estimates.leading(self.alpha, k)
+
+
+def _count(arms: Mask) -> Any:
+    """How many arms of each row, shape (N, 1); of a single row a number."""
+    return np.count_nonzero(arms) if len(arms) == 1 else np.count_nonzero(arms, axis=1)[:, None]
 
 
 Policy = LinUCB  # a union of structs once there are several: `LinUCB | Thompson`

@@ -1,17 +1,8 @@
-"""The fast path of `linear`: every arm's score by one matrix product. Notation as there, K arms, N contexts.
+"""The fast path of `linear`: what every arm's score needs, kept up to date. Notation as there, K arms.
 
 mu and the noise scales are of all K arms, but only S of them are scored: those that can still be shown. What grows with
-d^2 is kept of these alone, each in its slot among them, so arms that were retired cost a few numbers each.
-
-    P    (S, p)     packed upper triangles of G, off-diagonals doubled, float32, p = d (d + 1) / 2
-    phi  (N, p)     packed outer product of x: width^2 of every arm is phi P'
-    W    (S, d, d)  inverse of the Cholesky factor of A + Lambda: G = W'W, width = |W x|, never negative
-
-float32 finds the contenders, float64 decides: where A is large and lambda small, width^2 cancels in float32, so its
-error is bounded, and arms that could be best within the bound are scored again from W. A sum of t products that are not
-zero, added in whatever order BLAS likes, is off by at most (t + 2) u |x|'|G||x| / (1 - (t + 2) u), with u = 2^-24
-(Higham 2002, section 3.1; two of them for rounding P and phi), and |x|'|G||x| <= sum_i x_i^2 sum_j |G_ij|. That last
-bound is one of width^2 too: for a single context among many arms it leaves a few, and only their rows of P are read.
+d^2 is kept of these alone, each in its slot among them, so arms that were retired cost a few numbers each. `estimates`
+says what the factors are for, and proves how far the quick scores may be off.
 
 What depends on the weights, on mu or on the noise is kept apart from what needs a factorisation: with h = e - G s,
 theta = G b + mu h, and b'G b, b'G s and s'G s are bilinear in the rows of B, so new weights need no factor.
@@ -19,41 +10,22 @@ theta = G b + mu h, and b'G b, b'G s and s'G s are bilinear in the rows of B, so
 
 from __future__ import annotations
 
-import copy
-from functools import cached_property
+import math
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Int, Mask, Matrix, Vector
+from bandit.core.estimates import Derived, Estimates, Factors, rounding
 from bandit.core.linear import Ridge, noise_scales, penalty, prior_noise, unlimbed
-from bandit.core.sums import ONE, Sums, triangle
+from bandit.core.sums import ONE, X_MAX, Sums, triangle
 
-Float32 = NDArray[np.float32]
-Arms = slice | Int  # all of them, or indices
-
-TIE = 1e-5  # of sigma_pool + |largest score|: closer scores are a tie
-# The error bound is not loose: 350 of its 2,082 u were seen (d 64, G near rank one, OpenBLAS), and 1,400 times the
-# plausible 16 u max diag G |x|^2. 5 % more for the denominator (3 % at D_MAX) and for keeping it in float32.
-ROUNDING = 1.05 * 2.0**-24
-SURELY = 1.0001  # times a sum of d terms in float32, all positive: at least the sum
-EVERY = slice(None)
-FEW = 4  # arms copied from P cost so much more than arms read in place
-WORTHWHILE = 2**18  # elements of P: fewer are read before the few are found
-GATHER = 2**21  # elements of W copied at once where many arms are scored again
-DENSE = 4  # pairs of context and arm are scored together from where one in so many is wanted
-
-
-class Factors(NamedTuple):
-    """What scores need of each arm; only the first four need a factorisation."""
-
-    W: Matrix  # (S, d, d)
-    P: Float32  # (S, p)
-    reach: Float32  # (S, d) sum_j |G_ij|
-    terms: Float32  # (S,) how many elements of P are not zero
-    GB: Matrix  # (S, m, d)
-    Gs: Matrix  # (S, d)
+SMALL = 2**18  # elements of P: so many are read as float64 at no cost that matters
+SIDE = 16  # of triangles that are inverted whole
+BLOCK = 64  # arms whose P is made at once where its type changes
+KNOWN = len(Factors._fields) - 1  # the factors that feedback alone does not change
 
 
 class Moments(NamedTuple):
@@ -72,16 +44,6 @@ class Rows(NamedTuple):
 
     factors: Factors
     moments: Moments
-
-
-class Derived(NamedTuple):
-    """What depends on all arms at once, or on the weights; made anew at each refresh and never changed."""
-
-    mu: float
-    mu_kinds: Vector  # (m,) pooled mean reward of each kind
-    sigma: Vector  # (S,)
-    pool: float  # sigma_pool
-    theta: Matrix  # (S, d)
 
 
 class Scorer:
@@ -105,12 +67,23 @@ class Scorer:
     def _cold(self, K: int, m: int) -> Rows:
         """Rows of K arms that have seen nothing: G is the inverse of Lambda."""
         d, S, zeros = self.d, len(self.scored), np.zeros
-        diagonal = 1 / penalty(d, self.ridge.lam, self.v)
-        one = _packed(np.diag(diagonal)[None])
-        W = np.broadcast_to(np.diag(np.sqrt(diagonal)), (S, d, d)).copy()
-        P, reach, terms = (np.broadcast_to(part, (S, *part.shape[1:])).copy() for part in one)
+        prior, trace = self._prior(self.ridge)
+        W = np.diag(np.sqrt(prior))[None]
+        kind = np.float64 if S * (d * (d + 1) // 2) <= SMALL else np.float32
+        one: tuple[Any, ...] = (
+            W,
+            *_packed(W, np.array([trace]), np.dtype(kind)),
+            prior[None, [0, -1]],
+            zeros((1, 1 + m, d)),
+        )
+        factors = Factors._make(np.broadcast_to(part, (S, *part.shape[1:])).copy() for part in one)
         moments = zeros((K, m, m)), zeros((K, m)), zeros(K), zeros((K, m, m)), zeros((K, m)), zeros(K)
-        return Rows(Factors(W, P, reach, terms, zeros((S, m, d)), zeros((S, d))), Moments(*moments))
+        return Rows(factors, Moments(*moments))
+
+    def _prior(self, ridge: Ridge) -> tuple[Vector, float]:
+        """(diagonal of the inverse of Lambda, trace of Lambda)."""
+        Lambda = penalty(self.d, ridge.lam, self.v)
+        return 1 / Lambda, float(Lambda.sum())
 
     def grown(self, K: int, m: int, ridge: Ridge, scored: Int | None = None) -> Scorer:
         """The same with room for new arms and kinds, which have seen nothing, scoring these arms, or all.
@@ -124,40 +97,71 @@ class Scorer:
             _put(target, new.slot[stay], source[before[stay]])
         for target, source in zip(new.rows.moments, self.rows.moments, strict=True):
             _put(target, np.arange(len(source)), source)
+        if new.rows.factors.P.dtype != self.rows.factors.P.dtype:
+            new._repack(new.slot[stay])
         new.derived = new.derive()
         return new
 
+    def _repack(self, slots: Int) -> None:
+        """Make P anew, in its own type, from W."""
+        factors = self.rows.factors
+        for part in (slots[at : at + BLOCK] for at in range(0, len(slots), BLOCK)):
+            made = _packed(factors.W[part], factors.trace[part], factors.P.dtype)
+            for target, source in zip(factors[1:], made, strict=False):
+                _put(target, part, source)
+
     def compute(self, sums: Sums, arms: Int, factor: bool) -> Rows:
         """The rows of these arms by their sums; with `factor` False, of scored arms only what B and R alone change."""
-        if factor:
-            W = self._factor(sums.A[arms] / float(ONE**2))
-            P, reach, terms = _packed(W.swapaxes(1, 2) @ W)
-        else:
-            W, P, reach, terms = (part[self.slot[arms]] for part in self.rows.factors[:4])
-        units = self.ridge.units
+        known = self._known(sums, arms) if factor else [part[self.slot[arms]] for part in self.rows.factors[:KNOWN]]
+        W, units = known[0], self.ridge.units
         B = sums.B[arms] * (units / ONE)[:, None]
-        s = sums.A[arms, :, 0] / float(ONE**2)
-        WB, Ws = B @ W.swapaxes(1, 2), np.einsum("kij,kj->ki", W, s)
-        GB, Gs = WB @ W, np.einsum("ki,kij->kj", Ws, W)
-        R = unlimbed(sums.R[arms]) * np.outer(units, units)
-        BGs = np.einsum("kmi,ki->km", WB, Ws)
-        sGs, n = np.einsum("ki,ki->k", Ws, Ws), sums.n[arms].astype(np.float64)
-        moments = Moments(WB @ WB.swapaxes(1, 2), BGs, sGs, R, B[:, :, 0], n)
-        return Rows(Factors(W, P, reach, terms, GB, Gs), moments)
+        s = sums.A[arms, None, :, 0] / float(ONE**2)
+        WsB = np.concatenate([s, B], axis=1) @ W.swapaxes(1, 2)
+        squares = WsB @ WsB.swapaxes(1, 2)
+        R, n = unlimbed(sums.R[arms]) * np.outer(units, units), sums.n[arms].astype(np.float64)
+        moments = Moments(squares[:, 1:, 1:], squares[:, 1:, 0], squares[:, 0, 0], R, B[:, :, 0], n)
+        return Rows(Factors._make([*known, WsB @ W]), moments)
+
+    def _known(self, sums: Sums, arms: Int) -> list[Any]:
+        """The factors of these arms that feedback alone does not change."""
+        prior, trace = self._prior(self.ridge)
+        A = sums.A[arms] / float(ONE**2)
+        own = np.einsum("kii->k", A)
+        W = self._factor(A)
+        blank = (own == 0)[:, None] * prior[[0, -1]]
+        return [W, *_packed(W, own + trace, self.rows.factors.P.dtype), blank]
 
     def _factor(self, A: Matrix) -> Matrix:
         """W of (K, d, d) matrices A."""
-        W: Matrix = np.tril(np.linalg.inv(_cholesky(A, penalty(self.d, self.ridge.lam, self.v))))
+        L = _cholesky(A, penalty(self.d, self.ridge.lam, self.v))
+        W: Matrix = np.zeros_like(L)
+        _invert(L, W)
         return W
 
     def install(self, arms: Int, rows: Rows, factor: bool) -> None:
         """Put computed rows in place: the factors of arms that are scored, the moments of all."""
         mine = np.flatnonzero(self.slot[arms] >= 0)
-        known = 0 if factor else 4
+        slots = self.slot[arms[mine]]
+        known = 0 if factor else KNOWN
         for target, source in zip(self.rows.factors[known:], rows.factors[known:], strict=True):
-            _put(target, self.slot[arms[mine]], source[mine])
+            _put(target, slots, source[mine])
         for target, source in zip(self.rows.moments, rows.moments, strict=True):
             _put(target, arms, source)
+        if factor:
+            self.derived = self._restated(slots)
+
+    def _restated(self, slots: Int) -> Derived:
+        """What is derived, as it must be read until it is derived anew, after other factors came to these slots."""
+        before, cold = self.derived, self.derived.cold.copy()
+        cold[slots] = (self.rows.factors.blank[slots] == before.prior[[0, -1]]).all(axis=1)
+        doubt, relative = map(max, zip((before.doubt, before.relative), self._doubts(before.sigma, slots), strict=True))
+        return before._replace(cold=cold, seen=int(np.count_nonzero(~cold)), doubt=doubt, relative=relative)
+
+    def _doubts(self, sigma: Vector, slots: Int | slice = slice(None)) -> tuple[float, float]:
+        """How far sigma_a times the width of these arms, and their width^2 in parts of itself, may be off for any x."""
+        doubt, trace = self.rows.factors.doubt[slots], self.rows.factors.trace[slots]
+        largest = float((sigma[slots] * doubt).max(initial=0.0))
+        return largest * (X_MAX + 1) / ONE * math.sqrt(self.d), float((doubt * np.sqrt(trace)).max(initial=0.0))
 
     def derive(self, ridge: Ridge | None = None) -> Derived:
         """What depends on all arms, computed anew: mu, the noise scales and every scored arm's theta, by other weights
@@ -173,14 +177,30 @@ class Scorer:
         b = moments.B0 @ w
         Q = np.maximum(0.0, q - 2 * mu * b + mu**2 * n - cGc)
         sigma, pool = noise_scales(Q, n, ridge, prior_noise(q, b, n, ridge.s0))
-        theta = np.einsum("kmd,m->kd", factors.GB, w) - mu * factors.Gs
-        theta[:, 0] += mu
-        return Derived(mu, mu_kinds, sigma[self.scored], pool, theta)
+        thetas = factors.GsB[:, 1:] - factors.GsB[:, :1] * mu_kinds[:, None]
+        thetas[:, :, 0] += mu_kinds
+        theta: Matrix = thetas[:, 0] if len(w) == 1 and w[0] == 1 else np.einsum("kmd,m->kd", thetas, w)
+        sigma, (prior, _) = sigma[self.scored], self._prior(ridge)
+        cold = (factors.blank == prior[[0, -1]]).all(axis=1)
+        seen = int(np.count_nonzero(~cold))
+        return Derived(mu, mu_kinds, sigma, pool, theta, thetas, prior, cold, seen, *self._doubts(sigma))
 
-    def estimate(self, x: NDArray[np.int16], eligible: Mask) -> Estimates:
-        """Estimates of every scored arm for N contexts: x (N, d) on the grid, eligible (N, K) or (1, K)."""
-        own = eligible if len(self.scored) == len(self.slot) else eligible[:, self.scored]
-        return Estimates(self.rows.factors, self.derived, x, own)
+    def estimate(self, x: NDArray[np.int16], eligible: Mask, everyone: bool | None = None) -> Estimates:
+        """Estimates of every scored arm for N contexts.
+
+        Args:
+            x: on the grid, shape (N, d).
+            eligible: shape (N, K) or (1, K); of the S scored arms alone where `everyone` is given.
+            everyone: whether all scored arms are eligible, where that is known.
+        """
+        if everyone is None:
+            eligible = self.own(eligible)
+            everyone = bool(eligible.all())
+        return Estimates(self.rows.factors, self.derived, x, eligible, everyone)
+
+    def own(self, eligible: Mask) -> Mask:
+        """A mask of all arms as one of the scored ones."""
+        return eligible if len(self.scored) == len(self.slot) else eligible[:, self.scored]
 
     def whole(self, values: Matrix) -> Matrix:
         """(N, S) values of the scored arms among those of all K, 0 for the others."""
@@ -191,138 +211,9 @@ class Scorer:
         return result
 
     def kinds(self, X: Matrix, slots: Int) -> Matrix:
-        """x'theta_k of each kind, shape (N, m), for context i and the scored arm slots[i]: theta_k = G B_k + mu_k h."""
-        GB, Gs = self.rows.factors.GB[slots], self.rows.factors.Gs[slots]
-        h = X[:, 0] - (Gs * X).sum(axis=1)
-        result: Matrix = (GB @ X[:, :, None])[:, :, 0] + h[:, None] * self.derived.mu_kinds
+        """x'theta_k of each kind, shape (N, m), for context i and the scored arm slots[i]."""
+        result: Matrix = (self.derived.thetas[slots] @ X[:, :, None])[:, :, 0]
         return result
-
-
-class Estimates:
-    """Estimates of every scored arm (K of them here) for each of N contexts: what a policy turns into probabilities.
-
-    mean      (N, K)  x'theta; -inf where the arm is not eligible
-    spread    (N, K)  sigma_a width, accurate to float32 (`best` is exact)
-    eligible  (N, K)  or (1, K)
-    """
-
-    def __init__(self, factors: Factors, derived: Derived, x: NDArray[np.int16], eligible: Mask) -> None:
-        self.X = x / float(ONE)
-        self.factors, self.derived, self.eligible = factors, derived, eligible
-        self.mean = np.where(eligible, self.X @ derived.theta.T, -np.inf)
-        X32 = self.X.astype(np.float32)
-        i, j = triangle(X32.shape[1])
-        self.phi: Float32 = X32.take(i, axis=1) * X32.take(j, axis=1)
-        self.most = _product(X32**2, factors.reach.T)  # (N, K) at least |x|'|G||x|, so at least width^2
-        active = (X32 != 0).sum(axis=1)
-        self.active = (active * (active + 1) // 2)[:, None]  # (N, 1) how many elements of phi are not zero
-
-    @cached_property
-    def width2(self) -> Float32:
-        """(N, K) width^2 in float32, which may be negative where it cancels."""
-        return self._width2(EVERY)
-
-    @cached_property
-    def error(self) -> Matrix:
-        """(N, K): how far `width2` may be from width^2."""
-        return self._error(EVERY)
-
-    @property
-    def spread(self) -> Matrix:
-        """sigma_a width of each context and arm."""
-        result: Matrix = self.derived.sigma * np.sqrt(np.maximum(self.width2, 0))
-        return result
-
-    def width(self, contexts: Int, arms: Int) -> Vector:
-        """The width of arm arms[i] for context contexts[i], in float64 from the factor."""
-        y = self.factors.W[arms] @ self.X[contexts][:, :, None]
-        result: Vector = np.sqrt((y * y).sum(axis=(1, 2)))
-        return result
-
-    def threshold(self, best: Vector) -> Vector:
-        """The least score that ties with the largest score `best`."""
-        return best - TIE * (self.derived.pool + np.abs(best))
-
-    def bounds(self, alpha: float, arms: Arms = EVERY) -> tuple[Matrix, Matrix]:
-        """(least, largest) that mean + alpha spread of these arms can be, given the error of float32."""
-        whole = arms is EVERY
-        width2, error = (self.width2, self.error) if whole else (self._width2(arms), self._error(arms))
-        mean, scale, width2 = self.mean[:, arms], alpha * self.derived.sigma[arms], np.maximum(width2, 0)
-        return mean + scale * np.sqrt(np.maximum(width2 - error, 0)), mean + scale * np.sqrt(width2 + error)
-
-    def best(self, alpha: float = 0.0) -> Mask:
-        """(N, K): the arms whose mean + alpha spread is the largest or tied with it, as float64 decides it."""
-        arms = self._promising(alpha)
-        low, high = self.bounds(alpha, arms)
-        possibly = high >= self.threshold(low.max(axis=1))[:, None]
-        result: Mask = possibly
-        if arms is not EVERY:
-            result = np.zeros(self.mean.shape, bool)
-            result[:, arms] = possibly
-        several = possibly.sum(axis=1) > 1
-        if several.any():
-            surely = low >= self.threshold(high.max(axis=1))[:, None]
-            unsure = np.flatnonzero(several & (surely != possibly).any(axis=1))
-            score = self._exact(unsure, result[unsure], alpha)
-            result[unsure] = score >= self.threshold(score.max(axis=1))[:, None]
-        return result
-
-    def leading(self, alpha: float, k: Int) -> Matrix:
-        """(N, K): mean + alpha spread in float64 of every arm that can be among the k[i] best; -inf of the others."""
-        low, high = self.bounds(alpha)
-        rank = low.shape[1] - k
-        kth = np.partition(low, np.unique(rank), axis=1)[np.arange(len(low)), rank]
-        possibly: Mask = (high >= self.threshold(kth)[:, None]) & (high > -np.inf)
-        return self._exact(np.arange(len(low)), possibly, alpha)
-
-    def only(self, contexts: Int) -> Estimates:
-        """The estimates of these contexts, shape (n,)."""
-        found = copy.copy(self)
-        for name in {"width2", "error"} & self.__dict__.keys():
-            found.__dict__[name] = self.__dict__[name][contexts]
-        found.X, found.mean, found.phi = self.X[contexts], self.mean[contexts], self.phi[contexts]
-        found.most, found.active = self.most[contexts], self.active[contexts]
-        found.eligible = self.eligible if len(self.eligible) == 1 else self.eligible[contexts]
-        return found
-
-    def _promising(self, alpha: float) -> Arms:
-        """Arms among which the best are: for one context, reading P costs more than finding the few that can be."""
-        if len(self.X) > 1 or self.factors.P.size < WORTHWHILE:
-            return EVERY
-        mean, scale = self.mean[0], alpha * self.derived.sigma
-        high = mean + scale * np.sqrt(self.most[0] * SURELY)
-        leader = high.argmax(keepdims=True)
-        score = mean[leader] + scale[leader] * self.width(np.zeros(1, np.int64), leader)
-        few = np.flatnonzero(high >= self.threshold(score))
-        return few if FEW * len(few) < len(high) else EVERY
-
-    def _width2(self, arms: Arms) -> Float32:
-        return _product(self.phi, self.factors.P[arms].T)
-
-    def _error(self, arms: Arms) -> Matrix:
-        terms = np.minimum(self.active, self.factors.terms[arms])
-        result: Matrix = ROUNDING * (terms + 2) * self.most[:, arms]
-        return result
-
-    def _exact(self, contexts: Int, arms: Mask, alpha: float) -> Matrix:
-        """Scores of the marked arms of these contexts, in float64 from the factor; -inf of the others."""
-        score = np.full(arms.shape, -np.inf)
-        rows, columns = np.nonzero(arms)
-        some = np.flatnonzero(arms.any(axis=0))
-        d, n = self.X.shape[1], len(contexts)
-        if DENSE * len(rows) > len(some) * n:  # each factor read once, for all contexts
-            size = max(1, GATHER // (d * max(d, n)))
-            for part in (some[at : at + size] for at in range(0, len(some), size)):
-                y = self.factors.W[part] @ self.X[contexts].T
-                width = np.sqrt(np.einsum("kdn,kdn->nk", y, y))
-                score[:, part] = self.mean[contexts[:, None], part] + alpha * self.derived.sigma[part] * width
-            score[~arms] = -np.inf
-            return score
-        size = max(1, GATHER // d**2)
-        for row, arm in ((rows[at : at + size], columns[at : at + size]) for at in range(0, len(rows), size)):
-            context = contexts[row]
-            score[row, arm] = self.mean[context, arm] + alpha * self.derived.sigma[arm] * self.width(context, arm)
-        return score
 
 
 def _put(target: NDArray[Any], at: Int, source: NDArray[Any]) -> None:
@@ -331,22 +222,51 @@ def _put(target: NDArray[Any], at: Int, source: NDArray[Any]) -> None:
     target[own] = source
 
 
-def _product(one: Float32, other: Float32) -> Float32:
-    """Their matrix product. A BLAS kernel may read past the end of a small matrix and report an invalid value that is
-    in no result: finite numbers of this size have none.
-    """
-    with np.errstate(invalid="ignore"):
-        result: Float32 = one @ other
+@cache
+def _upper(d: int) -> tuple[Int, Vector]:
+    """(where in d^2 numbers the upper triangle is, how many times each of them counts)."""
+    rows, columns = triangle(d)
+    return rows * d + columns, np.where(rows == columns, 1.0, 2.0)
+
+
+def _packed(W: Matrix, traces: Vector, kind: np.dtype[Any]) -> tuple[Matrix, Matrix, Matrix, Vector, Vector]:
+    """(P, reach, terms, doubt, trace) of (K, d, d) factors W, P in that type; `traces`, (K,), are of A + Lambda."""
+    G: Matrix = W.swapaxes(1, 2) @ W
+    d = G.shape[1]
+    places, times = _upper(d)
+    P = G.reshape(len(G), -1).take(places, axis=1)
+    P *= times  # by 1 or 2, so nothing is rounded
+    P = P.astype(kind, copy=False)
+    terms = np.count_nonzero(P, axis=1)
+    if kind == np.float64:
+        size = np.abs(W)
+        reach = (size.sum(axis=2)[:, None] @ size)[:, 0]
+    else:
+        reach = np.abs(G).sum(axis=2).astype(kind)
+    unit, more = rounding(P, d)
+    doubt = unit * (terms + more) * reach.max(axis=1).astype(np.float64) * np.sqrt(traces)
+    return P, reach, terms.astype(kind), doubt, traces
+
+
+@cache
+def _lower(size: int) -> Matrix:
+    """Ones on and below the diagonal."""
+    result: Matrix = np.tri(size)
     return result
 
 
-def _packed(G: Matrix) -> tuple[Float32, Float32, Float32]:
-    """(P, reach, terms) of (K, d, d) matrices G."""
-    rows, columns = triangle(G.shape[1])
-    P = G[:, rows, columns].astype(np.float32)
-    P[:, rows != columns] *= 2
-    terms = np.count_nonzero(P, axis=1).astype(np.float32)
-    return P, np.abs(G).sum(axis=2).astype(np.float32), terms
+def _invert(L: Matrix, W: Matrix) -> None:
+    """Put the inverses of lower triangles L (K, d, d) in W, which is zero: by halves, as `inv` takes no notice of what
+    is zero and treats every matrix by itself. [[P, 0], [Q, R]]^-1 = [[P^-1, 0], [-R^-1 Q P^-1, R^-1]].
+    """
+    half = L.shape[1] // 2
+    if half <= SIDE // 2:
+        np.multiply(np.linalg.inv(L), _lower(L.shape[1]), out=W)
+        return
+    one, other = slice(0, half), slice(half, None)
+    _invert(L[:, one, one], W[:, one, one])
+    _invert(L[:, other, other], W[:, other, other])
+    np.negative(W[:, other, other] @ (L[:, other, one] @ W[:, one, one]), out=W[:, other, one])
 
 
 def _cholesky(A: Matrix, Lambda: Vector) -> Matrix:

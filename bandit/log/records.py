@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.arrays import Int, Mask, Vector
+from bandit.arrays import Int, Mask, Matrix, Vector
 from bandit.core.experiment import Config
 from bandit.errors import CorruptLog
 
@@ -160,6 +160,8 @@ def read_decision_id(text: str) -> tuple[int, Position, bytes] | None:
 def pack_x(x: NDArray[np.int16]) -> list[tuple[bytes, int]]:
     """(bytes, SPARSE or 0) of each row of x (N, d): dense, or pairs of column and value, whichever is shorter."""
     n, d = x.shape
+    if n == 1 and 2 * np.count_nonzero(x) >= d:  # alone, as most are where there is little traffic
+        return [(x.astype("<i2", copy=False).tobytes(), 0)]
     rows, columns = np.nonzero(x)
     pairs = np.column_stack([columns.astype("<u2"), x[rows, columns].astype("<i2").view("<u2")]).tobytes()
     ends = np.searchsorted(rows, np.arange(n + 1)).tolist()
@@ -225,14 +227,46 @@ def _packed_mask(mask: bytes) -> bytes:
 
 def pack_probabilities(probabilities: Vector, eligible: Mask) -> bytes:
     """The eligible set and each one's probability: two probabilities and a set where that is all there is."""
-    packed = _packed_mask(eligible.tobytes())
-    members = np.flatnonzero(eligible)
-    p = probabilities[members]
-    low, high = p.min(), p.max()
+    packed, K = _packed_mask(eligible.tobytes()), len(eligible)
+    members = np.flatnonzero(eligible) if packed[0] else None  # None: everyone
+    p = probabilities if members is None else probabilities[members]
+    low, high = p.item(p.argmin()), p.item(p.argmax())
     top = p == high
-    if (top | (p == low)).all():
-        return b"\x01" + packed + struct.pack("<dd", low, high) + pack_set(members[top], len(eligible))
-    return b"\x00" + packed + p.astype("<f8").tobytes()
+    if low < high and np.count_nonzero(top) + np.count_nonzero(p == low) < len(p):
+        return b"\x00" + packed + p.astype("<f8").tobytes()
+    which = top.nonzero()[0]
+    return b"\x01" + packed + struct.pack("<dd", low, high) + pack_set(which if members is None else members[which], K)
+
+
+def pack_all_probabilities(probabilities: Matrix, eligible: Mask) -> list[bytes]:
+    """`pack_probabilities` of each decision: probabilities (N, K), eligible (N, K), or (1, K) where all share it."""
+    if len(eligible) < len(probabilities):
+        return _packed_together(probabilities, eligible[0])
+    return [pack_probabilities(p, mask) for p, mask in zip(probabilities, eligible, strict=True)]
+
+
+def _packed_together(probabilities: Matrix, eligible: Mask) -> list[bytes]:
+    """Of decisions that share an eligible set."""
+    packed, K = _packed_mask(eligible.tobytes()), len(eligible)
+    members, p = None, probabilities
+    if not eligible.all():
+        members = np.flatnonzero(eligible)
+        p = probabilities[:, members]
+    low, high = p.min(axis=1, keepdims=True), p.max(axis=1, keepdims=True)
+    top = p == high
+    two = (top | (p == low)).all(axis=1).tolist()
+    at, which = np.nonzero(top)
+    if members is not None:
+        which = members[which]
+    ends = np.searchsorted(at, np.arange(1, len(p) + 1)).tolist()
+    tails, start = [], 0
+    for row, (end, pair, *ends_of) in enumerate(zip(ends, two, low[:, 0].tolist(), high[:, 0].tolist(), strict=True)):
+        if pair:
+            tails.append(b"\x01" + packed + struct.pack("<dd", *ends_of) + pack_set(which[start:end], K))
+        else:
+            tails.append(b"\x00" + packed + p[row].astype("<f8").tobytes())
+        start = end
+    return tails
 
 
 def unpack_probabilities(data: bytes, at: int) -> tuple[Int, Vector, int]:

@@ -11,7 +11,7 @@ from bandit.arrays import Vector
 from bandit.core.draw import Choice
 from bandit.core.engine import Decided, Model
 from bandit.core.experiment import Experiment
-from bandit.log.records import DEFERRED, FORMAT, USER, Head, Position, pack_decision, pack_probabilities, pack_x
+from bandit.log.records import DEFERRED, FORMAT, USER, Head, Position, pack_all_probabilities, pack_decision, pack_x
 from bandit.serving.requests import RecommendationRequest
 from bandit.store.protocol import Decide
 
@@ -59,12 +59,10 @@ def decide(
     u = (bits >> np.uint64(11)) * 2.0**-53
     x = experiment.encoder.encode([request.context for request in requests])
     shared = all(request.eligible is experiment.active for request in requests)
-    eligible = experiment.active[None] if shared else np.stack([request.eligible for request in requests])
+    eligible = None if shared else np.stack([request.eligible for request in requests])
     decided = model.decide(experiment, x, eligible, [request.k for request in requests], u)
     packed = pack_x(x)
-    tails = [
-        pack_probabilities(row, request.eligible) for request, row in zip(requests, decided.probabilities, strict=True)
-    ]
+    tails = pack_all_probabilities(decided.probabilities, experiment.active[None] if eligible is None else eligible)
     return Made(decided, nonces, *_records(requests, experiment, decided.choices, packed, nonces, u, tails, scored))
 
 

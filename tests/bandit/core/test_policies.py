@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bandit.core.estimates import Estimates
 from bandit.core.linear import Ridge
 from bandit.core.policies import LinUCB
-from bandit.core.scoring import Estimates, Scorer
+from bandit.core.scoring import Scorer
 from bandit.core.sums import ONE, Sums
 
 

@@ -1,19 +1,23 @@
-"""The fast path against the readable one, closed forms and brute force, above all where float32 is not enough."""
+"""The fast path against the readable one, closed forms and brute force, above all where rounding is not nothing."""
 
 import tracemalloc
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bandit.core import scoring
+from bandit.core.estimates import NOTHING, TIE, WORTHWHILE
 from bandit.core.linear import Estimate, Ridge, estimates, feature_scale, real, width
 from bandit.core.policies import LinUCB
-from bandit.core.scoring import TIE, WORTHWHILE, Scorer
+from bandit.core.scoring import SMALL, Scorer
 from bandit.core.sums import ONE, Events, Sums, increments
 
 SEEDS = st.integers(0, 2**32 - 1)
+SIZES = st.sampled_from([0, SMALL])  # elements up to which P is float64: so it is float32, or float64
 
 
 def contexts(rng: np.random.Generator, n: int, d: int, *, one_hot: bool = False) -> np.ndarray:
@@ -48,10 +52,11 @@ def ridge(m: int = 1, **settings_: float) -> Ridge:
     return Ridge(np.ones(m), np.full(m, 1e-6), **settings_)
 
 
-def scorer_of(sums: Sums, how: Ridge, v: float | None = None) -> Scorer:
-    """The scoring data of these sums, all computed at once."""
+def scorer_of(sums: Sums, how: Ridge, v: float | None = None, small: int = SMALL) -> Scorer:
+    """The scoring data of these sums, all computed at once, with P of up to so many elements in float64."""
     K, m, d = sums.shape
-    scorer = Scorer(K, m, d, how)
+    with patch.object(scoring, "SMALL", small):
+        scorer = Scorer(K, m, d, how)
     scorer.v = feature_scale([real(sums, a, how.units) for a in range(K)]) if v is None else v
     scorer.install(np.arange(K), scorer.compute(sums, np.arange(K), True), True)
     scorer.derived = scorer.derive()
@@ -68,16 +73,18 @@ def everyone(K: int) -> np.ndarray:
     return np.ones((1, K), bool)
 
 
-@given(SEEDS, st.integers(0, 300), st.integers(1, 6), st.integers(1, 12), st.integers(1, 3), st.booleans())
+@given(SEEDS, st.integers(0, 300), st.integers(1, 6), st.integers(1, 12), st.integers(1, 3), st.booleans(), SIZES)
 @settings(max_examples=60, deadline=None)
-def test_the_fast_path_is_the_readable_one(seed: int, n: int, K: int, d: int, m: int, one_hot: bool) -> None:
+def test_the_fast_path_is_the_readable_one(
+    seed: int, n: int, K: int, d: int, m: int, one_hot: bool, small: int
+) -> None:
     """theta, G, sigma, mean, width and each kind's estimate are those of `bandit.core.linear`.
 
     Both are float64 with lambda 1, so the condition is below 1e5: 1e-9 leaves four digits. sigma's Q is a difference
     of sums that may cancel to a few parts in a thousand.
     """
     sums, how = learned(experience(seed, n, K, d, m, one_hot=one_hot), K), ridge(m)
-    scorer, oracle = scorer_of(sums, how), plain(sums, how)
+    scorer, oracle = scorer_of(sums, how, small=small), plain(sums, how)
     X = contexts(np.random.default_rng(seed + 1), 4, d, one_hot=one_hot)
     found = scorer.estimate(X, everyone(K))
     for a, expected in enumerate(oracle):
@@ -106,15 +113,23 @@ def brute_force(sums: Sums, how: Ridge, X: np.ndarray, alpha: float) -> tuple[np
 
 
 @given(
-    SEEDS, st.integers(0, 400), st.integers(1, 12), st.integers(1, 24), st.sampled_from([0.0, 1.0, 5.0]), st.booleans()
+    SEEDS,
+    st.integers(0, 400),
+    st.integers(1, 12),
+    st.integers(1, 24),
+    st.sampled_from([0.0, 1.0, 5.0]),
+    st.booleans(),
+    SIZES,
 )
-@settings(max_examples=80, deadline=None)
-def test_the_best_arms_are_those_of_brute_force(seed: int, n: int, K: int, d: int, alpha: float, one_hot: bool) -> None:
+@settings(max_examples=120, deadline=None)
+def test_the_best_arms_are_those_of_brute_force(
+    seed: int, n: int, K: int, d: int, alpha: float, one_hot: bool, small: int
+) -> None:
     """Which arms are best or tied is what float64 says arm by arm, except within 1e-9 of the tie's own limit."""
     sums, how = learned(experience(seed, n, K, d, one_hot=one_hot), K), ridge(lam=0.1)
     X = contexts(np.random.default_rng(seed + 1), 6, d, one_hot=one_hot)
     scores, limit = brute_force(sums, how, X, alpha)
-    best = scorer_of(sums, how).estimate(X, everyone(K)).best(alpha)
+    best = scorer_of(sums, how, small=small).estimate(X, everyone(K)).best(alpha)
     clear = np.abs(scores - limit[:, None]) > 1e-9
     assert (best == (scores >= limit[:, None]))[clear].all()
     assert best.any(axis=1).all()
@@ -138,15 +153,17 @@ def test_among_many_arms_the_best_are_found_without_reading_all(n: int, one_hot:
         assert (best == (scores[i] >= limit[i]))[clear].all()
 
 
-@given(SEEDS, st.integers(0, 200), st.integers(1, 10), st.integers(1, 10), st.data())
+@given(SEEDS, st.integers(0, 200), st.integers(1, 10), st.integers(1, 10), SIZES, st.data())
 @settings(max_examples=60, deadline=None)
-def test_the_leading_arms_have_their_exact_scores(seed: int, n: int, K: int, d: int, data: st.DataObject) -> None:
-    """Every arm that could be among the k best has its float64 score, every other -inf."""
+def test_the_leading_arms_have_their_exact_scores(
+    seed: int, n: int, K: int, d: int, small: int, data: st.DataObject
+) -> None:
+    """Every arm that could be among the k best has its float64 score, every other that or -inf."""
     k = data.draw(st.integers(1, K))
     sums, how = learned(experience(seed, n, K, d), K), ridge()
     X = contexts(np.random.default_rng(seed + 1), 3, d)
     scores, _ = brute_force(sums, how, X, 1.0)
-    leading = scorer_of(sums, how).estimate(X, everyone(K)).leading(1.0, k)
+    leading = scorer_of(sums, how, small=small).estimate(X, everyone(K)).leading(1.0, k)
     kept = leading > -np.inf
     np.testing.assert_allclose(leading[kept], scores[kept], rtol=1e-9, atol=1e-10)  # two float64 computations
     kth = np.sort(scores, axis=1)[:, -k, None]
@@ -161,7 +178,7 @@ def test_float32_may_be_wrong_within_its_bound_and_nothing_changes(
     """Widths moved anywhere within the stated error give the same best arms: float32 only finds the contenders."""
     rng = np.random.default_rng(seed)
     x = contexts(rng, 5, d)
-    scorer = scorer_of(learned(experience(seed, n, K, d), K), ridge())
+    scorer = scorer_of(learned(experience(seed, n, K, d), K), ridge(), small=0)
     clean, moved = (scorer.estimate(x, everyone(K)) for _ in range(2))
     exact = clean.width(np.repeat(np.arange(5), K), np.tile(np.arange(K), 5)).reshape(5, K) ** 2
     moved.width2 = exact + moved.error * np.clip(lean + rng.uniform(-1, 1, (5, K)), -1, 1) * 0.999
@@ -182,7 +199,7 @@ def test_widths_that_cancel_in_float32_decide_as_in_float64(n: int, first: int) 
     sums = Sums.zeros(7, 1, 32)
     sums.A[:] = counts[:, None, None] * np.outer(x[0], x[0].astype(np.int64))
     sums.n[:] = counts
-    scorer = scorer_of(sums, ridge(lam=0.001, noise=1.0))
+    scorer = scorer_of(sums, ridge(lam=0.001, noise=1.0), small=0)
     found = scorer.estimate(x, everyone(7))
     X = x[0] / ONE
     q = X[0] ** 2 / 0.001 + X[1:] @ X[1:] / (0.001 * scorer.v)
@@ -192,6 +209,8 @@ def test_widths_that_cancel_in_float32_decide_as_in_float64(n: int, first: int) 
     np.testing.assert_allclose(found.width(np.zeros(7, np.int64), np.arange(7)) ** 2, exact, rtol=1e-5)
     assert np.flatnonzero(found.best(1.0)[0]).tolist() == [first]
     assert (found.spread >= 0).all()
+    double = scorer_of(sums, ridge(lam=0.001, noise=1.0)).estimate(x, everyone(7))
+    assert np.flatnonzero(double.best(1.0)[0]).tolist() == [first]
 
 
 def adversarial(d: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -220,25 +239,35 @@ def asked(rng: np.random.Generator, v: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("lam", [1e-9, 1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("d", [1, 2, 7, 32, 64, 100])
-def test_the_error_of_float32_is_within_its_bound(d: int, lam: float) -> None:
-    """|width^2 by float32 - width^2 by the factor| <= error, alone (a GEMV) and together (a GEMM), on hostile sums.
+@pytest.mark.parametrize("small", [0, 2**30])
+def test_the_error_is_within_its_bound(d: int, lam: float, small: int) -> None:
+    """|width^2 by P - width^2 by the factor| <= error, alone (a GEMV) and together (a GEMM), on hostile sums.
 
-    Where the known directions leave one dense direction open, errors reach a quarter of the bound; the largest
-    diagonal of G times |x|^2, in ulps, falls short of them 1,400-fold.
+    And the width itself is off by at most doubt |x|. Where the known directions leave one dense direction open, errors
+    in float32 reach a quarter of the bound; the largest diagonal of G times |x|^2, in ulps, falls short of them
+    1,400-fold.
     """
     designs = list(adversarial(d))
     sums = Sums.zeros(len(designs), 1, d)
     for arm, (A, _) in enumerate(designs):
         sums.A[arm] = A
-    scorer, K = scorer_of(sums, ridge(lam=lam), v=1.0), len(designs)
+    scorer, K = scorer_of(sums, ridge(lam=lam), 1.0, small), len(designs)
+    assert scorer.rows.factors.P.dtype == (np.float64 if small else np.float32)
     for _, v in designs[:: max(1, K // 8)]:
         x = asked(np.random.default_rng(1), v)
         context, arm = (part.ravel() for part in np.indices((len(x), K)))
         exact = scorer.estimate(x, everyone(K)).width(context, arm).reshape(len(x), K) ** 2
         together = scorer.estimate(x, everyone(K))
-        assert (np.abs(together.width2 - exact) <= together.error).all()
+        ulps = 4 * 2.0**-53 * exact  # an arm that has seen nothing has no error, give or take these
+        assert (np.abs(together.width2 - exact) <= together.error + ulps).all()
+        off = np.abs(np.sqrt(np.maximum(together.width2, 0), dtype=np.float64) - np.sqrt(exact))
+        assert (
+            off <= np.sqrt(ulps * 2.0**-53) + scorer.rows.factors.doubt * np.linalg.norm(together.X, axis=1)[:, None]
+        ).all()
         alone = [scorer.estimate(x[[i]], everyone(K)) for i in range(len(x))]
-        assert (np.abs(np.vstack([e.width2 for e in alone]) - exact) <= np.vstack([e.error for e in alone])).all()
+        assert (
+            np.abs(np.vstack([e.width2 for e in alone]) - exact) <= np.vstack([e.error for e in alone]) + ulps
+        ).all()
 
 
 @pytest.mark.parametrize(("n", "one_hot", "most"), [(0, False, 1e-5), (2000, False, 2e-3), (2000, True, 5e-5)])
@@ -255,7 +284,8 @@ def test_the_bound_is_narrow_where_nothing_is_hostile(n: int, one_hot: bool, mos
 @pytest.mark.parametrize("lam", [1e-9, 1.0, 1e12])
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 1e6])
 @pytest.mark.parametrize("times", [1, 10**9])
-def test_no_extreme_makes_a_nan(lam: float, alpha: float, times: int) -> None:
+@pytest.mark.parametrize("small", [0, SMALL])
+def test_no_extreme_makes_a_nan(lam: float, alpha: float, times: int, small: int) -> None:
     """Clipped features, a thousand million impressions, every allowed lambda and alpha: proper probabilities."""
     rng = np.random.default_rng(3)
     d, K = 9, 5
@@ -266,7 +296,7 @@ def test_no_extreme_makes_a_nan(lam: float, alpha: float, times: int) -> None:
     sums.n[1:], sums.B[2] = 3 * times, times * 1_000_000 * x[:3].sum(axis=0, dtype=np.int64) % 2**60
     sums.R[2, 0, 0] = 3 * times, 0
     eligible = np.array([[True, True, True, True, False]])
-    found = scorer_of(sums, ridge(lam=lam)).estimate(x, eligible)
+    found = scorer_of(sums, ridge(lam=lam), small=small).estimate(x, eligible)
     p = LinUCB(alpha=alpha, explore=0.02).probabilities(found)
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
     assert (p[:, :4] >= 0.02 / 4).all()
@@ -290,15 +320,17 @@ def test_a_factor_stands_where_rounding_has_lost_lambda(d: int) -> None:
 
 @pytest.mark.parametrize("d", [3, 32, 61])
 @pytest.mark.parametrize("n", [1, 5, 32])
-def test_identical_arms_tie(d: int, n: int) -> None:
-    """Arms that saw the same events tie in every context, whatever float32 makes of them, and share evenly."""
+@pytest.mark.parametrize("small", [0, SMALL])
+def test_identical_arms_tie(d: int, n: int, small: int) -> None:
+    """Arms that saw the same events tie in every context, whatever rounding makes of them, and share evenly."""
     K = 13
     once = experience(d, 200, 1, d)
     events = [Events(once.arm + a, *(getattr(once, name) for name in ("x", "shown", "old", "new"))) for a in range(K)]
     sums = Sums.zeros(K, 1, d)
     for each in events:
         sums.add(*increments(each))
-    found = scorer_of(sums, ridge(lam=1e-3)).estimate(contexts(np.random.default_rng(n), n, d), everyone(K))
+    scorer = scorer_of(sums, ridge(lam=1e-3), small=small)
+    found = scorer.estimate(contexts(np.random.default_rng(n), n, d), everyone(K))
     assert found.best(1.0).all()
     np.testing.assert_allclose(LinUCB(explore=0.1).probabilities(found), 1 / K, rtol=1e-15)
 
@@ -408,14 +440,111 @@ def test_growing_keeps_what_was_known() -> None:
     assert not scorer.kinds(x / ONE, np.full(5, 1))[:, 1].any()
 
 
+def test_an_inverse_that_changes_its_type_is_made_anew() -> None:
+    """Float64 while few arms are scored, float32 once there are more, and back: as computed from the sums each time."""
+    sums = learned(experience(9, 300, 5, 6), 5)
+    with patch.object(scoring, "SMALL", 5 * 21):
+        scorer = scorer_of(sums, ridge(), 1.0, 5 * 21)
+        more = scorer.grown(6, 1, ridge())
+        again = more.grown(6, 1, ridge(), np.arange(5))
+    anew = scorer_of(sums, ridge(), 1.0, 0)
+    assert more.rows.factors.P.dtype == np.float32
+    assert again.rows.factors.P.dtype == np.float64
+    for found, double in zip(again.rows.factors, scorer.rows.factors, strict=True):
+        assert (found == double).all()
+    for found, single in zip(more.rows.factors, anew.rows.factors, strict=True):
+        assert (found[:5] == single).all()
+
+
+def sizes_up(seed: int, K: int, d: int) -> Sums:
+    """Sums of arms that saw from nothing up to 10^8 contexts, many of them alike or with columns that are copies."""
+    rng = np.random.default_rng(seed)
+    sums = Sums.zeros(K, 1, d)
+    for arm in range(K):
+        x = contexts(rng, int(rng.integers(1, 2 * d + 2)), d, one_hot=bool(rng.integers(2))).astype(np.int64)
+        if rng.integers(2):
+            x[:, 1:] = x[:, [1 + int(rng.integers(d - 1))]]  # collinear
+        times = int(10 ** rng.uniform(0, 8)) * int(rng.integers(4) > 0)
+        sums.A[arm], sums.n[arm] = times * x.T @ x, times * len(x)
+        sums.B[arm, 0] = times * (rng.integers(0, 2, len(x)) @ x) * 10**3
+        sums.R[arm, 0, 0, 1] = times * len(x) * 10**6 // 2
+    return sums
+
+
+@given(SEEDS, st.integers(2, 8), st.integers(2, 40), st.sampled_from([1e-9, 1e-4, 1.0]), st.floats(-2, 6), SIZES)
+@settings(max_examples=150, deadline=None)
+def test_decisions_are_those_of_exact_widths_however_hostile(
+    seed: int, K: int, d: int, lam: float, power: float, small: int
+) -> None:
+    """Tiny lambda, huge alpha, large counts, collinear columns: the arms that tie are those by |W x|.
+
+    A score within a thousandth of a tie of its limit may fall on either side, no other.
+    """
+    alpha, sums = 10.0**power, sizes_up(seed, K, d)
+    scorer = scorer_of(sums, ridge(lam=lam), small=small)
+    x = np.concatenate([contexts(np.random.default_rng(seed), 6, d), np.full((1, d), ONE, np.int16)])
+    found = scorer.estimate(x, everyone(K))
+    exact = found.width(np.repeat(np.arange(7), K), np.tile(np.arange(K), 7)).reshape(7, K)
+    scores = found.mean + alpha * scorer.derived.sigma * exact
+    limit = found.threshold(scores.max(axis=1))[:, None]
+    # 1e-12: what float64 leaves of large scores
+    open_ = np.abs(scores - limit) <= 2.1 * NOTHING * TIE * scorer.derived.pool + 1e-12 * np.abs(scores)
+    for best in (found.best(alpha), np.vstack([scorer.estimate(x[[i]], everyone(K)).best(alpha) for i in range(7)])):
+        assert ((best == (scores >= limit)) | open_).all()
+        assert best.any(axis=1).all()
+
+
+def test_doubt_is_shed_only_where_it_is_nothing() -> None:
+    """Few events: widths decide as they are. What 10^11 events left unknown: the bounds do."""
+    usual = scorer_of(learned(experience(1, 3000, 20, 12), 20), ridge())
+    x = contexts(np.random.default_rng(2), 3, 12)
+    assert usual.estimate(x, everyone(20)).clear(1.0)
+    hostile = Sums.zeros(2, 1, 3)
+    hostile.A[:] = 10**11 * np.outer([ONE, ONE, 0], [ONE, ONE, 0])
+    hostile.n[:] = 10**11
+    assert not scorer_of(hostile, ridge(lam=1e-6)).estimate(x[:, :3], everyone(2)).clear(1.0)
+
+
+@pytest.mark.parametrize("small", [0, SMALL])
+def test_of_arms_that_have_seen_nothing_no_inverse_is_read(small: int) -> None:
+    """With P and W of unseen arms in ruins, decisions are those of brute force, all arms being unseen or most."""
+    rng = np.random.default_rng(3)
+    for seen in (0, 3):
+        events = experience(7, 400, 3, 10)
+        sums = learned(events if seen else events[:0], 40)
+        scorer, x = scorer_of(sums, ridge(), small=small), contexts(rng, 8, 10)
+        scores, limit = brute_force(sums, ridge(), x, 1.0)
+        if not (seen and scorer.estimate(x, everyone(40)).clear(1.0)):
+            scorer.rows.factors.P[seen:] = scorer.rows.factors.W[seen:] = np.nan
+        found = [scorer.estimate(x, everyone(40)), *(scorer.estimate(x[[i]], everyone(40)) for i in range(8))]
+        assert (found[0].best(1.0) == (scores >= limit[:, None])).all()
+        assert (np.vstack([each.best(1.0) for each in found[1:]]) == found[0].best(1.0)).all()
+        leading = found[0].leading(1.0, 5)
+        np.testing.assert_allclose(leading[leading > -np.inf], scores[leading > -np.inf], rtol=1e-9)
+
+
+def test_installed_rows_decide_before_anything_is_derived_from_them() -> None:
+    """Between the two an arm is not taken for one that has seen nothing any more."""
+    sums = learned(experience(2, 300, 1, 3), 2)
+    scorer, x = Scorer(2, 1, 3, ridge()), contexts(np.random.default_rng(1), 4, 3)
+    scorer.v = feature_scale([real(sums, 0, np.full(1, 1e-6))])
+    arms = np.array([0, 1])
+    scorer.install(arms, scorer.compute(sums, arms, True), True)
+    found = scorer.estimate(x, everyone(2))
+    exact = found.width(np.repeat(np.arange(4), 2), np.tile(arms, 4)).reshape(4, 2)
+    np.testing.assert_allclose(np.sqrt(found.width2), exact, rtol=1e-9)
+
+
 def test_many_contenders_are_scored_in_pieces() -> None:
     """200 identical arms at d 128, 40 contexts: their factors are 1 GB copied at once, and 17 MB in pieces."""
-    scorer = Scorer(200, 1, 128, ridge())
+    sums = Sums.zeros(200, 1, 128)
+    sums.A[:] = ONE**2 * np.eye(128, dtype=np.int64)
+    scorer = scorer_of(sums, ridge(), 1.0)
     found = scorer.estimate(contexts(np.random.default_rng(1), 40, 128), everyone(200))
     tracemalloc.start()
     leading = found.leading(1.0, 200)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 60e6
-    np.testing.assert_allclose(leading[:, 0], 0.5 * np.sqrt((found.X**2).sum(axis=1)), rtol=1e-12)
+    np.testing.assert_allclose(leading[:, 0], 0.5 * np.sqrt((found.X**2).sum(axis=1) / 2), rtol=1e-12)
     assert (leading == leading[:, :1]).all()

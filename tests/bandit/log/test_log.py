@@ -28,6 +28,7 @@ from bandit.log.records import (
     decision_head,
     decision_id,
     pack_activation,
+    pack_all_probabilities,
     pack_decision,
     pack_feedback,
     pack_probabilities,
@@ -283,3 +284,14 @@ def test_a_config_comes_back_as_it_was() -> None:
     for damaged in (record[:-1], b"{}", b"", record.replace(b"click", b"\xff\xfe\xfd\xfc\xfb")):
         with pytest.raises(CorruptLog):
             read_config(damaged)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 70), st.booleans())
+def test_probabilities_packed_together_are_those_packed_alone(seed: int, n: int, K: int, shared: bool) -> None:
+    """Rows with one leader, with ties, even and all different, under a mask of their own or the same one."""
+    rng = np.random.default_rng(seed)
+    eligible = rng.random((1 if shared else n, K)) < rng.choice([0.5, 1.1])
+    eligible[:, rng.integers(K)] = True
+    p = rng.choice([rng.random((n, K)), rng.integers(0, 2, (n, K)) / K, np.full((n, K), 1 / K)])
+    masks = np.broadcast_to(eligible, (n, K))
+    assert pack_all_probabilities(p, eligible) == [pack_probabilities(*row) for row in zip(p, masks, strict=True)]
