@@ -185,6 +185,11 @@ class Experiment:
         return len(self.config.index), len(self.kinds), self.encoder.d
 
     @cached_property
+    def active_count(self) -> int:
+        """How many arms may be shown."""
+        return int(self.active.sum())
+
+    @cached_property
     def payload_bytes(self) -> tuple[int, int]:
         """(bytes of the largest payload, of all of them)."""
         sizes = [len(bytes(arm.payload)) for arm in self.arms.values() if arm.payload is not UNSET]

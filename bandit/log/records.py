@@ -283,10 +283,12 @@ def unpack_probabilities(data: bytes, at: int) -> tuple[Int, Vector, int]:
 
 
 def pack_decision(
-    head: Head, x: bytes, caller: bytes, user: bytes, shown: Iterable[tuple[int, float, float]], tail: bytes
+    head: Sequence[Any], x: bytes, caller: bytes, user: bytes, shown: Iterable[tuple[int, float, float]], tail: bytes
 ) -> bytes:
-    """A decision record; `shown`: (arm, propensity, marginal) of each position; `tail`: `pack_probabilities`."""
-    return DECISION.pack(*head) + x + caller + user + b"".join(SHOWN.pack(*arm) for arm in shown) + tail
+    """A decision record; `head`: the fields of `Head`; `shown`: (arm, propensity, marginal) of each position; `tail`:
+    `pack_probabilities`.
+    """
+    return b"".join((DECISION.pack(*head), x, caller, user, *[SHOWN.pack(*arm) for arm in shown], tail))
 
 
 def decision_head(record: bytes) -> Head:

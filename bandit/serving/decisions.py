@@ -11,7 +11,7 @@ from bandit.arrays import Vector
 from bandit.core.draw import Choice
 from bandit.core.engine import Decided, Model
 from bandit.core.experiment import Experiment
-from bandit.log.records import DEFERRED, FORMAT, USER, Head, Position, pack_all_probabilities, pack_decision, pack_x
+from bandit.log.records import DEFERRED, FORMAT, USER, Position, pack_all_probabilities, pack_decision, pack_x
 from bandit.serving.requests import RecommendationRequest
 from bandit.store.protocol import Decide
 
@@ -91,10 +91,9 @@ def _records(
     rows = zip(requests, choices, packed, nonces, u.tolist(), tails, strict=True)
     for request, (arms, propensities, marginals), (x, sparse), nonce, number, tail in rows:
         caller, user = request.caller, request.user
-        flags = sparse | DEFERRED * request.deferred | USER * bool(user)
+        flags = sparse | (DEFERRED if request.deferred else 0) | (USER if user else 0)
         digest = request.digest(x) if caller else NO_DIGEST
-        sizes = len(arms), len(x), len(caller)
-        head = Head(FORMAT, flags, m, 0, *sizes, *versions, nonce, digest, number, *scored)
+        head = (FORMAT, flags, m, 0, len(arms), len(x), len(caller), *versions, nonce, digest, number, *scored)
         record = pack_decision(head, x, caller, user, zip(arms, propensities, marginals, strict=True), tail)
         digests.append(digest)
         items.append(Decide(record, caller, user, window))

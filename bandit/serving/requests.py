@@ -149,7 +149,8 @@ def read_recommendation(experiment: Experiment, data: bytes | Raw, secret: bytes
             "/decision_id", f"an id that does not start with {SERVER_PREFIX!r}, which is the server's", "one"
         )
     eligible, sets = _eligible(experiment, body)
-    if body.k > (count := int(np.count_nonzero(eligible))):
+    whole = eligible is experiment.active
+    if body.k > (count := experiment.active_count if whole else int(np.count_nonzero(eligible))):
         fault = Fault("/k", f"at most {count}, the arms that may be shown", "more")
         raise Problem(Code.NOT_ENOUGH_ARMS, f"{count} arms of {experiment.name!r} may be shown, fewer than k", [fault])
     caller = body.decision_id.encode() if body.decision_id is not None else b""
