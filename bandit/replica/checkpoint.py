@@ -42,6 +42,11 @@ class Checkpointer:
         self._todo: list[int] | None = None  # arms of the pass under way
         self._start = START  # where it started
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a pass is under way."""
+        return self._todo is not None
+
     def step(self, now: float, *, last: bool = False) -> bool:
         """Write a slice, if it is time; `last` writes all there is. `now` is a monotonic clock's.
 

@@ -7,6 +7,7 @@ checked whenever the connection is a new one, because a store that restarts with
 from __future__ import annotations
 
 import logging
+import math
 import struct
 import time
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ class Replica:
         self.scored = START  # what decisions reflect
         self.failed: BaseException | None = None  # why it cannot be served
         self.read_at = 0.0  # when the log's end was last seen (monotonic)
+        self.grew_at = -math.inf  # when entries after the position were last seen (monotonic)
         self.longest = 1  # arms of the longest list that was folded here
         self.dirty: dict[int, None] = {}  # arms changed since their row was written
         self.grown_bytes = 0  # of the log, since the last pass of checkpoints
@@ -134,6 +136,17 @@ class Replica:
                 run.append(entry)
         self._fold_run(run)
         self.grown_bytes += sum(len(entry.record) for entry in entries)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether decisions reflect all that was folded."""
+        return self.scored == self.position and not (self.model and self.model.pending)
+
+    def refresh_some(self) -> None:
+        """Refresh arms for one turn."""
+        end = time.monotonic() + QUANTUM
+        while self.refresh() and time.monotonic() < end:
+            pass
 
     def refresh(self) -> bool:
         """Refresh a chunk of arms; False where all are fresh.
