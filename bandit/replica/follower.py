@@ -21,7 +21,7 @@ from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
 from bandit.replica.checkpoint import Beats, Checkpointer
 from bandit.replica.replica import TURN, UNREADABLE, Replica
 from bandit.replica.trim import trim
-from bandit.replica.watcher import Watcher
+from bandit.replica.watcher import BUSY, Watcher
 from bandit.store.protocol import FULL, Store
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 PACE = 0.025  # seconds between two reads of a log that grows: what an entry waits at most before it is seen
 BEHIND = 0.01  # seconds between two rounds while arms wait to be refreshed
-GATHER = 0.01  # seconds that the first entry after a silence waits for others
+DIRECTLY = 4  # logs: of more, one command asks first which have grown
 WRITING = 0.1  # seconds between two looks at which checkpoints are due
 HOUSEKEEPING = 1.0  # seconds between two looks for new experiments, and at all logs
 CHECK = 5.0  # seconds between two comparisons of an arm with its checkpoint
@@ -162,15 +162,18 @@ class Follower(threading.Thread):
 
     def _round(self) -> None:
         start = time.monotonic()
-        if self.store.reconnected() or self.suspicious:
+        if self.suspicious or self.store.reconnected():
             self._check_positions()
+        wanted = set[str]()
         while self._wanted:
-            self._take_up(self._wanted.pop())
+            wanted.add(name := self._wanted.pop())
+            self._take_up(name)
         if self._is_due("housekeeping", HOUSEKEEPING):
             self._housekeep()
-        grown = self._grown()
+        grown = self._grown(wanted) if wanted or self._is_due("read", PACE - BEHIND) else []
         for replica in grown:
-            self._isolated(replica, partial(replica.step, TURN))
+            replica.busy = (self._isolated(replica, partial(replica.step, TURN)) or 0) >= BUSY
+        self.watcher.watch(self._living())
         refreshing = time.monotonic()
         waiting = [replica for replica in self._living() if not replica.is_fresh]
         for replica in waiting:
@@ -195,9 +198,6 @@ class Follower(threading.Thread):
             if self.watcher.waiting or not self.replicas:  # asked again: it may be over by now, and has woken nobody
                 self.woken.wait(max(0.001, min(self._due["housekeeping"], self._due["trim"]) - now))
             self._dozing = False
-            self.woken.clear()
-            if not (self._wanted or self._suspicious or self.stopping.is_set() or self.watcher.waiting):
-                self.woken.wait(GATHER)
         self.woken.clear()
 
     def _is_calm(self) -> bool:
@@ -209,20 +209,18 @@ class Follower(threading.Thread):
         if not self.checkpointers[replica.name].step(time.monotonic()):
             replica.check_position()
 
-    def _grown(self) -> list[Replica]:
-        """The replicas whose log has grown; the one that was read longest ago first."""
+    def _grown(self, wanted: set[str]) -> list[Replica]:
+        """The replicas whose log has grown, or may have; the one that was read longest ago first."""
         living = {replica.name: replica for replica in self._living()}
-        now = time.monotonic()
-        asked = self.watcher.left(living.values(), now)
-        if self._is_due("sweep", HOUSEKEEPING):
-            asked = set(living)
-        names = self.store.grown({name: living[name].position for name in asked})
-        for name in asked:
-            living[name].read_at = now if name not in names else living[name].read_at
-        for name in names:
-            living[name].grew_at = now
-        self.watcher.watch(living.values(), now)
-        return sorted((living[name] for name in names), key=lambda replica: replica.read_at)
+        asked, now = self.watcher.left(living.values()) | (wanted & living.keys()), time.monotonic()
+        everything = self._is_due("sweep", HOUSEKEEPING)
+        if everything or len(asked) > DIRECTLY:
+            asked = set(living) if everything else asked
+            names = self.store.grown({name: living[name].position for name in asked})
+            for name in asked.difference(names):
+                living[name].busy, living[name].read_at = False, now
+            asked = set(names)
+        return sorted((living[name] for name in asked), key=lambda replica: replica.read_at)
 
     def _check_positions(self) -> None:
         """Check the store and every replica's position; if the store fails meanwhile, it is done again later."""

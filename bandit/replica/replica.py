@@ -7,7 +7,6 @@ checked whenever the connection is a new one, because a store that restarts with
 from __future__ import annotations
 
 import logging
-import math
 import struct
 import time
 from collections.abc import Iterator
@@ -43,7 +42,7 @@ class Replica:
         self.scored = START  # what decisions reflect
         self.failed: BaseException | None = None  # why it cannot be served
         self.read_at = 0.0  # when the log's end was last seen (monotonic)
-        self.grew_at = -math.inf  # when entries after the position were last seen (monotonic)
+        self.busy = False  # whether so much is written to the log that more will come soon
         self.longest = 1  # arms of the longest list that was folded here
         self.dirty: dict[int, None] = {}  # arms changed since their row was written
         self.grown_bytes = 0  # of the log, since the last pass of checkpoints

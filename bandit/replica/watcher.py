@@ -13,7 +13,8 @@ from bandit.store.protocol import Store
 log = logging.getLogger(__name__)
 
 BLOCK = 1.0  # seconds of one read: a connection that died unseen is noticed then, or when the store's timeout ends
-BUSY = 0.06  # seconds after its last entry in which the follower looks at a log itself
+GATHER = 0.02  # seconds that the first entry after a silence waits for others, so that they are folded together
+BUSY = 4  # entries a turn: from so many on the follower goes on looking at a log itself
 AGAIN = 0.1  # seconds after a read that failed
 
 
@@ -45,16 +46,16 @@ class Watcher(threading.Thread):
         """Whether an entry after its position would be noticed now."""
         return self._watched.get(replica.name) == replica.position
 
-    def left(self, living: Iterable[Replica], now: float) -> set[str]:
+    def left(self, living: Iterable[Replica]) -> set[str]:
         """What the follower has to look at itself: what has grown, or is busy, or is not in the read under way."""
         if self.waiting:
-            return {each.name for each in living if now - each.grew_at < BUSY or not self.covers(each)}
+            return {each.name for each in living if each.busy or not self.covers(each)}
         found, self._found = self._found, []
-        return {each.name for each in living if now - each.grew_at < BUSY or each.name in found}
+        return {each.name for each in living if each.busy or each.name in found}
 
-    def watch(self, living: Iterable[Replica], now: float) -> None:
+    def watch(self, living: Iterable[Replica]) -> None:
         """Wait for entries of those that are not busy, as soon as what is waited for now is over."""
-        quiet = [replica for replica in living if now - replica.grew_at >= BUSY]
+        quiet = [replica for replica in living if not replica.busy]
         if not self.waiting and quiet:
             self._again, self._watched = True, {replica.name: replica.position for replica in quiet}
             self._asked.set()
@@ -68,6 +69,8 @@ class Watcher(threading.Thread):
             self._asked.clear()
             if self._watched:
                 self._found = self._read()
+                if self._found:
+                    self._stopping.wait(GATHER)
                 self._watched = {}
                 self.wake()
 
