@@ -244,7 +244,9 @@ def test_a_store_waits_no_longer_than_its_client_would(address: str, trial: Tria
     begun = time.monotonic()
     assert impatient.grown_within(end, 1.0) == []
     assert 0.1 < time.monotonic() - begun < 0.5
-    threading.Timer(0.05, trial.decide).start()
+    later = threading.Timer(0.05, trial.decide)
+    later.start()
     assert impatient.grown_within(end, 1.0) == [trial.name]
+    later.join()
     assert time.monotonic() - begun < 1.0
     impatient.close()
