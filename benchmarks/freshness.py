@@ -222,9 +222,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a figure")
     parser.add_argument("--arms", type=int, default=250, help="arms, all of which change in a sweep")
     parser.add_argument("--features", type=int, default=32, help="columns of the feature vector")
-    parser.add_argument(
-        "--sweep", type=float, default=0.2, help="seconds a sweep of all arms; bursts: half of it"
-    )
+    parser.add_argument("--sweep", type=float, default=0.2, help="seconds a sweep of all arms; bursts: half of it")
     parser.add_argument("--seconds", type=float, default=15.0, help="how long to measure each load")
     given = parser.parse_args()
     missed = False

@@ -112,20 +112,21 @@ def spent(work: Callable[[], Any]) -> float:
     return time.thread_time() - begun
 
 
-def followed(store: RedisStore, turn: int = TURN) -> float:
-    """Seconds of this thread for the whole log in turns of so many entries."""
-    replica = Replica(NAME, store)
+def followed(store: RedisStore, turn: int = TURN, count: int = 2**63) -> float:
+    """Seconds of this thread for an entry of the log, or of its first `count`, in turns of so many entries."""
+    replica, entries = Replica(NAME, store), 0
     replica.load()
     end = store.end(NAME)
 
     def follow() -> None:
-        while replica.position < end:
-            replica.step(turn)
+        nonlocal entries
+        while replica.position < end and entries < count:
+            entries += replica.step(turn)
             replica.refresh()
         while replica.refresh():
             pass
 
-    return spent(follow)
+    return spent(follow) / entries
 
 
 def rates(store: RedisStore, arms: int, features: int, decisions: int, times: int) -> Iterator[Figure]:
@@ -134,10 +135,10 @@ def rates(store: RedisStore, arms: int, features: int, decisions: int, times: in
     fill(store, made, decisions)
     settings = {"arms": arms, "features": features, "entries": 2 * decisions, "turn": TURN, "times": times}
     whole = statistics.median(followed(store) for _ in range(times))
-    yield "replica_events_per_s", 2 * decisions / whole, "1/s", EVENTS_PER_S, settings
+    yield "replica_events_per_s", 1 / whole, "1/s", EVENTS_PER_S, settings
     for turn in PACED:
-        paced = statistics.median(followed(store, turn) for _ in range(min(times, 3)))
-        yield f"replica_{turn}_a_turn", 2 * decisions / paced, "1/s", None, settings | {"turn": turn}
+        paced = statistics.median(followed(store, turn, 200 * turn) for _ in range(times))
+        yield f"replica_{turn}_a_turn", 1 / paced, "1/s", None, settings | {"turn": turn}
     entries = store.read(NAME, START, TURN + 1)[1:]
     _, m, d = made.shape
     batch = read_events(entries, 1, made.defaults, m, d)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -153,7 +154,7 @@ class Model:
         """
         if not self.pending:
             return False
-        chosen = list(self.pending.items())[: min(limit, self.at_once)]
+        chosen = list(islice(self.pending.items(), min(limit, self.at_once)))
         for factor in (True, False):
             if len(arms := np.array([arm for arm, needs in chosen if self._needs(arm, needs) is factor], np.int64)):
                 rows = self.scorer.compute(self.sums, arms, factor)
