@@ -16,7 +16,7 @@ from bandit.core.linear import loose_range, rounded_scale
 from bandit.core.scoring import Estimates, Rows, Scorer
 from bandit.core.sums import LIMB, ONE, Events, Sums, increments
 
-SCRATCH = 32 << 20  # bytes that learning and refreshing take beside the model
+SCRATCH = 8 << 20  # bytes that learning and refreshing take beside the model
 CHUNK = 64  # arms refreshed at a time: short enough not to hold up a decision
 
 
