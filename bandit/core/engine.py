@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from bandit.core.linear import loose_range, rounded_scale
 from bandit.core.scoring import SMALL, Rows, Scorer
 from bandit.core.sums import LIMB, ONE, Events, Sums, increments
 
-SCRATCH = 32 << 20  # bytes that learning and refreshing take beside the model
+SCRATCH = 8 << 20  # bytes that learning and refreshing take beside the model
 CHUNK = 64  # arms refreshed at a time: short enough not to hold up a decision
 
 
@@ -162,7 +163,7 @@ class Model:
         """
         if not self.pending:
             return False
-        chosen = list(self.pending.items())[: min(limit, self.at_once)]
+        chosen = list(islice(self.pending.items(), min(limit, self.at_once)))
         for factor in (True, False):
             if len(arms := np.array([arm for arm, needs in chosen if self._needs(arm, needs) is factor], np.int64)):
                 rows = self.scorer.compute(self.sums, arms, factor)

@@ -176,30 +176,39 @@ def increments(events: Events) -> tuple[Int, Sums]:
     Raises:
         OverflowError: their sums leave the range in which they are exact.
     """
-    arms, place = np.unique(events.arm, return_inverse=True)
-    total = Sums.zeros(len(arms), events.new.shape[1], events.x.shape[1])
-    order = np.argsort(place, kind="stable")
-    ends = np.searchsorted(place[order], np.arange(len(arms) + 1))
-    for row in range(len(arms)):
-        for start in range(ends[row], ends[row + 1], BATCH):
-            _add_batch(total, row, events[order[start : min(start + BATCH, ends[row + 1])]])
-            if start > ends[row]:  # one batch alone stays below 2^53
-                _check(total.A[row], total.B[row])
-    return arms, total
+    ordered = events[np.argsort(events.arm, kind="stable")]
+    arms, first, counts = np.unique(ordered.arm, return_index=True, return_counts=True)
+    m, d = events.new.shape[1], events.x.shape[1]
+    x, change = ordered.x.astype(np.float64), ordered.new - ordered.old
+    left = np.concatenate([x * ordered.shown[:, None], change], axis=1).T  # with x, one product gives both A and B
+    both = np.empty((len(arms), d + m, d))
+    for row, (start, end) in enumerate(zip(first.tolist(), (first + np.minimum(counts, BATCH)).tolist(), strict=True)):
+        np.matmul(left[:, start:end], x[start:end], out=both[row])
+    A, B, R = both[:, :d].astype(np.int64), both[:, d:].astype(np.int64), np.zeros((len(arms), m, m, 2), np.int64)
+    for row in np.flatnonzero(counts > BATCH).tolist():
+        for start in range(first[row] + BATCH, end := first[row] + counts[row], BATCH):
+            more = (left[:, start : min(start + BATCH, end)] @ x[start : min(start + BATCH, end)]).astype(np.int64)
+            A[row] += more[:d]
+            B[row] += more[d:]
+            _check(A[row], B[row])  # one batch alone stays below 2^53
+    _add_squares(R, ordered, first, counts)
+    n = np.bincount(np.repeat(np.arange(len(arms)), counts), ordered.shown, len(arms)).astype(np.int64)
+    return arms, Sums(A, B, R, n)
 
 
-def _add_batch(total: Sums, row: int, events: Events) -> None:
-    """Add at most `BATCH` events of one arm."""
-    x = events.x.astype(np.float64)
-    shown = x if events.shown.all() else x[events.shown != 0]
-    if len(shown):
-        total.A[row] += (shown.T @ shown).astype(np.int64)
-        total.n[row] += len(shown)
-    change = events.new - events.old
-    if change.any():
-        total.B[row] += (change.T.astype(np.float64) @ x).astype(np.int64)
-    # 24 bits squared, 8,191 of them: 61 bits, so int64 products (not BLAS) and then two limbs
-    products = events.new.T @ events.new - events.old.T @ events.old
-    low = total.R[row, ..., 1] + (products & LOW)
-    total.R[row, ..., 0] += (products >> LIMB) + (low >> LIMB)
-    total.R[row, ..., 1] = low & LOW
+def _add_squares(R: Int, ordered: Events, first: Int, counts: Int) -> None:
+    """Add new new' - old old' of events that are ordered by arm, of which each has so many from its first on.
+
+    24 bits squared, 8,191 of them: 61 bits, so int64 sums (not BLAS), and then two limbs.
+    """
+    new, old = ordered.new, ordered.old
+    products = np.zeros((len(ordered) + 1, *R.shape[1:3]), np.int64)
+    products[:-1] = new[:, :, None] * new[:, None, :] - old[:, :, None] * old[:, None, :]
+    for done in range(0, counts.max(initial=0), BATCH):
+        rows = np.flatnonzero(counts > done)
+        ends = np.minimum(counts[rows], done + BATCH)
+        pieces = np.column_stack([first[rows] + done, first[rows] + ends]).ravel()
+        added = np.add.reduceat(products, pieces)[::2]  # between the pieces are sums that nobody wants
+        low = R[rows, ..., 1] + (added & LOW)
+        R[rows, ..., 0] += (added >> LIMB) + (low >> LIMB)
+        R[rows, ..., 1] = low & LOW

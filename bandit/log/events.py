@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bandit.arrays import Int, Mask
 from bandit.core.sums import Events
 from bandit.errors import CorruptLog
+from bandit.log.columns import Odd, columns
 from bandit.log.records import (
     DECISION,
     DEFERRED,
@@ -24,6 +26,8 @@ from bandit.log.records import (
     unpack_head,
     unpack_x,
 )
+
+MANY = 64  # entries: fewer are quicker one by one
 
 
 class EventBatch(NamedTuple):
@@ -48,16 +52,43 @@ def read_events(entries: Iterable[Entry], generation: int, defaults: Sequence[in
     Raises:
         CorruptLog: an entry is of no known kind or format, or does not fit m and d.
     """
+    entries = list(entries)
+    if len(entries) >= MANY:
+        try:
+            return EventBatch(*columns(entries, generation, defaults, m, d))
+        except Odd:
+            pass  # then one by one: to read it all the same, or to say where it ends
+    return read_each(entries, generation, defaults, m, d)
+
+
+def read_each(entries: Iterable[Entry], generation: int, defaults: Sequence[int], m: int, d: int) -> EventBatch:
+    """As `read_events`, record by record."""
     reader = _Reader(generation, tuple(defaults), m)
     for entry in entries:
         try:
             reader.take(entry)
-        except (struct.error, UnicodeDecodeError) as error:
-            raise CorruptLog(f"log entry {entry.position.text().decode()} cannot be read: {error}") from error
+        except (CorruptLog, struct.error, UnicodeDecodeError) as error:
+            raise _unreadable(entry.position, error) from error
     arrays = np.array(reader.rows, np.int64).reshape(-1, 4 + 2 * m)
-    x = unpack_x(reader.x, d)
+    x = _vectors(reader, d)
     events = Events(arrays[:, 0], x, arrays[:, 1], arrays[:, 4 : 4 + m], arrays[:, 4 + m :])
     return EventBatch(events, arrays[:, 2:4], reader.decisions, reader.feedback, reader.longest)
+
+
+def _vectors(reader: _Reader, d: int) -> NDArray[np.int16]:
+    try:
+        return unpack_x(reader.x, d)
+    except CorruptLog:
+        for row, x in zip(reader.rows, reader.x, strict=True):
+            try:
+                unpack_x([x], d)
+            except CorruptLog as error:
+                raise _unreadable(Position(*row[2:4]), error) from error
+        raise
+
+
+def _unreadable(at: Position, error: Exception) -> CorruptLog:
+    return CorruptLog(f"log entry {at.text().decode()} cannot be read: {error}")
 
 
 class _Reader:
@@ -79,7 +110,7 @@ class _Reader:
         elif entry.tag == b"a":
             self._activation(entry)
         elif entry.tag != b"x":
-            raise CorruptLog(f"log entry {entry.position.text().decode()} is of no kind that this version knows")
+            raise CorruptLog("it is of no kind that this version knows")
 
     def _decision(self, entry: Entry) -> None:
         record = entry.record
@@ -87,7 +118,7 @@ class _Reader:
         _, flags, m, _, k, x_bytes, caller_bytes, generation = head[:8]
         if generation != self.generation:
             return
-        self._fits(m, entry)
+        self._fits(m)
         self.decisions += 1
         self.longest = max(self.longest, k)
         if flags & DEFERRED:
@@ -95,7 +126,7 @@ class _Reader:
         x = record[DECISION.size : DECISION.size + x_bytes], flags
         at = DECISION.size + x_bytes + caller_bytes + (16 if flags & USER else 0)
         if len(record) <= at + SHOWN.size * k:
-            raise CorruptLog(f"log entry {entry.position.text().decode()} is cut short")
+            raise CorruptLog("it is cut short")
         for position in range(k):
             arm = int.from_bytes(record[at + SHOWN.size * position : at + SHOWN.size * position + 4], "little")
             self._add(arm, 1, entry.position, self.zeros, self.start[m], x)
@@ -104,7 +135,7 @@ class _Reader:
         feedback = unpack_feedback(entry.record)
         if feedback.generation != self.generation:
             return
-        self._fits(len(feedback.new), entry)
+        self._fits(len(feedback.new))
         self.feedback += 1
         if not feedback.flags & PENDING:
             x = feedback.x, feedback.flags
@@ -115,7 +146,7 @@ class _Reader:
         if activation.generation != self.generation:
             return
         for arm, credit in zip(activation.arms, activation.credits, strict=True):
-            self._fits(len(credit), entry)
+            self._fits(len(credit))
             x = activation.x, activation.flags
             self._add(arm, 1, entry.position, self.zeros, self._wide(credit), x)
 
@@ -128,6 +159,6 @@ class _Reader:
     def _wide(self, credit: tuple[int, ...]) -> tuple[int, ...]:
         return credit + self.zeros[len(credit) :]
 
-    def _fits(self, m: int, entry: Entry) -> None:
+    def _fits(self, m: int) -> None:
         if m > self.m:
-            raise CorruptLog(f"log entry {entry.position.text().decode()} has {m} reward kinds; {self.m} are known")
+            raise CorruptLog(f"it has {m} reward kinds; {self.m} are known")

@@ -43,6 +43,11 @@ class Checkpointer:
         self._todo: list[int] | None = None  # arms of the pass under way
         self._start = START  # where it started
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a pass is under way."""
+        return self._todo is not None
+
     def step(self, now: float, *, last: bool = False) -> bool:
         """Write slices for up to `BUDGET` seconds, if it is time; `last` writes all. `now` is a monotonic clock's.
 

@@ -1,7 +1,9 @@
 """The thread that follows every experiment's log: reads, folds, refreshes, and writes checkpoints where elected.
 
-Loading and folding stay off the event loop. Reads are paced: one long read costs far less than many short ones.
-Refreshing takes at most a quarter of the thread's time, or half of it while arms wait, so that decisions keep theirs.
+Loading and folding stay off the event loop. Reads are paced: one long read costs far less than many short ones, and
+each time this thread wakes the event loop waits for it. Logs that nobody writes to are left to the `Watcher`, so an
+idle server asks its store a few things a second. Refreshing takes at most a quarter of the thread's time, or half of it
+while arms wait, so that decisions keep theirs.
 """
 
 from __future__ import annotations
@@ -19,14 +21,17 @@ from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
 from bandit.replica.checkpoint import Beats, Checkpointer
 from bandit.replica.replica import TURN, UNREADABLE, Replica
 from bandit.replica.trim import trim
+from bandit.replica.watcher import BUSY, Watcher
 from bandit.store.protocol import FULL, Store
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-PACE = 0.01  # seconds between two reads while the log grows
-IDLE_PACE = 0.02  # while it does not: what an event waits at most before it is seen
-HOUSEKEEPING = 1.0  # seconds between two looks for new experiments
+PACE = 0.025  # seconds between two reads of a log that grows: what an entry waits at most before it is seen
+BEHIND = 0.01  # seconds between two rounds while arms wait to be refreshed
+DIRECTLY = 4  # logs: of more, one command asks first which have grown
+WRITING = 0.1  # seconds between two looks at which checkpoints are due
+HOUSEKEEPING = 1.0  # seconds between two looks for new experiments, and at all logs
 CHECK = 5.0  # seconds between two comparisons of an arm with its checkpoint
 TRIM = 30.0  # seconds between two trims
 RETRY = 60.0  # seconds between two tries to load what could not be loaded, at most
@@ -49,37 +54,32 @@ class Follower(threading.Thread):
         super().__init__(name="follower", daemon=True)
         self.store, self.holder, self.grace_ms = store, holder, grace_ms
         self.lease_seconds, self.checkpoint_seconds = lease_seconds, checkpoint_seconds
-        self.budget, self.forgot = (
-            budget,
-            forgot,
-        )  # bytes for the models of all experiments; called when one is forgotten
+        self.budget, self.forgot = budget, forgot  # bytes for all models; called when an experiment is forgotten
         self.replicas: dict[str, Replica] = {}
         self.checkpointers: dict[str, Checkpointer] = {}
         self.ready, self.stopping, self.woken = threading.Event(), threading.Event(), threading.Event()
         self.failed: BaseException | None = None
         self.beats = Beats(store, self._served, self.wrote, self._lost)
-        self.refusing = self._away = (
-            False  # whether the store refuses writes; whether it did not answer when last asked
-        )
+        self.watcher, self._dozing = Watcher(store, self._stir), False
+        self.refusing = self._away = False  # it refuses writes; it did not answer when last asked
         self._outage_logged = False
         self.unsuitable = ""  # why the store must not be used, where that was found after the start
         self.reason, self._refused = "", -math.inf  # why the store could not be used, and when that was last so
-        self.suspicious = False  # acknowledged data may have vanished: check every position
-        self._due = dict.fromkeys(("housekeeping", "check", "trim", "forget"), 0.0)
+        self._suspicious = False
+        self._due = dict.fromkeys(("housekeeping", "check", "trim", "forget", "sweep"), 0.0)
         self._retries: dict[str, tuple[float, float]] = {}  # of what failed: when next, and how long after that
         self._checked = 0
         self._full = False
         self._wanted: list[str] = []
         self._sweeping: set[tuple[str, int]] = set()  # deleted experiments, with versions, whose keys are being deleted
-        self._swept: set[tuple[str, int]] = (
-            set()
-        )  # those whose keys are deleted; they are forgotten an hour after their deletion
+        self._swept = set[tuple[str, int]]()  # those whose keys are deleted: forgotten an hour after their deletion
         self._sweep_cursor = 0  # how far the sweep has come
 
     def run(self) -> None:
         """Follow until stopped; then fold the rest and write the last checkpoint."""
         try:
             self.beats.start()
+            self.watcher.start()
             while not self.stopping.is_set():
                 self._guarded(self._round)
             self._guarded(self._last)
@@ -87,6 +87,7 @@ class Follower(threading.Thread):
             self.failed = error
         finally:
             self.beats.stop()
+            self.watcher.stop()
 
     def want(self, name: str) -> None:
         """Read this experiment's log now: somebody waits for what was written to it."""
@@ -136,49 +137,90 @@ class Follower(threading.Thread):
             log.error("decisions wait, and are refused after a while: %s", error)
         self._outage_logged = True
 
+    @property
+    def suspicious(self) -> bool:
+        """Whether acknowledged data may have vanished: then every position is checked, at once."""
+        return self._suspicious
+
+    @suspicious.setter
+    def suspicious(self, now: bool) -> None:
+        self._suspicious = now
+        if now:
+            self.woken.set()
+
     def _lost(self) -> None:
         """A lease has gone: to another server, or with all the rest."""
         self.suspicious = True
-        self.woken.set()
+
+    def _stir(self) -> None:
+        """Entries have come where none was expected; a thread that will look soon need not be woken."""
+        if self._dozing:
+            self.woken.set()
 
     def _served(self) -> list[Checkpointer]:
         return [each for each in list(self.checkpointers.values()) if each.replica.model is not None]
 
     def _round(self) -> None:
         start = time.monotonic()
-        if self.store.reconnected() or self.suspicious:
+        if self.suspicious or self.store.reconnected():
             self._check_positions()
+        wanted = set[str]()
         while self._wanted:
-            self._take_up(self._wanted.pop())
+            wanted.add(name := self._wanted.pop())
+            self._take_up(name)
         if self._is_due("housekeeping", HOUSEKEEPING):
             self._housekeep()
-        grown, polled = self._grown(), time.monotonic()
+        grown = self._grown(wanted) if wanted or self._is_due("read", PACE - BEHIND) else []
         for replica in grown:
-            self._isolated(replica, partial(replica.step, TURN))
+            replica.busy = (self._isolated(replica, partial(replica.step, TURN)) or 0) >= BUSY
+        self.watcher.watch(self._living())
         refreshing = time.monotonic()
-        for replica in self._living():
-            if replica not in grown:
-                replica.read_at = polled
-            self._isolated(replica, replica.refresh)
+        waiting = [replica for replica in self._living() if not replica.is_fresh]
+        for replica in waiting:
+            self._isolated(replica, replica.refresh_some)
         spent = time.monotonic() - refreshing
-        for replica in self._living():
-            self._isolated(replica, partial(self._checkpoint, replica))
+        if grown or self._is_due("write", WRITING):
+            for replica in self._living():
+                self._isolated(replica, partial(self._checkpoint, replica))
         if self._due["trim"] <= time.monotonic():
             self._trim()
-        behind = any(r.model and r.model.pending for r in self._living())
-        pace = PACE if grown or behind else IDLE_PACE
-        self.woken.wait(max((1 if behind else 3) * spent, pace - (time.monotonic() - start), 0.001))
+        self._pause(start, spent, behind=any(r.model and r.model.pending for r in waiting))
+
+    def _pause(self, start: float, spent: float, *, behind: bool) -> None:
+        """Until the next round: soon while something goes on, else when the watcher, or somebody, wakes the thread."""
+        now = time.monotonic()
+        if behind:
+            self.woken.wait(max(spent, start + BEHIND - now, 0.001))
+        elif not self._is_calm():
+            self.woken.wait(max(3 * spent, start + PACE - now, 0.001))
+        else:
+            self._dozing = True
+            if self.watcher.waiting or not self.replicas:  # asked again: it may be over by now, and has woken nobody
+                self.woken.wait(max(0.001, min(self._due["housekeeping"], self._due["trim"]) - now))
+            self._dozing = False
         self.woken.clear()
+
+    def _is_calm(self) -> bool:
+        """Whether the watcher sees everything that has to be seen before the next housekeeping."""
+        writing = any(each.is_writing for each in self.checkpointers.values())
+        return not writing and all(map(self.watcher.covers, self._living()))
 
     def _checkpoint(self, replica: Replica) -> None:
         if not self.checkpointers[replica.name].step(time.monotonic()):
             replica.check_position()
 
-    def _grown(self) -> list[Replica]:
-        """The replicas whose log has grown; the one that was read longest ago first."""
+    def _grown(self, wanted: set[str]) -> list[Replica]:
+        """The replicas whose log has grown, or may have; the one that was read longest ago first."""
         living = {replica.name: replica for replica in self._living()}
-        names = self.store.grown({name: replica.position for name, replica in living.items()})
-        return sorted((living[name] for name in names), key=lambda replica: replica.read_at)
+        asked, now = self.watcher.left(living.values()) | (wanted & living.keys()), time.monotonic()
+        everything = self._is_due("sweep", HOUSEKEEPING)
+        if everything or len(asked) > DIRECTLY:
+            asked = set(living) if everything else asked
+            names = self.store.grown({name: living[name].position for name in asked})
+            for name in asked.difference(names):
+                living[name].busy, living[name].read_at = False, now
+            asked = set(names)
+        return sorted((living[name] for name in asked), key=lambda replica: replica.read_at)
 
     def _check_positions(self) -> None:
         """Check the store and every replica's position; if the store fails meanwhile, it is done again later."""

@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 
 from bandit.core.engine import CHUNK, Model, model_bytes
 from bandit.core.experiment import Config, compile_config
@@ -28,6 +29,7 @@ TURN = 2048  # entries a turn, where other experiments wait for theirs
 UNREADABLE = (  # errors that one experiment's data can raise: only that experiment fails
     CorruptLog, OverflowError, Problem, struct.error, ValueError, IndexError, KeyError, TypeError, MemoryError,
 )  # fmt: skip
+AT_START = 4 * CHUNK  # arms refreshed at a time while nobody decides by them
 QUANTUM = 0.005  # seconds of refreshing in one turn
 
 
@@ -42,13 +44,14 @@ class Replica:
         self.scored = START  # what decisions reflect
         self.failed: BaseException | None = None  # why it cannot be served
         self.read_at = 0.0  # when the log was last read to its end (monotonic)
+        self.busy = False  # whether so much is written to the log that more will come soon
         self.longest = 1  # arms of the longest list that was folded here
         self.dirty: dict[int, None] = {}  # arms changed since their row was written
         self.grown_bytes = 0  # of the log, since the last pass of checkpoints
         self._folded: Folded | None = None
         self._last: bytes | None = None  # the record at `position`, where it has been read here
         self._chunk = CHUNK  # arms refreshed in one turn
-        self._goal: tuple[Position, set[int]] = START, set()  # scored up to there once these arms are refreshed
+        self._goal: tuple[Model | None, Position, set[int]] = None, START, set()  # scored up to there with these arms
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -100,8 +103,9 @@ class Replica:
     def catch_up(self) -> None:
         """Fold up to the log's end as it is now, and bring the scoring data up to date."""
         self.fold_to_end()
-        while self.refresh():
+        while self.model is not None and self.model.refresh(AT_START):
             pass
+        self.scored = self.position
 
     def fold_to_end(self) -> None:
         """Fold up to the log's end as it is now; others may go on writing."""
@@ -135,6 +139,17 @@ class Replica:
         self._fold_run(run)
         self.grown_bytes += sum(len(entry.record) for entry in entries)
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether decisions reflect all that was folded."""
+        return self.scored == self.position and not (self.model and self.model.pending)
+
+    def refresh_some(self) -> None:
+        """Refresh arms for one turn."""
+        end = time.monotonic() + QUANTUM
+        while self.refresh() and time.monotonic() < end:
+            pass
+
     def refresh(self) -> bool:
         """Refresh a chunk of arms; False where all are fresh.
 
@@ -144,13 +159,12 @@ class Replica:
         if self.model is None or not self.model.pending:
             self.scored = self.position
             return False
-        position, waiting = self._goal
-        waiting &= self.model.pending.keys()  # another model may have come since
-        if not waiting:
+        model, position, waiting = self._goal
+        if not waiting or model is not self.model:
             position, waiting = self.position, set(self.model.pending)
-        chosen = list(self.model.pending)[: min(self._chunk, self.model.at_once)]
+        chosen = list(islice(self.model.pending, min(self._chunk, self.model.at_once)))
         waiting.difference_update(chosen)
-        self._goal = position, waiting
+        self._goal = self.model, position, waiting
         begun = time.monotonic()
         self.model.refresh(len(chosen))
         seconds_per_arm = (time.monotonic() - begun) / len(chosen)

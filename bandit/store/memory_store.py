@@ -37,6 +37,7 @@ class MemoryStore:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lock = threading.RLock()
+        self._written = threading.Condition(self._lock)
         self._logs: dict[str, MemoryLog] = {}
         self._models: dict[str, tuple[int, int]] = {}
         self._secret = secrets.token_bytes(32)
@@ -77,6 +78,7 @@ class MemoryStore:
             position = log.add(self.now_ms(), b"x", msgspec.json.encode(config.bare()))
             new = before is None or before.config.deleted
             learned = before is not None and before.learned and before.config.generation == config.generation
+            self._written.notify_all()
             log.stored = Stored(config, learned, position if new or before is None else before.identity, position)
             return position
 
@@ -100,6 +102,7 @@ class MemoryStore:
             step = Step(log, batch.rules, max(self.now_ms(), log.last.ms))
             results = [step.take(item) for item in batch.items]
             log.producers[batch.producer] = batch.sequence, results
+            self._written.notify_all()
             return results
 
     def _ahead(self, log: MemoryLog, clock_ms: int) -> Ahead | None:
@@ -137,6 +140,12 @@ class MemoryStore:
     def grown(self, positions: Mapping[str, Position]) -> list[str]:
         """See `Store`."""
         return [name for name, position in positions.items() if self.end(name) > position]
+
+    def grown_within(self, positions: Mapping[str, Position], seconds: float) -> list[str]:
+        """See `Store`."""
+        with self._written:
+            self._written.wait_for(lambda: self.grown(positions), seconds)
+            return self.grown(positions)
 
     def now_ms(self) -> int:
         """See `Store`."""

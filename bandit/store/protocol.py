@@ -229,6 +229,9 @@ class Store(Protocol):
     def grown(self, positions: Mapping[str, Position]) -> list[str]:
         """The experiments whose log has entries after these positions: one command for all of them."""
 
+    def grown_within(self, positions: Mapping[str, Position], seconds: float) -> list[str]:
+        """The same, as soon as there are any: at most so many seconds later, or earlier, none."""
+
     def now_ms(self) -> int:
         """The store's clock."""
 

@@ -156,12 +156,20 @@ class RedisStore(Connected):
 
     def grown(self, positions: Mapping[str, Position]) -> list[str]:
         """See `Store`."""
-        if not positions:
-            return []
+        return self._grown(positions, None) if positions else []
+
+    def grown_within(self, positions: Mapping[str, Position], seconds: float) -> list[str]:
+        """See `Store`."""
+        most = self._sync.connection_pool.connection_kwargs["socket_timeout"] or seconds
+        return self._grown(positions, max(1, round(1000 * min(seconds, most / 2))))
+
+    def _grown(self, positions: Mapping[str, Position], block: int | None) -> list[str]:
+        """Those that have grown; waits for it up to `block` milliseconds."""
         logs = {Keys.of(name).log.encode(): name for name in positions}
+        after = {log: at.text() for log, at in zip(logs, positions.values(), strict=True)}
         try:
             with self._asking():
-                found = self._sync.xread({Keys.of(name).log: at.text() for name, at in positions.items()}, count=1)
+                found = self._sync.xread(after, count=1, block=block)
         except CorruptLog:
             return list(positions)  # one of them is not a log: reading it will fail
         return [logs[bytes(log)] for log, _ in found]
