@@ -188,13 +188,13 @@ def test_an_append_that_is_cancelled_leaves_the_others_theirs(url: str, run: Run
 
     async def story(store: RedisStore, one: Trial, other: Trial) -> None:
         await store.append_async(other.name, other.batch(sequence=1))
-        gone = asyncio.ensure_future(store.append_async(one.name, one.batch(one.decision())))
+        gone = asyncio.ensure_future(store.append_async(one.name, one.batch(one.decision(), one.decision())))
         stays = asyncio.ensure_future(store.append_async(other.name, other.batch(other.decision(), sequence=2)))
         await asyncio.sleep(0)
         gone.cancel()
         (logged,) = await stays
         assert other.log()[-1].position == logged.position
-        assert one.tags() == "d"
+        assert one.tags() == "dd"
         await store.aclose()
 
     with opened(url) as store:
