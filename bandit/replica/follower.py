@@ -67,6 +67,7 @@ class Follower(threading.Thread):
         self.reason, self._refused = "", -math.inf  # why the store could not be used, and when that was last so
         self._suspicious = False
         self._due = dict.fromkeys(("housekeeping", "check", "trim", "forget", "sweep"), 0.0)
+        self._logging = threading.Lock()
         self._retries: dict[str, tuple[float, float]] = {}  # of what failed: when next, and how long after that
         self._checked = 0
         self._full = False
@@ -133,9 +134,10 @@ class Follower(threading.Thread):
     def _note_outage(self, error: Exception) -> None:
         """Remember why the store cannot be used; log it once an outage."""
         self._refused, self.reason = time.monotonic(), str(error)
-        if not self._outage_logged:
+        with self._logging:  # several threads meet an outage at once
+            logged, self._outage_logged = self._outage_logged, True
+        if not logged:
             log.error("decisions wait, and are refused after a while: %s", error)
-        self._outage_logged = True
 
     @property
     def suspicious(self) -> bool:
