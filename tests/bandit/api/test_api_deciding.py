@@ -14,7 +14,7 @@ from live import CONTEXT, Experiment, Live, ok, pointers, problem, serving, valk
 from bandit.errors import Code
 from bandit.log.records import START
 from bandit.replica.export import export
-from bandit.serving.api.native import ANSWER_MAX
+from bandit.serving.api.batches import ANSWER_MAX
 
 
 @pytest.fixture(scope="module")
