@@ -67,7 +67,8 @@ def serve(
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
-    Every option, and a few more settings, can also be given as BANDIT_NAME in the environment; options win.
+    Every option, and the settings that only the README lists, can also be given as BANDIT_NAME in the environment, such
+    as BANDIT_DATA_DIR; options win.
     """
     settings = settings_from(
         redis_url=redis_url,
@@ -105,7 +106,10 @@ def export(
     data_dir: DataDir = None,
     store_binary: StoreBinary = None,
 ) -> None:
-    """Write an experiment's log, one entry per row; works beside a running server and without one."""
+    """Write an experiment's log, one entry per line.
+
+    Works beside a running server and without one.
+    """
     if form != "jsonl":
         raise typer.BadParameter("expected jsonl", param_hint="--format")
     with exit_on_error(PROGRAM):
@@ -124,7 +128,10 @@ def verify(
     data_dir: DataDir = None,
     store_binary: StoreBinary = None,
 ) -> None:
-    """Recompute an experiment's sums from its log; exit 0 if its checkpoints equal them bit for bit, else 1."""
+    """Recompute an experiment's sums from its log.
+
+    The exit code is 0 if its checkpoints equal them bit for bit, else 1.
+    """
     with exit_on_error(PROGRAM):
         from bandit.commands.log_commands import verify_log
 
@@ -141,7 +148,10 @@ def doctor(
     data_dir: DataDir = None,
     store_binary: StoreBinary = None,
 ) -> None:
-    """Check this installation and its store; with --rate, estimate the memory and disk that it needs."""
+    """Check this installation and its store.
+
+    With --rate, also estimate the memory and disk that each experiment needs.
+    """
     with exit_on_error(PROGRAM):
         from bandit.commands import doctor as doctoring
 
@@ -168,7 +178,10 @@ def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the visitors' order.")] = 0,
 ) -> None:
-    """Watch the server learn from 32,711 real visitors over real HTTP, in under a minute."""
+    """Watch the server learn from 32,711 real visitors.
+
+    They are sent over real HTTP; it takes less than a minute.
+    """
     with exit_on_error(PROGRAM):
         from bandit.commands.demo import run as run_demo
 

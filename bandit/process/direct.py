@@ -1,4 +1,4 @@
-"""The HTTP protocol's short way: a plain request with a small body is given to whoever answers it, without ASGI.
+"""The short way of a request: one that is plain, with a small body, goes to `serving.api.hot` without ASGI.
 
 uvicorn makes a task, an event, a queue of messages and a scope for each request; that costs as much as a decision. Here
 a request of one of our addresses with a body of known, small length is an `Exchange`, in the place of uvicorn's own

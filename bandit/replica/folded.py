@@ -1,4 +1,4 @@
-"""What a replica has folded: sums, and for each arm the position of the log up to which they hold its events.
+"""What has been folded: sums, and for each arm the position of the log up to which they hold its events.
 
 The store keeps it in two tables. `sums` is written by the elected server (`bandit.replica.checkpoint`). `base` gets the
 entries that trimming is about to drop from the log (`bandit.replica.trim`), and a server starts from it where `sums`

@@ -1,4 +1,6 @@
-"""From a request to its answer: `requests` reads it, `batcher` decides it together with others, `service` holds all.
+"""From a request to its answer: `requests` checks its JSON, `batcher` decides it with others, `service` holds all.
 
-`changes` and `evaluation` are the slow paths; `api/` is HTTP. Imports `bandit.replica` and below. Begin with `service`.
+`reading` is JSON as such, `gathered` the answers to a batch. Documents and their changes (`experiments`, `changes`) and
+`evaluation` are the slow paths. What feedback is credited with is judged in the store. `api/` is HTTP. Imports
+`bandit.replica` and below. Begin with `service`.
 """

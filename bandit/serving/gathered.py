@@ -1,6 +1,6 @@
-"""The answers to a batch of requests as they come: one event for all, for a future each costs as much as reading.
+"""The answers to a batch of requests as they come: one event for all, as a future for each costs as much as reading it.
 
-A batch is fed to its batcher as many requests at a time as others do not feel.
+A batch's requests are put in the batcher a few at a time, so that other requests do not wait long for them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FED = 0.25  # seconds of work that a batch puts in a batcher at once
 
 
 class Gathered:
-    """Answers or problems of so many requests, in order.
+    """The answers to a number of requests, or their problems, in order.
 
     Args:
         size: how many requests.
@@ -48,7 +48,7 @@ class Gathered:
                 turn = time.monotonic()
 
     async def all(self) -> list[Any]:
-        """The answers and problems, once all have come; what is no problem is raised."""
+        """The answers and problems, once all have come; any other error is raised."""
         while self._missing:
             await self._next()
         if self._failed is not None:
@@ -60,13 +60,13 @@ class Gathered:
         await self._came.wait()
 
     def take(self, at: int, answer: Any) -> None:
-        """One has come."""
+        """Take one answer."""
         self.found[at] = answer
         self._missing -= 1
         self._came.set()
 
     def fail(self, at: int, error: BaseException) -> None:
-        """One cannot come."""
+        """Take the reason why one answer cannot come."""
         if not isinstance(error, Problem):
             self._failed = error
         self.take(at, error)

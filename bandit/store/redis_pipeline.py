@@ -1,4 +1,5 @@
-"""The event loop's connection to the store: one a worker, commands one after the other, replies in their order.
+"""The event loop's connection to the store: one a worker. Commands are sent without waiting for replies to those
+before, and replies come in the same order.
 
 redis-py connects and shakes hands, so every option of an address means what it means to its own client (TLS, user,
 database, keepalive). Then the transport is ours: no pool, no retry, no task and no timer a command. Whatever ends the

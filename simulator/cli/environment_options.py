@@ -39,11 +39,11 @@ class EnvironmentOptions:
     bad: Annotated[
         str | None,
         typer.Option(
-            help="A gamble of two arms: skip earns 0; eat earns 5, or 5 or -35 at random where the label is this."
+            help="A gamble of two arms: skip earns 0; eat earns 5, but where the label is this, 5 or -35 at random."
         ),
     ] = None
     rewards: Annotated[
-        str | None, typer.Option(help="Without --label: the prefix of the reward columns, if not reward_.")
+        str | None, typer.Option(help="Without --label: the prefix of the reward columns; by default reward_.")
     ] = None
     ignore: Annotated[list[str] | None, typer.Option(help="A column of the table that is not used as a feature.")] = (
         None
@@ -56,9 +56,9 @@ class EnvironmentOptions:
     rating: Annotated[
         str | None, typer.Option(help="ratings: the rating column; by default every row is a rating of 1.")
     ] = None
-    items: Annotated[int | None, typer.Option(min=1, help="ratings: how many items become arms, if not 20.")] = None
+    items: Annotated[int | None, typer.Option(min=1, help="ratings: how many items become arms; by default 20.")] = None
     known: Annotated[
-        int | None, typer.Option(min=0, help="ratings: how many further items become features, if not 60.")
+        int | None, typer.Option(min=0, help="ratings: how many further items become features; by default 60.")
     ] = None
 
     @property

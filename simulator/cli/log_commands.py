@@ -30,7 +30,10 @@ def evaluate(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """The value of target policies by every estimator, with intervals where the log allows them."""
+    """What target policies would have earned, by every estimator.
+
+    Each value has an interval where the log allows one.
+    """
     from simulator.cli import output
     from simulator.ope import evaluate as evaluation
 
@@ -144,7 +147,10 @@ def convert(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Write a log as the documented table (Parquet, JSON lines) or as dsjson."""
+    """Write a log as a table (Parquet, JSON lines) or as dsjson.
+
+    Every format of logs is read; docs/logged-data.md describes the table.
+    """
     from simulator.cli import output as out
     from simulator.logs.convert import convert as converted
 
@@ -161,14 +167,14 @@ def replay(
         float | None,
         typer.Option(
             min=0,
-            help="Smaller propensities count as this: more rows match, but too few of arms that were shown rarely.",
+            help="Smaller propensities count as this: more rows match, but too few of the arms that were rarely shown.",
         ),
     ] = None,
     doubly_robust: Annotated[
         bool, typer.Option("--doubly-robust", help="Doubly robust replay, Dudik et al. (2012): uses every row.")
     ] = False,
     c_max: Annotated[
-        float | None, typer.Option(min=0, help="doubly robust: the largest c of c pi / mu; by default the smallest mu.")
+        float | None, typer.Option(min=0, help="doubly robust: the largest c in c pi / mu; by default the smallest mu.")
     ] = None,
     quantile: Annotated[
         float | None,
@@ -187,7 +193,10 @@ def replay(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """What a policy that learns would have earned, if it learns only from the rows that match its choices."""
+    """What a policy that learns would have earned on a log.
+
+    It learns only from the rows in which it chooses the arm that was shown.
+    """
     from simulator.cli import output
     from simulator.studies.lived import judge
 
@@ -238,7 +247,10 @@ def compare(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Compare targets with a baseline by paired differences on the same log."""
+    """Compare targets with a baseline on the same log.
+
+    The differences are paired: of each row, what one target earns less what the other earns.
+    """
     from simulator.cli import output
     from simulator.ope import differences
 
@@ -272,7 +284,10 @@ def select(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Choose the best of several targets on one half of the log, and value it on the other half."""
+    """Choose the best of several targets, and value it.
+
+    It is chosen on one half of the log and valued on the other half.
+    """
     from simulator.cli import output
     from simulator.policies.targets import learns
     from simulator.studies import select as selection
@@ -306,7 +321,10 @@ def report(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Write one self-contained page: the verdict, then values, weights, arms, segments, time and settings."""
+    """Write one self-contained HTML page on what targets would earn.
+
+    It has the verdict first, then values, weights, arms, segments, time and settings.
+    """
     from simulator.cli import output as out
     from simulator.reporting import report as written
 

@@ -38,7 +38,7 @@ class Source:
 
     log: Annotated[Path | None, typer.Argument(help="A file (may be .gz) or a folder; omit it to read a store.")] = None
     format_: Annotated[
-        str, typer.Option("--format", help="Its format: table, server, open-bandit, dsjson, vw, csv, criteo.")
+        str, typer.Option("--format", help="The log's format: table, server, open-bandit, dsjson, vw, csv, criteo.")
     ] = "server"
     arm: Annotated[str | None, typer.Option(help="csv: the column of the arm shown.")] = None
     reward: Annotated[list[str] | None, typer.Option(help="csv: the column of the reward, or several.")] = None
@@ -51,7 +51,9 @@ class Source:
         ),
     ] = None
     position: Annotated[str | None, typer.Option(help="csv: the column of the position in a list.")] = None
-    first_position: Annotated[int | None, typer.Option(help="csv: the number of the first position, if not 0.")] = None
+    first_position: Annotated[int | None, typer.Option(help="csv: the number of the first position; by default 0.")] = (
+        None
+    )
     time: Annotated[str | None, typer.Option(help="csv: the column of the time, ISO 8601 or a number.")] = None
     user: User = None
     decision_id: Annotated[str | None, typer.Option(help="csv: the column of the decision's id.")] = None
@@ -73,7 +75,9 @@ class Source:
     decimal: Annotated[str | None, typer.Option(help="csv: the decimal mark, . or , ; by default detected.")] = None
     day_first: Annotated[
         bool | None,
-        typer.Option("--day-first/--month-first", help="csv: what comes first in dates such as 3.4.2026."),
+        typer.Option(
+            "--day-first/--month-first", help="csv: whether the day or the month comes first in dates such as 3.4.2026."
+        ),
     ] = None
     weights: Annotated[
         str | None,
@@ -82,7 +86,10 @@ class Source:
         ),
     ] = None
     places: Annotated[
-        str | None, typer.Option(help="server: of a list, `each` position as a row, or only the `first`.")
+        str | None,
+        typer.Option(
+            help="server: of a list, each position as a row, or only the first; by default first where lists are few."
+        ),
     ] = None
     min_age: Annotated[
         str | None,
@@ -92,12 +99,12 @@ class Source:
         ),
     ] = None
     kept: Annotated[
-        float | None, typer.Option(help="criteo: the share of rows without a click that was kept, if not 0.1.")
+        float | None, typer.Option(help="criteo: the share of rows without a click that was kept; by default 0.1.")
     ] = None
     faulty: Annotated[
         float | None,
         typer.Option(
-            help="The largest share of rows without a reward, or of broken lines, that is accepted, if not 0.25."
+            help="The largest share of rows without a reward, or of broken lines, that is accepted; by default 0.25."
         ),
     ] = None
     inverse: Annotated[bool | None, typer.Option("--inverse", help="criteo: the file holds 1 / propensity.")] = None

@@ -35,14 +35,18 @@ def run(
         typer.Option(min=0, max=1, help="The exploration rate of the server's policies, in place of their own."),
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="One of the policies; shown are the paired differences of the others from it.")
+        str | None,
+        typer.Option(help="One of the policies; shows how the others differ from it, by paired differences."),
     ] = None,
     curves: Annotated[Path | None, typer.Option(help="A file for the learning curves, one JSON object a line.")] = None,
     windows: Annotated[int, typer.Option(min=1, help="The number of windows of the learning curves.")] = 20,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Play policies where every arm's reward is known; regret is relative to uniform, which has 100."""
+    """Play policies where every arm's reward is known.
+
+    Regret is in per cent of that of uniform, which chooses at random.
+    """
     from simulator.cli import output
     from simulator.environments.episode import shown
     from simulator.studies import run as runs
@@ -82,7 +86,8 @@ def sweep(
     ] = None,
     rounds: Rounds = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="In an environment: the number of seeds, from --seed on, if not 2.")
+        int | None,
+        typer.Option(min=1, help="In an environment: the number of seeds, counted from --seed; by default 2."),
     ] = None,
     refresh: Refresh = "100",
     by: Annotated[
@@ -91,20 +96,21 @@ def sweep(
     ] = None,
     train: Annotated[
         float | None,
-        typer.Option(callback=within, help="On a log, by dr: the share that policies learn from, if not 0.5."),
+        typer.Option(callback=within, help="On a log, by dr: the share that policies learn from; by default 0.5."),
     ] = None,
     floor: Annotated[float | None, typer.Option(min=0, help="On a log, by replay: as for `replay`.")] = None,
     alpha: Annotated[
-        float | None, typer.Option(callback=within, help="On a log: the significance level, if not 0.05.")
+        float | None, typer.Option(callback=within, help="On a log: the significance level; by default 0.05.")
     ] = None,
     reward_range: RangeOption = None,
     cap: CapOption = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Try every combination of settings, on all cores, in an environment or, given a LOG, on that log.
+    """Try every combination of a policy's settings, on all cores.
 
-    The best is chosen on every other seed, or on one half of the log, and valued on the rest.
+    In an environment or, given a LOG, on that log. The best is chosen on every other seed, or on one half of the log,
+    and valued on the rest.
     """
     on_log = {"by": by, "train": train, "floor": floor, "alpha": alpha, "reward_range": reward_range, "cap": cap}
     if source.named:
@@ -184,8 +190,8 @@ def power(
         float, typer.Option(callback=within, help="Significance level: the probability of a false positive.")
     ] = 0.05,
     share: Annotated[float, typer.Option(callback=within, help="The new policy's share of the visitors.")] = 0.5,
-    policy: Annotated[str | None, typer.Option(help="In an environment: the new policy, if not linucb.")] = None,
-    baseline: Annotated[str | None, typer.Option(help="In an environment: the old policy, if not uniform.")] = None,
+    policy: Annotated[str | None, typer.Option(help="In an environment: the new policy; by default linucb.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="In an environment: the old policy; by default uniform.")] = None,
     rounds: Rounds = None,
     looks: Annotated[int, typer.Option(min=1, help="In an environment: the number of sample sizes tried.")] = 20,
     tests: Annotated[int, typer.Option(min=2, help="In an environment: the number of A/B tests simulated.")] = 100,
@@ -193,7 +199,10 @@ def power(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """How many decisions it takes to detect a lift, of given rates or of policies that learn in an environment."""
+    """How many decisions it takes to detect a lift.
+
+    The rates are given, or are those of policies that learn in an environment.
+    """
     from simulator.cli import output
 
     sizes: dict[str, Any] = {"power": chance, "alpha": alpha, "share": share}

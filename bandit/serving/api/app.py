@@ -1,4 +1,4 @@
-"""The ASGI application: the native contract, health, and pages that work without the internet."""
+"""The ASGI application, put together: the routes of `native`, deciding and feedback before them, pages, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches: up to a thousand requests in one. An item's fault is its own."""
+"""Batches: up to a thousand requests in one. A faulty item fails alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies: read with a cap, only as JSON, so that no request costs more than its limit."""
+"""The bytes of a body, read up to a limit, if its headers call it JSON. What it says is checked by `requests`."""
 
 from __future__ import annotations
 

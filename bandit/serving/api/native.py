@@ -1,4 +1,4 @@
-"""The native contract, `/v1`. Each handler parses, calls the service and renders."""
+"""Every route of the server, under `/v1`, and health. Each handler parses, calls the service and renders."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""What numbers may be, before anything is worked out from them. A fault is told at once, with what was expected and
-what came: left alone it would be an overflow in the middle, or an interval without ends.
+"""How large numbers of a log, and options, may be; checked before anything is computed from them.
+
+A fault is told at once, with what was expected and what came: later it would be an overflow, or an interval without
+ends. Whether a log can answer at all is decided in `overlap`.
 """
 
 from __future__ import annotations
