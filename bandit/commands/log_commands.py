@@ -1,4 +1,4 @@
-"""The commands beside `serve`: they work on a store that a server uses, or on a stopped data directory."""
+"""`export` and `verify`: they read the store that a server uses, or a data directory that no server runs on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with a deadline for a whole request, and room for the next client at any time.
+"""uvicorn's HTTP protocol with a deadline for a whole request; silent connections make room for new ones.
 
 uvicorn waits for ever for the rest of a request: 700 half-sent headers use up 512 descriptors, and nobody else is
 served. Here a request's headers and body arrive within `request_timeout` of its first byte, or the answer is 408; and

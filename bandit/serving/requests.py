@@ -1,4 +1,4 @@
-"""Requests of the hot path, from bytes to what a batcher logs; where one is at fault, the problem names each fault.
+"""Requests to decide and feedback: their JSON, checked, as what a batcher logs; a problem names each fault.
 
 A request is read against one version of its experiment. A batcher that finds a later version reads it again, so what is
 logged is always what the experiment in force makes of it.

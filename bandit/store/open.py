@@ -1,4 +1,4 @@
-"""A store by its address: the one place that knows which kinds there are."""
+"""A store by its address: where a new kind of store is named."""
 
 from __future__ import annotations
 

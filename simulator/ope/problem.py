@@ -1,4 +1,4 @@
-"""A log and a target, with what several estimators share worked out once and only if it is asked for.
+"""A log and a target, with what several estimators share, computed once and only if it is asked for.
 
 `EstimationProblem` is what the estimators read, wherever it comes from; `InMemory` is of a log that is whole in memory.
 """

@@ -1,4 +1,4 @@
-"""The parts of a log in which a report looks at it."""
+"""The parts of a log that a report looks at one by one."""
 
 from __future__ import annotations
 

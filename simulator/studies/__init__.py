@@ -1,4 +1,4 @@
-"""Experiments with policies: played in an environment, replayed on a log, swept, compared across seeds, powered.
+"""Experiments with policies: played in an environment, replayed on a log, compared; and power.
 
 Imports everything but reporting and commands. Begin with `run` and `replay`.
 """

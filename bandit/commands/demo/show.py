@@ -1,4 +1,4 @@
-"""The demo on paper: a live table (or now and then a line), the result, the learning curve, the checks."""
+"""What the demo shows: a live table (or now and then a line), the result, the learning curve, the checks."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence

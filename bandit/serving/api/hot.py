@@ -1,4 +1,4 @@
-"""Deciding and feedback: from a body's bytes to an answer's, without the framework, for what most requests are.
+"""Deciding and feedback: from a body's bytes to an answer's, without the framework, as nearly all requests are these.
 
 Three ways lead here. Most requests have a plain head and a small body: the server's protocol gives them to `Hot.begin`,
 and no task is made for them. The others come as ASGI (`app.Front`). Where neither stands before the framework, its own

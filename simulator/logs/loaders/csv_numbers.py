@@ -1,4 +1,4 @@
-"""Marks of thousands in a CSV's numbers: 1.234 is one and a fraction, or a thousand and some, as nobody can tell.
+"""Marks of thousands in a CSV's numbers: 1.234 may be little more than one, or more than a thousand.
 
 Where the decimal mark is found out, a column whose marked values all have three digits after the mark, and no 0 before
 it, is refused. Where it is said, the other mark is one of thousands if it stands before groups of three digits.

@@ -1,4 +1,4 @@
-"""Why the propensities of a log that is refused may be what they are: what people most often log in their position."""
+"""Where a log is refused for its propensities: what they probably are instead, and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collaborative filtering as target policies: arms by what users with like rewards liked, without any context.
+"""Collaborative filtering as target policies: a user gets what users with similar rewards liked, without any context.
 
     M  (users, K)  sum of the positive rewards of each user from each arm, in the rows that are learned from
 
