@@ -75,4 +75,4 @@ def test_formats_are_those_of_the_code() -> None:
 def test_the_script_writes_the_records_format() -> None:
     """`append.lua` has the number of its own: in the heads of activations and feedback."""
     script = (ROOT / "bandit/store/lua/append.lua").read_text()
-    assert set(re.findall(r"struct\.pack\('<BBBB\w+', (\d+),", script)) == {str(FORMAT)}
+    assert set(re.findall(r"\bpack\('<BBBB\w+', (\d+),", script)) == {str(FORMAT)}
