@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bandit.log.records import DECISION, FEEDBACK, SHOWN
 
-STREAM = 22  # bytes of the stream beside an entry's record
+STREAM = 12  # bytes of the stream beside an entry's record
 KEY = 100  # bytes of a key beside its name and value
 STATE = 90  # bytes of what is known of a rewarded decision: credits and events
 TAIL = 40  # bytes of the eligible set and its probabilities, under LinUCB with up to a few hundred arms

@@ -155,7 +155,7 @@ def test_a_data_directory_that_is_a_file_is_named_so(tmp_path: Path) -> None:
 def test_a_program_that_is_no_store_is_asked_about(tmp_path: Path) -> None:
     """It ended without a word: the line ends with the question, not with nothing."""
     done = ran("serve", "--port", "0", "--data-dir", str(tmp_path / "d"), "--store-binary", "/bin/false")
-    assert one_line(done).endswith("/bin/false a Valkey?")
+    assert one_line(done).endswith("/bin/false a Valkey server?")
 
 
 @pytest.mark.parametrize("module", ["bandit", "simulator"])
