@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from bandit.process.deadline import DeadlineProtocol
+from bandit.serving.api.hot import PLAIN
 from bandit.serving.api.problems import Answer
 
-_ADDRESS = re.compile(rb"/v1/experiments/([a-z0-9][a-z0-9._-]{0,63})/(recommendations|feedback|activations)")
 SMALL = 64 * 1024  # bytes of a body: uvicorn reads on no further until somebody takes what has come
 
 
@@ -75,7 +75,7 @@ _UNHEARD = _Unheard()
 class DirectProtocol(DeadlineProtocol):
     """One connection; the class attributes, shared by a server's connections, are set by `direct_protocol`."""
 
-    address: ClassVar[re.Pattern[bytes]] = _ADDRESS  # (name, what) of what goes the short way
+    address: ClassVar[re.Pattern[bytes]] = PLAIN  # (name, what) of what goes the short way
     direct: ClassVar[Server]
     heads: ClassVar[dict[Any, bytes]]
     stamp: ClassVar[list[Any]]  # the default headers, once a second new ones, that `heads` were made with
@@ -119,9 +119,7 @@ class DirectProtocol(DeadlineProtocol):
         if not isinstance(cycle, Exchange):
             super()._start_asgi_task(cycle, app)
         elif not cycle.more_body:
-            self.loop.call_soon(
-                self._take_turn, cycle
-            )  # many may wait that are answered at once: not within each other
+            self.loop.call_soon(self._take_turn, cycle)  # not at once, or a long pipeline's answers would nest
 
     def _take_turn(self, exchange: Exchange) -> None:
         """Begin, unless the connection has ended meanwhile; where the client takes no answers, once it has."""

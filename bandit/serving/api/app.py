@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from bandit import __version__
 from bandit.errors import Code, Fault, Problem, pointer
 from bandit.serving.api import docs, hot, native
-from bandit.serving.api.problems import INTERNAL, problem_answer, problem_response, response
+from bandit.serving.api.problems import INTERNAL, Answer, problem_response, response
 from bandit.serving.service import Service
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,9 @@ def build_app(service: Service, all_ready: Callable[[], bool] = lambda: True) ->
 DESCRIPTION = "An online contextual-bandit decision server: ask which arm to show, report what came of it."
 
 
+ANSWERED = "bandit.answered"  # in a scope: its request failed, and the client has been told
+
+
 class Front:
     """Stands before the framework: answers deciding and feedback itself, and refuses addresses that mislead.
 
@@ -64,37 +67,51 @@ class Front:
         service: which serves.
     """
 
-    _address = re.compile(r"/v1/experiments/([^/]+)/((?:recommendations|feedback|activations)(?:/batch)?)")
+    _address = re.compile(rf"/v1/experiments/([^/]+)/((?:{hot.NAMES})(?:/batch)?)")
 
     def __init__(self, app: FastAPI, service: Service) -> None:
         self.app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer requests to these routes, and pass all others on."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        found = self._address.fullmatch(scope["path"]) if scope["method"] == "POST" else None
-        try:
-            if b"%" in scope["raw_path"] or b"%" in scope["query_string"]:
-                _check_escapes(scope["raw_path"], scope["query_string"])
+        answer = None
+        if scope["type"] == "http":
+            try:
+                answer = await self._answer(scope, receive)
+            except Exception as error:
+                answer = hot.failure(error)
             if scope["method"] == "HEAD":
                 scope = {**scope, "method": "GET"}  # whoever sends the answer knows, and leaves its body out
-            if found is not None:
-                answer = await hot.answer(self._service, found[2], found[1], scope["headers"], receive)
-            elif scope["path"].endswith("\n"):  # the router's patterns let a line end through: .../arms/a%0A would be a
-                raise Problem(Code.NOT_FOUND, "an address must not end with a line break")
-            else:
-                await self.app(scope, receive, send)
-                return
-        except Problem as problem:
-            answer = problem_answer(problem)
-        except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
-            answer = INTERNAL
+        if answer is None:
+            await self._pass_on(scope, receive, send)
+            return
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The framework raises an error again that it has answered: then the connection would be cut."""
+        try:
+            await self.app(scope, receive, send)
+        except Exception:
+            if ANSWERED not in scope:
+                raise
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer | None:
+        """The answer to a request of these routes; None to any other.
+
+        Raises:
+            Problem: the address misleads, or the request is at fault.
+        """
+        path = scope["path"]
+        if b"%" in scope["raw_path"] or b"%" in scope["query_string"]:
+            _check_escapes(scope["raw_path"], scope["query_string"])
+        found = self._address.fullmatch(path) if scope["method"] == "POST" else None
+        if found is not None:
+            return await hot.answer(self._service, found[2], found[1], scope["headers"], receive)
+        if path.endswith("\n"):  # the router's patterns let a line end through: .../arms/a%0A would be a
+            raise Problem(Code.NOT_FOUND, "an address must not end with a line break")
+        return None
 
 
 _BROKEN = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -154,4 +171,5 @@ async def _on_query(request: Request, error: Exception) -> Response:
 async def _on_bug(request: Request, error: Exception) -> Response:
     """An error of the server itself: logged with its traceback, which the client does not see."""
     log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+    request.scope[ANSWERED] = True
     return response(INTERNAL)

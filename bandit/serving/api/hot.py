@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+import re
+from collections.abc import Coroutine, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from starlette.types import Receive
 
-from bandit.core.experiment import Experiment
+from bandit.core.experiment import NAME, Experiment
 from bandit.errors import Problem
 from bandit.serving.api import answers, batches, body
+from bandit.serving.api.batches import Read, Render
 from bandit.serving.api.problems import INTERNAL, JSON, Answer, problem_answer
 from bandit.serving.batcher import Batcher, Paused
 from bandit.serving.experiments import experiment_of
@@ -27,14 +29,13 @@ from bandit.serving.service import DOUBTFUL, MOVED, Service
 log = logging.getLogger(__name__)
 
 _ENCODER = msgspec.json.Encoder()
-Read = Callable[[Experiment, Any, bytes], Any]
 
 
 class Operation(NamedTuple):
     """What is done with a request."""
 
     read: Read
-    render: Callable[[Any], Any]
+    render: Render
     again: Read = lambda *_: None  # as one that may have been answered before
 
 
@@ -43,6 +44,10 @@ OPERATIONS: Mapping[str, Operation] = {
     "activations": Operation(read_activation, answers.activation),
     "feedback": Operation(read_feedback, answers.feedback),
 }
+
+
+NAMES = "|".join(OPERATIONS)  # as addresses have them: a part of a regular expression
+PLAIN = re.compile(rf"/v1/experiments/({NAME.pattern})/({NAMES})".encode())  # the target of a single request
 
 
 async def answer(service: Service, what: str, name: str, headers: body.Headers, receive: Receive) -> Answer:
@@ -54,16 +59,24 @@ async def answer(service: Service, what: str, name: str, headers: body.Headers, 
         name: of the experiment, as the address has it.
         headers: of the request.
         receive: gives the body, as in ASGI.
+
+    Raises:
+        Problem: the request is at fault, or cannot be served now.
     """
     kind, _, batch = what.partition("/")
     operation, settings = OPERATIONS[kind], service.settings
-    try:
-        data = await body.read(headers, receive, settings.batch_limit if batch else settings.body_limit)
-        if batch:
-            return Answer(200, JSON, await batches.answered(service, name, data, *operation))
-        return await _answered(service, operation, name, data)
-    except Problem as problem:
-        return problem_answer(problem)
+    data = await body.read(headers, receive, settings.batch_limit if batch else settings.body_limit)
+    if batch:
+        return Answer(200, JSON, await batches.answered(service, name, data, *operation))
+    return await _answered(service, operation, name, data)
+
+
+def failure(error: Exception) -> Answer:
+    """The answer where there is none: a problem, or an error of the server itself, which is logged."""
+    if isinstance(error, Problem):
+        return problem_answer(error)
+    log.error("a request failed", exc_info=error)
+    return INTERNAL
 
 
 async def _answered(service: Service, operation: Operation, name: str, data: bytes) -> Answer:
@@ -112,14 +125,10 @@ class Hot:
                 waiting = _Waiting(self, operation, batcher, data, secret, client)
                 batcher.enqueue(waiting.read, experiment_of(batcher.replica), waiting)
                 return
-        except Problem as problem:
-            if problem.code not in DOUBTFUL:
-                client.answer(problem_answer(problem))
+        except Exception as error:
+            if not isinstance(error, Problem) or error.code not in DOUBTFUL:
+                client.answer(failure(error))
                 return
-        except Exception:
-            log.exception("a request for %s of %s failed", what, name)
-            client.answer(INTERNAL)
-            return
         self.later(client, _answered(service, operation, name, data))
 
     def later(self, client: Client, answered: Coroutine[Any, Any, Answer]) -> None:
@@ -139,11 +148,8 @@ class Hot:
 async def _told(client: Client, answered: Coroutine[Any, Any, Answer]) -> None:
     try:
         answer = await answered
-    except Problem as problem:
-        answer = problem_answer(problem)
-    except Exception:
-        log.exception("a request failed")
-        answer = INTERNAL
+    except Exception as error:
+        answer = failure(error)
     client.answer(answer)
 
 
@@ -179,11 +185,8 @@ class _Waiting:
             return
         try:
             answer = _rendered(self.operation, value)
-        except Problem as problem:
-            answer = problem_answer(problem)
-        except Exception:
-            log.exception("an answer could not be rendered")
-            answer = INTERNAL
+        except Exception as error:
+            answer = failure(error)
         self.client.answer(answer)
 
     def set_exception(self, error: BaseException) -> None:

@@ -237,3 +237,17 @@ def test_a_refusal_does_not_repeat_a_value(server: Live, home: Experiment) -> No
     for response in responses:
         assert response.status_code >= 400
         assert word not in json.dumps(problem(response)), response.request.url
+
+
+def test_an_error_of_the_server_is_answered_and_logged_once(
+    server: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client is told so as of any problem, and the connection goes on."""
+
+    def broken() -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(server.service, "state", broken)
+    for _ in range(2):  # over one connection: a reset would be an error here
+        assert server.client.get("/readyz").json()["code"] == "internal"
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == ["GET /readyz failed"] * 2
