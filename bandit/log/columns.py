@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Int, Mask
 from bandit.core.sums import Events
+from bandit.log.batch import EventBatch
 from bandit.log.records import (
     ACTIVATION,
     DECISION,
@@ -42,16 +43,6 @@ EVERY = slice(None)
 
 class Odd(Exception):  # noqa: N818
     """Some record is not as it is read here."""
-
-
-class Found(NamedTuple):
-    """As `bandit.log.events.Batch`."""
-
-    events: Events
-    at: Int
-    decisions: int
-    feedback: int
-    longest: int
 
 
 class _Part(NamedTuple):
@@ -85,7 +76,7 @@ class _Log(NamedTuple):
         return found
 
 
-def columns(entries: Sequence[Entry], generation: int, defaults: Sequence[int], M: int, d: int) -> Found:
+def columns(entries: Sequence[Entry], generation: int, defaults: Sequence[int], M: int, d: int) -> EventBatch:
     """The events of these entries.
 
     Raises:
@@ -121,7 +112,7 @@ def columns(entries: Sequence[Entry], generation: int, defaults: Sequence[int], 
     except OverflowError:
         raise Odd from None
     events, entry = _merged(parts, len(entries), M, d)
-    return Found(events, ids.reshape(-1, 2)[entry], decisions, feedback, longest)
+    return EventBatch(events, ids.reshape(-1, 2)[entry], decisions, feedback, longest)
 
 
 def _merged(parts: Sequence[tuple[_Part, int]], N: int, M: int, d: int) -> tuple[Events, Int]:

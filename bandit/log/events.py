@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.arrays import Int, Mask
 from bandit.core.sums import Events
 from bandit.errors import CorruptLog
+from bandit.log.batch import EventBatch
 from bandit.log.columns import Odd, columns
 from bandit.log.records import (
     DECISION,
@@ -30,20 +29,6 @@ from bandit.log.records import (
 MANY = 64  # entries: fewer are quicker one by one
 
 
-class EventBatch(NamedTuple):
-    """The events of a run of entries, of one generation, and what was counted on the way."""
-
-    events: Events
-    at: Int  # (N, 2) position of each event
-    decisions: int
-    feedback: int
-    longest: int  # arms of the longest list among the decisions
-
-    def only(self, mask: Mask) -> EventBatch:
-        """The events that the mask marks."""
-        return self if mask.all() else self._replace(events=self.events[mask], at=self.at[mask])
-
-
 def read_events(entries: Iterable[Entry], generation: int, defaults: Sequence[int], m: int, d: int) -> EventBatch:
     """The events of these entries; entries of other generations, and configs, are no events.
 
@@ -55,7 +40,7 @@ def read_events(entries: Iterable[Entry], generation: int, defaults: Sequence[in
     entries = list(entries)
     if len(entries) >= MANY:
         try:
-            return EventBatch(*columns(entries, generation, defaults, m, d))
+            return columns(entries, generation, defaults, m, d)
         except Odd:
             pass  # then one by one: to read it all the same, or to say where it ends
     return read_each(entries, generation, defaults, m, d)

@@ -16,7 +16,7 @@ from bandit.arrays import Int, Mask
 from bandit.core.experiment import Experiment
 from bandit.core.sums import Sums, row_head
 from bandit.errors import CorruptLog
-from bandit.log.events import EventBatch
+from bandit.log.batch import EventBatch
 from bandit.log.records import START, Position
 from bandit.store.protocol import Store, Table
 

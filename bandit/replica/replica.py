@@ -17,7 +17,8 @@ from bandit.core.engine import CHUNK, Model, model_bytes
 from bandit.core.experiment import Config, compile_config
 from bandit.core.sums import row_head
 from bandit.errors import Code, CorruptLog, Problem
-from bandit.log.events import EventBatch, read_events
+from bandit.log.batch import EventBatch
+from bandit.log.events import read_events
 from bandit.log.records import START, Entry, Position, read_config
 from bandit.replica.folded import Folded, load, stands
 from bandit.store.protocol import READ_BYTES, Row, Store, Stored

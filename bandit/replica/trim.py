@@ -15,7 +15,8 @@ import numpy as np
 
 from bandit.core.experiment import Experiment
 from bandit.core.sums import Sums, increments, row_head
-from bandit.log.events import EventBatch, read_events
+from bandit.log.batch import EventBatch
+from bandit.log.events import read_events
 from bandit.log.records import START, Entry, Position, decision_head
 from bandit.replica.checkpoint import SLICE
 from bandit.replica.folded import Folded

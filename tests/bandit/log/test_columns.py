@@ -10,8 +10,9 @@ from hypothesis.strategies import DrawFn
 from test_events import activation, decision, feedback
 
 from bandit.errors import CorruptLog
+from bandit.log.batch import EventBatch
 from bandit.log.columns import Odd, columns
-from bandit.log.events import MANY, EventBatch, read_each, read_events
+from bandit.log.events import MANY, read_each, read_events
 from bandit.log.records import DEFERRED, PENDING, USER, Entry, Feedback, Position, pack_feedback
 
 M, D = 2, 5
@@ -64,7 +65,7 @@ def same(found: EventBatch, expected: EventBatch) -> None:
 @settings(max_examples=300, deadline=None)
 def test_columns_are_what_single_records_are(entries: Sequence[Entry]) -> None:
     """Of every well-formed log, in the log's order; nothing well-formed is left to the slow way."""
-    same(EventBatch(*columns(entries, 1, DEFAULTS, M, D)), read_each(entries, 1, DEFAULTS, M, D))
+    same(columns(entries, 1, DEFAULTS, M, D), read_each(entries, 1, DEFAULTS, M, D))
 
 
 @given(log().filter(bool), st.data())
@@ -84,7 +85,7 @@ def test_corrupted_bytes_never_give_another_result(entries: list[Entry], data: s
     tag = data.draw(st.sampled_from([b"z", b"", b"df", b"d", b"f", b"a"])) if how == "tag" else entries[i].tag
     entries[i] = Entry(entries[i].position, tag, bytes(record))
     try:
-        found = EventBatch(*columns(entries, 1, DEFAULTS, M, D))
+        found = columns(entries, 1, DEFAULTS, M, D)
     except Odd:
         return
     same(found, read_each(entries, 1, DEFAULTS, M, D))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from bandit.core.sums import Sums, increments
 from bandit.errors import CorruptLog
-from bandit.log.events import EventBatch, read_events
+from bandit.log.batch import EventBatch
+from bandit.log.events import read_events
 from bandit.log.records import (
     DEFERRED,
     FORMAT,
