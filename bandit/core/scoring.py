@@ -153,9 +153,14 @@ class Scorer:
     def _restated(self, slots: Int) -> Derived:
         """What is derived, as it must be read until it is derived anew, after other factors came to these slots."""
         before, cold = self.derived, self.derived.cold.copy()
-        cold[slots] = (self.rows.factors.blank[slots] == before.prior[[0, -1]]).all(axis=1)
+        cold[slots] = self._unseen(before.prior, slots)
         doubt, relative = map(max, zip((before.doubt, before.relative), self._doubts(before.sigma, slots), strict=True))
         return before._replace(cold=cold, seen=int(np.count_nonzero(~cold)), doubt=doubt, relative=relative)
+
+    def _unseen(self, prior: Vector, slots: Int | slice = slice(None)) -> Mask:
+        """Which of these arms have seen nothing: their G is Lambda^-1, whose diagonal is `prior`."""
+        result: Mask = (self.rows.factors.blank[slots] == prior[[0, -1]]).all(axis=1)
+        return result
 
     def _doubts(self, sigma: Vector, slots: Int | slice = slice(None)) -> tuple[float, float]:
         """How far sigma_a times the width of these arms, and their width^2 in parts of itself, may be off for any x."""
@@ -181,7 +186,7 @@ class Scorer:
         thetas[:, :, 0] += mu_kinds
         theta: Matrix = thetas[:, 0] if len(w) == 1 and w[0] == 1 else np.einsum("kmd,m->kd", thetas, w)
         sigma, (prior, _) = sigma[self.scored], self._prior(ridge)
-        cold = (factors.blank == prior[[0, -1]]).all(axis=1)
+        cold = self._unseen(prior)
         seen = int(np.count_nonzero(~cold))
         return Derived(mu, mu_kinds, sigma, pool, theta, thetas, prior, cold, seen, *self._doubts(sigma))
 

@@ -96,9 +96,8 @@ class Connected:
         info = self.info()
         with self._asking():
             form = self._noted("format", STORE_FORMAT)
-        self._run(
-            "beat", [Keys.of("~").lease], [b"~"]
-        )  # of a lease that nobody has: it changes nothing, but shows if scripts are forbidden
+        # of a lease that nobody has: it changes nothing, but shows if scripts are forbidden
+        self._run("beat", [Keys.of("~").lease], [b"~"])
         kind = "valkey" if "valkey_version" in info else "redis"
         version = str(info[f"{kind}_version"])
         if tuple(int(part) for part in version.split(".")[:2]) < FLOOR[kind]:
