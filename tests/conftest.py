@@ -16,6 +16,8 @@ from bandit.store.memory_store import MemoryStore
 from bandit.store.protocol import Store
 from bandit.store.redis_store import RedisStore
 
+pytest_plugins = ["live"]  # the fixture `server`
+
 # rooms whose tests start no process and open no socket: `-m "not system"` runs these alone
 FAST = {
     "bandit/core", "bandit/log", "simulator/logs", "simulator/ope", "simulator/checks", "simulator/environments",
@@ -99,3 +101,13 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
 def name(request: pytest.FixtureRequest) -> str:
     """An experiment's name that no other test has."""
     return f"t{abs(hash((request.node.nodeid, time.monotonic_ns()))):x}"
+
+
+@contextmanager
+def opened(url: str, timeout: float = 5.0) -> Iterator[RedisStore]:
+    """A store that is closed by `with`."""
+    store = RedisStore(url, timeout)
+    try:
+        yield store
+    finally:
+        store.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import uvicorn
 import uvloop
 from conftest import running
@@ -206,3 +207,10 @@ def _run(loop: asyncio.AbstractEventLoop, server: uvicorn.Server, listener: sock
         loop.run_until_complete(served())
     finally:
         loop.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Live]:
+    """One server on a real store for all tests of a module; what they make has a name of its own."""
+    with valkey() as url, serving(url) as live:
+        yield live

@@ -1,21 +1,13 @@
 """The contract's arms, over HTTP against a real store: lists and single ones, payloads, names, what each has seen."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from live import Experiment, Live, ok, pointers, problem, serving, valkey
+from live import Experiment, Live, ok, pointers, problem
 
 from bandit.errors import Code
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Live]:
-    """One server for all tests here; each has an experiment of its own name."""
-    with valkey() as url, serving(url) as live:
-        yield live
 
 
 def arm(one: Experiment, name: str) -> str:

@@ -3,25 +3,18 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
-from live import CONTEXT, Experiment, Live, ok, pointers, problem, serving, valkey
+from live import CONTEXT, Experiment, Live, ok, pointers, problem
 
 from bandit.errors import Code
 from bandit.log.records import START
 from bandit.replica.export import export
 from bandit.serving.api.batches import ANSWER_MAX
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Live]:
-    """One server for all tests here; each has an experiment of its own name."""
-    with valkey() as url, serving(url) as live:
-        yield live
 
 
 def logged(server: Live, one: Experiment, tag: bytes = b"d") -> int:

@@ -21,13 +21,6 @@ from bandit.serving.api.examples import EXCHANGES, PATH, Exchange
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Live]:
-    """One server for all tests here."""
-    with valkey() as url, serving(url) as live:
-        yield live
-
-
-@pytest.fixture(scope="module")
 def document(server: Live) -> dict[str, Any]:
     """The OpenAPI document."""
     found: dict[str, Any] = ok(server.client.get("/openapi.json"))

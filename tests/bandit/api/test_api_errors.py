@@ -2,27 +2,19 @@
 
 import json
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, settings
-from live import CONTEXT, DOCUMENT, Experiment, Live, ok, problem, serving, valkey, whole_answer
+from live import CONTEXT, DOCUMENT, Experiment, Live, ok, problem, whole_answer
 
 from bandit.errors import Code
 from bandit.serving.api.problems import STATUS
 
 QUIETLY = settings(deadline=None, max_examples=150, suppress_health_check=[*HealthCheck])  # the machine may be busy
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Live]:
-    """One server for all tests here."""
-    with valkey() as url, serving(url) as live:
-        yield live
 
 
 @pytest.fixture(scope="module")

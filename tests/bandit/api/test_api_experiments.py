@@ -3,7 +3,6 @@
 import re
 import threading
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,13 +11,6 @@ import pytest
 from live import CONTEXT, DOCUMENT, Experiment, Live, ok, pointers, problem, serving, valkey
 
 from bandit.errors import Code
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Live]:
-    """One server for all tests here; each has an experiment of its own name."""
-    with valkey() as url, serving(url) as live:
-        yield live
 
 
 def moment(text: str) -> datetime:

@@ -1,7 +1,6 @@
 """The contract's feedback, over HTTP against a real store: aggregations, event ids, users, windows, ranges."""
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,13 +8,6 @@ from live import Experiment, Live, ok, pointers, problem, serving, until, valkey
 
 from bandit.errors import Code
 from bandit.log.records import decision_id as decision_id_of
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Live]:
-    """One server for all tests here; each has an experiment of its own name."""
-    with valkey() as url, serving(url) as live:
-        yield live
 
 
 def with_kind(server: Live, **kind: Any) -> Experiment:

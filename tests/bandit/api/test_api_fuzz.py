@@ -1,24 +1,16 @@
 """Junk of every sort over HTTP against a real store: refused or served, and never a 500."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from live import DOCUMENT, Experiment, Live, ok, problem, serving, valkey
+from live import DOCUMENT, Experiment, Live, ok, problem
 
 QUIETLY = settings(deadline=None, max_examples=150, suppress_health_check=[*HealthCheck])  # the machine may be busy
 ADDRESSES = [f"{what}{batch}" for what in ("recommendations", "feedback", "activations") for batch in ("", "/batch")]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Live]:
-    """One server for all tests here."""
-    with valkey() as url, serving(url) as live:
-        yield live
 
 
 @pytest.fixture(scope="module")

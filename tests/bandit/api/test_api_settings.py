@@ -2,13 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from live import Live, serving, valkey
+from live import Live
 
 from bandit.core.experiment import ArmSpec, Document, Kind
 from bandit.core.features import Boolean, Category, Number
@@ -23,13 +22,6 @@ SECTIONS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "Policy": (LinUCB,),
     "Rewards": (Kind,),
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Live]:
-    """One server for the whole page."""
-    with valkey() as url, serving(url) as live:
-        yield live
 
 
 def test_every_example_works_in_the_page_s_order(server: Live) -> None:

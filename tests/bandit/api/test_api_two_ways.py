@@ -1,7 +1,6 @@
 """Deciding and feedback come in two ways, without ASGI and with it: answers are the same, and those of the schema."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -9,7 +8,7 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from live import CONTEXT, Experiment, Live, serving, valkey
+from live import CONTEXT, Experiment, Live
 from test_api_fuzz import QUIETLY, REQUESTS, texts
 
 OPERATIONS = ("recommendations", "feedback", "activations")
@@ -29,13 +28,6 @@ LIKELY = {
     ),
     "activations": st.fixed_dictionaries({"decision_id": UNUSUAL}),
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Live]:
-    """One server for all tests here."""
-    with valkey() as url, serving(url) as live:
-        yield live
 
 
 @pytest.fixture(scope="module")

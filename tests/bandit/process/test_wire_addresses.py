@@ -9,16 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
-from live import DOCUMENT, Experiment, Live, ok, problem, serving, valkey
+from live import DOCUMENT, Experiment, Live, ok, problem
 
 from bandit.errors import Code
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Live]:
-    """One server for all tests here."""
-    with valkey() as url, serving(url) as live:
-        yield live
 
 
 @pytest.fixture(scope="module")

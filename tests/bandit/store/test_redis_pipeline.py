@@ -17,7 +17,7 @@ import hiredis
 import pytest
 import redis
 import uvloop
-from conftest import running
+from conftest import opened, running
 from proxy import Swallowing
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import InvalidResponse
@@ -53,16 +53,6 @@ def short() -> Iterator[Path]:
     """A directory whose sockets' paths are short enough."""
     with tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as directory:
         yield Path(directory)
-
-
-@contextmanager
-def opened(url: str, timeout: float = 5.0) -> Iterator[RedisStore]:
-    """A store that is closed by `with`."""
-    store = RedisStore(url, timeout)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import redis
-from conftest import running
+from conftest import opened, running
 from proxy import Swallowing
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -29,16 +29,6 @@ from bandit.store.keys import EXPERIMENTS, META, Keys
 from bandit.store.protocol import Activate, Ahead, Logged, Outcome, Ref, Row, Store
 from bandit.store.redis_connection import SCRIPTS, Script
 from bandit.store.redis_store import RedisStore
-
-
-@contextmanager
-def opened(url: str, timeout: float = 5.0) -> Iterator[RedisStore]:
-    """A store that is closed by `with`."""
-    store = RedisStore(url, timeout)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 @contextmanager
