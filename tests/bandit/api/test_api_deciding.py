@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from live import CONTEXT, Experiment, Live, ok, pointers, problem
+from live import CONTEXT, Experiment, Live, ok, pointers, problem, until
 
 from bandit.errors import Code
 from bandit.log.records import START
@@ -240,6 +240,7 @@ def test_a_long_batch_of_long_lists_lets_others_be_answered(server: Live) -> Non
     thread = threading.Thread(target=watch)
     thread.start()
     try:
+        until(lambda: bool(waits))  # else the batch may be over before anybody asks
         results = ok(one.post("recommendations/batch", {"requests": requests}))["results"]
     finally:
         done.set()
