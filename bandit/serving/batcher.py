@@ -1,7 +1,7 @@
 """A batcher: serves one experiment's requests on one server, in micro-batches.
 
-While one append is under way the next requests gather; then one vectorised decide and one script serve them all. The
-number of an append belongs to its bytes until the store has answered: on a timeout the same bytes are sent again.
+While an append is under way the next requests gather; then one vectorised decide and one script serve them all. Where
+enough have gathered, a second micro-batch goes beside the first: the server decides while the store writes.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ from typing import Any, NamedTuple, Protocol, cast
 from bandit.core.draw import Choice
 from bandit.core.engine import Outdated
 from bandit.core.experiment import Experiment
-from bandit.errors import Code, CorruptLog, Problem, StoreUnavailable, StoreUnsuitable
+from bandit.errors import Code, Problem
 from bandit.log.records import Position
 from bandit.replica.replica import Replica
 from bandit.serving.decisions import Made, Scores, decide, decisions_of
+from bandit.serving.producer import PATIENCE, UNAVAILABLE, Producer
 from bandit.serving.requests import RecommendationRequest
 from bandit.store.protocol import (
     USER_MAX,
     Activate,
     Ahead,
-    Batch,
     Gap,
     Item,
     Logged,
     Outcome,
-    Reply,
     Result,
     Reward,
     Rules,
@@ -44,12 +43,11 @@ log = logging.getLogger(__name__)
 
 MICRO_BATCH = 256  # requests served at once, at most
 WORK = 0.02  # seconds of work in one micro-batch, as estimated: every other request, of all experiments, waits for it
+PRODUCERS = 2  # micro-batches under way at once, at most: a producer appends one at a time
+ALONGSIDE = 8  # requests that gather before one goes beside another: fewer cost more each than it saves
 WAITING = 2048  # requests waiting; more are refused: a short queue answers sooner
 BY_USER = 2.5e-5  # seconds of the store for each decision of a user that is looked at
-PATIENCE = 4.0  # seconds a request waits for the store
-IDLE = 86_400.0  # a producer that was silent for a day takes a new name: its last number may be forgotten
 REREADS = 5
-UNAVAILABLE = "the store does not answer or cannot write now"
 
 Request = RecommendationRequest | Reward | Activate
 Reader = Callable[[Experiment], Request]
@@ -131,13 +129,10 @@ class Batcher:
         self.entropy, self.on_gap, self.wrote = entropy, on_gap, wrote
         self._waiting: list[PendingRequest] = []
         self.work = 0.0  # estimated seconds that the waiting requests will take
-        self._runner: asyncio.Task[None] | None = None
         self._rules: tuple[Experiment, Rules] | None = None  # of the version last appended for
-        self._renew()
-
-    def _renew(self) -> None:
-        """A new producer name: no number of the old one will be used again."""
-        self._producer, self._sequence, self._used = self.entropy(12).hex(), 1, time.monotonic()
+        self._idle: list[Producer] = []
+        self._runners: set[asyncio.Task[None]] = set()
+        self._under_way = 0.0  # estimated seconds of the micro-batches under way
 
     def ask(self, read: Reader, experiment: Experiment) -> asyncio.Future[Any]:
         """`enqueue` with a future for the answer, which is returned."""
@@ -162,29 +157,46 @@ class Batcher:
         work = _work(request, experiment, self.replica.longest)
         self._waiting.append(PendingRequest(read, request, experiment, answer, time.monotonic(), work))
         self.work += work
-        if self._runner is None or self._runner.done():
-            self._runner = asyncio.get_running_loop().create_task(self._run())
+        if len(self._runners) < PRODUCERS and self._may_begin(len(self._runners)):
+            self._runners.add(asyncio.get_running_loop().create_task(self._run()))
 
     async def drain(self) -> None:
         """Wait until every request has its answer."""
-        while self._runner is not None and not self._runner.done():
-            await asyncio.wait([self._runner])
+        while self._runners:
+            await asyncio.wait(self._runners)
+
+    def _may_begin(self, others: int) -> bool:
+        """Whether to begin a micro-batch beside so many others."""
+        if not self._waiting or not others:
+            return bool(self._waiting)
+        return len(self._waiting) >= ALONGSIDE and self._under_way + self._waiting[0].work <= WORK
 
     async def _run(self) -> None:
-        while self._waiting:
-            batch = self._next()
-            overdue = time.monotonic() - PATIENCE
-            if batch := [pending for pending in batch if _awaited(pending, overdue)]:
-                await self._serve(batch)
+        """Serve micro-batches by one producer for as long as any should begin."""
+        new = (self.replica.name, self.store, self.entropy, self.wrote)
+        producer = self._idle.pop() if self._idle else Producer(*new)
+        try:
+            while self._may_begin(len(self._runners) - 1):
+                batch, work = self._next()
+                overdue = time.monotonic() - PATIENCE
+                if batch := [pending for pending in batch if _awaited(pending, overdue)]:
+                    self._under_way += work
+                    try:
+                        await self._serve(batch, producer)
+                    finally:
+                        self._under_way -= work
+        finally:
+            self._idle.append(producer)
+            self._runners.discard(cast(Any, asyncio.current_task()))
 
-    async def _serve(self, batch: list[PendingRequest]) -> None:
+    async def _serve(self, batch: list[PendingRequest], producer: Producer) -> None:
         """Answer a micro-batch; where its decisions cannot be made, each by itself: only those at fault fail."""
         try:
-            await self._serve_together(batch)
+            await self._serve_together(batch, producer)
         except _Undecided as error:
             if len(batch) > 1:
                 for pending in batch:
-                    await self._serve([pending])
+                    await self._serve([pending], producer)
             else:
                 log.error("%s: a decision failed", self.replica.name, exc_info=error.__cause__)
                 _fail(batch[0], error)
@@ -194,18 +206,22 @@ class Batcher:
             for pending in batch:
                 _fail(pending, error)
 
-    def _next(self) -> list[PendingRequest]:
-        """The next micro-batch: as many requests as one script, and one turn of the event loop, should take."""
+    def _next(self) -> tuple[list[PendingRequest], float]:
+        """The next micro-batch: as many requests as one script, and one turn of the event loop, should take.
+
+        Returns:
+            the requests, and the seconds that they are estimated to take.
+        """
         count, work = 0, 0.0
         for pending in self._waiting[:MICRO_BATCH]:
-            if count and work + pending.work > WORK:
+            if count and self._under_way + work + pending.work > WORK:
                 break
             count, work = count + 1, work + pending.work
         batch, self._waiting = self._waiting[:count], self._waiting[count:]
         self.work = sum(pending.work for pending in self._waiting)
-        return batch
+        return batch, work
 
-    async def _serve_together(self, batch: list[PendingRequest]) -> None:
+    async def _serve_together(self, batch: list[PendingRequest], producer: Producer) -> None:
         model = self.replica.served
         experiment, scored = model.experiment, self.replica.scored
         batch = [p for p in batch if p.experiment is experiment or self._read_again(p, experiment)]
@@ -229,7 +245,8 @@ class Batcher:
             next(decisions) if isinstance(request, RecommendationRequest) else request for request in requests
         ]
         try:  # also where nothing is to be written: whether they are paused still, and how, only the store knows
-            reply = await self._append(experiment, items, min((pending.since for pending in batch), default=-math.inf))
+            since = min((pending.since for pending in batch), default=-math.inf)
+            reply = await producer.append(self._rules_of(experiment), items, since)
             if isinstance(reply, Ahead):
                 raise reply.problem(round(time.time() * 1000))
         except Problem:
@@ -238,7 +255,7 @@ class Batcher:
         if isinstance(reply, Stale):
             await self._read_later(batch + paused, experiment)
         elif isinstance(reply, Gap):
-            self._gap(reply)
+            self._gap(reply, producer)
         else:
             _answer_paused(paused)
             self._answer(batch, reply, experiment, made, scored)
@@ -252,45 +269,10 @@ class Batcher:
             return False
         return True
 
-    async def _append(self, experiment: Experiment, items: list[Item], since: float) -> Reply:
-        """Append under the next number; the same bytes again while the store does not answer.
-
-        When those who wait have lost patience, nobody knows whether it was written: so the producer takes a new name.
-        """
-        if time.monotonic() - self._used > IDLE:
-            self._renew()
+    def _rules_of(self, experiment: Experiment) -> Rules:
         if self._rules is None or self._rules[0] is not experiment:
             self._rules = experiment, rules_of(experiment, self.grace_ms)
-        append = Batch(self._producer, self._sequence, self._rules[1], items, round(time.time() * 1000))
-        pause = 0.05
-        while True:
-            try:
-                reply = await self.store.append_async(self.replica.name, append)
-            except StoreUnavailable as error:
-                self.wrote(error)
-                if time.monotonic() - since + pause > PATIENCE:
-                    self._renew()
-                    raise Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE) from error
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 1.0)
-            except CorruptLog as error:
-                self._renew()
-                raise Problem(Code.NOT_READY, f"this experiment cannot be served: {error}") from error
-            except StoreUnsuitable as error:  # our rights in it were taken away
-                self.wrote(error)
-                self._renew()
-                raise Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE) from error
-            except Exception:
-                self._renew()  # a part of it may be written: this number is spent
-                raise
-            else:
-                if not isinstance(reply, Ahead):
-                    self.wrote(None)
-                break
-        self._used = time.monotonic()
-        if not isinstance(reply, Stale | Gap | Ahead):
-            self._sequence += 1
-        return reply
+        return self._rules[1]
 
     async def _read_later(self, batch: list[PendingRequest], experiment: Experiment) -> None:
         """The store has a later schema: wait for the replica to have it, then read and decide anew."""
@@ -307,14 +289,14 @@ class Batcher:
                 _fail(pending, Problem(Code.OVERLOADED, "the experiment changes faster than it can be read"))
         self._waiting = [pending for pending in batch if not pending.answer.done()] + self._waiting
 
-    def _gap(self, gap: Gap) -> None:
+    def _gap(self, gap: Gap, producer: Producer) -> None:
         """Acknowledged data has vanished: say so, and go on under a new name."""
         log.error(
             "%s: the store has forgotten acknowledged writes (its last number is %d, ours %d)",
-            self.replica.name, gap.last, self._sequence,
+            self.replica.name, gap.last, producer.sequence,
         )  # fmt: skip
         self.on_gap()
-        self._renew()
+        producer.renew()
         raise Problem(Code.STORE_UNAVAILABLE, "the store has lost writes; nothing of this request was written")
 
     def _answer(

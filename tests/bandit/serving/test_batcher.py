@@ -11,7 +11,7 @@ from bench import Bench, Plan, Store, away, broken, forgetful, held, lost, playe
 from bandit.core.engine import Model
 from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem, StoreUnavailable
-from bandit.serving.batcher import Credited, NewDecision, Replayed
+from bandit.serving.batcher import ALONGSIDE, PRODUCERS, Credited, NewDecision, Replayed
 from bandit.serving.requests import read_activation
 from bandit.store.protocol import Batch, Outcome, Reply
 
@@ -19,7 +19,8 @@ from bandit.store.protocol import Batch, Outcome, Reply
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batcher waits for 0.4 s instead of 4."""
-    monkeypatch.setattr("bandit.serving.batcher.PATIENCE", 0.4)
+    for module in ("batcher", "producer"):
+        monkeypatch.setattr(f"bandit.serving.{module}.PATIENCE", 0.4)
 
 
 def test_a_tick_serves_decisions_feedback_and_activations_together() -> None:
@@ -49,22 +50,45 @@ def test_a_tick_serves_decisions_feedback_and_activations_together() -> None:
     played(play)
 
 
-def test_what_comes_during_an_append_goes_with_the_next_one() -> None:
-    """One append is under way at a time; the next serves all who came meanwhile, up to a micro-batch's size."""
+@pytest.mark.parametrize(("more", "sizes"), [(7, [1, 7]), (300, [1, 256, 44])])
+def test_few_wait_for_the_append_under_way_and_many_go_beside_it(more: int, sizes: list[int]) -> None:
+    """A second micro-batch has a producer of its own; what comes during both goes with the next that begins."""
 
     async def play() -> None:
         bench, gate = Bench(), asyncio.Event()
-        bench.store.plans = [held(gate)]
+        bench.store.plans = [held(gate), held(gate)]
         answers = [bench.ask()]
         await asyncio.sleep(0)
-        answers += [bench.ask() for _ in range(300)]
+        answers += [bench.ask() for _ in range(more)]
         await asyncio.sleep(0.01)
-        assert len(bench.store.batches) == 1
+        beside = more >= ALONGSIDE
+        assert len(bench.store.batches) == (2 if beside else 1)
         gate.set()
         await asyncio.gather(*answers)
-        assert [len(batch.items) for batch in bench.store.batches] == [1, 256, 44]
-        assert [batch.sequence for batch in bench.store.batches] == [1, 2, 3]
-        assert len({batch.producer for batch in bench.store.batches}) == 1
+        assert [len(batch.items) for batch in bench.store.batches] == sizes
+        named: dict[str, list[int]] = {}
+        for batch in bench.store.batches:
+            named.setdefault(batch.producer, []).append(batch.sequence)
+        assert len(named) == (2 if beside else 1)
+        assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in named.values())
+
+    played(play)
+
+
+def test_micro_batches_beside_each_other_take_no_more_work_than_one() -> None:
+    """The store runs their scripts one after the other: whoever comes behind waits for both."""
+
+    async def play() -> None:
+        bench, gate = Bench(arms=[f"a{i}" for i in range(1000)]), asyncio.Event()
+        bench.store.plans = [held(gate)]
+        answers = [bench.ask(k=1000, defer=True) for _ in range(20)]  # as much as a micro-batch may take, and more
+        await asyncio.sleep(0.01)
+        begun = [len(batch.items) for batch in bench.store.batches]
+        assert len(begun) == 1
+        assert 20 - begun[0] >= ALONGSIDE  # so many wait, and each is too much
+        gate.set()
+        await asyncio.gather(*answers)
+        assert sum(len(batch.items) for batch in bench.store.batches) == 20
 
     played(play)
 
@@ -123,7 +147,9 @@ def test_whoever_waits_behind_an_outage_is_answered_too() -> None:
         codes = await asyncio.gather(*(refused(bench.ask()) for _ in range(700)))
         assert set(codes) == {Code.STORE_UNAVAILABLE}
         assert time.monotonic() - begun < 2
-        assert len(bench.store.batches) <= 2  # of the first micro-batch: who has waited too long is not sent any more
+        assert (
+            len(bench.store.batches) <= 2 * PRODUCERS
+        )  # of the first micro-batches: who has waited too long is not sent any more
         bench.store.plans = []
         assert isinstance(await bench.ask(), NewDecision)
 
@@ -243,9 +269,8 @@ def test_overload_is_told_at_once_and_before_reading(monkeypatch: pytest.MonkeyP
 
 def test_draining_answers_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several micro-batches' worth of requests, some of them behind an outage: after `drain` each has its answer."""
-    monkeypatch.setattr(
-        "bandit.serving.batcher.PATIENCE", 60.0
-    )  # a machine that stands still for seconds is another test's
+    for module in ("batcher", "producer"):  # a machine that stands still for seconds is another test's
+        monkeypatch.setattr(f"bandit.serving.{module}.PATIENCE", 60.0)
 
     async def play() -> None:
         bench = Bench()
@@ -266,7 +291,7 @@ def test_a_producer_that_was_silent_for_a_day_takes_a_new_name(monkeypatch: pyte
         bench = Bench()
         await bench.ask()
         await bench.ask()
-        monkeypatch.setattr("bandit.serving.batcher.IDLE", -1.0)
+        monkeypatch.setattr("bandit.serving.producer.IDLE", -1.0)
         await bench.ask()
         named = [(batch.producer, batch.sequence) for batch in bench.store.batches]
         assert named[0][0] == named[1][0] != named[2][0]

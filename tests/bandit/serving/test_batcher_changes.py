@@ -20,7 +20,8 @@ from bandit.store.protocol import Batch, Reply, Stale
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batcher waits for 0.4 s instead of 4."""
-    monkeypatch.setattr("bandit.serving.batcher.PATIENCE", 0.4)
+    for module in ("batcher", "producer"):
+        monkeypatch.setattr(f"bandit.serving.{module}.PATIENCE", 0.4)
 
 
 def test_a_stale_schema_makes_the_lane_read_and_decide_anew() -> None:
