@@ -4,12 +4,15 @@ uvicorn makes a task, an event, a queue of messages and a scope for each request
 a request of one of our addresses with a body of known, small length is an `Exchange`, in the place of uvicorn's own
 cycle: it keeps its turn among pipelined requests, and everything else that the protocol promises holds for it too.
 Whatever is unusual about a request sends it the long way, where it is refused or served.
+
+A client sends the same head again and again. So what the parser found in a plain one is kept, and the same bytes, with
+their whole body behind them and nothing before them, are not parsed again.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -17,7 +20,16 @@ from bandit.process.deadline import DeadlineProtocol
 from bandit.serving.api.hot import PLAIN
 from bandit.serving.api.problems import Answer
 
+KNOWN = 1024  # heads kept, of at most so many bytes each
 SMALL = 64 * 1024  # bytes of a body: uvicorn reads on no further until somebody takes what has come
+
+
+class Plain(NamedTuple):
+    """What a plain head says."""
+
+    name: str  # of the experiment
+    what: str  # the operation
+    length: int  # bytes of the body
 
 
 class Server(Protocol):
@@ -42,10 +54,11 @@ class Exchange:
         "response_complete", "response_started", "transport", "waiting_for_100_continue",
     )  # fmt: skip
 
-    def __init__(self, protocol: DirectProtocol, name: str, what: str, keep_alive: bool) -> None:
-        self._protocol, self._name, self._what = protocol, name, what
+    def __init__(self, protocol: DirectProtocol, plain: Plain, keep_alive: bool, whole: bytes | None = None) -> None:
+        self._protocol, self._name, self._what = protocol, plain.name, plain.what
         self.transport, self.keep_alive = protocol.transport, keep_alive
-        self.body, self.more_body = bytearray(), True
+        self.body: bytes | bytearray = bytearray() if whole is None else whole
+        self.more_body = whole is None
         self.response_started = self.response_complete = self.disconnected = self.waiting_for_100_continue = False
         self.message_event = _UNHEARD
 
@@ -75,36 +88,68 @@ _UNHEARD = _Unheard()
 class DirectProtocol(DeadlineProtocol):
     """One connection; the class attributes, shared by a server's connections, are set by `direct_protocol`."""
 
+    cycle: Any
     address: ClassVar[re.Pattern[bytes]] = PLAIN  # (name, what) of what goes the short way
     direct: ClassVar[Server]
+    known: ClassVar[dict[bytes, Plain]]  # of heads that were parsed before, and keep the connection alive
     heads: ClassVar[dict[Any, bytes]]
     stamp: ClassVar[list[Any]]  # the default headers, once a second new ones, that `heads` were made with
 
+    _head = b""  # of the request at hand, where it could be kept
+
+    def data_received(self, data: bytes) -> None:
+        """Begins a request at once whose head is known; else has it parsed."""
+        self._head = b""
+        if self._at_rest():
+            end = data.find(b"\r\n\r\n") + 4
+            head = data[:end]
+            plain = self.known.get(head)
+            if plain is not None and plain.length == len(data) - end:
+                self._unset_keepalive_if_required()
+                self.waiting.pop(self, None)
+                self.cycle = exchange = Exchange(self, plain, True, data[end:])
+                exchange.begin()
+                return
+            if end <= KNOWN and head.startswith(b"POST "):
+                self._head = head
+        super().data_received(data)
+
+    def _at_rest(self) -> bool:
+        """Whether the next byte begins a request that is answered next."""
+        if self.partial or self._loose or self._last is not None or self.flow.write_paused:
+            return False
+        return self.cycle is None or self.cycle.response_complete
+
     def begin_cycle(self) -> None:
         """As an exchange, if it is plain."""
-        found = self._plain()
-        if found is None:
+        head, self._head = self._head, b""
+        plain = self._plain()
+        if plain is None:
             super().begin_cycle()
             return
         before = self.cycle
         keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1"
-        self.cycle: Any = Exchange(self, found[1].decode(), found[2].decode(), keep_alive)
+        if head and keep_alive:
+            if len(self.known) >= KNOWN:
+                self.known.clear()
+            self.known[head] = plain
+        self.cycle = Exchange(self, plain, keep_alive)
         if before is not None and not before.response_complete:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
 
-    def _plain(self) -> re.Match[bytes] | None:
-        """The address, where a request can go the short way."""
+    def _plain(self) -> Plain | None:
+        """What a request asks for, where it can go the short way."""
         found = self.address.fullmatch(self.url)
         if found is None or self.parser.get_method() != b"POST" or self.flow.write_paused or self.expect_100_continue:
             return None
-        known = False
+        length = SMALL + 1
         for name, value in self.headers:
             if name == b"content-length":
-                known = int(value) <= SMALL
+                length = int(value)
             elif (name == b"content-type" and value != b"application/json") or name == b"content-encoding":
                 return None
-        return found if known else None
+        return Plain(found[1].decode(), found[2].decode(), length) if length <= SMALL else None
 
     def on_message_complete(self) -> None:
         """Begins an exchange whose turn it is, once all at hand is parsed: an answer may end the connection."""
@@ -154,5 +199,5 @@ class DirectProtocol(DeadlineProtocol):
 def direct_protocol(request_timeout: float, most_connections: int, server: Server) -> type[DirectProtocol]:
     """The protocol of one server: `server` answers what goes the short way; for the rest see `deadline_protocol`."""
     bound = {"request_timeout": request_timeout, "most_connections": most_connections, "waiting": {}}
-    own = {"direct": server, "heads": {}, "stamp": [None]}
+    own = {"direct": server, "known": {}, "heads": {}, "stamp": [None]}
     return type("BoundDirectProtocol", (DirectProtocol,), {**bound, **own})

@@ -41,6 +41,20 @@ class Heard(NamedTuple):
         return [status for status, _ in self.answers]
 
 
+class _Known(dict[bytes, Any]):
+    """Heads that were parsed before; `found` are those that were looked up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[bytes] = []
+
+    def get(self, head: bytes, default: Any = None) -> Any:  # type: ignore[override]
+        """As a dictionary's."""
+        if head in self:
+            self.found.append(head)
+        return super().get(head, default)
+
+
 class Wire:
     """One server and its client, on one event loop: the client knows when the server has read a piece.
 
@@ -56,7 +70,8 @@ class Wire:
         self.loop = uvloop.new_event_loop()
         self.direct = 0  # requests answered without ASGI
         bound: Any = direct_protocol(seconds, 1000, self)
-        own = {"data_received": _counting(bound), "address": DIRECT if direct else NONE}
+        self.known = _Known()
+        own = {"data_received": _counting(bound), "address": DIRECT if direct else NONE, "known": self.known}
         self._kind = type("Counting", (bound,), own)
         self._config = uvicorn.Config(
             self._app, http=self._kind, interface="asgi3", ws="none", lifespan="off", log_level="critical"

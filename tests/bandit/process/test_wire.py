@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 from wire import Taken, Wire, wired
 
+from bandit.process.direct import KNOWN
+
 HOST = b"Host: x\r\n"
 SMUGGLED = b"PUT /smuggled HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 NEXT = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -35,6 +37,39 @@ def chunked(body: bytes, *headers: bytes, to: bytes = b"/a", trailers: bytes = b
     half = len(body) // 2
     parts = (b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:half], body[half:]))
     return post(*headers, b"Transfer-Encoding: chunked", to=to), b"".join(parts) + b"0\r\n" + trailers + b"\r\n"
+
+
+# heads that were parsed before
+
+
+def test_a_head_seen_before_is_read_as_it_was() -> None:
+    """With its body behind it, in pieces, among others, or after bytes that are none of its own."""
+    head, body = sized(SMUGGLED)
+    once = Taken("POST", b"/a", SMUGGLED)
+    with wired() as wire:
+        whole, split, rest = (head + body,), (head, body), (head + body[:9], body[9:])
+        for pieces in (whole, *(whole * n for n in (2, 9)), split, rest, (*whole, *split, *rest, *whole)):
+            heard = wire.say(*pieces, count=sum(piece.startswith(b"POST") for piece in pieces))
+            assert set(heard.taken) == {once}
+            assert len(heard.answers) == len(heard.taken)
+        assert wire.say(head + body + NEXT, count=2).taken == [once, NEXT_TAKEN]
+        assert wire.say(head + body, b"\r\n" + head + body, b"\r", b"\n", head + body, count=3).taken == [once] * 3
+        assert wire.say(head + body + head + body, head + body, count=3).taken == [once] * 3
+        assert wire.say(post(b"Content-Length: 999"), head + body, half=True).taken == []
+        assert len(wire.known.found) > 10
+
+
+def test_what_may_not_be_read_by_its_head_alone_is_not_kept() -> None:
+    """The end of a connection, chunks, a client that waits to be told to go on; and no more than so many heads."""
+    with wired() as wire:
+        for each in (b"Connection: close", b"Expect: 100-continue", b"X: " + b"x" * KNOWN):
+            wire.say(*sized(b"{}", each), half=True)
+            wire.say(b"".join(sized(b"{}", each)), half=True)
+        wire.say(b"".join(chunked(b"{}")), half=True)
+        assert not wire.known
+        wire.known.update((b"%d" % n, None) for n in range(KNOWN))
+        wire.say(*sized(b"{}"), count=1)
+        assert len(wire.known) == 1
 
 
 # Upgrade
