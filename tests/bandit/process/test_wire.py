@@ -55,6 +55,12 @@ def test_a_head_seen_before_is_read_as_it_was() -> None:
         assert wire.say(head + body + NEXT, count=2).taken == [once, NEXT_TAKEN]
         assert wire.say(head + body, b"\r\n" + head + body, b"\r", b"\n", head + body, count=3).taken == [once] * 3
         assert wire.say(head + body + head + body, head + body, count=3).taken == [once] * 3
+        slow = b"".join(sized(body, to=b"/slow"))
+        for _ in range(2):  # answered in turn
+            heard = wire.say(slow, head + body, slow, head + body, count=4)
+            assert [told.split()[1] for _, told in heard.answers] == [b"/slow", b"/a"] * 2
+        begun = b"POST /b HTTP/1.1\r\nX-A: "  # the head is the rest of another's
+        assert wire.say(begun, head + body, count=1).taken == [Taken("POST", b"/b", SMUGGLED)]
         assert wire.say(post(b"Content-Length: 999"), head + body, half=True).taken == []
         assert len(wire.known.found) > 10
 
