@@ -160,8 +160,9 @@ def read_decision_id(text: str) -> tuple[int, Position, bytes] | None:
 def pack_x(x: NDArray[np.int16]) -> list[tuple[bytes, int]]:
     """(bytes, SPARSE or 0) of each row of x (N, d): dense, or pairs of column and value, whichever is shorter."""
     n, d = x.shape
-    if n == 1 and 2 * np.count_nonzero(x) >= d:  # alone, as most are where there is little traffic
-        return [(x.astype("<i2", copy=False).tobytes(), 0)]
+    if (2 * np.count_nonzero(x, axis=1) >= d).all():
+        data, size = x.astype("<i2", copy=False).tobytes(), 2 * d
+        return [(data[at : at + size], 0) for at in range(0, n * size, size)]
     rows, columns = np.nonzero(x)
     pairs = np.column_stack([columns.astype("<u2"), x[rows, columns].astype("<i2").view("<u2")]).tobytes()
     ends = np.searchsorted(rows, np.arange(n + 1)).tolist()
@@ -254,18 +255,23 @@ def _packed_together(probabilities: Matrix, eligible: Mask) -> list[bytes]:
         p = probabilities[:, members]
     low, high = p.min(axis=1, keepdims=True), p.max(axis=1, keepdims=True)
     top = p == high
-    two = (top | (p == low)).all(axis=1).tolist()
-    at, which = np.nonzero(top)
+    tops, rest = np.count_nonzero(top, axis=1), np.count_nonzero(p == low, axis=1)
+    two = ((tops + rest == p.shape[1]) | (tops == p.shape[1])).tolist()
+    which = np.nonzero(top)[1]
     if members is not None:
         which = members[which]
-    ends = np.searchsorted(at, np.arange(1, len(p) + 1)).tolist()
-    tails, start = [], 0
-    for row, (end, pair, *ends_of) in enumerate(zip(ends, two, low[:, 0].tolist(), high[:, 0].tolist(), strict=True)):
-        if pair:
-            tails.append(b"\x01" + packed + struct.pack("<dd", *ends_of) + pack_set(which[start:end], K))
+    lone = struct.Struct(f"<B{len(packed)}sddBII")  # one arm has the larger, among so many that it is listed
+    listed = (K + 7) // 8 >= 4  # as `pack_set` has it
+    tails, start, arms = [], 0, which.tolist()
+    rows = zip(tops.tolist(), two, low[:, 0].tolist(), high[:, 0].tolist(), strict=True)
+    for row, (size, pair, *ends) in enumerate(rows):
+        if pair and size == 1 and listed:
+            tails.append(lone.pack(1, packed, *ends, 1, 1, arms[start]))
+        elif pair:
+            tails.append(b"\x01" + packed + struct.pack("<dd", *ends) + pack_set(which[start : start + size], K))
         else:
             tails.append(b"\x00" + packed + p[row].astype("<f8").tobytes())
-        start = end
+        start += size
     return tails
 
 

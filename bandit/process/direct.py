@@ -62,11 +62,6 @@ class Exchange:
         self.response_started = self.response_complete = self.disconnected = self.waiting_for_100_continue = False
         self.message_event = _UNHEARD
 
-    @property
-    def gone(self) -> bool:
-        """Whether nobody waits for the answer any more."""
-        return self.disconnected
-
     def begin(self) -> None:
         """Its turn has come, and its body is all there."""
         self._protocol.direct.begin(self._what, self._name, bytes(self.body), self)
@@ -167,9 +162,7 @@ class DirectProtocol(DeadlineProtocol):
             self.loop.call_soon(self._take_turn, cycle)  # not at once, or a long pipeline's answers would nest
 
     def _take_turn(self, exchange: Exchange) -> None:
-        """Begin, unless the connection has ended meanwhile; where the client takes no answers, once it has."""
-        if exchange.disconnected or exchange.response_complete:
-            return
+        """Begin, even if the connection has ended meanwhile; where the client takes no answers, once it has."""
         if not self.flow.write_paused:
             exchange.begin()
             return
@@ -179,8 +172,7 @@ class DirectProtocol(DeadlineProtocol):
 
     async def _when_drained(self, exchange: Exchange) -> None:
         await self.flow.drain()
-        if not exchange.disconnected:
-            exchange.begin()
+        exchange.begin()
 
     def head(self, answer: Answer, keep_alive: bool) -> bytes:
         """Status line and headers; all but the length are made once a second."""

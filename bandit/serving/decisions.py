@@ -94,7 +94,8 @@ def _records(
         flags = sparse | (DEFERRED if request.deferred else 0) | (USER if user else 0)
         digest = request.digest(x) if caller else NO_DIGEST
         head = (FORMAT, flags, m, 0, len(arms), len(x), len(caller), *versions, nonce, digest, number, *scored)
-        record = pack_decision(head, x, caller, user, zip(arms, propensities, marginals, strict=True), tail)
+        one = len(arms) == 1
+        shown = ((arms[0], propensities[0], marginals[0]),) if one else zip(arms, propensities, marginals, strict=True)
         digests.append(digest)
-        items.append(Decide(record, caller, user, window))
+        items.append(Decide(pack_decision(head, x, caller, user, shown, tail), caller, user, window))
     return digests, items

@@ -313,7 +313,7 @@ def read_batch(data: bytes) -> Sequence[Raw | bytes]:
     try:
         outline, items = apart(data)
         return [items[int(bytes(number))] for number in _BATCH.decode(outline).requests]
-    except (msgspec.DecodeError, ValueError):
+    except (msgspec.DecodeError, RecursionError, ValueError):
         raise malformed(fault) from None
 
 

@@ -121,15 +121,13 @@ def size_of(request: RecommendationRequest) -> int:
 
 def _new(told: NewDecision) -> RecommendationAnswer:
     at, experiment, choice, nonce, caller, (score, means, width), model_position = told
-    config, kinds, specs = experiment.config, experiment.config.kinds, experiment.arms
-    shown = []
-    for arm, propensity, number, mean, uncertain in zip(
-        choice.arms, choice.propensities, score, means, width, strict=True
-    ):
-        estimates = {kind: Estimate(each, uncertain) for kind, each in zip(kinds, mean, strict=True)}
-        name = config.index[arm]
-        spec = specs.get(name)
-        shown.append(ShownArm(name, propensity, number, estimates, UNSET if spec is None else spec.payload))
+    config, specs = experiment.config, experiment.arms
+    kinds, shown = config.kinds, []
+    for place, arm in enumerate(choice.arms):
+        name, mean, uncertain = config.index[arm], means[place], width[place]
+        estimates = {kind: Estimate(mean[k], uncertain) for k, kind in enumerate(kinds)}
+        payload = UNSET if (spec := specs.get(name)) is None else spec.payload
+        shown.append(ShownArm(name, choice.propensities[place], score[place], estimates, payload))
     name = caller.decode() if caller else decision_id(SHARD, at, nonce)
     expires = _time_of(at.ms + experiment.window_ms)
     return RecommendationAnswer(name, shown, config.version, _text_of(model_position), False, True, expires)

@@ -94,11 +94,7 @@ def _rendered(operation: Operation, value: Any) -> Answer:
 
 
 class Client(Protocol):
-    """Whoever waits for an answer, as the server's protocol knows it."""
-
-    @property
-    def gone(self) -> bool:
-        """Whether nobody waits any more."""
+    """Whoever waits for an answer, or did, as the server's protocol knows it."""
 
     def answer(self, answer: Answer) -> None:
         """Send it."""
@@ -174,8 +170,8 @@ class _Waiting:
         return self.operation.again(experiment, self.data, self.secret)
 
     def done(self) -> bool:
-        """Whether it has its answer, or nobody wants one."""
-        return self.over or self.client.gone
+        """Whether it has its answer. Who has gone is served as well: what was sent whole is not lost."""
+        return self.over
 
     def set_result(self, value: Any) -> None:
         """Answer."""

@@ -1,14 +1,18 @@
 """Deciding and feedback come in two ways, without ASGI and with it: answers are the same, and those of the schema."""
 
 import json
+import socket
+import struct
+import time
 from typing import Any
 
 import httpx
 import jsonschema
 import pytest
+import redis
 from hypothesis import given
 from hypothesis import strategies as st
-from live import CONTEXT, Experiment, Live
+from live import CONTEXT, Experiment, Live, ok
 from test_api_fuzz import QUIETLY, REQUESTS, texts
 
 OPERATIONS = ("recommendations", "feedback", "activations")
@@ -69,6 +73,26 @@ def test_both_ways_answer_alike(server: Live, twins: tuple[Experiment, Experimen
         assert shown(direct, one) == shown(long, other)
 
     alike()
+
+
+@pytest.mark.parametrize("head", [b"application/json", LONG["content-type"].encode()])
+def test_what_was_sent_whole_is_served_though_its_sender_has_gone(server: Live, head: bytes) -> None:
+    """A page that closes, or a proxy that resets: feedback that waits for the store behind others is recorded."""
+    one = server.experiment()
+    made = [one.decided()["decision_id"] for _ in range(20)]
+    with redis.Redis.from_url(server.service.settings.redis_url or "") as store:
+        store.execute_command("CLIENT", "PAUSE", "300", "WRITE")
+        for decision_id in made:
+            body = json.dumps({"decision_id": decision_id, "event": "click", "event_id": "1"}).encode()
+            with socket.create_connection(("127.0.0.1", server.port)) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.sendall(
+                    b"POST %b/feedback HTTP/1.1\r\nHost: x\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b"
+                    % (one.at.encode(), head, len(body), body)
+                )
+                time.sleep(0.01)  # a reset drops what has not been read
+    again = [ok(one.feedback(decision_id=each, event="click", event_id="1"))["status"] for each in made]
+    assert again == ["duplicate"] * 20
 
 
 def own_rules(what: str, body: Any) -> bool:

@@ -74,6 +74,14 @@ def test_a_request_nested_too_deeply_is_malformed_wherever_it_is(where: str) -> 
                 reader(EXPERIMENT, text, SECRET)
 
 
+def test_a_batch_nested_too_deeply_is_malformed_whether_it_ends_or_not() -> None:
+    """An item that never ends was an error of the server."""
+    for depth in (40, 995, 5_000, 100_000):
+        with pytest.raises(Problem) as caught:
+            read_batch(b'{"requests":[' + b"[" * depth)
+        assert caught.value.code == Code.MALFORMED
+
+
 def test_of_a_name_given_twice_the_last_value_counts() -> None:
     """JSON leaves it open; here it is decided: at the top and within the context."""
     text = b'{"context":{"age":1,"new":true,"country":"us","age":40},"k":1,"k":2}'
