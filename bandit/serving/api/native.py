@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from bandit import __version__
 from bandit.core.experiment import NAME
@@ -18,12 +20,21 @@ from bandit.serving.evaluation import ROWS_MAX, Asked
 from bandit.serving.experiments import ANY_VERSION
 from bandit.serving.service import Service
 
+
+def _flag(given: str) -> bool:
+    """A flag of a query: it changes what is done, so nothing but its two words is taken for one."""
+    if given not in ("true", "false"):
+        raise PydanticCustomError("bool_parsing", "true or false")
+    return given == "true"
+
+
+Strictly = BeforeValidator(_flag)
 Limit = Annotated[int, Query(ge=1, le=1000, description="at most so many on a page")]
 Cursor = Annotated[str, Query(description="the `next` of the page before; empty for the first page")]
 Place = Annotated[int, Query(ge=0, description="the `next` of the page before; 0 for the first page")]
 Rows = Annotated[int, Query(ge=1, le=ROWS_MAX, description="at most so many decisions, the newest")]
-Digests = Annotated[bool, Query(description="add a fingerprint of each experiment's sums")]
-Reset = Annotated[bool, Query(description="start a new generation from zero")]
+Digests = Annotated[bool, Strictly, Query(description="add a fingerprint of each experiment's sums")]
+Reset = Annotated[bool, Strictly, Query(description="start a new generation from zero")]
 Targets = Annotated[list[str] | None, Query(description="uniform, fixed:ARM, linucb:alpha=0.5; one or more")]
 Since = Annotated[str, Query(description="a time, or a duration before now; by default the whole log")]
 MinAge = Annotated[str, Query(description="leave out younger decisions: their feedback may still come")]
@@ -58,7 +69,9 @@ def _version(if_match: str | None) -> int | None:
     if if_match.strip() == "*":
         return ANY_VERSION
     if (found := _VERSION.fullmatch(if_match.strip())) is None:
-        raise Problem(Code.INVALID_REQUEST, "If-Match takes a version", [Fault("", "a version", "another string")])
+        raise Problem(
+            Code.INVALID_REQUEST, "If-Match takes a version", [Fault("/header/If-Match", "a version", "another string")]
+        )
     return int(found[1])
 
 
