@@ -44,7 +44,7 @@ class FaultDetails(msgspec.Struct, frozen=True):
     """One fault: a JSON pointer, what was expected there, and what came: a type or a length, never the value.
 
     Attributes:
-        pointer: Where the fault is, as a JSON pointer (RFC 6901) into the body.
+        pointer: Where the fault is, as a JSON pointer (RFC 6901) into the body, or /query/NAME or /header/NAME.
         expected: What would have been taken there, with the nearest name where one is near.
         got: What came, as a JSON type, a length or a few words; never the value itself.
     """
