@@ -125,6 +125,21 @@ def test_a_faulty_recommendation_names_each_place(body: Any, code: Code, places:
     assert refused(lambda: read(body)) == (code, places)
 
 
+@pytest.mark.parametrize(
+    ("arms", "exclude", "fault"),
+    [
+        (["a", "b"], ["a", "b"], ("/exclude", "at least one arm left to show", "all of them")),
+        ([{"id": "a", "status": "paused"}], ["a"], ("", "at least one arm left to show", "no active arm")),
+        ([{"id": "a", "status": "paused"}], [], ("", "at least one arm left to show", "no active arm")),
+    ],
+)
+def test_a_request_with_no_arm_left_is_told_why(arms: list[Any], exclude: list[str], fault: tuple[str, ...]) -> None:
+    """By its own exclusions, or because the experiment has none; not by a k that it need not have sent."""
+    with pytest.raises(Problem, match="no arm of 'e' may be shown") as caught:
+        read({"context": CONTEXT, "exclude": exclude}, compiled(arms=arms))
+    assert caught.value.faults == (fault,)
+
+
 def test_more_than_ten_thousand_candidates_are_refused() -> None:
     """The limit stands for the list, whatever is in it."""
     assert refused(lambda: asked(candidates=["a"] * 10_001)) == (Code.INVALID_REQUEST, ["/candidates"])
