@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from bandit import __version__
 from bandit.errors import printable
-from bandit.settings import Settings, overridden, port_is_linked
+from bandit.settings import Settings, expected_by, overridden, port_is_linked
 from bandit.telling import exit_on_error, run, start_logging
 
 PROGRAM = "bandit-server"
@@ -207,7 +207,8 @@ def settings_from(**options: Any) -> Settings:
 def _fault(error: Any) -> str:
     """One of pydantic's errors in a line, without the value that was given."""
     name = ".".join(map(str, error["loc"]))
-    message = str(error["msg"]).removeprefix("Value error, ")
+    words = expected_by(error)
+    message = f"expected {words}, got another value" if words else str(error["msg"]).removeprefix("Value error, ")
     return f"{name} (BANDIT_{name.upper()}): {message}" if name else message
 
 

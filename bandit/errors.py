@@ -17,8 +17,6 @@ class Code(StrEnum):
     """Every way a request can be refused."""
 
     MALFORMED = "malformed"
-    UNAUTHENTICATED = "unauthenticated"
-    FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     EXPERIMENT_NOT_FOUND = "experiment_not_found"
@@ -38,7 +36,6 @@ class Code(StrEnum):
     TOO_MANY_EVENTS = "too_many_events"
     UNKNOWN_ARM = "unknown_arm"
     NOT_ENOUGH_ARMS = "not_enough_arms"
-    RATE_LIMITED = "rate_limited"
     STORE_UNAVAILABLE = "store_unavailable"
     OVERLOADED = "overloaded"
     NOT_READY = "not_ready"

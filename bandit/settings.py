@@ -59,7 +59,7 @@ class Settings(BaseSettings):
 
     @property
     def store_bytes(self) -> int | None:
-        """The same in bytes."""
+        """Bytes that our own store may take; None: by the machine's memory."""
         return None if self.store_memory is None else self.store_memory * MIB
 
     @field_validator("durability", "log_level", mode="before")
@@ -78,6 +78,27 @@ class Settings(BaseSettings):
         if "redis_url" in given and "data_dir" in given:
             raise ValueError("expected redis_url or data_dir, got both: a store of its own, or one that we start there")
         return given
+
+
+# what a value should have been, by the type of pydantic's error
+_EXPECTED = {
+    "greater_than_equal": "a number of at least {ge:.15g}",
+    "greater_than": "a number above {gt:.15g}",
+    "less_than_equal": "a number of at most {le:.15g}",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_parsing": "true or false",
+    "literal_error": "{expected}",
+}
+
+
+def expected_by(error: Any) -> str | None:
+    """What one of pydantic's errors expected, in our words; None of an error that has words of its own."""
+    words = _EXPECTED.get(error["type"])
+    return words and words.format(**error.get("ctx", {}))
 
 
 def _is_link(value: Any) -> bool:

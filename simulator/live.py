@@ -27,6 +27,7 @@ from bandit.core.engine import Model
 from bandit.core.experiment import Document, Experiment, compile_config
 from bandit.core.sums import ONE, Sums
 from bandit.core.times import time_of
+from bandit.core.validation import typed_problem
 from bandit.errors import Code, CorruptLog, Problem, StoreUnavailable
 from bandit.log.records import Position
 from bandit.replica.recent import Recent, Window, recent
@@ -169,7 +170,8 @@ def _policy(experiment: Experiment, text: str) -> Experiment:
     try:
         given = msgspec.convert({"rewards": {"any": {}}, "arms": [], "policy": {"type": kind} | own} | rest, Document)
     except msgspec.ValidationError as error:
-        raise wrong("target", f"settings of {kind}: {error}", "others") from None
+        (fault,) = typed_problem(error, Code.INVALID_REQUEST, Document).faults
+        raise wrong("target", f"settings of {kind}, {fault.pointer}: {fault.expected}", fault.got) from None
     now = experiment.document
     lam, noise = given.lam if "lambda" in rest else now.lam, given.noise if "noise" in rest else now.noise
     document = msgspec.structs.replace(now, policy=given.policy, lam=lam, noise=noise)

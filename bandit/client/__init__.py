@@ -1,11 +1,7 @@
 """The Python client of the server: one coroutine for each thing a site does, safe to repeat until it is answered.
 
-    async with Client("http://127.0.0.1:8080") as client:
-        choice = await client.recommend("home", {"age": 41.0})
-        show(choice.arm)
-        await client.feedback("home", decision_id=choice.decision_id, event="click")
-
-Needs the extra `client` (aiohttp).
+`examples/offers.py` shows it at work. Needs the extra `client` (aiohttp). Imports no other room, as it is a part of
+other programs. Begin with `Client`; `values` turns what a caller has into JSON.
 """
 
 import asyncio
@@ -148,6 +144,10 @@ class _Problem(msgspec.Struct):
 
 class Client:
     """A connection pool to one server; use it as an async context manager, from one event loop.
+
+        async with Client("http://127.0.0.1:8080") as client:
+            choice = await client.recommend("home", {"age": 41.0})
+            await client.feedback("home", decision_id=choice.decision_id, event="click")
 
     A call that meets 429, 502, 503, 504, a cut connection or a timeout is sent again, with the same ids and after
     exponentially growing, randomised pauses (or the server's Retry-After), until its deadline. It can then not be

@@ -77,4 +77,6 @@ def _count(arms: Mask) -> Any:
     return np.count_nonzero(arms) if len(arms) == 1 else np.count_nonzero(arms, axis=1)[:, None]
 
 
-Policy = LinUCB  # a union of structs once there are several: `LinUCB | Thompson`
+# A union once there are several: `LinUCB | Other`. `Rule` fits only what shows the best by mean + alpha spread and else
+# chooses evenly; any other shape also changes `estimates`, `draw_list` of `draw`, and `engine`.
+Policy = LinUCB

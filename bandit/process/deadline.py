@@ -19,7 +19,7 @@ TIMED_OUT = (
 
 
 class DeadlineProtocol(WireProtocol):
-    """One connection; the class attributes, shared by a server's connections, are set by `deadline_protocol`."""
+    """One connection; a server sets the class attributes, which its connections share, in a subclass of its own."""
 
     request_timeout: ClassVar[float]
     most_connections: ClassVar[int]

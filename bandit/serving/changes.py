@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import UNSET, Meta, Raw
 
 from bandit.core.engine import Loose
 from bandit.core.experiment import ARMS_MAX, ArmSpec, Config, Document, arm_spec, compile_config, plain
@@ -85,10 +85,21 @@ def version_in(sent: Sent) -> int | None:
 
 
 def patched(sent: Sent) -> Change:
-    """Apply a JSON merge patch (RFC 7386) to the document."""
+    """Apply a JSON merge patch (RFC 7386) to the document; a policy of another type takes the present one's place."""
     patch = sent.without(COMPUTED)
     decode(_OBJECT, patch, Code.INVALID_EXPERIMENT)
-    return lambda document: parse_document(_merged(msgspec.json.encode(document), patch))
+    policy = sent.value.get("policy")
+    asked = policy.get("type") if isinstance(policy, dict) else None
+
+    def changed(document: Document) -> Document:
+        if asked not in (
+            None,
+            msgspec.to_builtins(document.policy)["type"],
+        ):  # its parameters are no parameters of another one
+            document = msgspec.structs.replace(document, policy=UNSET)
+        return parse_document(_merged(msgspec.json.encode(document), patch))
+
+    return changed
 
 
 def with_arms(data: bytes) -> Change:

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Raw
 
 from bandit.core.validation import malformed, typed_problem
-from bandit.errors import Code
+from bandit.errors import Code, Problem
 
 T = TypeVar("T")
 NESTING_MAX = 32  # objects and arrays within each other
@@ -27,6 +27,8 @@ def read_json(data: bytes | Raw) -> Any:
         Problem: malformed: not JSON in UTF-8, a number beyond what a float can hold, however it is written, or
             nested deeper than `NESTING_MAX`.
     """
+    if not bytes(data).strip():
+        raise Problem(Code.MALFORMED, "the body is empty")
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

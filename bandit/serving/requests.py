@@ -38,7 +38,7 @@ Candidates = Annotated[tuple[Name, ...], Meta(min_length=1, max_length=ARMS_MAX)
 
 
 class RecommendationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The request of a recommendation; in use, `context` has the type that its experiment compiled.
+    """The request of a recommendation.
 
     Attributes:
         context: What is known of the visitor: a value for each feature of the experiment, and nothing else.
@@ -51,7 +51,7 @@ class RecommendationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         defer: Whether the decision is learned only once it has been activated; default false.
     """
 
-    context: Any
+    context: Any  # in use it has the type that the experiment compiled
     user_id: Id | None = None
     k: Annotated[int, Meta(ge=1, le=ARMS_MAX)] = 1
     candidates: Candidates | None = None
@@ -91,7 +91,7 @@ class ActivationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A batch of requests, each still as bytes.
+    """A batch of requests.
 
     Attributes:
         requests: Up to 1,000 requests, each as it would be sent alone.
@@ -151,11 +151,21 @@ def read_recommendation(experiment: Experiment, data: bytes | Raw, secret: bytes
     eligible, sets = _eligible(experiment, body)
     whole = eligible is experiment.active
     if body.k > (count := experiment.active_count if whole else int(np.count_nonzero(eligible))):
-        fault = Fault("/k", f"at most {count}, the arms that may be shown", "more")
-        raise Problem(Code.NOT_ENOUGH_ARMS, f"{count} arms of {experiment.name!r} may be shown, fewer than k", [fault])
+        raise _too_few(experiment, body, count)
     caller = body.decision_id.encode() if body.decision_id is not None else b""
     user = user_hash(secret, body.user_id)
     return RecommendationRequest(experiment, body.context, eligible, body.k, caller, user, body.defer, sets)
+
+
+def _too_few(experiment: Experiment, body: Any, count: int) -> Problem:
+    """The problem of a list longer than the arms that may be shown."""
+    if count:
+        fault = Fault("/k", f"at most {count}, the arms that may be shown", "more")
+        detail = f"{count} arms of {experiment.name!r} may be shown, fewer than k"
+        return Problem(Code.NOT_ENOUGH_ARMS, detail, [fault])
+    at, got = ("/exclude", "all of them") if body.exclude and experiment.active_count else ("", "no active arm")
+    fault = Fault(at, "at least one arm left to show", got)
+    return Problem(Code.NOT_ENOUGH_ARMS, f"no arm of {experiment.name!r} may be shown", [fault])
 
 
 def read_again(experiment: Experiment, data: bytes | Raw, secret: bytes) -> RecommendationRequest | None:
@@ -309,6 +319,8 @@ def read_batch(data: bytes) -> Sequence[Raw | bytes]:
     except msgspec.ValidationError:
         return decode(_BATCH, data, Code.INVALID_REQUEST).requests  # raises
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if not data.strip():
+            read_json(data)  # raises
         fault = error
     try:
         outline, items = apart(data)

@@ -11,7 +11,9 @@ import redis
 
 from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
 
-ADDRESSES = "redis://[USER:PASSWORD@]HOST:PORT[/DATABASE], rediss://... or unix:///PATH (signs in a password as %XX)"
+ADDRESSES = (
+    "redis://HOST:PORT[/DATABASE], rediss://... or unix:///PATH (USER:PASSWORD@ before HOST, signs in them as %XX)"
+)
 MOVED = "READONLY", "MASTERDOWN", "LOADING"  # of a node that is no longer, or not yet, the one to ask
 REFUSALS = "LOADING", "BUSY", "OOM", "MISCONF", "READONLY", "NOREPLICAS"
 # the client library removes the code from the text of errors that it has a class for

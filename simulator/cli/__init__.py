@@ -1,4 +1,5 @@
 """The commands of `bandit-simulator`: options, and one function a command.
 
-Imports everything, each command what it needs when it is run. Begin with `log_commands` and `play_commands`.
+Imports `simulator.ope`, `simulator.logs` and below, and each command what else it needs when it is run. Begin with
+`log_commands` and `play_commands`.
 """

@@ -45,7 +45,7 @@ AsJson = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, help="The random seed; the same seed gives the same result, bit for bit.")]
 Alpha = Annotated[float, typer.Option(callback=within, help="The significance level: 1 - confidence.")]
-User = Annotated[str | None, typer.Option(help="The user column, of a csv log or of a table of ratings.")]
+User = Annotated[str | None, typer.Option(help="csv, ratings: the user column.")]
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

@@ -88,7 +88,8 @@ class Source:
     places: Annotated[
         str | None,
         typer.Option(
-            help="server: of a list, each position as a row, or only the first; by default first where lists are few."
+            help="server: each: every position of a list is a row; first: only the first is; by default each where at "
+            "least half of the decisions are lists, else first."
         ),
     ] = None
     min_age: Annotated[

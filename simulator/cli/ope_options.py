@@ -182,16 +182,23 @@ class Model:
 
 
 class Command(TyperCommand):
-    """A command whose help lists the estimators that there are: looked up when help is shown, as it takes a while."""
+    """A command whose help lists the names that an option takes: looked up when help is shown, as it takes a while."""
 
     def get_help(self, ctx: Any) -> str:
         """The help, complete."""
+        from simulator.environments.named import NAMES
         from simulator.ope.evaluate_lists import ESTIMATORS as OF_LISTS
         from simulator.ope.terms import ESTIMATORS
+        from simulator.policies.specs import KINDS
 
-        known = {"estimators": ", ".join(ESTIMATORS), "list_estimators": ", ".join(OF_LISTS)}
+        of_lists = f"; with --lists: {', '.join(OF_LISTS)}" if any(each.name == "lists" for each in self.params) else ""
+        known = {
+            "estimators": ", ".join(ESTIMATORS) + of_lists,
+            "policies": ", ".join(name for name in KINDS if name != "document"),
+            "environments": ", ".join(NAMES),
+        }
         for param in self.params:
-            if param.name == "estimator" and isinstance(param, TyperOption) and param.help:
+            if param.name in ("estimator", "policy", "environment") and isinstance(param, TyperOption) and param.help:
                 param.help = param.help.format(**known)
         return str(super().get_help(ctx))
 
@@ -208,9 +215,7 @@ class Estimators:
 
     estimator: Annotated[
         list[str] | None,
-        typer.Option(
-            help="An estimator: {estimators}; with --lists: {list_estimators}. Repeatable; by default all that apply."
-        ),
+        typer.Option(help="An estimator: {estimators}. Repeatable; by default all that apply."),
     ] = None
     interval: Annotated[
         str, typer.Option(help="The interval where the verdict is `interval`: normal or bootstrap.")

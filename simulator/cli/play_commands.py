@@ -17,7 +17,8 @@ Rounds = Annotated[int | None, typer.Option(min=1, help="The number of rounds; b
 Refresh = Annotated[str, typer.Option(help="Rounds between two model updates, or a time such as 100ms.")]
 Rate = Annotated[float, typer.Option(min=0.001, help="Rounds per second, where --refresh is a time.")]
 Policies = Annotated[
-    list[str] | None, typer.Option(help="linucb:alpha=0.5, uniform, vw:bag=5, home.json, ...; repeatable.")
+    list[str] | None,
+    typer.Option(help="A policy: {policies} or a document, home.json; with settings, as in vw:bag=5; repeatable."),
 ]
 
 
@@ -109,8 +110,8 @@ def sweep(
 ) -> None:
     """Try every combination of a policy's settings, on all cores.
 
-    In an environment or, given a LOG, on that log. The best is chosen on every other seed, or on one half of the log,
-    and valued on the rest.
+    In an environment or, if a log is given, on that log. The best is chosen on every other seed, or on one half of the
+    log, and valued on the rest.
     """
     on_log = {"by": by, "train": train, "floor": floor, "alpha": alpha, "reward_range": reward_range, "cap": cap}
     if source.named:

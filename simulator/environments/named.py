@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, get_args, get_type_hints
+
+import msgspec
 
 from bandit.errors import nearest
 from simulator.environments.datasets import msweb
@@ -40,7 +42,7 @@ def named(name: str, **options: Any) -> Environment:
         options: fields of `Synthetic`, such as `arms=20`; of a table the arguments of `tables.read`; msweb has none.
 
     Raises:
-        ValueError: if there is no such name or option, or the table is none.
+        ValueError: if there is no such name or option, an option has no such value, or the table is none.
     """
     if name in SYNTHETIC:
         return _varied(SYNTHETIC[name], options)
@@ -62,4 +64,20 @@ def _varied(problem: Synthetic, options: dict[str, Any]) -> Synthetic:
     known = set(Synthetic.__dataclass_fields__) - {"name"}
     if unknown := set(options) - known:
         raise ValueError(f"{problem.name} takes {', '.join(sorted(known))}; unknown {sorted(unknown)}")
-    return replace(problem, **options)
+    made = replace(problem, **{name: _checked(problem.name, name, value) for name, value in options.items()})
+    if made.arms < 1 or made.rounds < 1 or made.features < 0 or made.delay < 0:
+        raise ValueError(f"{problem.name}: arms and rounds are 1 or more, features and delay 0 or more")
+    return made
+
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", tuple[float, ...]: "a list of numbers"}
+
+
+def _checked(problem: str, name: str, value: Any) -> Any:
+    """A field of `Synthetic` as its type."""
+    kind = get_type_hints(Synthetic)[name]
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        expected = WORDS.get(kind) or " or ".join(get_args(kind))
+        raise ValueError(f"{problem}: {name}: expected {expected}, got {value!r}") from None

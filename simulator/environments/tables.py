@@ -173,7 +173,8 @@ def _gamble(name: str, rest: pa.Table, labels: pa.ChunkedArray, bad: str) -> Ful
 def _rewarded(name: str, table: pa.Table, prefix: str) -> FullEnvironment:
     columns = [column for column in table.column_names if column.startswith(prefix)]
     if len(columns) < 2:
-        raise ValueError(f"expected a label, or two columns or more that begin with {prefix!r}; got {columns}")
+        more = f"two columns or more that begin with {prefix!r} (--rewards)"
+        raise ValueError(f"expected --label COLUMN, or {more}; got {', '.join(columns) or 'none'}")
     arms = [column.removeprefix(prefix) for column in columns]
     outcomes = [column for column in _alike(table.column_names, arms, prefix) if column not in columns]
     reward = np.column_stack([table[column].cast(pa.float64()).to_numpy() for column in columns])

@@ -26,7 +26,7 @@ from simulator.policies.adapters.vw import VowpalWabbit
 from simulator.policies.baselines import UCB1, ContextFree, EpsilonGreedy, Fixed, Popularity, Ranked, Thompson
 from simulator.policies.engine import Engine
 from simulator.policies.protocol import Learner, Task, only
-from simulator.wording import settings
+from simulator.wording import named, settings
 
 DOCUMENT = ("lambda", "noise")  # options of a whole document; all others are the policy's
 EXPLORING = 0.1  # epsilon-greedy's default
@@ -55,7 +55,7 @@ def parse(text: str) -> Spec:
         ValueError: for a name that is not known.
         bandit.errors.Problem: a file holds no experiment document.
     """
-    kind, _, rest = text.partition(":")
+    _, kind, rest = named(text)
     if kind.endswith(".json"):
         document = parse_document(Path(kind).read_bytes())
         own = {name: part for name, part in msgspec.to_builtins(document).items() if name not in ("arms", "rewards")}

@@ -1,4 +1,8 @@
-"""A report of what policies would have earned: one HTML page for people, that needs nothing but itself."""
+"""A report of what policies would have earned: one HTML page for people, that needs nothing but itself.
+
+Sections answer (`answers`), say what the answers rest on (`evidence`) and what is in doubt (`doubts`); `figures` draws.
+Imports `simulator.studies`, `simulator.ope`, `simulator.logs` and below. Begin with `report` here, then `model`.
+"""
 
 from __future__ import annotations
 

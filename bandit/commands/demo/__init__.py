@@ -1,8 +1,8 @@
 """`bandit-server demo`: real visitors of a site, sent through a real server, judged from that server's own log.
 
-Every visitor's reward of every arm is known in this data set, so what the server earned can be set against choosing
-at random and against the best single area. Needs the extra `simulator`; imports from it stay inside functions, because
-a server without that extra must start.
+Each visitor's reward of every arm is known, so what was earned can be set against chance and the best single area.
+Needs the extra `simulator`, which is imported inside functions, as a server without it must start. Imports what
+`bandit.commands` does. Begin with `run` here, then `drive`, which sends the visitors.
 """
 
 import shlex

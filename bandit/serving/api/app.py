@@ -20,6 +20,7 @@ from bandit.errors import Code, Fault, Problem, pointer
 from bandit.serving.api import docs, hot, native
 from bandit.serving.api.problems import INTERNAL, Answer, problem_response, response
 from bandit.serving.service import Service
+from bandit.settings import expected_by
 
 log = logging.getLogger(__name__)
 
@@ -163,9 +164,8 @@ def _methods(request: Request) -> list[str]:
 async def _on_query(request: Request, error: Exception) -> Response:
     """The answer to an invalid query parameter."""
     found = error.errors() if isinstance(error, RequestValidationError) else []
-    faults = [Fault(pointer(*each["loc"]), each["msg"], "another value") for each in found]
-    detail = "; ".join(f"{fault.pointer}: {fault.expected}" for fault in faults)
-    return problem_response(Problem(Code.INVALID_REQUEST, detail, faults))
+    faults = [Fault(pointer(*each["loc"]), expected_by(each) or each["msg"], "another value") for each in found]
+    return problem_response(Problem.of(Code.INVALID_REQUEST, faults))
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

@@ -34,17 +34,16 @@ def _check(headers: Headers, limit: int) -> None:
         if name == b"content-type" and value != b"application/json":
             kind = value.partition(b";")[0].strip().lower()
             if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
-                raise _unsupported("Content-Type: application/json", "another type")
+                raise _unsupported("Content-Type", "application/json", "another type")
         elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-            raise _unsupported("a body that is not compressed", "a Content-Encoding")
+            raise _unsupported("Content-Encoding", "a body that is not compressed", "another encoding")
         elif name == b"content-length" and value.isdigit() and int(value[:20]) > limit:
             raise _too_large(limit)
 
 
-def _unsupported(expected: str, got: str) -> Problem:
-    return Problem(
-        Code.UNSUPPORTED_MEDIA_TYPE, f"bodies are JSON: expected {expected}, got {got}", [Fault("", expected, got)]
-    )
+def _unsupported(header: str, expected: str, got: str) -> Problem:
+    detail = f"bodies are JSON: {header}: expected {expected}, got {got}"
+    return Problem(Code.UNSUPPORTED_MEDIA_TYPE, detail, [Fault(f"/header/{header}", expected, got)])
 
 
 def _too_large(limit: int) -> Problem:

@@ -11,7 +11,7 @@ from bandit.core.experiment import ArmSpec, Document
 from bandit.serving.api.answers import ActivationAnswer, FeedbackAnswer, RecommendationAnswer
 from bandit.serving.api.examples import EXCHANGES, body_of
 from bandit.serving.api.problems import ProblemDetails
-from bandit.serving.api.schemas import ref, schemas_of, show
+from bandit.serving.api.schemas import PREFIX, Schema, ref, schemas_of, show
 from bandit.serving.evaluation import Evaluation
 from bandit.serving.requests import ActivationBody, BatchBody, FeedbackBody, RecommendationBody
 
@@ -168,10 +168,34 @@ TYPES = (
     Evaluation, Alive, Version,
 )  # fmt: skip
 
+PARTS = {
+    "DocumentPatch": (
+        Document,
+        "What changes of a document, a JSON merge patch (RFC 7386): what is left out stays, null restores a default.",
+    ),
+    "ArmPatch": (ArmSpec, "What changes of an arm, a JSON merge patch (RFC 7386): what is left out stays."),
+    "ArmBody": (ArmSpec, "An arm; the address has its id."),
+}
+PATCHES = "DocumentPatch", "ArmPatch"
+REFUSED = {
+    400: "the body is not JSON, or the address is not well formed",
+    404: "no such experiment, arm or decision",
+    409: "the request contradicts what is in force",
+    412: "another version is in force",
+    413: "the body is too large",
+    415: "the headers say that the body is not plain JSON",
+    422: "a value is not what it should be; `errors` names the place",
+    503: "the store or the experiment cannot be used now, or too many requests are waiting",
+}
+
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
     """FastAPI's document with our schemas, and with the example of each operation and answer."""
     found = schemas_of(TYPES)
+    found |= {name: _part(found[kind.__name__], name, text) for name, (kind, text) in PARTS.items()}
+    for operation in (each for methods in document["paths"].values() for each in methods.values()):
+        operation["summary"], _, more = operation.pop("description").partition("\n\n")
+        operation |= {"description": more} if more else {}
     for each in EXCHANGES:
         _, _, path = each.operation.partition(" ")
         operation = document["paths"][path][each.method.lower()]
@@ -179,8 +203,23 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
             _put(found, operation["requestBody"], each.body)
         if each.answer is not UNSET:
             _put(found, operation["responses"][str(each.status)], each.answer)
+    for name in PATCHES:
+        properties = found[name]["properties"]
+        found[name]["properties"] = {field: _or_null(about) for field, about in properties.items()}
     document["components"] = {"schemas": found}  # FastAPI's own are those of errors that it does not answer with
     return document
+
+
+def _part(whole: Schema, name: str, text: str) -> Schema:
+    """A schema of which nothing is required. It shares the properties, and so their examples."""
+    return {key: value for key, value in whole.items() if key != "required"} | {"title": name, "description": text}
+
+
+def _or_null(about: Schema) -> Schema:
+    """A property that a patch may also take away; of an object it may have a part."""
+    told: Schema = {key: about[key] for key in ("description", "examples") if key in about}
+    value: Schema = {key: about[key] for key in about if key not in told} if "$ref" not in about else {"type": "object"}
+    return {"anyOf": [value, {"type": "null"}], **told}
 
 
 def _put(found: dict[str, Any], shown: dict[str, Any], value: Any) -> None:
@@ -201,12 +240,17 @@ def _content(schema: dict[str, Any], kind: str = "application/json") -> dict[str
     return {"content": {kind: {"schema": schema}}}
 
 
-def _operation(ok: dict[int, str], answer: type | dict[str, Any] | None, *problems: int) -> dict[str, Any]:
-    """What a route without a body passes on to FastAPI: statuses with their schemas."""
+def _asking(ok: dict[int, str], answer: type | dict[str, Any] | None, *problems: int) -> dict[str, Any]:
+    """What a route passes on to FastAPI: statuses with their schemas."""
     schema = answer if isinstance(answer, dict) else ref(answer) if answer else None
     shown = {code: {"description": text} | (_content(schema) if schema else {}) for code, text in ok.items()}
-    refused = {"description": "a problem"} | _content(ref(ProblemDetails), "application/problem+json")
-    return {"responses": shown | dict.fromkeys(sorted({*problems, 400, 404, 422, 503}), refused)}
+    details = _content(ref(ProblemDetails), "application/problem+json")
+    return {"responses": shown | {code: {"description": REFUSED[code]} | details for code in sorted(problems)}}
+
+
+def _operation(ok: dict[int, str], answer: type | dict[str, Any] | None, *problems: int) -> dict[str, Any]:
+    """What a route of one experiment passes on."""
+    return _asking(ok, answer, *problems, 400, 404, 422, 503)
 
 
 def _writing(
@@ -222,20 +266,24 @@ def _writing(
     return _operation(ok, answer, 413, 415, *problems) | {"openapi_extra": {"requestBody": given}}
 
 
-_OBJECT = {"type": "object"}
+def _part_of(name: str) -> Schema:
+    """The reference to one of `PARTS`."""
+    return {"$ref": PREFIX + name}
+
+
 _ARMS = {"type": "array", "items": {"anyOf": [{"type": "string"}, ref(ArmSpec)]}}
 _RESULTS = {200: "`results`, in order: each an answer or its problem"}
 
-LIST = _operation({200: "experiments"}, ExperimentsAnswer)
+LIST = _asking({200: "experiments"}, ExperimentsAnswer, 422, 503)
 PUT = _writing({201: "created", 200: "replaced"}, ExperimentAnswer, Document, 409, 412)
-PATCH = _writing({200: "changed"}, ExperimentAnswer, _OBJECT, 409, 412)
+PATCH = _writing({200: "changed"}, ExperimentAnswer, _part_of("DocumentPatch"), 409, 412)
 GET = _operation({200: "the experiment"}, ExperimentAnswer)
 DELETE = _operation({204: "ended"}, None, 412)
 ARMS = _operation({200: "arms"}, ArmsAnswer)
 PUT_ARMS = _writing({200: "the experiment"}, ExperimentAnswer, _ARMS)
 ARM = _operation({200: "the arm"}, ArmAnswer)
-PUT_ARM = _writing({201: "added", 200: "replaced"}, ArmAnswer, _OBJECT, required=False)
-PATCH_ARM = _writing({200: "changed"}, ArmAnswer, _OBJECT)
+PUT_ARM = _writing({201: "added", 200: "replaced"}, ArmAnswer, _part_of("ArmBody"), required=False)
+PATCH_ARM = _writing({200: "changed"}, ArmAnswer, _part_of("ArmPatch"))
 DELETE_ARM = _operation({204: "retired"}, None)
 EVALUATION = _operation({200: "what slices earned and targets would have earned"}, Evaluation)
 RECOMMEND = _writing({200: "a decision"}, RecommendationAnswer, RecommendationBody, 409)
@@ -246,6 +294,6 @@ FEEDBACK = _writing({200: "accepted, duplicate or late"}, FeedbackAnswer, Feedba
 FEEDBACK_BATCH = _writing(_RESULTS, _batch(FeedbackAnswer), BatchBody)
 
 HEALTH: dict[str, Any] = {"responses": {200: {"description": "the process answers"} | _content(ref(Alive))}}
-READY = _operation({200: "decisions can be made"}, Readiness)
+READY = _asking({200: "decisions can be made"}, Readiness, 422)
 READY["responses"][503] = {"description": "not now"} | _content(ref(Readiness))
 VERSION: dict[str, Any] = {"responses": {200: {"description": "the version"} | _content(ref(Version))}}

@@ -6,7 +6,9 @@ import re
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from bandit import __version__
 from bandit.core.experiment import NAME
@@ -18,12 +20,23 @@ from bandit.serving.evaluation import ROWS_MAX, Asked
 from bandit.serving.experiments import ANY_VERSION
 from bandit.serving.service import Service
 
+
+def _flag(given: str) -> bool:
+    """A flag of a query: it changes what is done, so nothing but its two words is taken for one."""
+    if given not in ("true", "false"):
+        raise PydanticCustomError("bool_parsing", "true or false")
+    return given == "true"
+
+
+Experiment = Annotated[str, Path(description="the experiment's name")]
+Arm = Annotated[str, Path(description="the arm's id; it may have a /")]
+Strictly = BeforeValidator(_flag)
 Limit = Annotated[int, Query(ge=1, le=1000, description="at most so many on a page")]
 Cursor = Annotated[str, Query(description="the `next` of the page before; empty for the first page")]
 Place = Annotated[int, Query(ge=0, description="the `next` of the page before; 0 for the first page")]
 Rows = Annotated[int, Query(ge=1, le=ROWS_MAX, description="at most so many decisions, the newest")]
-Digests = Annotated[bool, Query(description="add a fingerprint of each experiment's sums")]
-Reset = Annotated[bool, Query(description="start a new generation from zero")]
+Digests = Annotated[bool, Strictly, Query(description="add a fingerprint of each experiment's sums")]
+Reset = Annotated[bool, Strictly, Query(description="start a new generation from zero")]
 Targets = Annotated[list[str] | None, Query(description="uniform, fixed:ARM, linucb:alpha=0.5; one or more")]
 Since = Annotated[str, Query(description="a time, or a duration before now; by default the whole log")]
 MinAge = Annotated[str, Query(description="leave out younger decisions: their feedback may still come")]
@@ -58,7 +71,9 @@ def _version(if_match: str | None) -> int | None:
     if if_match.strip() == "*":
         return ANY_VERSION
     if (found := _VERSION.fullmatch(if_match.strip())) is None:
-        raise Problem(Code.INVALID_REQUEST, "If-Match takes a version", [Fault("", "a version", "another string")])
+        raise Problem(
+            Code.INVALID_REQUEST, "If-Match takes a version", [Fault("/header/If-Match", "a version", "another string")]
+        )
     return int(found[1])
 
 
@@ -93,7 +108,7 @@ async def experiments(request: Request, limit: Limit = 100, cursor: Cursor = "")
 
 
 @router.put("/v1/experiments/{e}", tags=["experiments"], **docs.PUT)
-async def put_experiment(request: Request, e: str, reset: Reset = False, if_match: IfMatch = None) -> Response:
+async def put_experiment(request: Request, e: Experiment, reset: Reset = False, if_match: IfMatch = None) -> Response:
     """Create an experiment, or replace its document whole; arms left out are retired.
 
     What GET adds to a document may be sent back and is ignored, but for `version`: it must still be in force.
@@ -104,20 +119,20 @@ async def put_experiment(request: Request, e: str, reset: Reset = False, if_matc
 
 
 @router.patch("/v1/experiments/{e}", tags=["experiments"], **docs.PATCH)
-async def patch_experiment(request: Request, e: str, reset: Reset = False, if_match: IfMatch = None) -> Response:
+async def patch_experiment(request: Request, e: Experiment, reset: Reset = False, if_match: IfMatch = None) -> Response:
     """Change a part of the document, by a JSON merge patch."""
     sent, version = await _change(request, if_match)
     return _json(await _service(request).experiments.patch(e, sent, reset=reset, if_match=version))
 
 
 @router.get("/v1/experiments/{e}", tags=["experiments"], **docs.GET)
-async def get_experiment(request: Request, e: str) -> Response:
+async def get_experiment(request: Request, e: Experiment) -> Response:
     """The document, with its version, generation and times."""
     return _json(await _service(request).experiments.get(e))
 
 
 @router.delete("/v1/experiments/{e}", tags=["experiments"], status_code=204, **docs.DELETE)
-async def delete_experiment(request: Request, e: str, if_match: IfMatch = None) -> Response:
+async def delete_experiment(request: Request, e: Experiment, if_match: IfMatch = None) -> Response:
     """End an experiment."""
     await _service(request).experiments.delete(e, _version(if_match))
     return Response(status_code=204)
@@ -127,39 +142,39 @@ async def delete_experiment(request: Request, e: str, if_match: IfMatch = None) 
 
 
 @router.get("/v1/experiments/{e}/arms", tags=["arms"], **docs.ARMS)
-async def get_arms(request: Request, e: str, limit: Limit = 100, cursor: Place = 0) -> Response:
+async def get_arms(request: Request, e: Experiment, limit: Limit = 100, cursor: Place = 0) -> Response:
     """What each arm has seen, retired ones too."""
     return _json(await _service(request).experiments.arms(e, limit, cursor))
 
 
 @router.put("/v1/experiments/{e}/arms", tags=["arms"], **docs.PUT_ARMS)
-async def put_arms(request: Request, e: str) -> Response:
+async def put_arms(request: Request, e: Experiment) -> Response:
     """Replace the list of arms."""
     return _json(await _service(request).experiments.put_arms(e, await _body(request)))
 
 
 @router.get("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.ARM)
-async def get_arm(request: Request, e: str, arm: str) -> Response:
+async def get_arm(request: Request, e: Experiment, arm: Arm) -> Response:
     """One arm, and what it has seen."""
     return _json(await _service(request).experiments.arm(e, arm))
 
 
 @router.put("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.PUT_ARM)
-async def put_arm(request: Request, e: str, arm: str) -> Response:
+async def put_arm(request: Request, e: Experiment, arm: Arm) -> Response:
     """Add or replace one arm; a retired one comes back with what it had learned."""
     created, shown = await _service(request).experiments.put_arm(e, arm, await _body(request))
     return _json(shown, 201 if created else 200)
 
 
 @router.patch("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.PATCH_ARM)
-async def patch_arm(request: Request, e: str, arm: str) -> Response:
+async def patch_arm(request: Request, e: Experiment, arm: Arm) -> Response:
     """Change one arm's status or payload."""
     _, shown = await _service(request).experiments.put_arm(e, arm, await _body(request), merge=True)
     return _json(shown)
 
 
 @router.delete("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], status_code=204, **docs.DELETE_ARM)
-async def delete_arm(request: Request, e: str, arm: str) -> Response:
+async def delete_arm(request: Request, e: Experiment, arm: Arm) -> Response:
     """Retire an arm: it is never shown again, and what it has learned is kept."""
     await _service(request).experiments.retire(e, arm)
     return Response(status_code=204)
@@ -171,7 +186,7 @@ async def delete_arm(request: Request, e: str, arm: str) -> Response:
 @router.get("/v1/experiments/{e}/evaluation", tags=["evaluation"], **docs.EVALUATION)
 async def get_evaluation(
     request: Request,
-    e: str,
+    e: Experiment,
     target: Targets = None,
     since: Since = "",
     min_age: MinAge = "",
@@ -190,37 +205,37 @@ async def _hot(request: Request, what: str, e: str) -> Response:
 
 
 @router.post("/v1/experiments/{e}/recommendations", tags=["deciding"], **docs.RECOMMEND)
-async def recommend(request: Request, e: str) -> Response:
+async def recommend(request: Request, e: Experiment) -> Response:
     """Which arm for this context? One decision, logged before it is answered."""
     return await _hot(request, "recommendations", e)
 
 
 @router.post("/v1/experiments/{e}/recommendations/batch", tags=["deciding"], **docs.RECOMMEND_BATCH)
-async def recommend_batch(request: Request, e: str) -> Response:
+async def recommend_batch(request: Request, e: Experiment) -> Response:
     """Up to 1,000 decisions at once."""
     return await _hot(request, "recommendations/batch", e)
 
 
 @router.post("/v1/experiments/{e}/activations", tags=["deciding"], **docs.ACTIVATE)
-async def activate(request: Request, e: str) -> Response:
+async def activate(request: Request, e: Experiment) -> Response:
     """A deferred decision has been shown: from now on it is an impression."""
     return await _hot(request, "activations", e)
 
 
 @router.post("/v1/experiments/{e}/activations/batch", tags=["deciding"], **docs.ACTIVATE_BATCH)
-async def activate_batch(request: Request, e: str) -> Response:
+async def activate_batch(request: Request, e: Experiment) -> Response:
     """Up to 1,000 activations at once."""
     return await _hot(request, "activations/batch", e)
 
 
 @router.post("/v1/experiments/{e}/feedback", tags=["feedback"], **docs.FEEDBACK)
-async def feedback(request: Request, e: str) -> Response:
+async def feedback(request: Request, e: Experiment) -> Response:
     """A click, a conversion, a rating: an event that refers to a decision, or to a user's."""
     return await _hot(request, "feedback", e)
 
 
 @router.post("/v1/experiments/{e}/feedback/batch", tags=["feedback"], **docs.FEEDBACK_BATCH)
-async def feedback_batch(request: Request, e: str) -> Response:
+async def feedback_batch(request: Request, e: Experiment) -> Response:
     """Up to 1,000 events at once."""
     return await _hot(request, "feedback/batch", e)
 

@@ -11,8 +11,6 @@ from bandit.errors import Code, Problem
 
 STATUS: dict[Code, int] = {
     Code.MALFORMED: 400,
-    Code.UNAUTHENTICATED: 401,
-    Code.FORBIDDEN: 403,
     Code.NOT_FOUND: 404,
     Code.METHOD_NOT_ALLOWED: 405,
     Code.EXPERIMENT_NOT_FOUND: 404,
@@ -32,7 +30,6 @@ STATUS: dict[Code, int] = {
     Code.TOO_MANY_EVENTS: 422,
     Code.UNKNOWN_ARM: 422,
     Code.NOT_ENOUGH_ARMS: 422,
-    Code.RATE_LIMITED: 429,
     Code.STORE_UNAVAILABLE: 503,
     Code.OVERLOADED: 503,
     Code.NOT_READY: 503,
@@ -47,7 +44,7 @@ class FaultDetails(msgspec.Struct, frozen=True):
     """One fault: a JSON pointer, what was expected there, and what came: a type or a length, never the value.
 
     Attributes:
-        pointer: Where the fault is, as a JSON pointer (RFC 6901) into the body.
+        pointer: Where the fault is, as a JSON pointer (RFC 6901) into the body, or /query/NAME or /header/NAME.
         expected: What would have been taken there, with the nearest name where one is near.
         got: What came, as a JSON type, a length or a few words; never the value itself.
     """
@@ -100,7 +97,7 @@ _RETRY = (*_PROBLEM, (b"retry-after", str(RETRY_AFTER).encode()))
 def problem_answer(problem: Problem) -> Answer:
     """The answer to a request that had a problem."""
     status = STATUS[problem.code]
-    return Answer(status, _RETRY if status in (429, 503) else _PROBLEM, msgspec.json.encode(details(problem)))
+    return Answer(status, _RETRY if status == 503 else _PROBLEM, msgspec.json.encode(details(problem)))
 
 
 _OURS = ProblemDetails(TYPE + "internal", "internal", 500, "internal", "an error in the server; see its log")

@@ -42,7 +42,7 @@ def meanings(struct: type) -> dict[str, str]:
         found |= {name: re.sub(r"\s+", " ", text) for name, text in _ATTRIBUTE.findall(_apart(each)[1])}
     config = struct.__struct_config__  # type: ignore[attr-defined]
     if config.tag is not None:
-        found[config.tag_field] = f'Which one of its kind this is: always "{config.tag}".'
+        found[config.tag_field] = f'Always "{config.tag}".'
     return found
 
 

@@ -1,4 +1,8 @@
-"""Logs of many kinds as one table, as a `Log`, or as a stream of `Log`s where they are larger than memory."""
+"""Logs of many kinds as one table, as a `Log`, or as a stream of `Log`s where they are larger than memory.
+
+A module a format; several (`csv...`) read any CSV file. Imports what `simulator.logs` does. Begin with `open_table`
+here, then `rows`.
+"""
 
 from __future__ import annotations
 

@@ -37,6 +37,7 @@ LOWER = "rows left out: lower positions of lists"
 YOUNG = "rows left out: their rewards may still come, as they were younger at the log's end than"
 UNSURE = "rows whose rewards may still come, and count as none: nothing tells how long rewards take (matured: null)"
 TYPES = ("decision", "feedback", "activation", "experiment")
+OTHERS = "it is no log as `bandit-server export` writes it: for one of another kind give --format (csv, vw, ...)"
 LARGEST = 1 << 64  # of a position in 8 bytes
 Entry = dict[str, Any]  # a row of the export
 Key = tuple[str, str]  # decision id, arm
@@ -140,9 +141,14 @@ def _from_file(path: Path, repeated: Counter[str]) -> Iterator[Entry]:
     once, decided = _Once(), (-1, -1)
     repeated.clear()
     for number, line in lines(path):
-        entry = json_of(path, number, line, _ENTRY)
-        if entry.get("type") not in TYPES:
-            raise LogError(f"{path.name}, line {number}: expected a type of {TYPES}, got {entry.get('type')!r}")
+        try:
+            entry = json_of(path, number, line, _ENTRY)
+            if entry.get("type") not in TYPES:
+                raise LogError(f"{path.name}, line {number}: expected a type of {TYPES}, got {entry.get('type')!r}")
+        except LogError as error:
+            if number > 1:
+                raise
+            raise LogError(f"{error}; {OTHERS}") from None
         try:
             position = _position(entry)
         except (KeyError, ValueError, AttributeError):
@@ -191,7 +197,7 @@ def _from_store(experiment: str | None, redis_url: str | None, data_dir: Path | 
     from bandit.settings import overridden
 
     if experiment is None:
-        raise LogError("expected the name of an experiment of the store, got none")
+        raise LogError("expected a log file, or --experiment NAME to read the store, got neither")
     with opened_store(overridden({"redis_url": redis_url, "data_dir": data_dir})) as store:
         yield from export(store, experiment)
 

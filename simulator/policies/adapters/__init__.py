@@ -1,4 +1,4 @@
 """Other libraries as policies, each imported when it is asked for.
 
-Begin with `library`, what they have in common.
+Imports what `simulator.policies` does. Begin with `library`, what they have in common.
 """

@@ -24,6 +24,7 @@ from simulator.policies.adapters.library import library
 from simulator.policies.protocol import Outcomes, Task
 
 RULES = ("epsilon", "first", "bag", "cover", "squarecb", "regcb", "regcbopt", "softmax", "synthcover", "rnd")
+COUNTED = {"first", "bag", "cover", "rnd"}
 BASE = "--cb_explore_adf --quiet -q xa --ignore_linear x --noconstant"
 BOUNDED = {"squarecb", "regcb", "regcbopt"}
 
@@ -76,7 +77,10 @@ class VowpalWabbit:
 
 
 def arguments(options: Mapping[str, Any], seed: int) -> str:
-    """The command line of these options."""
+    """The command line of these options; raises ValueError where a rule lacks its number."""
+    for name in options.keys() & COUNTED:
+        if type(options[name]) is not int:
+            raise ValueError(f"vw: {name} takes a whole number; got {options[name]!r}")
     named = {**options} if any(rule in options for rule in RULES) else {"epsilon": 0.05, **options}
     flags = [_flag(name, value) for name, value in named.items() if value is not False]
     bounds = ["--cb_min_cost -1 --cb_max_cost 0"] if BOUNDED & set(named) else []

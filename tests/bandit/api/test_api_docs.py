@@ -58,12 +58,14 @@ def test_every_part_of_a_path_is_a_parameter(document: dict[str, Any]) -> None:
     for _, path, operation in operations(document):
         told = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"]
         assert told == re.findall(r"{(\w+)}", path)
+        assert all(each["description"] for each in operation.get("parameters", ()))
 
 
 def test_every_operation_tells_its_success_and_its_refusals(document: dict[str, Any]) -> None:
     """A success of its own status, refusals as problem documents, bodies with an example."""
     for method, path, operation in operations(document):
         answers = operation["responses"]
+        assert operation["summary"].endswith((".", "?"))
         assert [status for status in answers if status.startswith("2")]
         for status, answer in answers.items():
             if int(status) >= 400 and path != "/readyz":

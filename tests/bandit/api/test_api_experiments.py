@@ -138,7 +138,8 @@ def test_if_match_changes_only_the_version_that_was_seen(server: Live) -> None:
     ok(server.client.put(one.at, json=DOCUMENT, headers={"If-Match": '"2"'}))
     ok(server.client.put(one.at, json=DOCUMENT, headers={"If-Match": "*"}))
     for given in (b"", b"x", b"-1", b"\xb2", b"9" * 5000, b'"1", "2"'):
-        problem(server.client.patch(one.at, json={}, headers={b"If-Match": given}), Code.INVALID_REQUEST)
+        refused = problem(server.client.patch(one.at, json={}, headers={b"If-Match": given}), Code.INVALID_REQUEST)
+        assert refused["errors"][0]["pointer"] == "/header/If-Match"
     assert server.client.delete(one.at, headers={"If-Match": "4"}).status_code == 204
 
 
@@ -353,13 +354,19 @@ def test_experiments_are_listed_by_name_a_page_at_a_time() -> None:
             names += [each["name"] for each in page["experiments"]]
             cursor, pages = page.get("next"), pages + 1
         assert (names, pages) == (["a", "b", "d", "e"], 2)
-        for parameters in ({"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"limit": "9" * 5000}, {"limit": "²"}):
-            problem(server.client.get("/v1/experiments", params=parameters), Code.INVALID_REQUEST)
+        whole = "a whole number"
+        least, most = "a number of at least 1", "a number of at most 1000"
+        for limit, expected in ((0, least), (1001, most), ("x", whole), ("9" * 5000, whole), ("²", whole)):
+            refused = problem(server.client.get("/v1/experiments", params={"limit": limit}), Code.INVALID_REQUEST)
+            assert refused["errors"] == [{"pointer": "/query/limit", "expected": expected, "got": "another value"}]
 
 
-def test_reset_takes_a_boolean(home: Experiment) -> None:
-    """Anything else is a fault, not a no."""
-    problem(home.patch({}, reset="perhaps"), Code.INVALID_REQUEST)
+@pytest.mark.parametrize("word", ["perhaps", "yes", "on", "1", "True", ""])
+def test_reset_takes_true_or_false_alone(home: Experiment, word: str) -> None:
+    """It erases what was learned: any other word is a fault, neither a yes nor a no."""
+    refused = problem(home.patch({}, reset=word), Code.INVALID_REQUEST)
+    assert refused["errors"] == [{"pointer": "/query/reset", "expected": "true or false", "got": "another value"}]
+    assert ok(home.patch({}, reset="false"))["generation"] == 1
 
 
 def test_the_same_document_at_once_from_many_is_created_once(server: Live) -> None:

@@ -92,7 +92,8 @@ def test_an_address_that_is_none_is_refused_without_being_shown(address: str) ->
 
 def test_an_address_that_is_none_ends_a_start_with_one_line() -> None:
     """No worker is started again and again for it."""
-    assert "expected a store's address" in one_line(ran("serve", "--port", "0", "--redis-url", "nonsense"))
+    told = one_line(ran("serve", "--port", "0", "--redis-url", "nonsense"))
+    assert "expected a store's address, redis://HOST:PORT[/DATABASE], rediss://... or unix:///PATH (USER:PASS" in told
 
 
 def test_a_store_that_must_not_be_used_ends_a_start_with_one_line(evicting: str) -> None:

@@ -177,6 +177,23 @@ def test_what_cannot_be_asked_is_refused(
     assert pointers(one.client.get(f"{one.at}/evaluation", params=parameters), code) == [place]
 
 
+@pytest.mark.parametrize(
+    ("target", "expected", "got"),
+    [
+        ("linucb:alfa=1", "/policy/alfa: a field that is known; did you mean 'alpha'?", "an unknown field"),
+        ("linucb:alpha=none", "/policy/alpha: number", "string"),
+    ],
+)
+def test_a_wrong_setting_of_a_target_is_told_as_in_a_document(
+    server: tuple[str, Live], target: str, expected: str, got: str
+) -> None:
+    """With its place and the name that is near, in JSON's words."""
+    one = server[1].experiment()
+    refused = problem(one.client.get(f"{one.at}/evaluation", params={"target": target}), Code.INVALID_REQUEST)
+    fault = {"pointer": "/query/target", "expected": f"settings of linucb, {expected}", "got": got}
+    assert refused["errors"] == [fault]
+
+
 def test_huge_durations_are_no_fault(server: tuple[str, Live]) -> None:
     """Longer than there has been time."""
     one = server[1].experiment()

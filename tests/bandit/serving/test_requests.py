@@ -109,7 +109,7 @@ FAULTY = [
     ({"context": CONTEXT, "k": 10_001}, Code.INVALID_REQUEST, ["/k"]),
     ({"context": CONTEXT, "k": 4}, Code.NOT_ENOUGH_ARMS, ["/k"]),
     ({"context": CONTEXT, "k": 3, "exclude": ["a"]}, Code.NOT_ENOUGH_ARMS, ["/k"]),
-    ({"context": CONTEXT, "candidates": ["a"], "exclude": ["a"]}, Code.NOT_ENOUGH_ARMS, ["/k"]),
+    ({"context": CONTEXT, "candidates": ["a"], "exclude": ["a"]}, Code.NOT_ENOUGH_ARMS, ["/exclude"]),
     ({"context": CONTEXT, "candidates": []}, Code.INVALID_REQUEST, ["/candidates"]),
     ({"context": CONTEXT, "candidates": ["a", 1]}, Code.INVALID_REQUEST, ["/candidates/1"]),
     ({"context": CONTEXT, "candidates": ["a", ""]}, Code.INVALID_REQUEST, ["/candidates/1"]),
@@ -131,6 +131,21 @@ FAULTY = [
 def test_a_faulty_recommendation_names_each_place(body: Any, code: Code, places: list[str]) -> None:
     """The code, and a pointer to each fault of the context, or to the first one elsewhere."""
     assert refused(lambda: read(body)) == (code, places)
+
+
+@pytest.mark.parametrize(
+    ("arms", "exclude", "fault"),
+    [
+        (["a", "b"], ["a", "b"], ("/exclude", "at least one arm left to show", "all of them")),
+        ([{"id": "a", "status": "paused"}], ["a"], ("", "at least one arm left to show", "no active arm")),
+        ([{"id": "a", "status": "paused"}], [], ("", "at least one arm left to show", "no active arm")),
+    ],
+)
+def test_a_request_with_no_arm_left_is_told_why(arms: list[Any], exclude: list[str], fault: tuple[str, ...]) -> None:
+    """By its own exclusions, or because the experiment has none; not by a k that it need not have sent."""
+    with pytest.raises(Problem, match="no arm of 'e' may be shown") as caught:
+        read({"context": CONTEXT, "exclude": exclude}, compiled(arms=arms))
+    assert caught.value.faults == (fault,)
 
 
 def test_more_than_ten_thousand_candidates_are_refused() -> None:
@@ -314,6 +329,16 @@ def test_what_is_not_json_in_an_item_is_left_to_the_item(text: bytes, items: lis
     """The others are as they were sent, to the letter; also after an older list of the same name."""
     assert [bytes(each) for each in read_batch(b'{"requests":[%b]}' % text)] == items
     assert [bytes(each) for each in read_batch(b'{"requests":[NaN,[]],"requests" : [%b]}' % text)] == items
+
+
+@pytest.mark.parametrize("text", [b"", b" \n"])
+def test_an_empty_body_is_called_empty(text: bytes) -> None:
+    """It is the usual fault of a client that forgot to send one."""
+    for read_one in (read_recommendation, read_feedback, read_activation):
+        with pytest.raises(Problem, match="the body is empty"):
+            read_one(EXPERIMENT, text, SECRET)
+    with pytest.raises(Problem, match="the body is empty"):
+        read_batch(text)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from simulator_cli import CSV, rows, run, write_log
 
+from simulator.environments.named import NAMES
 from simulator.logs.loaders import load
 from simulator.ope import estimators as of
 from simulator.ope.evaluate import evaluate
@@ -12,6 +13,7 @@ from simulator.ope.evaluate_lists import ESTIMATORS as OF_LISTS
 from simulator.ope.stream import evaluate_stream
 from simulator.ope.targets import uniform
 from simulator.ope.terms import ESTIMATORS, Estimator
+from simulator.policies.specs import KINDS
 from simulator.reporting import report
 
 HALF = Estimator(
@@ -76,7 +78,11 @@ def test_a_new_estimator_stands_in_the_report(path: Path, tmp_path: Path) -> Non
 
 
 def test_help_lists_what_there_is() -> None:
-    """Every estimator, those of lists too, and none that is not in the tables."""
+    """Every estimator, those of lists where lists can be valued, every policy and environment, and nothing else."""
     told = " ".join(run("evaluate", "--help")[1].split()).replace("- ", "-")
     listed = told.partition("An estimator: ")[2].partition(". Repeatable")[0]
     assert listed == f"{', '.join(ESTIMATORS)}; with --lists: {', '.join(OF_LISTS)}"
+    assert "with --lists" not in run("report", "--help")[1]
+    told = " ".join(run("run", "--help")[1].split()).replace("- ", "-")
+    assert f"A policy: {', '.join(name for name in KINDS if name != 'document')} or a document" in told
+    assert f"An environment: {', '.join(NAMES)};" in told

@@ -246,7 +246,7 @@ def test_a_log_is_read_from_a_running_store(url: str, name: str) -> None:
     """By its address, without a file between."""
     log = load(None, "server", redis_url=url, experiment=name)
     assert (log.reward.tolist(), log.arm.tolist()) == ([1.0, 0.0], [1, 2])
-    with pytest.raises(LogError, match="expected the name of an experiment"):
+    with pytest.raises(LogError, match="or --experiment NAME"):
         load(None, "server", redis_url=url)
 
 

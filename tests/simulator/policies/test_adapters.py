@@ -96,6 +96,8 @@ def test_vws_rules_are_options_of_its_command_line() -> None:
     base = "--cb_explore_adf --quiet -q xa --ignore_linear x --noconstant --random_seed 7"
     assert arguments({}, 7) == f"{base} --epsilon 0.05"
     assert arguments({"bag": 5, "l": 0.1}, 7) == f"{base} --bag 5 -l 0.1"
+    with pytest.raises(ValueError, match="vw: bag takes a whole number; got 'x'"):
+        arguments({"bag": "x"}, 7)
     assert arguments({"squarecb": True}, 7) == f"{base} --cb_min_cost -1 --cb_max_cost 0 --squarecb"
 
 
