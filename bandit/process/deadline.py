@@ -8,6 +8,10 @@ The cost is one timer a connection, which looks after itself: per request there 
 """
 
 import asyncio
+import fcntl
+import sys
+import termios
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from bandit.process.wire import WireProtocol
@@ -89,7 +93,7 @@ class DeadlineProtocol(WireProtocol):
     def _check(self) -> None:
         """Ends an overdue request, or a connection that takes no answer; else looks again when one could be."""
         left = self.request_timeout
-        unsent, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        unsent, self._unsent = self._unsent, self._untaken()
         if 0 < unsent <= self._unsent:
             self.transport.abort()  # nothing in a whole period: the client does not take its answer
             return
@@ -99,6 +103,14 @@ class DeadlineProtocol(WireProtocol):
                 self.refuse(TIMED_OUT)
                 left = self.request_timeout
         self._timer = self.loop.call_later(left, self._check)
+
+    def _untaken(self) -> int:
+        """Bytes of answers that the client has not taken: ours, and those that the system holds of megabytes sent."""
+        unsent, held = self.transport.get_write_buffer_size(), b"\0\0\0\0"
+        if unsent:
+            with suppress(OSError):  # not every system tells
+                held = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, held)
+        return unsent + int.from_bytes(held, sys.byteorder)
 
     def _answering(self) -> bool:
         """Whether a whole request is being answered, so that reading the pipelined next one may be paused by us."""
