@@ -222,7 +222,8 @@ class Load:
 
     def __init__(self) -> None:
         command = [sys.executable, str(Path(__file__).with_name("load.py"))]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        with on_core(LOAD):
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, asked: Asked) -> Found:
         """One measurement."""

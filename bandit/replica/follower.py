@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -31,6 +34,7 @@ PACE = 0.025  # seconds between two reads of a log that grows: what an entry wai
 BEHIND = 0.01  # seconds between two rounds while arms wait to be refreshed
 DIRECTLY = 4  # logs: of more, one command asks first which have grown
 WRITING = 0.1  # seconds between two looks at which checkpoints are due
+NICE = 5  # of the thread: where a core is short it has a quarter of it, and decisions the rest
 HOUSEKEEPING = 1.0  # seconds between two looks for new experiments, and at all logs
 CHECK = 5.0  # seconds between two comparisons of an arm with its checkpoint
 TRIM = 30.0  # seconds between two trims
@@ -42,6 +46,13 @@ SWEEPING = 0.02  # seconds of deleting their keys in one round
 TRIMMING = 0.2  # seconds of trimming in one round
 AHEAD = 600.0  # seconds between two alarms of one log
 AHEAD_MS = 60_000  # a log this far ahead of the clock is an alarm: windows are judged by it
+
+
+def _yield_to_decisions() -> None:
+    """Make this thread give way to the event loop's; elsewhere than in Linux a priority is that of the process."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 class Follower(threading.Thread):
@@ -78,6 +89,7 @@ class Follower(threading.Thread):
 
     def run(self) -> None:
         """Follow until stopped; then fold the rest and write the last checkpoint."""
+        _yield_to_decisions()
         try:
             self.beats.start()
             self.watcher.start()
