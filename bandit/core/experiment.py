@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -65,9 +65,7 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     @property
     def step(self) -> float:
         """The reward of one unit of credit: `unit`, or a millionth of the range's larger end, as a power of ten."""
-        if self.unit is not None:
-            return self.unit
-        return float(f"1e{math.floor(math.log10(max(self.reach, SMALLEST))) - 6}")
+        return _millionth(self.range) if self.unit is None else self.unit
 
     def credit(self, value: float) -> int:
         """A reward as a whole number of units; far out of every range it stops at 2^26."""
@@ -76,12 +74,24 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
     def value(self, credit: int) -> float:
         """The reward of a whole number of units."""
-        per = round(1 / self.step) if self.step < 1 else 0
-        return credit / per if per and math.isclose(per * self.step, 1.0, rel_tol=1e-12) else credit * self.step
+        per = _units_of_one(step := self.step)
+        return credit / per if per else credit * step
 
     def fixed(self) -> tuple[object, ...]:
         """The parts that cannot change once the kind has been learned from."""
         return self.default, self.aggregation, self.range, self.step
+
+
+@lru_cache(maxsize=1024)  # these two are asked for with each feedback
+def _millionth(ends: tuple[float, float]) -> float:
+    return float(f"1e{math.floor(math.log10(max(*map(abs, ends), SMALLEST))) - 6}")
+
+
+@lru_cache(maxsize=1024)
+def _units_of_one(step: float) -> int:
+    """How many steps make 1, where that is a whole number; else 0."""
+    per = round(1 / step) if step < 1 else 0
+    return per if per and math.isclose(per * step, 1.0, rel_tol=1e-12) else 0
 
 
 class ArmSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -11,8 +11,9 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
+
+import msgspec
 
 from bandit.core.draw import Choice
 from bandit.core.engine import Outdated
@@ -66,8 +67,7 @@ class Answer(Protocol):
         """There is none, for this reason."""
 
 
-@dataclass(slots=True)
-class PendingRequest:
+class PendingRequest(msgspec.Struct):  # made in a third of a dataclass's time
     """One request in a batcher: how to read it, what it was read as, and where its answer goes."""
 
     read: Reader

@@ -55,6 +55,8 @@ class Connected:
             self._sync: Any = redis.Redis.from_url(
                 url, retry=Retry(NoBackoff(), 0), redis_connect_func=self._connected, **options
             )
+            for command in ("XRANGE", "XREVRANGE"):
+                self._sync.set_response_callback(command, lambda found, **_: found)  # read by `redis_wire.entries`
             self._sync.connection_pool.make_connection()  # sends nothing, but finds options that there are not
         self._scripts = {name: Script(name) for name in SCRIPTS}
         self._scripts["bury"] = Script("configure", "#!lua flags=allow-oom")  # a deletion frees memory

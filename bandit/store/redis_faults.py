@@ -18,6 +18,7 @@ MOVED = "READONLY", "MASTERDOWN", "LOADING"  # of a node that is no longer, or n
 REFUSALS = "LOADING", "BUSY", "OOM", "MISCONF", "READONLY", "NOREPLICAS"
 # the client library removes the code from the text of errors that it has a class for
 DEMOTED = redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError
+MOVING = *DEMOTED, redis.exceptions.BusyLoadingError
 CANNOT_WRITE = (
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ClusterDownError,
@@ -50,7 +51,7 @@ def fault(text: str) -> redis.RedisError:
 
 def is_moved(reply: object) -> bool:
     """Whether a reply says that its node is no longer, or not yet, the one to ask."""
-    return isinstance(reply, (*DEMOTED, redis.exceptions.BusyLoadingError))
+    return isinstance(reply, MOVING)
 
 
 class StoreMoved(StoreUnavailable):

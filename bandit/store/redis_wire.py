@@ -52,8 +52,9 @@ def stored(config: Config, fields: dict[bytes, bytes]) -> Stored:
 
 
 def entries(found: list[Any]) -> list[Entry]:
-    """Entries of a stream as XRANGE gives them."""
-    return [Entry(Position.parse(at), *next(iter(fields.items()))) for at, fields in found]
+    """Entries of a stream as XRANGE gives them, unread by redis-py: a dictionary each would cost more than the rest."""
+    split = [(at.partition(b"-"), fields) for at, fields in found]
+    return [_new(Entry, (_new(Position, (int(ms), int(seq))), tag, data)) for (ms, _, seq), (tag, data) in split]
 
 
 @lru_cache(maxsize=1024)

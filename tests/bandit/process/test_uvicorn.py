@@ -53,7 +53,7 @@ def test_its_answers_and_its_flow_are_as_we_know_them() -> None:
     assert {"response_complete", "more_body", "keep_alive"} <= set(RequestResponseCycle.__init__.__code__.co_names)
     assert STATUS_LINE[200] == b"HTTP/1.1 200 OK\r\n"
     assert ServerState().default_headers == []
-    assert {"write_paused"} <= set(FlowControl.__init__.__code__.co_names)
+    assert {"write_paused", "read_paused"} <= set(FlowControl.__init__.__code__.co_names)
     assert callable(FlowControl.pause_reading)
     assert callable(FlowControl.resume_reading)
     assert list(inspect.signature(HttpToolsProtocol.__init__).parameters)[1:] == [
