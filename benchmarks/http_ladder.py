@@ -124,15 +124,18 @@ def serve(which: str, descriptor: int) -> None:
 
 
 class Rung:
-    """Something that serves: where, and by which process."""
+    """Something that serves: where, and by which processes."""
 
-    def __init__(self, name: str, port: int, pid: int, path: str) -> None:
-        self.name, self.port, self.pid, self.path = name, port, pid, path
+    def __init__(self, name: str, port: int, pids: list[int], path: str) -> None:
+        self.name, self.port, self.pids, self.path = name, port, pids, path
 
     def cpu(self) -> float:
-        """Seconds of the processor that its process has taken."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Seconds of the processor that its processes have taken."""
+        ticks = 0
+        for pid in self.pids:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -160,17 +163,18 @@ def peer(which: str) -> Iterator[Rung]:
         command = [sys.executable, __file__, "--serve", which, str(listener.fileno())]
         process = subprocess.Popen(command, pass_fds=[listener.fileno()], env=environment())
         try:
-            yield Rung(which, listener.getsockname()[1], process.pid, "/decide")
+            yield Rung(which, listener.getsockname()[1], [process.pid], "/decide")
         finally:
             process.terminate()
             process.wait()
 
 
 @contextmanager
-def ours() -> Iterator[Rung]:
+def ours(workers: int = 1) -> Iterator[Rung]:
     """A server of ours with an experiment that has learned a little."""
     with tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as folder:
         command = [sys.executable, "-m", "bandit", "serve", "--data-dir", f"{folder}/d", "--port", "0"]
+        command += ["--workers", str(workers)]
         with on_core(SERVER):
             process = subprocess.Popen(
                 command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, env=environment()
@@ -179,15 +183,15 @@ def ours() -> Iterator[Rung]:
             assert process.stdout is not None
             address = next(line for line in process.stdout if "ready on " in line).split("ready on ")[1].split()[0]
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            worker = 0
+            pids = []
             for child in map(int, children):
                 if "bandit.process.worker" in Path(f"/proc/{child}/cmdline").read_text():
-                    worker = child
+                    pids.append(child)
                 else:  # the store
                     for task in Path(f"/proc/{child}/task").iterdir():
                         os.sched_setaffinity(int(task.name), LOAD)
             port = int(address.rstrip("/").rpartition(":")[2])
-            rung = Rung("full", port, worker, "/v1/experiments/e/recommendations")
+            rung = Rung("full", port, pids, "/v1/experiments/e/recommendations")
             warm_up(address)
             yield rung
         finally:

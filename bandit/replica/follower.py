@@ -30,8 +30,8 @@ from bandit.store.protocol import FULL, Store
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-PACE = 0.025  # seconds between two reads of a log that grows: what an entry waits at most before it is seen
-BEHIND = 0.01  # seconds between two rounds while arms wait to be refreshed
+PACE = 0.015  # seconds between two reads of a log that grows: what an entry waits at most before it is seen
+BEHIND = 0.005  # seconds between two rounds while arms wait to be refreshed
 DIRECTLY = 4  # logs: of more, one command asks first which have grown
 WRITING = 0.1  # seconds between two looks at which checkpoints are due
 NICE = 5  # of the thread: where a core is short it has a quarter of it, and decisions the rest
