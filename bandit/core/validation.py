@@ -149,9 +149,12 @@ def _choice(places: list[inspect.Type]) -> str:
 
 
 def _plainly(at: str, expected: str) -> str:
-    """What was expected, in words instead of a regular expression."""
+    """What was expected, in words instead of a regular expression or a comparison."""
     if at == "/reward_window":
         return DURATIONS
+    if sized := re.search(r"(object|array|str)`? of length (>=|<=) (\d+)$", expected):
+        bound, members = {">=": "at least", "<=": "at most"}[sized[2]], "character" if sized[1] == "str" else "member"
+        return f"{sized[1]} of {bound} {sized[3]} {members}{'s' * (sized[3] != '1')}"
     found = re.search(r"matching regex '(.*)'$", expected, re.DOTALL)
     if found is None:
         return expected

@@ -336,6 +336,21 @@ def test_a_document_without_arms_or_rewards_is_refused(missing: str) -> None:
     assert [fault.pointer for fault in caught.value.faults] == [f"/{missing}"]
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rewards": {}}, "/rewards: expected object of at least 1 member, got another value"),
+        ({"arms": [""]}, "/arms/0: expected string of at least 1 character, got another value"),
+        ({"arms": ["a" * 200]}, "/arms/0: expected string of at most 128 characters, got another value"),
+    ],
+)
+def test_what_is_too_short_or_too_long_is_told_in_words(change: dict[str, Any], told: str) -> None:
+    """Not as a comparison of lengths."""
+    with pytest.raises(Problem) as caught:
+        parse_document(json.dumps(SMALLEST | change).encode())
+    assert [fault.text for fault in caught.value.faults] == [told]
+
+
 def test_several_faults_are_named_together() -> None:
     """What only the whole document shows is told at once: an arm twice, a fallback that is none, a default outside."""
     with pytest.raises(Problem) as caught:
