@@ -190,8 +190,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"arms": ["alpha"], "fallback_arm": "alhpa"}, "/fallback_arm", "did you mean 'alpha'?"),
     ({"arms": {"a": MARK}}, "/arms", "array"),
     ({"arms": ["a", 7]}, "/arms/1", "string"),
-    ({"arms": ["a", ""]}, "/arms/1", "length >= 1"),
-    ({"arms": ["a" * 129]}, "/arms/0", "length <= 128"),
+    ({"arms": ["a", ""]}, "/arms/1", "at least 1 "),
+    ({"arms": ["a" * 129]}, "/arms/0", "at most 128 "),
     ({"arms": ["a\x00"]}, "/arms/0", "string"),
     ({"arms": ["a\n"]}, "/arms/0", "string"),
     ({"arms": ["a", "b", "a"]}, "/arms/2", "differ"),
@@ -201,11 +201,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"arms": [{"id": "a", "status": "retired"}]}, "/arms/0/status", '"active" or "paused"'),
     ({"arms": [{"payload": 1}]}, "/arms/0/id", "a value"),
     ({"arms": ["b", {"id": "a", "payload": MARK * 3000}]}, "/arms/1/payload", "16384 bytes"),
-    ({"arms": list(map(str, range(10_001)))}, "/arms", "length <= 10000"),
-    ({"rewards": {}}, "/rewards", "length >= 1"),
+    ({"arms": list(map(str, range(10_001)))}, "/arms", "at most 10000 "),
+    ({"rewards": {}}, "/rewards", "at least 1 "),
     ({"rewards": []}, "/rewards", "object"),
-    ({"rewards": {"": {}}}, "/rewards", "length >= 1"),
-    ({"rewards": {f"k{i}": {} for i in range(17)}}, "/rewards", "length <= 16"),
+    ({"rewards": {"": {}}}, "/rewards", "at least 1 "),
+    ({"rewards": {f"k{i}": {} for i in range(17)}}, "/rewards", "at most 16 "),
     (kind(wieght=1), "/rewards/buy~1it/wieght", "did you mean 'weight'?"),
     (kind(weight=MARK), "/rewards/buy~1it/weight", "number"),
     (kind(weight=1e51), "/rewards/buy~1it/weight", "<= 1e+50"),
@@ -227,7 +227,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (kind(unit=1.5), "/rewards/buy~1it/unit", "within the range"),
     ({"features": {}}, "/features", "array"),
     ({"features": [AGE] * 2}, "/features/1/name", "differ"),
-    ({"features": [{"name": str(i), "type": "boolean"} for i in range(1025)]}, "/features", "length <= 1024"),
+    ({"features": [{"name": str(i), "type": "boolean"} for i in range(1025)]}, "/features", "at most 1024 "),
     (feature(), "/features/1/type", '"number", "boolean" or "category"'),
     (feature(type=MARK), "/features/1/type", '"number", "boolean" or "category"'),
     (feature(type="numbr"), "/features/1/type", "did you mean 'number'?"),
@@ -243,9 +243,9 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (feature(type="number", mean=0, scal=1), "/features/1/scal", "did you mean 'scale'?"),
     (feature(type="boolean", levels=[MARK]), "/features/1/levels", "known"),
     (feature(type="category"), "/features/1/levels", "a value"),
-    (feature(type="category", levels=[]), "/features/1/levels", "length >= 1"),
+    (feature(type="category", levels=[]), "/features/1/levels", "at least 1 "),
     (feature(type="category", levels=["x", "x"]), "/features/1", "differ"),
-    (feature(type="category", levels=["x" * 257]), "/features/1/levels/0", "length <= 256"),
+    (feature(type="category", levels=["x" * 257]), "/features/1/levels/0", "at most 256 "),
     (feature(type="category", levels=[str(i) for i in range(1024)]), "/features", "1024 columns"),
     ({"features": [{"name": 'a"b', "type": "boolean"}]}, "/features/0/name", "string"),
     ({"features": [{"name": "a\n", "type": "boolean"}]}, "/features/0/name", "string"),
@@ -334,21 +334,6 @@ def test_a_document_without_arms_or_rewards_is_refused(missing: str) -> None:
     with pytest.raises(Problem) as caught:
         parse_document(json.dumps({k: v for k, v in SMALLEST.items() if k != missing}).encode())
     assert [fault.pointer for fault in caught.value.faults] == [f"/{missing}"]
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"rewards": {}}, "/rewards: expected object of at least 1 member, got another value"),
-        ({"arms": [""]}, "/arms/0: expected string of at least 1 character, got another value"),
-        ({"arms": ["a" * 200]}, "/arms/0: expected string of at most 128 characters, got another value"),
-    ],
-)
-def test_what_is_too_short_or_too_long_is_told_in_words(change: dict[str, Any], told: str) -> None:
-    """Not as a comparison of lengths."""
-    with pytest.raises(Problem) as caught:
-        parse_document(json.dumps(SMALLEST | change).encode())
-    assert [fault.text for fault in caught.value.faults] == [told]
 
 
 def test_several_faults_are_named_together() -> None:
