@@ -48,13 +48,6 @@ AHEAD = 600.0  # seconds between two alarms of one log
 AHEAD_MS = 60_000  # a log this far ahead of the clock is an alarm: windows are judged by it
 
 
-def _yield_to_decisions() -> None:
-    """Make this thread give way to the event loop's; elsewhere than in Linux a priority is that of the process."""
-    if sys.platform == "linux":
-        with suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-
-
 class Follower(threading.Thread):
     """Follows the logs. `ready` is set once every experiment is folded up to the end its log had at the start."""
 
@@ -80,8 +73,7 @@ class Follower(threading.Thread):
         self._due = dict.fromkeys(("housekeeping", "check", "trim", "forget", "sweep"), 0.0)
         self._logging = threading.Lock()
         self._retries: dict[str, tuple[float, float]] = {}  # of what failed: when next, and how long after that
-        self._checked = 0
-        self._full = False
+        self._checked, self._full = 0, False
         self._wanted: list[str] = []
         self._sweeping: set[tuple[str, int]] = set()  # deleted experiments, with versions, whose keys are being deleted
         self._swept = set[tuple[str, int]]()  # those whose keys are deleted: forgotten an hour after their deletion
@@ -89,10 +81,12 @@ class Follower(threading.Thread):
 
     def run(self) -> None:
         """Follow until stopped; then fold the rest and write the last checkpoint."""
-        _yield_to_decisions()
         try:
             self.beats.start()
             self.watcher.start()
+            if sys.platform == "linux":  # elsewhere a priority is that of the whole process
+                with suppress(OSError):  # a sandbox may forbid it
+                    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
             while not self.stopping.is_set():
                 self._guarded(self._round)
             self._guarded(self._last)
@@ -320,9 +314,9 @@ class Follower(threading.Thread):
         for name, (when, _) in list(self._retries.items()):
             if when <= time.monotonic():
                 self._load(name)
-                if self.replicas[name].failed is None:
+                if (replica := self.replicas[name]).failed is None:
                     del self._retries[name]
-                    if self.replicas[name].model is not None:
+                    if replica.model is not None:
                         log.warning("%s: it is served again", name)
 
     def _forget(self) -> None:
