@@ -49,6 +49,15 @@ TARGETS = {
     "feedback_of_bare": 0.40,
     "batch_decisions_per_s": 60_000.0,
 }
+RATIOS = {
+    "http_full_of_bare": ("full_64", "bare_64", "per_s", 1),
+    "http_full_of_bare_cpu": ("full_64", "bare_64", "cpu_us", -1),
+    "http_full_of_empty_fastapi": ("full_64", "fastapi_64", "per_s", 1),
+    "http_1_of_empty_fastapi": ("full_1", "fastapi_1", "per_s", 1),
+    "http_16_of_bare": ("full_16", "bare_16", "per_s", 1),
+    "http_p99_16_of_bare": ("full_16", "bare_16", "p99_ms", 1),
+    "feedback_of_bare": ("feedback_64", "bare_64", "per_s", 1),
+}
 ANSWER = {
     "decision_id": "~AQAAAZrS5wYcAAAAANN5dM1E5Cg5", "experiment_version": 1, "model_position": "1764140525340-12",
     "arms": [
@@ -307,19 +316,10 @@ def figures(rounds: list[Measured]) -> Iterator[dict[str, Any]]:
 
     for rung in rounds[0]:
         for what in rounds[0][rung]:
-            unit = what.rpartition("_")[2]
+            unit = {"s": "1/s", "busy": "of the load's core"}.get(last := what.rpartition("_")[2], last)
             yield figure(f"{rung}_{what}", [each[rung][what] for each in rounds], unit)
-    if {"bare_64", "fastapi_64", "full_64"} <= rounds[0].keys():
-        ratios = {
-            "http_full_of_bare": ("full_64", "bare_64", "per_s", 1),
-            "http_full_of_bare_cpu": ("full_64", "bare_64", "cpu_us", -1),
-            "http_full_of_empty_fastapi": ("full_64", "fastapi_64", "per_s", 1),
-            "http_1_of_empty_fastapi": ("full_1", "fastapi_1", "per_s", 1),
-            "http_16_of_bare": ("full_16", "bare_16", "per_s", 1),
-            "http_p99_16_of_bare": ("full_16", "bare_16", "p99_ms", 1),
-            "feedback_of_bare": ("feedback_64", "bare_64", "per_s", 1),
-        }
-        for name, (mine, theirs, what, power) in ratios.items():
+    for name, (mine, theirs, what, power) in RATIOS.items():
+        if {mine, theirs} <= rounds[0].keys():
             yield figure(name, [(each[mine][what] / each[theirs][what]) ** power for each in rounds], "ratio")
     if "batch_2" in rounds[0]:
         yield figure("batch_decisions_per_s", [100 * each["batch_2"]["per_s"] for each in rounds], "1/s")

@@ -67,7 +67,7 @@ def drawing() -> str:
         box(290, 20, 560, 370, "worker (N processes, all alike)", (), PROCESS),
         box(310, 55, 250, 160, "event loop", [
             "HTTP: read, answer", "for each experiment a batcher:", "encode, score, draw, pack,",
-            "one append under way", "all appends: one connection",
+            "one append under way, or two", "all appends: one connection",
         ]),
         box(310, 265, 250, 100, "follower thread", [
             "read, fold, refresh;", "elected: checkpoints, trim", "new and deleted experiments",
