@@ -79,6 +79,7 @@ class DeadlineProtocol(WireProtocol):
     def on_response_complete(self) -> None:
         """Puts the connection at the end of those awaited, unless a pipelined request has come."""
         super().on_response_complete()
+        self._unsent = 0  # none begins before the client has taken nearly all of the one before
         self.waiting.pop(self, None)
         if self._begun is not None:
             self._begun = self.loop.time()  # we may have read nothing of the next one meanwhile

@@ -64,7 +64,8 @@ class Exchange:
 
     def begin(self) -> None:
         """Its turn has come, and its body is all there."""
-        self._protocol.direct.begin(self._what, self._name, bytes(self.body), self)
+        body, self.body = bytes(self.body), b""  # an idle connection keeps its last exchange
+        self._protocol.direct.begin(self._what, self._name, body, self)
 
     def answer(self, answer: Answer) -> None:
         """Send the answer, and let the next request have its turn."""
@@ -154,6 +155,14 @@ class DirectProtocol(DeadlineProtocol):
         if whole and not cycle.more_body and not self.pipeline:  # else this was the head of an upgrade, or it waits
             self.loop.call_soon(self._take_turn, cycle)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Serves what had come whole and waited for its turn: nobody hears of it, but nothing is lost."""
+        waiting = [cycle for cycle, _ in reversed(self.pipeline) if isinstance(cycle, Exchange) and not cycle.more_body]
+        super().connection_lost(exc)
+        for exchange in waiting:
+            exchange.disconnected = True
+            exchange.begin()
+
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """Of a pipelined request whose turn it is: an exchange has no task."""
         if not isinstance(cycle, Exchange):
@@ -180,6 +189,7 @@ class DirectProtocol(DeadlineProtocol):
             self.on_response_complete()
         elif not self.transport.is_closing():
             self.server_state.total_requests += 1
+            self._unsent = 0
             self.waiting[self] = None  # at the end: it was taken out when the request had come
             self._keep_alive()
 

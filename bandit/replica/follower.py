@@ -65,7 +65,7 @@ class Follower(threading.Thread):
         self.failed: BaseException | None = None
         self.beats = Beats(store, self._served, self.wrote, self._lost)
         self.watcher, self._dozing = Watcher(store, self._stir), False
-        self.refusing = self._away = False  # it refuses writes; it did not answer when last asked
+        self.refusing = self.away = False  # it refuses writes; it did not answer when last asked
         self._outage_logged = False
         self.unsuitable = ""  # why the store must not be used, where that was found after the start
         self.reason, self._refused = "", -math.inf  # why the store could not be used, and when that was last so
@@ -116,10 +116,10 @@ class Follower(threading.Thread):
                     raise  # a start on such a store fails with this error
                 self.unsuitable, self.suspicious = str(error), True
             self._note_outage(error)
-            self._away = True
+            self.away = True
             self.stopping.wait(0.1)
         else:
-            self._away = False
+            self.away = False
             if self._outage_logged and not self.refusing and time.monotonic() - self._refused > CALM:
                 self._outage_logged = False
                 log.warning("the store answers again")
@@ -127,7 +127,7 @@ class Follower(threading.Thread):
     @property
     def store_down(self) -> bool:
         """Whether nothing can be decided: the store does not answer, or took no write when last asked to."""
-        return self._away or self.refusing
+        return self.away or self.refusing
 
     def wrote(self, error: Exception | None) -> None:
         """Take note of how the last write to the store ended, whoever wrote: readiness depends on it."""

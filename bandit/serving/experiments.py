@@ -255,9 +255,17 @@ class Experiments:
         return Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {name!r}{nearest(name, known)}")
 
     async def call(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Run a store's operation in a thread; where the store cannot be used, raise a problem."""
+        """Run a store's operation in a thread; where the store cannot be used, raise a problem: at once where that is
+        known, or those who come would wait for each other's deadlines.
+        """
+
+        def asked() -> Any:
+            if self.follower.away:
+                raise StoreUnavailable("it did not answer the follower")
+            return work(*args)
+
         try:
-            return await asyncio.to_thread(work, *args)
+            return await asyncio.to_thread(asked)
         except (StoreUnavailable, StoreUnsuitable) as error:
             raise Problem(Code.STORE_UNAVAILABLE, "the store does not answer or cannot write now") from error
 

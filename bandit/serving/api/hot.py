@@ -17,7 +17,7 @@ import msgspec
 from starlette.types import Receive
 
 from bandit.core.experiment import NAME, Experiment
-from bandit.errors import Problem
+from bandit.errors import Code, Problem
 from bandit.serving.api import answers, batches, body
 from bandit.serving.api.batches import Read, Render
 from bandit.serving.api.problems import INTERNAL, JSON, Answer, problem_answer
@@ -27,6 +27,8 @@ from bandit.serving.requests import read_activation, read_again, read_feedback, 
 from bandit.serving.service import DOUBTFUL, MOVED, Service
 
 log = logging.getLogger(__name__)
+
+LOOKED_UP = 512  # requests at once that wait for something to be looked up: each holds its body
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -128,7 +130,12 @@ class Hot:
         self.later(client, _answered(service, operation, name, data))
 
     def later(self, client: Client, answered: Coroutine[Any, Any, Answer]) -> None:
-        """Answer when this is done."""
+        """Answer when this is done; refuse where too many wait for such, those whose clients have gone included."""
+        if len(self._tasks) >= LOOKED_UP:
+            answered.close()
+            many = f"{LOOKED_UP} requests wait for the store already; try again in a second"
+            client.answer(failure(Problem(Code.OVERLOADED, many)))
+            return
         task = asyncio.get_running_loop().create_task(_told(client, answered))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -4,6 +4,7 @@ import json
 import socket
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -93,6 +94,34 @@ def test_what_was_sent_whole_is_served_though_its_sender_has_gone(server: Live, 
                 time.sleep(0.01)  # a reset drops what has not been read
     again = [ok(one.feedback(decision_id=each, event="click", event_id="1"))["status"] for each in made]
     assert again == ["duplicate"] * 20
+
+
+def test_what_was_pipelined_whole_is_served_though_its_sender_has_gone(server: Live) -> None:
+    """Also what waits for the answers before it."""
+    one = server.experiment()
+    made = [one.decided()["decision_id"] for _ in range(20)]
+    said = [json.dumps({"decision_id": each, "event": "click", "event_id": "1"}).encode() for each in made]
+    head = b"POST %b/feedback HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.sendall(b"".join(head % (one.at.encode(), len(body)) + body for body in said))
+        time.sleep(0.001)
+    again = [ok(one.feedback(decision_id=each, event="click", event_id="1"))["status"] for each in made]
+    assert again == ["duplicate"] * 20
+
+
+def test_those_that_wait_for_something_to_be_looked_up_are_bounded(
+    server: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each holds its body, also when its client has gone: thousands of them took gigabytes while the store was away."""
+    monkeypatch.setattr("bandit.serving.api.hot.LOOKED_UP", 2)
+    one = server.experiment()
+    with redis.Redis.from_url(server.service.settings.redis_url or "") as store, ThreadPoolExecutor(8) as pool:
+        store.execute_command("CLIENT", "PAUSE", "500", "ALL")
+        asked = [pool.submit(Experiment(server.client, f"none-{i}").recommend) for i in range(8)]
+        codes = sorted(future.result().json()["code"] for future in asked)
+    assert codes == ["experiment_not_found"] * 2 + ["overloaded"] * 6
+    one.decided()
 
 
 def own_rules(what: str, body: Any) -> bool:

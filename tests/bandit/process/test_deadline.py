@@ -152,6 +152,24 @@ def test_who_takes_no_answer_is_let_go() -> None:
         assert len(rest(connection)) < LARGE
 
 
+def test_who_takes_one_answer_after_the_other_is_not_cut_off() -> None:
+    """More is left of the next one than was of the last: that is no sign that nothing was taken."""
+    with serving() as port, connected(port, GET % b"/large") as connection:
+        first, left = connection.recv(1 << 16), LARGE
+        left -= len(first) - first.index(b"\r\n\r\n") - 4
+        while left > 30_000_000:
+            left -= len(connection.recv(1 << 20))
+        for _ in range(30):  # 0.6 s: at least one look at what is left
+            left -= len(connection.recv(100_000))
+            time.sleep(0.02)
+        while left > 0:
+            left -= len(connection.recv(1 << 20))
+        connection.sendall(GET % b"/large")
+        for _ in range(60):
+            assert connection.recv(100_000)
+            time.sleep(0.02)
+
+
 def test_an_idle_connection_outlives_the_deadline_and_ends_after_keep_alive() -> None:
     """Between two requests the keep-alive rule holds: 0.8 s here, the deadline being 0.1 s."""
     with serving(seconds=0.1, keep_alive=0.8) as port, connected(port, WHOLE) as connection:

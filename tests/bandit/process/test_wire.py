@@ -63,6 +63,8 @@ def test_a_head_seen_before_is_read_as_it_was() -> None:
         assert wire.say(begun, head + body, count=1).taken == [Taken("POST", b"/b", SMUGGLED)]
         assert wire.say(post(b"Content-Length: 999"), head + body, half=True).taken == []
         assert len(wire.known.found) > 10
+        wire.say(head + body, count=1)
+        assert not wire._last.cycle.body  # an idle connection keeps its last exchange
 
 
 def test_what_may_not_be_read_by_its_head_alone_is_not_kept() -> None:
