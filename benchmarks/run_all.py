@@ -60,7 +60,7 @@ def figures_of(name: str, peers: list[str]) -> list[dict[str, Any]]:
 
 def row(name: str, figure: dict[str, Any]) -> str:
     """A figure's line of the table; in bold where it misses its target."""
-    target, value = figure["target"], f"{figure['value']:,.4g}"
+    target, value = figure["target"], f"{figure['value']:,.{'0f' if figure['value'] >= 1000 else '4g'}}"
     aim, least = "", figure["name"] in AT_LEAST
     if target is not None:
         aim = f"at {'least' if least else 'most'} {target:,g}"
