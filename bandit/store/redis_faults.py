@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import redis
 
@@ -14,6 +14,7 @@ from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
 ADDRESSES = (
     "redis://HOST:PORT[/DATABASE], rediss://... or unix:///PATH (USER:PASSWORD@ before HOST, signs in them as %XX)"
 )
+NO_DATABASE = "DB index is out of range"
 MOVED = "READONLY", "MASTERDOWN", "LOADING"  # of a node that is no longer, or not yet, the one to ask
 REFUSALS = "LOADING", "BUSY", "OOM", "MISCONF", "READONLY", "NOREPLICAS"
 # the client library removes the code from the text of errors that it has a class for
@@ -76,6 +77,8 @@ def understood(url: str) -> Iterator[None]:
         there = parts.scheme == "unix" or (parts.hostname and re.fullmatch(r"(/\d*)?", parts.path))
         if parts.fragment or "@" in parts.query or not there:
             raise ValueError  # the library would take localhost, database 0, or half of a password for host and port
+        if "decode_responses" in parse_qs(parts.query):
+            raise TypeError("replies are read as bytes, without decode_responses")
         yield
     except (TypeError, ValueError, redis.RedisError) as error:
         option = f": {error}" if isinstance(error, TypeError) else ""
@@ -99,6 +102,8 @@ def mapped() -> Iterator[None]:
             raise StoreMoved(f"the store cannot write now: {str(error).rstrip('.')}.") from error
         if isinstance(error, redis.exceptions.NoPermissionError):
             raise StoreUnsuitable(f"the store's user may not do what is needed here: {error}") from error
+        if str(error).startswith(NO_DATABASE):
+            raise StoreUnsuitable("the store has no database of the number in its address") from error
         if refused(error):
             raise StoreUnavailable(f"the store cannot write now: {str(error).rstrip('.')}.") from error
         raise CorruptLog(f"a key of the store does not hold our data: {error}") from error  # of another type or length

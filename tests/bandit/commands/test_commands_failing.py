@@ -81,6 +81,7 @@ def test_doctor_tells_of_a_store_that_is_away_once() -> None:
         "redis://:a#hunter2@h",
         "redis://",
         "redis://h?foo=hunter2",
+        "redis://h?decode_responses=true",
     ],
 )
 def test_an_address_that_is_none_is_refused_without_being_shown(address: str) -> None:
@@ -94,6 +95,11 @@ def test_an_address_that_is_none_ends_a_start_with_one_line() -> None:
     """No worker is started again and again for it."""
     told = one_line(ran("serve", "--port", "0", "--redis-url", "nonsense"))
     assert "expected a store's address, redis://HOST:PORT[/DATABASE], rediss://... or unix:///PATH (USER:PASS" in told
+
+
+def test_a_database_that_is_not_there_ends_a_start_with_one_line(evicting: str) -> None:
+    """Another number than the store has: five tracebacks."""
+    assert "no database of the number" in one_line(ran("serve", "--port", "0", "--redis-url", f"{evicting}?db=99"))
 
 
 def test_a_store_that_must_not_be_used_ends_a_start_with_one_line(evicting: str) -> None:
