@@ -50,7 +50,7 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 def _depth(text: bytes) -> int:
     """How deeply objects and arrays are nested in valid JSON, without looking at each value."""
     signs = np.frombuffer(_STRING.sub(b"", text).translate(_UP_OR_DOWN, _NO_BRACKETS), np.int8)
-    return int(signs.cumsum(dtype=np.int64).max())
+    return int(signs.cumsum(dtype=np.int64).max(initial=0))
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -64,6 +64,11 @@ def test_nesting_is_limited_to_32(open_close: tuple[bytes, bytes]) -> None:
         assert refused(lambda depth=depth: read_json(left * depth + b"1" + right * depth)) == (Code.MALFORMED, [])
 
 
+def test_brackets_within_a_text_are_no_nesting() -> None:
+    """Also where there are no others: it was an error of the server."""
+    assert read_json(b'"' + b"[" * 40 + b'"') == "[" * 40
+
+
 @pytest.mark.parametrize("where", ['{"context":%s}', '{"context":{"age":%s}}', '{"unknown":%s}', '{"candidates":%s}'])
 def test_a_request_nested_too_deeply_is_malformed_wherever_it_is(where: str) -> None:
     """In the context, a feature, an unknown field: deep junk is told by its depth, and costs little."""
