@@ -36,9 +36,9 @@ def _refused(data: bytes, error: Exception) -> Problem:
             data
         )  # it may not even be JSON after the first fault, or have a number out of range
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as worse:
-        return malformed(worse)
+        return malformed(worse, data)
     if not isinstance(error, msgspec.ValidationError) or "out of range" in str(error):
-        return malformed(error)
+        return malformed(error, data)
     problem = typed_problem(error, Code.INVALID_EXPERIMENT, Document)
     if problem.faults[0].pointer.startswith("/rewards/*") and isinstance(kinds := whole["rewards"], dict):
         for name, kind in kinds.items():
@@ -49,8 +49,10 @@ def _refused(data: bytes, error: Exception) -> Problem:
     return problem
 
 
-def malformed(error: Exception) -> Problem:
-    """The problem of a body that is not JSON."""
+def malformed(error: Exception, data: bytes | msgspec.Raw) -> Problem:
+    """The problem of a body, or an item of one, that is not JSON."""
+    if not bytes(data).strip():
+        return Problem(Code.MALFORMED, "the body is empty")
     if isinstance(error, RecursionError):
         reason = "is nested too deeply"
     else:

@@ -160,7 +160,7 @@ def read_decision_id(text: str) -> tuple[int, Position, bytes] | None:
 def pack_x(x: NDArray[np.int16]) -> list[tuple[bytes, int]]:
     """(bytes, SPARSE or 0) of each row of x (N, d): dense, or pairs of column and value, whichever is shorter."""
     n, d = x.shape
-    if (2 * np.count_nonzero(x, axis=1) >= d).all():
+    if (2 * (x != 0).sum(axis=1) >= d).all():
         data, size = x.astype("<i2", copy=False).tobytes(), 2 * d
         return [(data[at : at + size], 0) for at in range(0, n * size, size)]
     rows, columns = np.nonzero(x)
@@ -195,11 +195,16 @@ def unpack_x(parts: Sequence[tuple[bytes, int]], d: int) -> NDArray[np.int16]:
     return x
 
 
+def _is_listed(size: int, K: int) -> bool:
+    """Whether a list of so many indices below K is no longer than a bit for each."""
+    return 4 * size <= (K + 7) // 8
+
+
 def pack_set(members: Int, K: int) -> bytes:
     """A set of arm indices below K: all of them, a list, or bits, whichever is shortest."""
     if len(members) == K:
         return struct.pack("<BI", 0, K)
-    if 4 * len(members) <= (K + 7) // 8:
+    if _is_listed(len(members), K):
         return struct.pack("<BI", 1, len(members)) + members.astype("<u4").tobytes()
     bits = np.zeros(K, bool)
     bits[members] = True
@@ -255,15 +260,13 @@ def _packed_together(probabilities: Matrix, eligible: Mask) -> list[bytes]:
         p = probabilities[:, members]
     low, high = p.min(axis=1, keepdims=True), p.max(axis=1, keepdims=True)
     top = p == high
-    tops, rest = np.count_nonzero(top, axis=1), np.count_nonzero(p == low, axis=1)
-    two = ((tops + rest == p.shape[1]) | (tops == p.shape[1])).tolist()
+    two, tops = (top | (p == low)).all(axis=1).tolist(), np.count_nonzero(top, axis=1).tolist()
     which = np.nonzero(top)[1]
     if members is not None:
         which = members[which]
     lone = struct.Struct(f"<B{len(packed)}sddBII")  # one arm has the larger, among so many that it is listed
-    listed = (K + 7) // 8 >= 4  # as `pack_set` has it
-    tails, start, arms = [], 0, which.tolist()
-    rows = zip(tops.tolist(), two, low[:, 0].tolist(), high[:, 0].tolist(), strict=True)
+    listed, tails, start, arms = _is_listed(1, K), [], 0, which.tolist()
+    rows = zip(tops, two, low[:, 0].tolist(), high[:, 0].tolist(), strict=True)
     for row, (size, pair, *ends) in enumerate(rows):
         if pair and size == 1 and listed:
             tails.append(lone.pack(1, packed, *ends, 1, 1, arms[start]))

@@ -69,7 +69,7 @@ class Exchange:
 
     def answer(self, answer: Answer) -> None:
         """Send the answer, and let the next request have its turn."""
-        if self.disconnected:
+        if self.transport.is_closing():
             return
         self.response_started = self.response_complete = True
         self.transport.write(self._protocol.head(answer, self.keep_alive) + answer.body)
@@ -160,7 +160,6 @@ class DirectProtocol(DeadlineProtocol):
         waiting = [cycle for cycle, _ in reversed(self.pipeline) if isinstance(cycle, Exchange) and not cycle.more_body]
         super().connection_lost(exc)
         for exchange in waiting:
-            exchange.disconnected = True
             exchange.begin()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:

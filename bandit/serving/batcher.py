@@ -173,8 +173,7 @@ class Batcher:
 
     async def _run(self) -> None:
         """Serve micro-batches by one producer for as long as any should begin."""
-        new = (self.replica.name, self.store, self.entropy, self.wrote)
-        producer = self._idle.pop() if self._idle else Producer(*new)
+        producer = self._idle.pop() if self._idle else Producer(self.replica.name, self.store, self.entropy, self.wrote)
         try:
             while self._may_begin(len(self._runners) - 1):
                 batch, work = self._next()

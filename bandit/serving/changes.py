@@ -92,10 +92,8 @@ def patched(sent: Sent) -> Change:
     asked = policy.get("type") if isinstance(policy, dict) else None
 
     def changed(document: Document) -> Document:
-        if asked not in (
-            None,
-            msgspec.to_builtins(document.policy)["type"],
-        ):  # its parameters are no parameters of another one
+        present = msgspec.to_builtins(document.policy)["type"]
+        if asked not in (None, present):  # its parameters are no parameters of another one
             document = msgspec.structs.replace(document, policy=UNSET)
         return parse_document(_merged(msgspec.json.encode(document), patch))
 

@@ -33,6 +33,7 @@ from bandit.serving.changes import (
     with_arms,
     without_arm,
 )
+from bandit.serving.producer import UNAVAILABLE
 from bandit.store.protocol import Ahead, Store, Stored
 
 CONFLICTS = 20  # how often a change is made anew because another came between
@@ -267,7 +268,7 @@ class Experiments:
         try:
             return await asyncio.to_thread(asked)
         except (StoreUnavailable, StoreUnsuitable) as error:
-            raise Problem(Code.STORE_UNAVAILABLE, "the store does not answer or cannot write now") from error
+            raise Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE) from error
 
     def served(self) -> list[Replica]:
         """The replicas that are served here, by name; the follower's thread may add to them meanwhile."""

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Raw
 
 from bandit.core.validation import malformed, typed_problem
-from bandit.errors import Code, Problem
+from bandit.errors import Code
 
 T = TypeVar("T")
 NESTING_MAX = 32  # objects and arrays within each other
@@ -27,17 +27,15 @@ def read_json(data: bytes | Raw) -> Any:
         Problem: malformed: not JSON in UTF-8, a number beyond what a float can hold, however it is written, or
             nested deeper than `NESTING_MAX`.
     """
-    if not bytes(data).strip():
-        raise Problem(Code.MALFORMED, "the body is empty")
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from None
+        raise malformed(error, data) from None
     text = bytes(data)
     if text.count(b"[") + text.count(b"{") > NESTING_MAX and _depth(text) > NESTING_MAX:
-        raise malformed(RecursionError())
+        raise malformed(RecursionError(), data)
     if _LONG_NUMBER.search(text) and any(isinstance(leaf, int) and abs(leaf) > NUMBER_MAX for leaf in _leaves(value)):
-        raise malformed(OverflowError("out of range"))
+        raise malformed(OverflowError("out of range"), data)
     return value
 
 
@@ -73,7 +71,7 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes | Raw, code: Code) -> T
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         read_json(data)
         if not isinstance(error, msgspec.ValidationError):
-            raise malformed(error) from None
+            raise malformed(error, data) from None
         raise typed_problem(error, code, decoder.type) from None
 
 

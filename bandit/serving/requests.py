@@ -211,7 +211,7 @@ def _refused(experiment: Experiment, data: bytes | Raw, error: Exception) -> Pro
     elif isinstance(body, dict) and experiment.encoder.features:
         return _invalid("/context", "an object", "nothing")
     if not isinstance(error, msgspec.ValidationError):
-        return malformed(error)
+        return malformed(error, data)
     return typed_problem(error, Code.INVALID_REQUEST, RecommendationBody)
 
 
@@ -319,14 +319,12 @@ def read_batch(data: bytes) -> Sequence[Raw | bytes]:
     except msgspec.ValidationError:
         return decode(_BATCH, data, Code.INVALID_REQUEST).requests  # raises
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if not data.strip():
-            read_json(data)  # raises
         fault = error
     try:
         outline, items = apart(data)
         return [items[int(bytes(number))] for number in _BATCH.decode(outline).requests]
     except (msgspec.DecodeError, RecursionError, ValueError):
-        raise malformed(fault) from None
+        raise malformed(fault, data) from None
 
 
 def _ref(decision_id: str) -> Ref:

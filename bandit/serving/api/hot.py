@@ -134,7 +134,7 @@ class Hot:
         if len(self._tasks) >= LOOKED_UP:
             answered.close()
             many = f"{LOOKED_UP} requests wait for the store already; try again in a second"
-            client.answer(failure(Problem(Code.OVERLOADED, many)))
+            client.answer(problem_answer(Problem(Code.OVERLOADED, many)))
             return
         task = asyncio.get_running_loop().create_task(_told(client, answered))
         self._tasks.add(task)

@@ -76,38 +76,44 @@ def test_both_ways_answer_alike(server: Live, twins: tuple[Experiment, Experimen
     alike()
 
 
-@pytest.mark.parametrize("head", [b"application/json", LONG["content-type"].encode()])
-def test_what_was_sent_whole_is_served_though_its_sender_has_gone(server: Live, head: bytes) -> None:
+def clicked(one: Experiment, decision_id: str, kind: bytes = b"application/json") -> bytes:
+    """The bytes of a request that says so."""
+    body = json.dumps({"decision_id": decision_id, "event": "click", "event_id": "1"}).encode()
+    head = b"POST %b/feedback HTTP/1.1\r\nHost: x\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+    return head % (one.at.encode(), kind, len(body)) + body
+
+
+def said_and_reset(server: Live, data: bytes, seconds: float) -> None:
+    """Send these bytes, and reset the connection so soon after: a reset drops what has not been read."""
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.sendall(data)
+        time.sleep(seconds)
+
+
+def recorded(one: Experiment, made: list[str]) -> bool:
+    """Whether the click on each of these decisions was recorded before."""
+    return {ok(one.feedback(decision_id=each, event="click", event_id="1"))["status"] for each in made} == {"duplicate"}
+
+
+@pytest.mark.parametrize("kind", [b"application/json", LONG["content-type"].encode()])
+def test_what_was_sent_whole_is_served_though_its_sender_has_gone(server: Live, kind: bytes) -> None:
     """A page that closes, or a proxy that resets: feedback that waits for the store behind others is recorded."""
     one = server.experiment()
     made = [one.decided()["decision_id"] for _ in range(20)]
     with redis.Redis.from_url(server.service.settings.redis_url or "") as store:
         store.execute_command("CLIENT", "PAUSE", "300", "WRITE")
-        for decision_id in made:
-            body = json.dumps({"decision_id": decision_id, "event": "click", "event_id": "1"}).encode()
-            with socket.create_connection(("127.0.0.1", server.port)) as connection:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                connection.sendall(
-                    b"POST %b/feedback HTTP/1.1\r\nHost: x\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b"
-                    % (one.at.encode(), head, len(body), body)
-                )
-                time.sleep(0.01)  # a reset drops what has not been read
-    again = [ok(one.feedback(decision_id=each, event="click", event_id="1"))["status"] for each in made]
-    assert again == ["duplicate"] * 20
+        for each in made:
+            said_and_reset(server, clicked(one, each, kind), 0.01)
+    assert recorded(one, made)
 
 
 def test_what_was_pipelined_whole_is_served_though_its_sender_has_gone(server: Live) -> None:
     """Also what waits for the answers before it."""
     one = server.experiment()
     made = [one.decided()["decision_id"] for _ in range(20)]
-    said = [json.dumps({"decision_id": each, "event": "click", "event_id": "1"}).encode() for each in made]
-    head = b"POST %b/feedback HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        connection.sendall(b"".join(head % (one.at.encode(), len(body)) + body for body in said))
-        time.sleep(0.001)
-    again = [ok(one.feedback(decision_id=each, event="click", event_id="1"))["status"] for each in made]
-    assert again == ["duplicate"] * 20
+    said_and_reset(server, b"".join(clicked(one, each) for each in made), 0.001)
+    assert recorded(one, made)
 
 
 def test_those_that_wait_for_something_to_be_looked_up_are_bounded(
