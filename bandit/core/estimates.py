@@ -40,7 +40,6 @@ Arms = slice | Int  # all of them, or indices
 
 TIE = 1e-5  # of sigma_pool + |largest score|: closer scores are a tie
 NOTHING = 1e-3  # of TIE sigma_pool: scores that are off by less decide as they are
-SAID = 1e-6  # of width^2: an error up to that is not seen in what is answered
 SURE_SIGN = 0.5  # of width^2: an error up to that makes no square negative
 # The error bound is not loose: 350 of its 2,082 u were seen (d 64, G near rank one, OpenBLAS), and 1,400 times the
 # plausible 16 u max diag G |x|^2. 5 % more for the denominator (3 % at D_MAX) and for keeping it in float32.
@@ -139,24 +138,15 @@ class Estimates:
         return result
 
     def width(self, contexts: Int, arms: Int) -> Vector:
-        """The width of arm arms[i] for context contexts[i], from `width2` where that is as good as from the factor."""
-        if (width2 := self._known()) is not None:
-            known: Vector = np.sqrt(width2[contexts, arms if width2.shape[1] > 1 else 0])
-            return known
+        """The width of arm arms[i] for context contexts[i], from the factor: the same whatever other arms there are."""
         y = (self.factors.W[arms] @ self.X[contexts][:, :, None])[:, :, 0]
         result: Vector = np.sqrt(np.einsum("ni,ni->n", y, y))
         return result
 
     def one_width(self, context: int, arm: int) -> float:
         """The same of one arm for one context."""
-        if (width2 := self._known()) is not None:
-            return math.sqrt(width2.item(context, arm if width2.shape[1] > 1 else 0))
         y = self.factors.W[arm].dot(self.X[context])
         return math.sqrt(y.dot(y))
-
-    def _known(self) -> Matrix | None:
-        """`width2` where it was needed before, and rounding changes none of it by more than can be said."""
-        return self.__dict__.get("width2") if self.derived.relative <= SAID else None
 
     def threshold(self, best: Any) -> Any:
         """The least score that ties with the largest score `best`: of one context, or of each."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bandit.core.engine import CHUNK, Decided, Model, Outdated
@@ -311,6 +311,7 @@ STEPS = st.lists(
 
 
 @given(SEEDS, STEPS)
+@example(seed=0, steps=[("learn", 8, 1), ("arms", 1, 0)])
 @settings(max_examples=60, deadline=None)
 def test_retired_arms_are_left_out_of_scoring_and_nothing_else_changes(
     seed: int, steps: list[tuple[str, int, int]]
