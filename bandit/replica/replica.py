@@ -31,6 +31,7 @@ UNREADABLE = (  # errors that one experiment's data can raise: only that experim
     CorruptLog, OverflowError, Problem, struct.error, ValueError, IndexError, KeyError, TypeError, MemoryError,
 )  # fmt: skip
 AT_START = 4 * CHUNK  # arms refreshed at a time while nobody decides by them
+ANEW = 3  # times that a load begins anew within itself, as the store may have come back meanwhile
 QUANTUM = 0.005  # seconds of refreshing in one turn
 
 
@@ -51,6 +52,7 @@ class Replica:
         self.grown_bytes = 0  # of the log, since the last pass of checkpoints
         self._folded: Folded | None = None
         self._last: bytes | None = None  # the record at `position`, where it has been read here
+        self._anew = 0  # loads within each other that this one is made in
         self._chunk = CHUNK  # arms refreshed in one turn
         self._goal: tuple[Model | None, Position, set[int]] = None, START, set()  # scored up to there with these arms
 
@@ -204,8 +206,15 @@ class Replica:
         return self.store.cursor(self.name, "base") == self.position
 
     def _load_anew(self) -> None:
-        """Load and fold anew, then replace what is in memory, which decides until then."""
+        """Load and fold anew, then replace what is in memory, which decides until then.
+
+        Raises:
+            CorruptLog: the log does not go on from where its checkpoints and its config say, however often it is asked.
+        """
+        if self._anew >= ANEW:
+            raise CorruptLog("the log does not go on from where its checkpoints and its config say")
         new = Replica(self.name, self.store, self.room)
+        new._anew = self._anew + 1
         new.load()
         new.catch_up()
         self.dirty, self.scored, self.grown_bytes, self._last = new.dirty, new.scored, new.grown_bytes, new._last

@@ -16,7 +16,7 @@ from conftest import running, served
 from test_replica import CORRUPT, corrupted
 from trial import HOUR, Killed, Trial, Watched, exact, slow_sums, until
 
-from bandit.errors import StoreUnavailable
+from bandit.errors import CorruptLog, StoreUnavailable
 from bandit.log.records import START, Entry
 from bandit.process.embedded import find_binary
 from bandit.replica import follower as following
@@ -215,12 +215,32 @@ def test_a_deleted_experiment_is_forgotten_with_its_hour(
         time.sleep(1.3)
         assert trial.name in follower.replicas
         assert raw.info("commandstats")["cmdstat_scan"]["calls"] == scans  # of every key of every experiment
-        raw.hset(Keys.of(trial.name).config, "updated", f"{trial.store.now_ms() - 3_700_000}-0")
+        monkeypatch.setattr("bandit.store.redis_store.DELETED_MS", 1)
         until(lambda: trial.name not in follower.replicas, "that it is forgotten")
         assert not raw.keys(f"{prefix}:*")
         again = Trial(trial.store, trial.name)
         again.decide()
         assert sums(caught_up(follower, again)) == again.slow()
+
+
+def test_a_config_that_stands_nowhere_in_its_log_fails_alone(trial: Trial, raw: redis.Redis) -> None:
+    """Loading it anew found the same again, within itself, until the thread ended and the worker with it."""
+    other, config = Trial(trial.store, f"{trial.name}-other"), Keys.of(trial.name).config
+    trial.decide()
+    with followed(trial.store) as follower:
+        caught_up(follower, trial)
+        trial.delete()
+        until(lambda: follower.replicas[trial.name].model is None, "the deletion")
+        updated = raw.hget(config, "updated")
+        raw.hset(config, "updated", f"{trial.store.now_ms() - 3_700_000}-0")
+        follower.suspicious = True
+        failed = until(lambda: follower.replicas[trial.name].failed, "the failure")
+        assert isinstance(failed, CorruptLog)
+        other.decide()
+        assert sums(caught_up(follower, other)) == other.slow()
+        raw.hset(config, "updated", updated)
+        until(lambda: follower.replicas[trial.name].deleted, "that it is read again")
+        assert follower.failed is None
 
 
 def test_a_log_of_one_that_was_made_again_has_lost_nothing(

@@ -198,7 +198,7 @@ def test_what_was_deleted_is_forgotten_whole(monkeypatch: pytest.MonkeyPatch) ->
         one.decided()
         assert one.name in live.service._batchers
         assert live.client.delete(one.at).status_code == 204
-        raw.hset(Keys.of(one.name).config, "updated", f"{round(time.time() * 1000) - 3_700_000}-0")
+        monkeypatch.setattr("bandit.store.redis_store.DELETED_MS", 1)
         until(lambda: one.name not in live.service._batchers)
         assert not raw.keys(f"{Keys.of(one.name).prefix}:*")
 
