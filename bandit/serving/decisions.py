@@ -11,7 +11,8 @@ from bandit.arrays import Vector
 from bandit.core.draw import Choice
 from bandit.core.engine import Decided, Model
 from bandit.core.experiment import Experiment
-from bandit.log.records import DEFERRED, FORMAT, USER, Position, pack_all_probabilities, pack_decision, pack_x
+from bandit.log.probabilities import pack_all_probabilities
+from bandit.log.records import DEFERRED, FORMAT, USER, Position, pack_decision, pack_x
 from bandit.serving.requests import RecommendationRequest
 from bandit.store.protocol import Decide
 

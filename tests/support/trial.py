@@ -10,6 +10,7 @@ import numpy as np
 from bandit.core.experiment import Config, Document, Experiment, compile_config
 from bandit.core.revision import first, revise
 from bandit.core.sums import ONE, Sums
+from bandit.log.probabilities import pack_probabilities
 from bandit.log.records import (
     DEFERRED,
     FORMAT,
@@ -21,7 +22,6 @@ from bandit.log.records import (
     Head,
     Position,
     pack_decision,
-    pack_probabilities,
     pack_x,
     unpack_activation,
     unpack_decision,

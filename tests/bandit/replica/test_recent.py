@@ -12,6 +12,7 @@ import bandit.replica.recent
 from bandit.core.experiment import Experiment
 from bandit.core.sums import ONE, increments
 from bandit.log.events import read_events
+from bandit.log.probabilities import pack_probabilities
 from bandit.log.records import (
     START,
     Entry,
@@ -19,7 +20,6 @@ from bandit.log.records import (
     Position,
     pack_decision,
     pack_feedback,
-    pack_probabilities,
     unpack_decision,
     unpack_feedback,
 )
