@@ -26,6 +26,7 @@ class Code(StrEnum):
     FEATURES_CHANGED = "features_changed"
     PAUSED = "paused"
     PRECONDITION_FAILED = "precondition_failed"
+    CONFIRMATION_REQUIRED = "confirmation_required"
     TOO_LARGE = "too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     INVALID_EXPERIMENT = "invalid_experiment"

@@ -30,13 +30,13 @@ READ = 2000
 
 
 def export(store: Store, name: str) -> Iterator[dict[str, Any]]:
-    """Every entry of an experiment's log up to its end as it is now, in order.
+    """Every entry of an experiment's log up to its end as it is now, in order; of a deleted one while it is kept.
 
     Raises:
         Problem: there is no such experiment.
     """
     stored = store.config(name)
-    if stored is None or stored.config.deleted:
+    if stored is None:
         raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {name!r}")
     rows, end = _Rows(), store.end(name)
     entries = store.read(name, START, READ)

@@ -86,9 +86,11 @@ class NewDecision(NamedTuple):
     experiment: Experiment
     choice: Choice
     nonce: bytes
-    caller: bytes
+    request: RecommendationRequest
     scores: Scores
     model_position: Position
+    play: int  # which slice decided it; -1 where there are none
+    shadow: tuple[int, float] | None  # the arm that would have been shown, and its probability
 
 
 class Replayed(NamedTuple):
@@ -103,7 +105,7 @@ class Replayed(NamedTuple):
 class Paused(NamedTuple):
     """A recommendation of a paused experiment: nothing was decided, logged or learned."""
 
-    experiment: Experiment
+    request: RecommendationRequest
 
 
 class Credited(NamedTuple):
@@ -308,13 +310,13 @@ class Batcher:
             if isinstance(request, Reward):
                 answer = Credited(experiment, request.kind, answer)
             elif isinstance(request, RecommendationRequest):
-                choice, nonce, digest, scores = next(decisions)
+                choice, nonce, digest, scores, play, shadow = next(decisions)
                 if isinstance(result, Logged):
                     at, record = result
                     if record:
                         answer = Replayed(at, experiment, record, digest)
                     else:
-                        answer = NewDecision(at, experiment, choice, nonce, request.caller, scores, scored)
+                        answer = NewDecision(at, experiment, choice, nonce, request, scores, scored, play, shadow)
             if not pending.answer.done():
                 pending.answer.set_result(answer)
 
@@ -336,7 +338,7 @@ def _work(request: Request, experiment: Experiment, longest: int) -> float:
 def _answer_paused(batch: list[PendingRequest]) -> None:
     for pending in batch:
         if not pending.answer.done():
-            pending.answer.set_result(Paused(pending.experiment))
+            pending.answer.set_result(Paused(cast(RecommendationRequest, pending.request)))
 
 
 def _awaited(pending: PendingRequest, overdue: float) -> bool:

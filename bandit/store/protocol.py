@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from bandit.core.experiment import Aggregation, Attribution, Config, Experiment
-from bandit.core.times import time_of
+from bandit.core.document import Aggregation, Attribution
+from bandit.core.experiment import Config, Experiment
+from bandit.core.times import seconds, time_of
 from bandit.errors import Code, Problem
 from bandit.log.records import Entry, Position
 
@@ -20,7 +21,8 @@ Table = Literal["sums", "base"]
 
 EVENTS_MAX = 1000  # of one decision
 USER_MAX = 100  # decisions kept of one user
-DELETED_MS = 3_600_000  # a deleted experiment's log stays for an hour, so that every server hears of it
+DELETED_MS = 3_600_000  # a deleted experiment's log stays for an hour at least, so that every server hears of it
+RETENTION = "7d"  # and by default for as long, so that it can be exported
 READ_BYTES = 4 << 20  # of entries in one read, about: a config can be as large as its document
 FULL = 0.8  # of the store's memory: above it there are warnings
 CLOCK_AHEAD_MS = 300_000  # a store's clock that is so far ahead of its log and of our own is not believed
@@ -286,7 +288,7 @@ class Store(Protocol):
         """
 
     def forget(self, name: str) -> bool:
-        """Delete the name and config of an experiment that was deleted over an hour ago; False where it was not."""
+        """Delete the name and config of a deleted experiment whose log has been kept for long enough; else False."""
 
     def cursor(self, name: str, table: Table) -> Position:
         """The position that a pass over a table has completed: read it before the rows."""
@@ -307,6 +309,11 @@ class Store(Protocol):
 
     def trim(self, name: str, token: bytes, cut: Position, config: bytes) -> bool:
         """Drop the entries before `cut`, which `base` holds; False where the token is not the lease's."""
+
+
+def retention_ms(config: Config) -> int:
+    """How long the log of an experiment stays once it is deleted."""
+    return max(DELETED_MS, round(seconds(config.document.deleted_retention or RETENTION) * 1000))
 
 
 def rules_of(experiment: Experiment, grace_ms: int) -> Rules:

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bandit.core.experiment import Config, Document, Experiment, compile_config
+from bandit.core.document import Document
+from bandit.core.experiment import Config, Experiment, compile_config
 from bandit.core.revision import first, revise
 from bandit.core.sums import ONE, Sums
 from bandit.log.probabilities import pack_probabilities

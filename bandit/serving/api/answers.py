@@ -50,6 +50,18 @@ class ShownArm(msgspec.Struct, frozen=True, omit_defaults=True):
     payload: Raw | UnsetType = UNSET
 
 
+class ShadowArm(msgspec.Struct, frozen=True):
+    """What would have been shown, had the experiment not been in shadow.
+
+    Attributes:
+        arm: The arm that would have been shown.
+        propensity: The probability that it was drawn with.
+    """
+
+    arm: str
+    propensity: float
+
+
 class RecommendationAnswer(msgspec.Struct, frozen=True):
     """A decision.
 
@@ -61,6 +73,10 @@ class RecommendationAnswer(msgspec.Struct, frozen=True):
         replayed: Whether this is an earlier decision of the same decision_id, given again.
         logged: Whether the decision is in the log; false while the experiment is paused.
         expires_at: When the reward window of this decision ends, RFC 3339 in UTC; null where nothing was logged.
+        slice_name: The slice that decided; left out where the experiment has none.
+        ignored: Candidates and exclusions that are paused or retired; left out where there are none.
+        fallback: True where this is the fallback arm of a paused experiment; left out elsewhere.
+        shadow: What would have been shown; left out where the experiment is not in shadow.
     """
 
     decision_id: str | None
@@ -70,6 +86,10 @@ class RecommendationAnswer(msgspec.Struct, frozen=True):
     replayed: bool
     logged: bool
     expires_at: str | None
+    slice_name: str | UnsetType = UNSET
+    ignored: tuple[str, ...] | UnsetType = UNSET
+    fallback: bool | UnsetType = UNSET
+    shadow: ShadowArm | UnsetType = UNSET
 
 
 class FeedbackAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -107,7 +127,7 @@ def recommendation(result: Any) -> RecommendationAnswer:
         Problem: `decision_id_reused`, where another request had the id; `paused`, where there is no fallback arm.
     """
     if isinstance(result, Paused):
-        return fallback(result.experiment)
+        return fallback(result.request)
     return _new(result) if isinstance(result, NewDecision) else _replayed(result)
 
 
@@ -120,7 +140,7 @@ def size_of(request: RecommendationRequest) -> int:
 
 
 def _new(told: NewDecision) -> RecommendationAnswer:
-    at, experiment, choice, nonce, caller, (score, means, width), model_position = told
+    at, experiment, choice, nonce, request, (score, means, width), model_position, play, _ = told
     config, specs = experiment.config, experiment.arms
     kinds, shown = config.kinds, []
     for place, arm in enumerate(choice.arms):
@@ -128,9 +148,21 @@ def _new(told: NewDecision) -> RecommendationAnswer:
         estimates = {kind: Estimate(mean[k], uncertain) for k, kind in enumerate(kinds)}
         payload = UNSET if (spec := specs.get(name)) is None else spec.payload
         shown.append(ShownArm(name, choice.propensities[place], score[place], estimates, payload))
-    name = caller.decode() if caller else decision_id(SHARD, at, nonce)
+    name = request.caller.decode() if request.caller else decision_id(SHARD, at, nonce)
     expires = _time_of(at.ms + experiment.window_ms)
-    return RecommendationAnswer(name, shown, config.version, _text_of(model_position), False, True, expires)
+    answer = RecommendationAnswer(name, shown, config.version, _text_of(model_position), False, True, expires)
+    return _with_more(answer, told) if play >= 0 or request.ignored else answer
+
+
+def _with_more(answer: RecommendationAnswer, told: NewDecision) -> RecommendationAnswer:
+    """The answer with what most have nothing of."""
+    experiment, shadow = told.experiment, told.shadow
+    return msgspec.structs.replace(
+        answer,
+        slice_name=experiment.slices[told.play].name if told.play >= 0 and shadow is None else UNSET,
+        ignored=told.request.ignored or UNSET,
+        shadow=UNSET if shadow is None else ShadowArm(experiment.config.index[shadow[0]], shadow[1]),
+    )
 
 
 @lru_cache(maxsize=256)
@@ -150,20 +182,30 @@ def _replayed(replayed: Replayed) -> RecommendationAnswer:
     ]
     position = Position(head.model_ms, head.model_seq).text().decode()
     expires = _time_of(replayed.position.ms + head.window_ms)
-    return RecommendationAnswer(decision.caller, arms, head.version, position, True, True, expires)
+    config = experiment.config
+    name = config.slices[head.slice] if decision.slices and not experiment.document.shadow else UNSET
+    return RecommendationAnswer(decision.caller, arms, head.version, position, True, True, expires, name)
 
 
-def fallback(experiment: Experiment) -> RecommendationAnswer:
+def fallback(request: RecommendationRequest) -> RecommendationAnswer:
     """The answer of a paused experiment: its fallback arm, not logged.
 
     Raises:
-        Problem: `paused`, where it has none.
+        Problem: `paused`, where it has none; `not_enough_arms`, where the request or the arm itself rules it out.
     """
+    experiment = request.experiment
     arm = experiment.document.fallback_arm
     if arm is None:
         raise Problem(Code.PAUSED, f"experiment {experiment.name!r} is paused and has no fallback_arm")
-    shown = ShownArm(arm, 1.0, payload=payload(experiment, experiment.arm_index[arm]))
-    return RecommendationAnswer(None, [shown], experiment.config.version, None, False, False, None)
+    index = experiment.arm_index[arm]
+    if not request.eligible[index]:
+        detail = f"experiment {experiment.name!r} is paused, and its fallback_arm may not be shown here"
+        raise Problem(
+            Code.NOT_ENOUGH_ARMS, detail, [Fault("", "the fallback_arm among the arms left", "others, or none")]
+        )
+    shown = ShownArm(arm, 1.0, payload=payload(experiment, index))
+    version, ignored = experiment.config.version, request.ignored or UNSET
+    return RecommendationAnswer(None, [shown], version, None, False, False, None, ignored=ignored, fallback=True)
 
 
 def payload(experiment: Experiment, arm: int) -> Raw | UnsetType:

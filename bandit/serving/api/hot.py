@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from starlette.types import Receive
 
-from bandit.core.experiment import NAME, Experiment
+from bandit.core.document import NAME
+from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem
 from bandit.serving.api import answers, batches, body
 from bandit.serving.api.batches import Read, Render

@@ -193,10 +193,10 @@ def test_a_decision_that_cannot_be_made_fails_alone(monkeypatch: pytest.MonkeyPa
     """Those that came with it are decided, each by itself: nothing had been written."""
     decide = Model.decide
 
-    def failing(model: Model, experiment: Any, x: Any, eligible: Any, ks: Any, u: Any) -> Any:
+    def failing(model: Model, experiment: Any, x: Any, eligible: Any, ks: Any, *more: Any) -> Any:
         if 3 in ks:
             raise ZeroDivisionError("a fault of ours")
-        return decide(model, experiment, x, eligible, ks, u)
+        return decide(model, experiment, x, eligible, ks, *more)
 
     monkeypatch.setattr(Model, "decide", failing)
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trial import DAY, HOUR, Seen, Trial, exact, past, slow_sums, user
 
-from bandit.core.experiment import Aggregation
+from bandit.core.document import Aggregation
 from bandit.core.sums import ONE, Sums, increments
 from bandit.log.events import read_events
 from bandit.log.records import Entry, Position, unpack_activation, unpack_decision, unpack_feedback
