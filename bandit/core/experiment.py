@@ -125,6 +125,8 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
         attribution: Which of a user's decisions get feedback by user_id: "last", "first" or "all"; default "last".
         reward_window: How long after a decision feedback counts, in seconds or such as "12h"; default "7d", at
             most "366d".
+        refunds: How long after a decision's reward window its events may be taken back, as "30d", at most "366d";
+            null, the default: only within the window.
         half_life: Reserved for forgetting, which is not there yet; null is its only value.
         activation: With "explicit" each decision is learned only once activated; default "on_decision".
     """
@@ -139,6 +141,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
     noise: Literal["auto"] | Annotated[float, Meta(ge=0, le=1e12)] = "auto"
     attribution: Attribution = "last"
     reward_window: Duration = "7d"
+    refunds: Duration | None = None
     half_life: None = None  # forgetting is not there yet
     activation: Literal["on_decision", "explicit"] = "on_decision"
 
@@ -177,6 +180,7 @@ class Experiment:
     active: Mask  # (K,) arms that may be shown
     ridge: Ridge
     window_ms: int
+    refunds_ms: int
     decoders: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -243,6 +247,7 @@ def compile_config(config: Config) -> Experiment:
         active=np.array([name in arms and arms[name].status == "active" for name in config.index], bool),
         ridge=Ridge(weights, np.array([kind.step for kind in kinds]), document.lam, noise, s0),
         window_ms=round(seconds(document.reward_window) * 1000),
+        refunds_ms=round(seconds(document.refunds or 0) * 1000),
     )
 
 
@@ -293,3 +298,5 @@ def _reward_faults(document: Document) -> Iterable[Fault]:
 def _window_faults(document: Document) -> Iterable[Fault]:
     if not 0.001 <= seconds(document.reward_window) <= WINDOW_MAX:
         yield Fault("/reward_window", "between 1 millisecond and 366 days", "another duration")
+    if document.refunds is not None and not 0.001 <= seconds(document.refunds) <= WINDOW_MAX:
+        yield Fault("/refunds", "between 1 millisecond and 366 days, or null", "another duration")

@@ -54,6 +54,7 @@ class Reward(NamedTuple):
     event: bytes  # event id; the kind's name where none was given, empty under `last`
     own_id: bool  # the caller gave the event id
     arm: int  # index, or NO_ARM
+    refund_of: bytes = b""  # the event that `credit` is taken back of (0: all that is left), or empty
 
 
 class Activate(NamedTuple):
@@ -84,6 +85,7 @@ class Rules(NamedTuple):
     attribution: Attribution
     grace_ms: int  # how long after its deadline a decision is still known
     kinds: tuple[KindRule, ...]
+    refunds_ms: int = 0  # how long after its deadline events of a decision may be taken back
 
 
 class Batch(NamedTuple):
@@ -107,7 +109,7 @@ class Outcome(NamedTuple):
     """What became of feedback or an activation.
 
     Status: accepted, activated, duplicate, late; or why it was refused: unknown, range, events, arm (must be named),
-    shown (that arm was not).
+    shown (that arm was not); of a refund: event (unknown), left (less than that is), amount (not known).
     """
 
     status: str
@@ -323,4 +325,5 @@ def rules_of(experiment: Experiment, grace_ms: int) -> Rules:
     )
     config, document = experiment.config, experiment.document
     explicit = document.activation == "explicit"
-    return Rules(config.generation, config.schema, explicit, document.attribution, grace_ms, kinds)
+    refunds_ms = experiment.refunds_ms
+    return Rules(config.generation, config.schema, explicit, document.attribution, grace_ms, kinds, refunds_ms)
