@@ -142,6 +142,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
         attribution: Which of a user's decisions get feedback by user_id: "last", "first" or "all"; default "last".
         reward_window: How long after a decision feedback counts, in seconds or such as "12h"; default "7d", at
             most "366d".
+        refunds: How long after its reward window a decision's events may be taken back, as "30d"; by default no longer.
         half_life: Reserved for forgetting, which is not there yet; null is its only value.
         activation: With "explicit" each decision is learned only once activated; default "on_decision".
         attributes: Names of what a context may have besides its features, for the conditions of arms; by default none.
@@ -174,6 +175,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
     shadow: bool | UnsetType = UNSET
     baseline_explore: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
     deleted_retention: Duration | UnsetType = UNSET
+    refunds: Duration | UnsetType = UNSET
 
     @property
     def evaluable(self) -> bool:
@@ -243,6 +245,7 @@ def _reward_faults(document: Document) -> Iterable[Fault]:
 
 def _window_faults(document: Document) -> Iterable[Fault]:
     durations = {"/reward_window": document.reward_window, "/deleted_retention": document.deleted_retention or 1.0}
+    durations["/refunds"] = document.refunds or 1.0
     durations["/sticky/for"] = document.sticky.duration if document.sticky else 1.0
     for at, duration in durations.items():
         if not 0.001 <= seconds(duration) <= WINDOW_MAX:
@@ -250,6 +253,8 @@ def _window_faults(document: Document) -> Iterable[Fault]:
 
 
 def _traffic_faults(document: Document, arms: dict[str, ArmSpec]) -> Iterable[Fault]:
+    if document.sticky and seconds(document.sticky.duration) > seconds(document.reward_window):
+        yield Fault("/sticky/for", "at most the reward_window, for which a user's decisions are known", "more")
     if document.shadow and document.slices:
         yield Fault("/slices", "no slices while in shadow", "some")
     elif isinstance(wrong := shares_in(document.sliced), str):

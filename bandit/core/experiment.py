@@ -66,6 +66,7 @@ class Experiment:
     ridge: Ridge
     window_ms: int
     sticky_ms: int
+    refunds_ms: int
     decoders: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -149,6 +150,7 @@ def compile_config(config: Config) -> Experiment:
         ridge=Ridge(weights, np.array([kind.step for kind in kinds]), document.lam, noise, s0),
         window_ms=round(seconds(document.reward_window) * 1000),
         sticky_ms=round(seconds(document.sticky.duration) * 1000) if document.sticky else 0,
+        refunds_ms=round(seconds(document.refunds or 0) * 1000),
     )
 
 

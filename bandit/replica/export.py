@@ -125,6 +125,7 @@ class _Rows:
             "arm": experiment.config.index[f.arm],
             "event": experiment.config.kinds[f.kind],
             "event_id": f.event or None,
+            **({"refund_of": f.refund_of} if f.refund_of else {}),
             "generation": f.generation,
             "value": kind.value(f.value),
             "credited": kind.value(f.new[f.kind] - f.old[f.kind]),

@@ -134,5 +134,6 @@ def _records(
         one = len(arms) == 1
         shown = ((arms[0], propensities[0], marginals[0]),) if one else zip(arms, propensities, marginals, strict=True)
         digests.append(digest)
-        items.append(Decide(pack_decision(head, x, caller, user, shown, tail), caller, user, window))
+        sticky = experiment.sticky_ms if user and not request.fresh else 0
+        items.append(Decide(pack_decision(head, x, caller, user, shown, tail), caller, user, window, sticky))
     return digests, items

@@ -155,6 +155,26 @@ class Experiments:
         """Take an arm out of the document; what it has learned is kept."""
         await self._change(name, without_arm(arm))
 
+    async def with_kind(self, kind: str) -> tuple[list[str], set[str]]:
+        """(the experiments that have a kind of reward, by name; every kind that any has). What this server has not
+        heard of is looked up.
+        """
+        found, kinds = [], set[str]()
+        for name in await self.call(self.store.names):
+            replica = self.follower.replicas.get(name)
+            try:
+                replica = replica or await self.replica(name)
+            except Problem as problem:
+                if problem.code != Code.EXPERIMENT_NOT_FOUND:
+                    found.append(name)  # whatever is wrong with it is its answer
+                continue
+            config = replica.model.experiment.config if replica.model else replica.config
+            known = set() if config is None or config.deleted else {*config.kinds}
+            if kind in known:
+                found.append(name)
+            kinds |= known
+        return found, kinds
+
     async def replica(self, name: str) -> Replica:
         """This server's replica of an experiment; one that it does not know yet is looked up in the store."""
         replica = self.follower.replicas.get(name)

@@ -1,4 +1,4 @@
-"""Requests to decide and feedback: their JSON, checked, as what a batcher logs; a problem names each fault.
+"""Requests to decide, and batches: their JSON, checked, as what a batcher logs; a problem names each fault.
 
 A request is read against one version of its experiment. A batcher that finds a later version reads it again, so what is
 logged is always what the experiment in force makes of it.
@@ -24,12 +24,10 @@ from bandit.core.document import ARMS_MAX
 from bandit.core.experiment import Experiment
 from bandit.core.features import Name
 from bandit.core.validation import malformed, typed_problem
-from bandit.errors import Code, Fault, Problem, nearest
-from bandit.log.records import read_decision_id
+from bandit.errors import Code, Fault, Problem
 from bandit.serving.eligible import arm_indices, context_faults, eligible_of, said_of, with_attributes
 from bandit.serving.reading import apart, decode, read_json
-from bandit.store.keys import SHARD
-from bandit.store.protocol import NO_ARM, Activate, Ref, Reward
+from bandit.store.protocol import NO_ARM
 
 BATCH_MAX = 1000
 SERVER_PREFIX = "~"
@@ -67,36 +65,6 @@ class RecommendationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     baseline: Name | None = None
 
 
-class FeedbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The request of feedback.
-
-    Attributes:
-        event: The kind of reward, by its name in the experiment.
-        decision_id: The decision that earned it; either this or user_id is given.
-        user_id: Whose decisions earned it, by the experiment's attribution; either this or decision_id is given.
-        value: The reward, in the units of its kind; default 1.
-        event_id: The caller's own id of the event, so that it counts once however often it is sent.
-        arm: Which of the arms shown earned it; required where the decision showed several.
-    """
-
-    event: Name
-    decision_id: Id | None = None
-    user_id: Id | None = None
-    value: float = 1.0
-    event_id: Id | None = None
-    arm: Name | None = None
-
-
-class ActivationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The request of an activation.
-
-    Attributes:
-        decision_id: The decision that has been shown and is to be learned from.
-    """
-
-    decision_id: Id
-
-
 class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A batch of requests.
 
@@ -107,8 +75,6 @@ class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     requests: Annotated[tuple[Raw, ...], Meta(max_length=BATCH_MAX)]
 
 
-_FEEDBACK = msgspec.json.Decoder(FeedbackBody)
-_ACTIVATION = msgspec.json.Decoder(ActivationBody)
 _BATCH = msgspec.json.Decoder(BatchBody)
 
 
@@ -126,6 +92,7 @@ class RecommendationRequest(NamedTuple):
     place: int = -1  # in the range that slices share; -1: by its nonce
     baseline: int = NO_ARM
     ignored: tuple[str, ...] = ()  # candidates and exclusions that are paused or retired
+    fresh: bool = False  # the user's earlier decision will not do
 
     @property
     def deferred(self) -> bool:
@@ -257,34 +224,6 @@ def _some(context: Any, experiment: Experiment) -> Any:
     return {name: value for name, value in context.items() if name in known or name in listed}
 
 
-def read_feedback(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Reward:
-    """A feedback request.
-
-    Raises:
-        Problem: malformed, invalid_request, unknown_event, unknown_arm or decision_not_found.
-    """
-    body = decode(_FEEDBACK, data, Code.INVALID_REQUEST)
-    if (body.decision_id is None) == (body.user_id is None):
-        got = "neither" if body.decision_id is None else "both"
-        raise _invalid("/decision_id", "either decision_id or user_id", got)
-    if (kind := experiment.kind_index.get(body.event)) is None:
-        hint = nearest(body.event, experiment.kind_index)
-        fault = Fault("/event", f"one of {list(experiment.kind_index)}{hint}", "another string")
-        raise Problem(Code.UNKNOWN_EVENT, f"experiment {experiment.name!r} has no such event{hint}", [fault])
-    arm = NO_ARM if body.arm is None else experiment.arm(body.arm, "/arm")
-    last = experiment.kinds[kind].aggregation == "last"
-    event = body.event_id if body.event_id is not None else "" if last else body.event
-    ref = Ref(user=user_hash(secret, body.user_id)) if body.decision_id is None else _ref(body.decision_id)
-    credit = experiment.kinds[kind].credit(body.value)
-    return Reward(ref, kind, credit, event.encode(), body.event_id is not None, arm)
-
-
-def read_activation(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Activate:
-    """An activation request."""
-    body = decode(_ACTIVATION, data, Code.INVALID_REQUEST)
-    return Activate(_ref(body.decision_id))
-
-
 def read_batch(data: bytes) -> Sequence[Raw | bytes]:
     """The requests of a batch, each still as bytes.
 
@@ -302,27 +241,6 @@ def read_batch(data: bytes) -> Sequence[Raw | bytes]:
         return [items[int(bytes(number))] for number in _BATCH.decode(outline).requests]
     except (msgspec.DecodeError, RecursionError, ValueError):
         raise malformed(fault, data) from None
-
-
-def _ref(decision_id: str) -> Ref:
-    """What an id refers to; the server's own ids have one spelling each."""
-    if not decision_id.startswith(SERVER_PREFIX):
-        return Ref(caller=decision_id.encode())
-    found = read_decision_id(decision_id)
-    if found is None or found[0] != SHARD:
-        raise unknown_decision()
-    _, position, nonce = found
-    return Ref(entry=position.text(), nonce=nonce)
-
-
-def unknown_decision() -> Problem:
-    """The problem of a decision that was never made, or is forgotten."""
-    fault = Fault("/decision_id", "a decision of this experiment within its reward window", "no such decision")
-    return Problem(
-        Code.DECISION_NOT_FOUND,
-        "there is no such decision, or it is older than the time for which decisions are kept",
-        [fault],
-    )
 
 
 def _invalid(at: str, expected: str, got: str) -> Problem:

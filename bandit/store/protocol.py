@@ -36,6 +36,7 @@ class Decide(NamedTuple):
     caller: bytes  # the caller's own id, or empty
     user: bytes  # keyed hash, or empty
     window_ms: int
+    sticky_ms: int = 0  # a user's last decision that is younger is answered instead; 0: none
 
 
 class Ref(NamedTuple):
@@ -56,6 +57,7 @@ class Reward(NamedTuple):
     event: bytes  # event id; the kind's name where none was given, empty under `last`
     own_id: bool  # the caller gave the event id
     arm: int  # index, or NO_ARM
+    refund_of: bytes = b""  # the event that `credit` is taken back of (0: all that is left), or empty
 
 
 class Activate(NamedTuple):
@@ -86,6 +88,7 @@ class Rules(NamedTuple):
     attribution: Attribution
     grace_ms: int  # how long after its deadline a decision is still known
     kinds: tuple[KindRule, ...]
+    refunds_ms: int = 0  # how long after its deadline events of a decision may be taken back
 
 
 class Batch(NamedTuple):
@@ -99,17 +102,18 @@ class Batch(NamedTuple):
 
 
 class Logged(NamedTuple):
-    """A decision was logged; where it had been before, with the record of then."""
+    """A decision was logged; where it had been before, or the user's last one will do, with the record of then."""
 
     position: Position
     record: bytes = b""
+    sticky: bool = False  # it is the user's last one
 
 
 class Outcome(NamedTuple):
     """What became of feedback or an activation.
 
     Status: accepted, activated, duplicate, late; or why it was refused: unknown, range, events, arm (must be named),
-    shown (that arm was not).
+    shown (that arm was not); of a refund: event (unknown), left (less than that is), amount (not known).
     """
 
     status: str
@@ -330,4 +334,5 @@ def rules_of(experiment: Experiment, grace_ms: int) -> Rules:
     )
     config, document = experiment.config, experiment.document
     explicit = document.activation == "explicit"
-    return Rules(config.generation, config.schema, explicit, document.attribution, grace_ms, kinds)
+    refunds_ms = experiment.refunds_ms
+    return Rules(config.generation, config.schema, explicit, document.attribution, grace_ms, kinds, refunds_ms)

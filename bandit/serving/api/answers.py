@@ -13,7 +13,8 @@ from bandit.core.times import time_of
 from bandit.errors import Code, Fault, Problem
 from bandit.log.records import Position, decision_id, unpack_decision
 from bandit.serving.batcher import Credited, NewDecision, Paused, Replayed
-from bandit.serving.requests import RecommendationRequest, unknown_decision
+from bandit.serving.feedback import unknown_decision
+from bandit.serving.requests import RecommendationRequest
 from bandit.store.keys import SHARD
 from bandit.store.protocol import EVENTS_MAX, Outcome
 
@@ -100,7 +101,8 @@ class FeedbackAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
         credited: How much the decision's reward of this kind has changed, in reward units.
         decision_id: The decision that was credited.
         clipped: Whether the reward was cut to the range of its kind; left out where it was not.
-        decisions: What became of it at each decision, where attribution is "all"; left out elsewhere.
+        decisions: What became of it at each decision, where attribution is "all" or several were credited with the
+            event of a refund; left out elsewhere.
     """
 
     status: str
@@ -173,7 +175,7 @@ def _text_of(position: Position) -> str:
 def _replayed(replayed: Replayed) -> RecommendationAnswer:
     decision, experiment = unpack_decision(replayed.record), replayed.experiment
     head = decision.head
-    if head.digest != replayed.digest:
+    if replayed.digest is not None and head.digest != replayed.digest:
         fault = Fault("/decision_id", "an id of its own for each request", "the id of another request")
         raise Problem(Code.DECISION_ID_REUSED, "this decision_id belongs to another request", [fault])
     arms = [
@@ -184,7 +186,8 @@ def _replayed(replayed: Replayed) -> RecommendationAnswer:
     expires = _time_of(replayed.position.ms + head.window_ms)
     config = experiment.config
     name = config.slices[head.slice] if decision.slices and not experiment.document.shadow else UNSET
-    return RecommendationAnswer(decision.caller, arms, head.version, position, True, True, expires, name)
+    told = decision.caller or decision_id(SHARD, replayed.position, head.nonce)
+    return RecommendationAnswer(told, arms, head.version, position, True, True, expires, name)
 
 
 def fallback(request: RecommendationRequest) -> RecommendationAnswer:
@@ -262,6 +265,9 @@ def refusal(result: Outcome, experiment: Experiment, kind: int) -> Problem:
         return Problem(Code.REWARD_OUT_OF_RANGE, f"the decision's {name!r} would leave [{low}, {high}]", [fault])
     if result.status == "events":
         return Problem(Code.TOO_MANY_EVENTS, f"a decision takes at most {EVENTS_MAX} events")
+    if result.status in _REFUNDS:
+        code, detail, fault = _REFUNDS[result.status]
+        return Problem(code, detail, [fault])
     if result.status == "arm":
         fault = Fault("/arm", "one of the arms shown, since the decision showed several", "nothing")
         return Problem(Code.INVALID_REQUEST, "the decision showed several arms: say which one is meant", [fault])
@@ -269,6 +275,25 @@ def refusal(result: Outcome, experiment: Experiment, kind: int) -> Problem:
         fault = Fault("/arm", "an arm that the decision showed", "another arm")
         return Problem(Code.UNKNOWN_ARM, "the decision did not show this arm", [fault])
     return unknown_decision()
+
+
+_REFUNDS = {
+    "event": (
+        Code.EVENT_NOT_FOUND,
+        "no event of this id and kind was credited there, or it is older than the time for which events are kept",
+        Fault("/refund_of", "an event that was credited to the decision, or to one of the user's", "another id"),
+    ),
+    "left": (
+        Code.REFUND_REFUSED,
+        "less than that is left of the event",
+        Fault("/value", "at most what is left of the event, which is above 0", "more"),
+    ),
+    "amount": (
+        Code.REFUND_REFUSED,
+        "the event was credited by a version of the server that did not keep amounts",
+        Fault("/refund_of", "an event whose amount is known", "one whose amount is not"),
+    ),
+}
 
 
 def _name(result: Outcome) -> str:

@@ -14,7 +14,8 @@ from bandit.serving.api.examples import EXCHANGES, body_of
 from bandit.serving.api.problems import ProblemDetails
 from bandit.serving.api.schemas import PREFIX, Schema, ref, schemas_of, show
 from bandit.serving.evaluation import Evaluation
-from bandit.serving.requests import ActivationBody, BatchBody, FeedbackBody, RecommendationBody
+from bandit.serving.feedback import ActivationBody, FeedbackBody, UserFeedbackBody
+from bandit.serving.requests import BatchBody, RecommendationBody
 
 EXPERIMENT: dict[str, Any] = body_of("PUT /v1/experiments/{e}")
 
@@ -202,9 +203,9 @@ class Version(msgspec.Struct):
 
 
 TYPES = (
-    Document, ArmSpec, RecommendationBody, RecommendationAnswer, FeedbackBody, FeedbackAnswer, ActivationBody,
-    ActivationAnswer, BatchBody, ProblemDetails, ExperimentAnswer, ExperimentsAnswer, ArmAnswer, ArmsAnswer, Readiness,
-    Evaluation, Alive, Version, DryRunAnswer,
+    Document, ArmSpec, RecommendationBody, RecommendationAnswer, FeedbackBody, FeedbackAnswer, UserFeedbackBody,
+    ActivationBody, ActivationAnswer, BatchBody, ProblemDetails, ExperimentAnswer, ExperimentsAnswer, ArmAnswer,
+    ArmsAnswer, Readiness, Evaluation, Alive, Version, DryRunAnswer,
 )  # fmt: skip
 
 PARTS = {
@@ -277,10 +278,14 @@ def _put(found: dict[str, Any], shown: dict[str, Any], value: Any) -> None:
     show(found, content["schema"], value)
 
 
+def _or_problem(answer: type) -> dict[str, Any]:
+    refused = {"type": "object", "properties": {"problem": ref(ProblemDetails)}, "required": ["problem"]}
+    return {"anyOf": [ref(answer), refused]}
+
+
 def _batch(answer: type) -> dict[str, Any]:
     """The schema of a batch's answer: an item is an answer or a problem."""
-    refused = {"type": "object", "properties": {"problem": ref(ProblemDetails)}, "required": ["problem"]}
-    results = {"type": "array", "items": {"anyOf": [ref(answer), refused]}}
+    results = {"type": "array", "items": _or_problem(answer)}
     return {"type": "object", "properties": {"results": results}, "required": ["results"]}
 
 
@@ -342,6 +347,13 @@ ACTIVATE = _writing({200: "activated, duplicate or late"}, ActivationAnswer, Act
 ACTIVATE_BATCH = _writing(_RESULTS, _batch(ActivationAnswer), BatchBody)
 FEEDBACK = _writing({200: "accepted, duplicate or late"}, FeedbackAnswer, FeedbackBody)
 FEEDBACK_BATCH = _writing(_RESULTS, _batch(FeedbackAnswer), BatchBody)
+
+_EACH = {"type": "object", "additionalProperties": _or_problem(FeedbackAnswer)}
+FEEDBACK_EVERYWHERE = _writing(
+    {200: "`results` by experiment: each an answer or its problem"},
+    {"type": "object", "properties": {"results": _EACH}, "required": ["results"]},
+    UserFeedbackBody,
+)
 
 HEALTH: dict[str, Any] = {"responses": {200: {"description": "the process answers"} | _content(ref(Alive))}}
 READY = _asking({200: "decisions can be made"}, Readiness, 422)

@@ -24,7 +24,8 @@ from bandit.serving.api.batches import Read, Render
 from bandit.serving.api.problems import INTERNAL, JSON, Answer, problem_answer
 from bandit.serving.batcher import Batcher, Paused
 from bandit.serving.experiments import experiment_of
-from bandit.serving.requests import read_activation, read_again, read_feedback, read_recommendation
+from bandit.serving.feedback import read_activation, read_feedback
+from bandit.serving.requests import read_again, read_recommendation
 from bandit.serving.service import DOUBTFUL, MOVED, Service
 
 log = logging.getLogger(__name__)

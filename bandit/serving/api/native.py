@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from bandit import __version__
 from bandit.core.document import NAME
 from bandit.errors import Code, Fault, Problem
-from bandit.serving.api import body, docs, hot
+from bandit.serving.api import body, docs, everywhere, hot
 from bandit.serving.api.problems import problem_response, response
 from bandit.serving.changes import Change, Sent, patched, replaced, version_in
 from bandit.serving.evaluation import ROWS_MAX, Asked
@@ -258,6 +258,12 @@ async def feedback(request: Request, e: Experiment) -> Response:
 async def feedback_batch(request: Request, e: Experiment) -> Response:
     """Up to 1,000 events at once."""
     return await _hot(request, "feedback/batch", e)
+
+
+@router.post("/v1/feedback", tags=["feedback"], **docs.FEEDBACK_EVERYWHERE)
+async def feedback_everywhere(request: Request) -> Response:
+    """One event of a user, such as a purchase, credited in every experiment that has its kind of reward."""
+    return Response(await everywhere.answered(_service(request), await _body(request)), media_type="application/json")
 
 
 # health

@@ -296,9 +296,8 @@ def test_what_a_reward_was_learned_from_is_fixed_and_the_rest_is_live(server: Li
     assert pointers(one.patch({"rewards": {"sale": None}}), Code.INVALID_EXPERIMENT) == ["/rewards/sale"]
     ok(one.patch({"rewards": {"click": {"weight": 5, "over_range": "clip"}, "signup": {}}}))
     assert ok(one.feedback(decision_id="d", event="signup"))["credited"] == 1
-    assert (
-        ok(one.feedback(decision_id="d", event="click", value=9)).items() >= {"credited": 1.5, "clipped": True}.items()
-    )
+    far = ok(one.feedback(decision_id="d", event="click", value=9, event_id="one"))
+    assert far.items() >= {"credited": 1.5, "clipped": True}.items()
     assert list(next(iter(one.seen().values()))["rewards"]) == ["click", "sale", "signup"]
     assert ok(one.patch({"rewards": {"click": {"range": [0, 3]}}}, reset=True))["generation"] == 2
 
@@ -394,7 +393,7 @@ def test_a_range_far_beyond_the_rewards_that_came_is_told(server: Live) -> None:
     one = server.experiment(rewards={"click": {}, "sale": {"range": [0, 10000]}})
     assert "warnings" not in ok(server.client.get(one.at))
     for kind, value in (("click", 1), ("sale", 20.0)):
-        one.feedback(decision_id=one.decided()["decision_id"], event=kind, value=value)
+        one.feedback(decision_id=one.decided()["decision_id"], event=kind, value=value, event_id="one")
     one.until_seen(lambda seen: sum(row["rewards"]["sale"]["sum"] for row in seen.values()) == 20)
     (told,) = ok(server.client.get(one.at))["warnings"]
     assert (told["code"], told["kind"]) == ("loose_range", "sale")

@@ -12,7 +12,7 @@ from bandit.core.engine import Model
 from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem, StoreUnavailable
 from bandit.serving.batcher import ALONGSIDE, PRODUCERS, Credited, NewDecision, Replayed
-from bandit.serving.requests import read_activation
+from bandit.serving.feedback import read_activation
 from bandit.store.protocol import Batch, Outcome, Reply
 
 

@@ -306,7 +306,8 @@ def test_decisions_of_one_server_are_known_to_the_other_at_once(pair: tuple[Live
         own = there.decided(decision_id=f"d{i}", defer=True)["decision_id"]
         assert ok(there.feedback(decision_id=made, event="click"))["credited"] == 1
         assert ok(one.feedback(decision_id=made, event="click"))["status"] == "duplicate"
-        assert ok(there.feedback(user_id=f"u{i}", event="sale", value=5))["decision_id"] == made
+        sale = {"event": "sale", "value": 5, "event_id": "order"}
+        assert ok(there.feedback(user_id=f"u{i}", **sale))["decision_id"] == made
         assert ok(one.activate(own))["status"] == "activated"
         assert one.decided(decision_id=own, defer=True)["replayed"]
 
