@@ -28,16 +28,8 @@ from stalls import CONTEXT, FEATURES, serving
 from bandit.core.experiment import Document, Experiment, compile_config
 from bandit.core.revision import first
 from bandit.core.sums import ONE
-from bandit.log.records import (
-    FORMAT,
-    START,
-    Head,
-    Position,
-    pack_decision,
-    pack_probabilities,
-    pack_x,
-    read_decision_id,
-)  # fmt: skip
+from bandit.log.records import FORMAT, START, Head, Position, pack_decision, pack_probabilities, read_decision_id
+from bandit.log.vectors import pack_x
 from bandit.process import embedded
 from bandit.process.datadir import lock
 from bandit.replica.follower import Follower

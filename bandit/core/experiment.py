@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
 from bandit.arrays import Mask
-from bandit.core.features import D_MAX, SMALLEST, Encoder, Feature, Name, Real, compile_encoder
+from bandit.core.features import D_MAX, SMALLEST, Encoder, Feature, Layout, Name, Real, compile_encoder
 from bandit.core.linear import Ridge
 from bandit.core.policies import LinUCB, Policy
 from bandit.core.sums import CREDIT_MAX
@@ -76,10 +76,6 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         """The reward of a whole number of units."""
         per = _units_of_one(step := self.step)
         return credit / per if per else credit * step
-
-    def fixed(self) -> tuple[object, ...]:
-        """The parts that cannot change once the kind has been learned from."""
-        return self.default, self.aggregation, self.range, self.step
 
 
 @lru_cache(maxsize=1024)  # these two are asked for with each feedback
@@ -154,7 +150,14 @@ class Config(msgspec.Struct, frozen=True, rename={"lam": "lambda"}):
     index: tuple[str, ...]  # every arm of this generation, by index
     kinds: tuple[str, ...]  # every kind, by index
     deleted: bool = False
+    layout: Layout | None = None  # None: the columns are those of the document's features, in their order
+    units: dict[str, float] = {}  # of kinds whose default unit would be another by now: the one they began with
     stripped: bool = False  # the arms' payloads are not here, but in the store's own copy
+
+    def kind(self, name: str) -> Kind:
+        """A kind of reward, with the unit that it began with."""
+        kind = self.document.rewards[name]
+        return msgspec.structs.replace(kind, unit=self.units[name]) if name in self.units else kind
 
     def bare(self) -> Config:
         """The config without payloads, as the log records it: with them, each change would log all payloads again."""
@@ -194,6 +197,11 @@ class Experiment:
         """(K, m, d)."""
         return len(self.config.index), len(self.kinds), self.encoder.d
 
+    @property
+    def layout(self) -> Layout:
+        """Which columns x consists of."""
+        return self.encoder.layout
+
     @cached_property
     def active_count(self) -> int:
         """How many arms may be shown."""
@@ -226,15 +234,15 @@ def compile_config(config: Config) -> Experiment:
     """
     document = config.document
     arms = {arm.id: arm for arm in map(arm_spec, document.arms)}
-    if faults := [*_arm_faults(document, arms), *_reward_faults(document), *_window_faults(document)]:
+    if faults := [*_arm_faults(document, arms), *_reward_faults(config), *_window_faults(document)]:
         raise Problem.of(Code.INVALID_EXPERIMENT, faults)
-    kinds = tuple(document.rewards[name] for name in config.kinds)
+    kinds = tuple(map(config.kind, config.kinds))
     weights, spans = np.array([k.weight for k in kinds]), np.array([k.range[1] - k.range[0] for k in kinds])
     noise = None if document.noise == "auto" else document.noise
     s0 = max(float(np.abs(weights) @ spans) / 2, 1e-300)
     return Experiment(
         config=config,
-        encoder=compile_encoder(document.features),
+        encoder=compile_encoder(document.features, config.layout),
         arms=arms,
         arm_index={name: i for i, name in enumerate(config.index)},
         kind_index={name: i for i, name in enumerate(config.kinds)},
@@ -248,7 +256,7 @@ def compile_config(config: Config) -> Experiment:
 
 def shape_of(config: Config) -> tuple[int, int, int]:
     """(K, m, d) of a config, without compiling it."""
-    return len(config.index), len(config.kinds), compile_encoder(config.document.features).d
+    return len(config.index), len(config.kinds), compile_encoder(config.document.features, config.layout).d
 
 
 def arm_spec(arm: str | ArmSpec) -> ArmSpec:
@@ -274,8 +282,8 @@ def _arm_faults(document: Document, arms: dict[str, ArmSpec]) -> Iterable[Fault]
         yield Fault("/fallback_arm", "an arm of this document" + nearest(document.fallback_arm, arms), "no such arm")
 
 
-def _reward_faults(document: Document) -> Iterable[Fault]:
-    for name, kind in document.rewards.items():
+def _reward_faults(config: Config) -> Iterable[Fault]:
+    for name, kind in ((name, config.kind(name)) for name in config.document.rewards):
         low, high = kind.range
         at = ("rewards", name)
         if not low < high:

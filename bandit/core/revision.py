@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bandit.core.experiment import Config, Document, arm_spec
+import msgspec
+
+from bandit.core.experiment import Config, Document, Kind, arm_spec
+from bandit.core.features import Layout, numbered, relaid
 from bandit.errors import Code, Fault, Problem, pointer
 
 
@@ -25,26 +28,51 @@ def revise(before: Config, document: Document, *, learned: bool, reset: bool) ->
         reset: start a new generation from zero, whatever changed.
 
     Raises:
-        Problem: `features_changed`, or `invalid_experiment` where a reward's fixed parts changed, unless `reset`.
+        Problem: `features_changed` where what was learned on would mean something else, or `invalid_experiment` where a
+            reward's fixed parts changed, unless `reset`.
     """
     if before.deleted or reset:
         return first(before.name, document, before)
-    if document.features != before.document.features:
-        raise Problem(
-            Code.FEATURES_CHANGED,
-            "the features differ from what has been learned on; send the old ones, or ?reset=true to start from zero",
-            [Fault("/features", "the features of this generation", "others")],
-        )
-    if learned and (faults := list(_fixed_faults(before, document))):
-        detail = "; ".join(f"{fault.pointer}: {fault.expected}" for fault in faults) + "; ?reset=true starts from zero"
-        raise Problem(Code.INVALID_EXPERIMENT, detail, faults)
     index = dict.fromkeys([*before.index, *(arm_spec(arm).id for arm in document.arms)])
     kinds = tuple(dict.fromkeys([*before.kinds, *document.rewards])) if learned else tuple(document.rewards)
-    same = kinds == before.kinds and all(
-        document.rewards[name].fixed() == before.document.rewards[name].fixed() for name in kinds
-    )
-    schema = before.schema if same and not _differs_at_once(before.document, document) else before.schema + 1
-    return Config(before.name, before.version + 1, before.generation, schema, document, tuple(index), kinds)
+    after = Config(before.name, before.version + 1, before.generation, before.schema, document, tuple(index), kinds)
+    after = msgspec.structs.replace(after, layout=_layout(before, document), units=_units(before, document, learned))
+    if learned and (faults := list(_fixed_faults(before, after))):
+        detail = "; ".join(f"{fault.pointer}: {fault.expected}" for fault in faults) + "; ?reset=true starts from zero"
+        raise Problem(Code.INVALID_EXPERIMENT, detail, faults)
+    same = kinds == before.kinds and all(_judged(before.kind(name)) == _judged(after.kind(name)) for name in kinds)
+    if same and _columns(before) == _columns(after) and not _differs_at_once(before.document, document):
+        return after
+    return msgspec.structs.replace(after, schema=before.schema + 1)
+
+
+def _layout(before: Config, document: Document) -> Layout | None:
+    """The columns of a document that follows; None while they are those of its features, in their order."""
+    old, new = before.document.features, document.features
+    if new == old:
+        return before.layout
+    return relaid(before.layout or numbered(old), old, new, before.version + 1)
+
+
+def _columns(config: Config) -> object:
+    """What x consists of: a server that did not know it would write x of other columns."""
+    layout = config.layout or numbered(config.document.features)
+    return layout.columns, layout.known
+
+
+def _units(before: Config, document: Document, learned: bool) -> dict[str, float]:
+    """The units that kinds began with, where no document says one and their ranges say others by now."""
+    units = {}
+    for name in before.kinds if learned else ():
+        old, new = before.document.rewards[name], document.rewards.get(name)
+        if new and old.unit is new.unit is None and new.step != (unit := before.kind(name).step):
+            units[name] = unit
+    return units
+
+
+def _judged(kind: Kind) -> object:
+    """What feedback is judged by, and R is made of."""
+    return kind.default, kind.aggregation, kind.range, kind.step
 
 
 def _differs_at_once(before: Document, document: Document) -> bool:
@@ -59,12 +87,15 @@ def _active(document: Document) -> set[str]:
     return {arm.id for arm in map(arm_spec, document.arms) if arm.status == "active"}
 
 
-def _fixed_faults(before: Config, document: Document) -> Iterable[Fault]:
-    """Each kind of reward that was learned from, and is missing or has other fixed parts now."""
+def _fixed_faults(before: Config, after: Config) -> Iterable[Fault]:
+    """Each kind of reward that was learned from, and is missing, narrower, or has other fixed parts now."""
     for name in before.kinds:
-        new, old = document.rewards.get(name), before.document.rewards[name]
-        if new is None:
+        if name not in after.document.rewards:
             yield Fault(pointer("rewards", name), "every kind that has been learned from", "nothing")
-        elif new.fixed() != old.fixed():
-            what = "default, aggregation, range and unit as they were learned from"
-            yield Fault(pointer("rewards", name), what, "others")
+            continue
+        new, old = after.kind(name), before.kind(name)
+        if (new.default, new.step) != (old.default, old.step):
+            yield Fault(pointer("rewards", name), "default and unit as they were learned from", "others")
+        elif not (new.range[0] <= old.range[0] and old.range[1] <= new.range[1]):
+            what = f"a range that has all of {list(old.range)}, which rewards were credited within"
+            yield Fault(pointer("rewards", name, "range"), what, "a narrower one")

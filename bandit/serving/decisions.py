@@ -11,7 +11,8 @@ from bandit.arrays import Vector
 from bandit.core.draw import Choice
 from bandit.core.engine import Decided, Model
 from bandit.core.experiment import Experiment
-from bandit.log.records import DEFERRED, FORMAT, USER, Position, pack_all_probabilities, pack_decision, pack_x
+from bandit.log.records import DEFERRED, FORMAT, USER, Position, pack_all_probabilities, pack_decision
+from bandit.log.vectors import pack_x
 from bandit.serving.requests import RecommendationRequest
 from bandit.store.protocol import Decide
 
@@ -61,7 +62,7 @@ def decide(
     shared = all(request.eligible is experiment.active for request in requests)
     eligible = None if shared else np.stack([request.eligible for request in requests])
     decided = model.decide(experiment, x, eligible, [request.k for request in requests], u)
-    packed = pack_x(x)
+    packed = pack_x(x, experiment.layout)
     tails = pack_all_probabilities(decided.probabilities, experiment.active[None] if eligible is None else eligible)
     return Made(decided, nonces, *_records(requests, experiment, decided.choices, packed, nonces, u, tails, scored))
 

@@ -100,6 +100,7 @@ class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     requests: Annotated[tuple[Raw, ...], Meta(max_length=BATCH_MAX)]
 
 
+_AS_SENT = msgspec.json.Decoder(RecommendationBody)
 _FEEDBACK = msgspec.json.Decoder(FeedbackBody)
 _ACTIVATION = msgspec.json.Decoder(ActivationBody)
 _BATCH = msgspec.json.Decoder(BatchBody)
@@ -109,7 +110,7 @@ class RecommendationRequest(NamedTuple):
     """A recommendation, checked whole against one version of its experiment."""
 
     experiment: Experiment
-    context: msgspec.Struct
+    context: Any  # a struct; a repeated one may be as it was sent
     eligible: Mask
     k: int
     caller: bytes
@@ -171,12 +172,14 @@ def _too_few(experiment: Experiment, body: Any, count: int) -> Problem:
 def read_again(experiment: Experiment, data: bytes | Raw, secret: bytes) -> RecommendationRequest | None:
     """A recommendation request that may repeat an earlier one; None if it has no decision id or names an unknown arm.
 
-    Arms that may not be shown any more, or are too few now, do not matter: the decision was made before.
+    Arms that may not be shown any more, or are too few now, do not matter: the decision was made before. Nor does a
+    context that its features of now refuse, where columns came or went: it is then given as it was sent.
     """
     try:
         body = _decoder(experiment).decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        if (body := _as_sent(experiment, data)) is None:
+            return None
     candidates = None if body.candidates is None else _arm_indices(experiment, body.candidates)
     excluded = _arm_indices(experiment, body.exclude or ())
     if body.decision_id is None or NO_ARM in (*(candidates or ()), *excluded):
@@ -186,6 +189,15 @@ def read_again(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Reco
     return RecommendationRequest(
         experiment, body.context, experiment.active, body.k, caller, user, body.defer, _sets(candidates, excluded)
     )
+
+
+def _as_sent(experiment: Experiment, data: bytes | Raw) -> Any:
+    """A request with its context as JSON's values, where columns came or went; None where there is no such request."""
+    try:
+        body = _AS_SENT.decode(data) if experiment.layout.changes else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return body if body is not None and isinstance(body.context, dict) else None
 
 
 def _decoder(experiment: Experiment) -> Any:

@@ -22,11 +22,11 @@ from bandit.log.records import (
     Position,
     pack_decision,
     pack_probabilities,
-    pack_x,
     unpack_activation,
     unpack_decision,
     unpack_feedback,
 )
+from bandit.log.vectors import pack_x
 from bandit.store.protocol import (
     NO_ARM,
     Activate,

@@ -12,7 +12,8 @@ from bandit.core.draw import Choice
 from bandit.core.experiment import Document, Experiment, Kind, compile_config
 from bandit.core.features import Number
 from bandit.core.revision import first
-from bandit.log.records import FORMAT, USER, Head, decision_head, pack_decision, pack_probabilities, pack_x
+from bandit.log.records import FORMAT, USER, Head, decision_head, pack_decision, pack_probabilities
+from bandit.log.vectors import pack_x
 from bandit.process.embedded import find_binary
 from bandit.store.protocol import NO_ARM, Batch, Decide, Logged, Outcome, Ref, Reward, rules_of
 from bandit.store.redis_store import RedisStore

@@ -33,7 +33,6 @@ from bandit.log.records import (
     pack_feedback,
     pack_probabilities,
     pack_set,
-    pack_x,
     read_config,
     read_decision_id,
     unpack_activation,
@@ -41,8 +40,8 @@ from bandit.log.records import (
     unpack_feedback,
     unpack_probabilities,
     unpack_set,
-    unpack_x,
 )
+from bandit.log.vectors import pack_x, unpack_x
 
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 POSITIONS = st.builds(Position, st.integers(0, 2**48 - 1), U32)
