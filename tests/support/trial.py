@@ -118,7 +118,7 @@ class Trial:
         made, arms = experiment or self.experiment, arms or (0,)
         K, m, _ = made.shape
         self.nonces += 1
-        ((data, sparse),) = pack_x(np.array([x], np.int16))
+        ((data, sparse),) = pack_x(np.array([x], np.int16), made.layout)
         hashed = user.encode().rjust(16, b"-") if user else b""
         flags = sparse | DEFERRED * deferred | USER * bool(user)
         sizes = len(arms), len(data), len(caller.encode())
