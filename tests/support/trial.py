@@ -65,8 +65,11 @@ class Trial:
     def __init__(self, store: Store, name: str, grace_ms: int = DAY, **fields: Any) -> None:
         self.store, self.name, self.grace_ms = store, name, grace_ms
         self.producer, self.sequence, self.nonces = f"producer-of-{name}", 1, 0
-        config = first(name, document(**fields))
-        assert store.put(config, None) is not None
+        if (stored := store.config(name)) is not None:  # it is there: another producer
+            self.producer, config = self.producer + "-now", stored.config
+        else:
+            config = first(name, document(**fields))
+            assert store.put(config, None) is not None
         self.adopt(config)
 
     def adopt(self, config: Config) -> None:

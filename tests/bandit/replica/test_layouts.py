@@ -4,13 +4,18 @@ The oracle keeps of each decision what its context said, column by column under 
 a record: so how columns are numbered, packed, padded and dropped is all that is tested.
 """
 
+import base64
+import gzip
+import json
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from conftest import opened
+import redis
+from conftest import opened, served
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trial import SALE, Trial, exact, past
@@ -266,3 +271,51 @@ def test_the_real_store_has_the_same_history(valkey: str, steps: list[Any]) -> N
     with opened(valkey) as store:
         name = f"layouts{store.now_ms()}"
         run(started(store, name, lambda end: past(store, end.ms + WINDOW)), steps)
+
+
+OLD = Path(__file__).parents[2] / "data/logs/one-layout.json.gz"
+
+
+def test_a_store_from_before_there_were_layouts_verifies_and_goes_on() -> None:
+    """Every key of an experiment as commit 8ef99bf left it: rows, base, a trimmed log with lists of kinds, dense and
+    sparse x. Its sums are those that that commit had, and stay when a feature comes and goes.
+    """
+    old = json.loads(gzip.decompress(OLD.read_bytes()))
+    with served() as url, redis.Redis.from_url(url) as raw, opened(url) as store:
+        for key, (kind, value) in old["keys"].items():
+            restored(raw, key, kind, value)
+        assert verify(store, "shop") == old["verified"]
+        model = _loaded(store).model
+        assert model is not None
+        assert model.sums.digest() == old["digest"]
+        trial = Trial(store, "shop", grace_ms=0)
+        before = msgspec.to_builtins(trial.config.document.features)
+        trial.change(features=[*before, {"name": "size", "type": "category", "levels": ["s"]}])
+        d = trial.experiment.shape[2]
+        trial.feed(trial.decide(0, x=(ONE, *[7] * (d - 1)), window_ms=60_000), 9)
+        trial.change(features=before)
+        assert verify(store, "shop")["equal"]
+        now = _loaded(store)
+        assert now.model is not None
+        assert exact(now.model.sums)[1] == exact(model.sums)[1]
+        assert now.model.sums.n.sum() == model.sums.n.sum() + 1
+
+
+def _loaded(store: Any) -> Replica:
+    replica = Replica("shop", store)
+    replica.load()
+    replica.catch_up()
+    return replica
+
+
+def restored(raw: Any, key: str, kind: str, value: Any) -> None:
+    """Write a key as it was."""
+    if kind == "stream":
+        for entry, tag, record in value:
+            raw.xadd(key, {base64.b64decode(tag): base64.b64decode(record)}, entry)
+    elif kind == "hash":
+        raw.hset(key, mapping={base64.b64decode(name): base64.b64decode(each) for name, each in value.items()})
+    elif kind == "set":
+        raw.sadd(key, *map(base64.b64decode, value))
+    else:
+        raw.set(key, base64.b64decode(value))
