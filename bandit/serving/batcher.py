@@ -23,6 +23,7 @@ from bandit.log.records import Position, unpack_decision
 from bandit.replica.replica import Replica
 from bandit.serving.decisions import Made, Scores, decide, decisions_of
 from bandit.serving.producer import PATIENCE, UNAVAILABLE, Producer
+from bandit.serving.repeated import digest_then
 from bandit.serving.requests import RecommendationRequest
 from bandit.store.protocol import (
     USER_MAX,
@@ -319,6 +320,8 @@ class Batcher:
                         self._waiting.insert(0, pending)
                         continue
                     if record:
+                        if experiment.layout.changes:  # else the digests are of the same columns
+                            digest = digest_then(request, experiment, record) or b""
                         answer = Replayed(at, experiment, record, None if result.sticky else digest)
                     else:
                         answer = NewDecision(at, experiment, choice, nonce, request, scores, scored, play, shadow)

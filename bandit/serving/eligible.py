@@ -78,10 +78,17 @@ def said_of(experiment: Experiment, body: Any) -> bytes:
     if body.baseline is not None:
         said += b"b" + msgspec.json.encode(body.baseline)
     if experiment.document.attributes:
-        given = {name: getattr(body.context, _field(i)) for i, name in enumerate(experiment.document.attributes)}
+        given = _attributes(experiment.document.attributes, body.context)
         if given := {name: value for name, value in sorted(given.items()) if value not in (None, UNSET)}:
             said += b"a" + msgspec.json.encode(given)
     return said
+
+
+def _attributes(names: Sequence[str], context: Any) -> dict[str, Any]:
+    """The attributes of a context, decoded or as it was sent."""
+    if isinstance(context, dict):
+        return {name: context.get(name) for name in names}
+    return {name: getattr(context, _field(i)) for i, name in enumerate(names)}
 
 
 def with_attributes(context: type[msgspec.Struct], names: Sequence[str]) -> type[msgspec.Struct]:

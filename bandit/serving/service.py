@@ -17,13 +17,14 @@ from typing import Any
 
 from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem
-from bandit.log.records import decision_head, pack_x
+from bandit.log.records import decision_head
 from bandit.replica.follower import Follower
 from bandit.replica.replica import Replica
 from bandit.serving.batcher import Batcher, Paused, Reader, Replayed
 from bandit.serving.evaluation import Asked, Evaluation, Evaluator
 from bandit.serving.experiments import Experiments, experiment_of
 from bandit.serving.gathered import Gathered
+from bandit.serving.repeated import digest_then
 from bandit.serving.requests import RecommendationRequest
 from bandit.settings import Settings
 from bandit.store.open import open_store
@@ -32,7 +33,8 @@ from bandit.store.protocol import Store
 log = logging.getLogger(__name__)
 
 # what a newer version of the experiment may know better
-MOVED = {Code.UNKNOWN_ARM, Code.NOT_ENOUGH_ARMS}  # of a request that was right when it was first sent
+# of a request that was right when it was first sent
+MOVED = {Code.UNKNOWN_ARM, Code.NOT_ENOUGH_ARMS, Code.INVALID_CONTEXT}
 DOUBTFUL = {Code.UNKNOWN_ARM, Code.UNKNOWN_EVENT, Code.INVALID_CONTEXT, Code.NOT_ENOUGH_ARMS}
 
 Again = Callable[[Experiment], RecommendationRequest | None]
@@ -136,8 +138,9 @@ class Service:
         entry = await self.experiments.call(self.store.decision, batcher.replica.name, ask.caller)
         if entry is None or decision_head(entry.record).generation != experiment.config.generation:
             return answer
-        ((x, _),) = pack_x(experiment.encoder.encode([ask.context]))
-        return Replayed(entry.position, experiment, entry.record, ask.digest(x))
+        if (digest := digest_then(ask, experiment, entry.record)) is None:
+            return answer
+        return Replayed(entry.position, experiment, entry.record, digest)
 
     def known(self, name: str) -> tuple[Batcher, bytes] | None:
         """(batcher of an experiment, key of user ids); None where something has to be looked up first.
