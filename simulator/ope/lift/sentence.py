@@ -56,8 +56,7 @@ def _kind(effect: Effect) -> str:
         places = _places(effect.high - effect.low, 2)
         return f"{effect.kind} {effect.value:+,.{places}f} ({effect.low:+,.{places}f} to {effect.high:+,.{places}f})"
     value, low, high = (100 * each for each in (effect.relative, effect.relative_low, effect.relative_high))
-    places = min(1, _places(high - low, 1))
-    return f"{effect.kind} {value:+,.{places}f} % ({low:+,.{places}f} to {high:+,.{places}f})"
+    return f"{effect.kind} {value:+,.{_places(high - low, 1)}f} % ({_span(low, high)})"
 
 
 def _beside(lift: Lift) -> Iterator[str]:
@@ -90,8 +89,8 @@ def _rounded(n: int) -> int:
 
 
 def _span(low: float, high: float) -> str:
-    """Both ends with their signs, in one significant digit of half their distance."""
-    places = _places(high - low, 1)
+    """Both ends with their signs, in one significant digit of half their distance, or in so many that they are not 0."""
+    places = max(_places(high - low, 1), min(_places(2 * min(abs(low), abs(high)), 1), _places(high - low, 3)))
     return f"{_signed(low, places)} to {_signed(high, places)}"
 
 
