@@ -24,8 +24,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from bandit.core.document import Document
 from bandit.core.engine import Model
-from bandit.core.experiment import Document, Experiment, compile_config
+from bandit.core.experiment import Experiment, compile_config
 from bandit.core.revision import first, revise
 from bandit.core.sums import ONE, increments
 from bandit.log.events import read_events

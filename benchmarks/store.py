@@ -25,7 +25,8 @@ import numpy as np
 import redis
 import uvloop
 
-from bandit.core.experiment import Document, Experiment, compile_config
+from bandit.core.document import Document
+from bandit.core.experiment import Experiment, compile_config
 from bandit.core.revision import first
 from bandit.core.sums import ONE
 from bandit.log.probabilities import pack_probabilities

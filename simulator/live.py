@@ -23,8 +23,9 @@ import msgspec
 import numpy as np
 
 from bandit.arrays import Matrix
+from bandit.core.document import Document
 from bandit.core.engine import Model
-from bandit.core.experiment import Document, Experiment, compile_config
+from bandit.core.experiment import Experiment, compile_config
 from bandit.core.sums import ONE, Sums
 from bandit.core.times import time_of
 from bandit.core.validation import typed_problem

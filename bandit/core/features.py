@@ -122,7 +122,8 @@ class Encoder:
         x = np.zeros((len(values), self.d), np.int16)
         x[:, 0] = ONE
         if q:
-            numbers = np.array([value[:q] for value in values] if self.categories else values, np.float64)
+            more = len(values[0]) > q  # categories, and what is no feature
+            numbers = np.array([value[:q] for value in values] if more else values, np.float64)
             numbers -= self.shift
             # before dividing, which might overflow; both ends of the grid are met exactly
             numbers.clip(self.low, self.high, out=numbers)

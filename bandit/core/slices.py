@@ -12,11 +12,37 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from bandit.core.policies import Policy
 
 WHOLE = 1_000_000  # a share of 1
 SLICES_MAX = 16  # at once
 INDICES_MAX = 256  # in one generation: a record has a byte for it
+
+
+class SliceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A slice as written in a document.
+
+    Attributes:
+        share: Its share of the users, 0 to 1, of at most six digits; the shares of all slices add up to 1. One slice
+            may leave it out and has the rest.
+        policy: What it plays; by default the experiment's policy.
+    """
+
+    share: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
+    policy: Policy | UnsetType = UNSET
+
+
+class Slice(NamedTuple):
+    """A slice of an experiment in force."""
+
+    number: int  # its index, in the log
+    name: str
+    share: int  # in millionths
 
 
 class Segment(NamedTuple):
@@ -30,6 +56,22 @@ def millionths(share: float) -> int:
     """A share as a whole number of millionths; -1 where it is none."""
     whole = round(share * WHOLE)
     return whole if abs(share * WHOLE - whole) < 1e-4 else -1
+
+
+def shares_in(specs: Mapping[str, SliceSpec]) -> dict[str, int] | str:
+    """Millionths of each slice, none where there are none; or what the shares should be where they are not."""
+    if not specs:
+        return {}
+    open_ = [name for name, spec in specs.items() if spec.share is UNSET]
+    shares = {name: millionths(spec.share) for name, spec in specs.items() if spec.share is not UNSET}
+    if len(open_) > 1:
+        return "a share for every slice but one"
+    if -1 in shares.values():
+        return "shares of at most six digits after the point"
+    rest = WHOLE - sum(shares.values())
+    if rest < 0 or (rest and not open_):
+        return "shares that add up to 1"
+    return {name: shares.get(name, rest) for name in specs}
 
 
 def segmented(before: Sequence[Segment], shares: Mapping[int, int]) -> tuple[Segment, ...]:

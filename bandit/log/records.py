@@ -5,7 +5,8 @@ An entry of the log is one field and its value; the field's name says what it is
     d  decision    f  feedback    a  activation    x  the experiment's config (JSON)
 
 All numbers are little-endian. `lua/append.lua` reads and writes the same layouts; `test_store.py` holds the two
-together. A decision's deadline is its entry's time plus `window_ms`.
+together. A decision's deadline is its entry's time plus `window_ms`. A refund is feedback with a value below 0; the
+event that it is of is written behind its own, after a zero byte.
 """
 
 from __future__ import annotations
@@ -128,6 +129,7 @@ class Feedback(NamedTuple):
     old: tuple[int, ...]
     new: tuple[int, ...]
     x: bytes
+    refund_of: str = ""
 
 
 class Activation(NamedTuple):
@@ -254,7 +256,7 @@ def unpack_decision(record: bytes) -> Decision:
 def pack_feedback(feedback: Feedback, schema: int) -> bytes:
     """A feedback record."""
     f, m = feedback, len(feedback.new)
-    caller, event = f.caller.encode(), f.event.encode()
+    caller, event = f.caller.encode(), (f"{f.event}\0{f.refund_of}" if f.refund_of else f.event).encode()
     sizes = len(f.x), len(caller), len(event)
     head = FEEDBACK.pack(FORMAT, f.flags, m, f.kind, *sizes, f.generation, schema, *f.decision, f.nonce, f.arm, f.value)
     return head + f.x + caller + event + struct.pack(f"<{2 * m}i", *f.old, *f.new)
@@ -270,9 +272,9 @@ def unpack_feedback(record: bytes) -> Feedback:
     if len(record) != end + 8 * m:
         raise _misfit(record)
     credits_ = struct.unpack_from(f"<{2 * m}i", record, end)
-    caller, event = record[x_end:caller_end].decode(), record[caller_end:end].decode()
-    decision, x = Position(ms, seq), record[FEEDBACK.size : x_end]
-    return Feedback(flags, generation, kind, decision, nonce, caller, arm, value, event, credits_[:m], credits_[m:], x)
+    caller, (event, _, of) = record[x_end:caller_end].decode(), record[caller_end:end].decode().partition("\0")
+    at, x = Position(ms, seq), record[FEEDBACK.size : x_end]
+    return Feedback(flags, generation, kind, at, nonce, caller, arm, value, event, credits_[:m], credits_[m:], x, of)
 
 
 def pack_activation(activation: Activation, schema: int) -> bytes:

@@ -30,13 +30,13 @@ READ = 2000
 
 
 def export(store: Store, name: str) -> Iterator[dict[str, Any]]:
-    """Every entry of an experiment's log up to its end as it is now, in order.
+    """Every entry of an experiment's log up to its end as it is now, in order; of a deleted one while it is kept.
 
     Raises:
         Problem: there is no such experiment.
     """
     stored = store.config(name)
-    if stored is None or stored.config.deleted:
+    if stored is None:
         raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {name!r}")
     rows, end = _Rows(), store.end(name)
     entries = store.read(name, START, READ)
@@ -125,6 +125,7 @@ class _Rows:
             "arm": experiment.config.index[f.arm],
             "event": experiment.config.kinds[f.kind],
             "event_id": f.event or None,
+            **({"refund_of": f.refund_of} if f.refund_of else {}),
             "generation": f.generation,
             "value": kind.value(f.value),
             "credited": kind.value(f.new[f.kind] - f.old[f.kind]),

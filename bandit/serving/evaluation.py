@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from bandit.core.experiment import WINDOW_MAX
+from bandit.core.document import WINDOW_MAX
 from bandit.core.times import DURATION, seconds
 from bandit.errors import Code, Fault, Problem
 from bandit.replica.recent import Window

@@ -17,7 +17,6 @@ from bandit.log.records import (
 )
 from bandit.store.memory_append import MemoryLog, Step
 from bandit.store.protocol import (
-    DELETED_MS,
     Ahead,
     Batch,
     Gap,
@@ -28,6 +27,7 @@ from bandit.store.protocol import (
     Stored,
     Table,
     is_ahead,
+    retention_ms,
 )
 
 
@@ -213,7 +213,7 @@ class MemoryStore:
         """See `Store`."""
         with self._lock:
             was = self.config(name)
-            if was and not (was.config.deleted and was.updated.ms < self.now_ms() - DELETED_MS):
+            if was and not (was.config.deleted and was.updated.ms < self.now_ms() - retention_ms(was.config)):
                 return False
             self._logs.pop(name, None)
             return True

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bandit.core.experiment import Kind
+from bandit.core.document import Kind
 from bandit.core.features import Boolean, Category, Number
 from bandit.core.policies import LinUCB
 from bandit.serving.api import docs

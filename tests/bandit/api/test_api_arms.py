@@ -233,7 +233,7 @@ def test_arms_are_listed_with_what_they_have_seen_a_page_at_a_time(server: Live)
     one = server.experiment(features=[], arms=[f"arm-{i}" for i in range(5)])
     decision = ok(one.post("recommendations", {"candidates": ["arm-1"]}))["decision_id"]
     ok(one.post("recommendations", {"candidates": ["arm-1"]}))
-    ok(one.feedback(decision_id=decision, event="sale", value=12.5))
+    ok(one.feedback(decision_id=decision, event="sale", value=12.5, event_id="order"))
     server.client.delete(arm(one, "arm-3"))
     end = server.service.store.end(one.name).text().decode()
     one.until_seen(lambda rows: rows["arm-3"]["status"] == "retired" and rows["arm-1"]["rewards"]["sale"]["sum"] > 0)

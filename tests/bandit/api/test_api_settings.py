@@ -9,9 +9,10 @@ import msgspec
 import pytest
 from live import Live
 
-from bandit.core.experiment import ArmSpec, Document, Kind
+from bandit.core.document import ArmSpec, Document, Kind
 from bandit.core.features import Boolean, Category, Number
-from bandit.core.policies import LinUCB
+from bandit.core.policies import EpsilonGreedy, Fixed, LinUCB, Uniform
+from bandit.core.slices import SliceSpec
 
 PAGE = (Path(__file__).parents[3] / "docs" / "experiments.md").read_text()
 EXAMPLES = re.findall(r"```http\n(\w+) (\S+)\n\n(.*?)```", PAGE, re.DOTALL)
@@ -19,7 +20,8 @@ SECTIONS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "All settings": (Document,),
     "Features": (Number, Boolean, Category),
     "Arms": (ArmSpec,),
-    "Policy": (LinUCB,),
+    "Policy": (Uniform, Fixed, EpsilonGreedy, LinUCB),  # of `explore`, the default of the last
+    "Slices": (SliceSpec,),
     "Rewards": (Kind,),
 }
 

@@ -8,8 +8,9 @@ import pytest
 from conftest import running
 
 from bandit.commands.sizing import need
+from bandit.core.document import Document, Kind
 from bandit.core.draw import Choice
-from bandit.core.experiment import Document, Experiment, Kind, compile_config
+from bandit.core.experiment import Experiment, compile_config
 from bandit.core.features import Number
 from bandit.core.revision import first
 from bandit.log.probabilities import pack_probabilities

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.core.experiment import NAME, Config, Document, Experiment, Kind, arm_spec, compile_config
+from bandit.core.document import NAME, Document, Kind, arm_spec
+from bandit.core.experiment import Config, Experiment, compile_config
 from bandit.core.features import Number
 from bandit.core.policies import LinUCB
 from bandit.core.revision import first, revise

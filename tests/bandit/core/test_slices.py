@@ -1,6 +1,7 @@
 """Slices: who is in which, and how little moves when shares do."""
 
 from collections import Counter
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ def owned(segments: tuple[Segment, ...]) -> dict[int, set[tuple[int, int]]]:
 def kept(before: tuple[Segment, ...], after: tuple[Segment, ...]) -> int:
     """How much of the range has the same owner, counted place by place where either changes."""
     cuts = sorted({0} | {s.end for s in before} | {s.end for s in after})
-    return sum(b - a for a, b in zip(cuts, cuts[1:], strict=False) if owner_of(before, a) == owner_of(after, a))
+    return sum(b - a for a, b in pairwise(cuts) if owner_of(before, a) == owner_of(after, a))
 
 
 @given(st.lists(SHARES, min_size=1, max_size=6))

@@ -51,7 +51,7 @@ from bandit.log.records import (
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 POSITIONS = st.builds(Position, st.integers(0, 2**48 - 1), U32)
 NONCES = st.binary(min_size=8, max_size=8)
-IDS = st.text(max_size=40)
+IDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=40)
 CREDITS = st.integers(-(2**24), 2**24)
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -247,16 +247,16 @@ def test_a_decision_comes_back_as_it_was(seed: int, caller: str, user: bool, k: 
 
 @given(
     st.integers(0, 255), U32, st.integers(0, 15), POSITIONS, NONCES, IDS, U32, st.integers(-(2**26), 2**26), IDS,
-    st.lists(st.tuples(CREDITS, CREDITS), min_size=1, max_size=16), st.binary(max_size=50), U32,
+    st.lists(st.tuples(CREDITS, CREDITS), min_size=1, max_size=16), st.binary(max_size=50), U32, IDS,
 )  # fmt: skip
 @settings(max_examples=100, deadline=None)
 def test_feedback_comes_back_as_it_was(
     flags: int, generation: int, kind: int, at: Position, nonce: bytes, caller: str, arm: int, value: int, event: str,
-    credits_: list[tuple[int, int]], x: bytes, schema: int,
+    credits_: list[tuple[int, int]], x: bytes, schema: int, refund_of: str,
 ) -> None:  # fmt: skip
-    """Every field, ids of any characters, credits of up to 16 kinds before and after."""
+    """Every field, ids of any characters, credits of up to 16 kinds before and after, a refund's event."""
     old, new = zip(*credits_, strict=True)
-    feedback = Feedback(flags, generation, kind, at, nonce, caller, arm, value, event, old, new, x)
+    feedback = Feedback(flags, generation, kind, at, nonce, caller, arm, value, event, old, new, x, refund_of)
     assert unpack_feedback(pack_feedback(feedback, schema)) == feedback
 
 

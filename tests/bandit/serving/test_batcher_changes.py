@@ -126,7 +126,7 @@ def test_an_arm_that_was_retired_meanwhile_fails_its_own_request() -> None:
 
     async def play() -> None:
         bench = Bench()
-        gone, other = bench.ask(candidates=["a"]), bench.ask()
+        gone, other = bench.ask(candidates=["a"], strict=True), bench.ask()
         bench.store.change(arms=["b", "c"])
         bench.replica.catch_up()
         assert await refused(gone) == Code.UNKNOWN_ARM

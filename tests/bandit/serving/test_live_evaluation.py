@@ -65,7 +65,7 @@ def traffic(server: tuple[str, Live]) -> Traffic:
         arms = np.array(["abc".index(each["arms"][0]["arm"]) for each in answers])
         clicked, sold = rng.random(100) < RATE[arms, countries], rng.random(100) < 0.05
         events = [
-            {"decision_id": each["decision_id"], "event": kind, "value": value}
+            {"decision_id": each["decision_id"], "event": kind, "value": value, "event_id": "one"}
             for each, click, sale in zip(answers, clicked, sold, strict=True)
             for kind, value, there in (("click", 1, click), ("sale", 20, sale))
             if there

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from bandit.errors import Code, Problem
 from bandit.log.records import Position, decision_id
+from bandit.serving.feedback import read_activation, read_feedback
 from bandit.serving.reading import read_json
-from bandit.serving.requests import read_activation, read_batch, read_feedback, read_recommendation
+from bandit.serving.requests import read_batch, read_recommendation
 from bandit.store.protocol import NO_ARM
 
 WRONG_JSON = [

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from trial import DAY, DOCUMENT, HOUR, SALE, Trial, at, until
 
-from bandit.core.experiment import Document
+from bandit.core.document import Document
 from bandit.core.revision import first, revise
 from bandit.core.validation import parse_document
 from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
