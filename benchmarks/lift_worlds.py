@@ -15,7 +15,8 @@ from bandit.core.experiment import compile_config
 from bandit.core.revision import first
 from bandit.core.sums import ONE, Events
 from bandit.core.validation import parse_document
-from simulator.ope.lift.traffic import Kind, Traffic
+from simulator.logs.log import Kind
+from simulator.ope.lift.traffic import Traffic
 
 DAY_MS = 86_400_000
 DAYS = 30

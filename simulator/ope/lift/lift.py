@@ -13,11 +13,12 @@ from dataclasses import replace
 import numpy as np
 
 from bandit.arrays import Mask, Matrix
+from simulator.logs.log import Kind
 from simulator.ope.lift.contrast import Means, means, relative, weights
 from simulator.ope.lift.past import foreseen
 from simulator.ope.lift.sequence import more, multiplier
 from simulator.ope.lift.shares import imbalance
-from simulator.ope.lift.traffic import Change, Effect, Kind, Lift, Traffic, many, matured_of
+from simulator.ope.lift.traffic import Change, Effect, Lift, Traffic, many, matured_of
 
 USERS = 100  # of each of the two slices
 REWARDED = 20  # users of both together who earned something

@@ -89,7 +89,7 @@ def _rounded(n: int) -> int:
 
 
 def _span(low: float, high: float) -> str:
-    """Both ends with their signs, in one significant digit of half their distance, or in so many that they are not 0."""
+    """Both ends with their signs: a significant digit of half their distance, or so many that they are not 0."""
     places = max(_places(high - low, 1), min(_places(2 * min(abs(low), abs(high)), 1), _places(high - low, 3)))
     return f"{_signed(low, places)} to {_signed(high, places)}"
 

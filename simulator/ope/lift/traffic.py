@@ -9,25 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Int, Mask, Matrix, Vector
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of reward as a report takes it.
-
-    Attributes:
-        name: its name.
-        weight: what one unit of it counts for in the sum.
-        default: what a decision earns without feedback.
-        cap: rewards above it count as it, and those below minus the cap as that; None: none does.
-        matured: share of its reward that has come; None where nothing tells.
-    """
-
-    name: str
-    weight: float = 1.0
-    default: float = 0.0
-    cap: float | None = None
-    matured: float | None = None
+from simulator.logs.log import Kind, Log
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +55,27 @@ class Traffic:
         """The rewards, each kind's capped, shape (n, m)."""
         caps = np.array([np.inf if kind.cap is None else kind.cap for kind in self.kinds])
         return np.clip(self.rewards, -caps, caps)
+
+
+def traffic_of(log: Log) -> Traffic | None:
+    """The decisions of a log; None where it has no slices, or has rows that are no decisions but positions of lists."""
+    if log.shares is None or log.part is None or log.rewards is None or not log.shares.any():
+        return None
+    if log.position is not None and log.position.any():
+        return None
+    n = len(log)
+    return Traffic(
+        names=log.slices,
+        part=log.part,
+        shares=log.shares,
+        user=np.arange(n) if log.user is None else users_of(log.user),
+        time_ms=np.zeros(n, np.int64) if log.time_ms is None else log.time_ms,
+        kinds=log.kinds,
+        rewards=log.rewards,
+        x=log.context,
+        uniform=log.uniform,
+        changes=log.changes,
+    )
 
 
 def users_of(names: NDArray[Any]) -> Int:

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from simulator.logs.log import Kind
 from simulator.ope.lift.contrast import means, relative, weights
 from simulator.ope.lift.lift import REWARDED, USERS, lift_of, pair_of
 from simulator.ope.lift.past import foreseen
 from simulator.ope.lift.sequence import more, multiplier
 from simulator.ope.lift.shares import imbalance
-from simulator.ope.lift.traffic import Kind, Traffic, users_of
+from simulator.ope.lift.traffic import Traffic, users_of
 
 TWO = ("learned", "random")
 
