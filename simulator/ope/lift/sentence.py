@@ -10,13 +10,21 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from simulator.ope.lift.lift import REWARDED, USERS
+from simulator.logs.log import Log
+from simulator.ope.lift.lift import REWARDED, USERS, lift_of
 from simulator.ope.lift.sequence import FAR
-from simulator.ope.lift.traffic import Effect, Lift
+from simulator.ope.lift.traffic import Effect, Lift, traffic_of
 from simulator.wording import amount
 
 CHANGES = 3  # of those told in the sentence
 COME = 0.99  # of a reward: a share below it is told
+
+
+def said_of(log: Log, alpha: float = 0.05) -> tuple[str, Lift] | None:
+    """The sentence about a log's slices, and what it is from; None where it has no two slices."""
+    traffic = traffic_of(log)
+    lift = lift_of(traffic, alpha=alpha) if traffic else None
+    return (sentence(lift), lift) if lift else None
 
 
 def sentence(lift: Lift) -> str:
