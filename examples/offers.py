@@ -34,7 +34,7 @@ async def main(url: str) -> None:
             if visitor["returning"]:
                 which = decision.decision_id
                 await client.feedback("offers", decision_id=which, event="click")
-                # an amount is told with the order's own number: sent twice it counts once
+                # with the order's own number: sent twice it counts once, another order is another sale
                 order = f"order-of-{which}"
                 receipt = await client.feedback("offers", decision_id=which, event="sale", value=79.9, event_id=order)
                 print(f"  clicked and bought for {receipt.credited}: {receipt.status}")

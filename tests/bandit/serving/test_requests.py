@@ -253,6 +253,13 @@ FAULTY_FEEDBACK = [
     ({"event_id": ""}, Code.INVALID_REQUEST, ["/event_id"]),
     ({"event_id": "x" * 257}, Code.INVALID_REQUEST, ["/event_id"]),
     ({"event_id": "a\n"}, Code.INVALID_REQUEST, ["/event_id"]),
+    ({"event": "time"}, Code.INVALID_REQUEST, ["/value"]),
+    ({"event_id": "r", "refund_of": ""}, Code.INVALID_REQUEST, ["/refund_of"]),
+    ({"refund_of": "e"}, Code.INVALID_REQUEST, ["/event_id"]),
+    ({"event_id": "e", "refund_of": "e"}, Code.INVALID_REQUEST, ["/event_id"]),
+    ({"event_id": "r", "refund_of": "e", "value": 0}, Code.INVALID_REQUEST, ["/value"]),
+    ({"event_id": "r", "refund_of": "e", "value": -1}, Code.INVALID_REQUEST, ["/value"]),
+    ({"event": "time", "event_id": "r", "refund_of": "e"}, Code.INVALID_REQUEST, ["/refund_of"]),
     ({"arm": "zz"}, Code.UNKNOWN_ARM, ["/arm"]),
     ({"unknown": 1}, Code.INVALID_REQUEST, ["/unknown"]),
     ({"decision_id": "~nonsense"}, Code.DECISION_NOT_FOUND, ["/decision_id"]),
@@ -270,7 +277,8 @@ def test_feedback_has_a_value_of_one_and_its_kind_as_event_id_unless_told() -> N
     """Under `sum` and `first` the kind's name stands for a missing event id; under `last` every event counts."""
     plain = feedback()
     assert (plain.credit, plain.event, plain.own_id, plain.arm) == (1_000_000, b"click", False, NO_ARM)
-    assert (feedback(event="time").event, feedback(event="time", event_id="e").event) == (b"", b"e")
+    assert feedback(event="time", value=5).event == b""
+    assert feedback(event="time", value=5, event_id="e").event == b"e"
     assert feedback(event_id="click").own_id
 
 
