@@ -3,7 +3,8 @@
     shop      twelve offers, a server's model that learns, a tenth at random; purchases up to 500 euros, a few of whose
               visitors make most visits: coverage, half-widths, how often 0 is excluded
     aa        two slices that do the same, a look a day for a month: how often one of them ever "wins"; `aa_at_once`
-              where every user came on the first day, so that all clusters grow from look to look
+              where every user came on the first day, so that all clusters grow from look to look; `aa_own_error` with
+              the small slice's own error alone
     moving    two slices, and two arms, that are equal while shares and the level of rewards move together
     minimum   the same as `aa` with few users, and effects of half and twice as much: from the first sentence on
     ratio     the alarm of slices that have the users that their shares say, and of one that lost a tenth of them
@@ -36,6 +37,7 @@ from lift_worlds import (
 )
 
 from bandit.arrays import Int, Matrix, Vector
+from simulator.ope.lift import contrast
 from simulator.ope.lift.contrast import means
 from simulator.ope.lift.lift import lift_of
 from simulator.ope.lift.sequence import multiplier
@@ -117,6 +119,7 @@ class Same(NamedTuple):
     at_once: bool = False
     effect: float = 1.0
     rate: float = 0.02
+    few: float = contrast.FEW
 
 
 def same(how: Same, seed: int) -> tuple[Traffic, float]:
@@ -138,6 +141,7 @@ def same(how: Same, seed: int) -> tuple[Traffic, float]:
 def one_month(how: Same, seed: int, _: Any = silent) -> list[list[Said]]:
     """Of each day: the sum, and both kinds."""
     traffic, true = same(how, seed)
+    contrast.FEW = how.few
     found = []
     for day in range(1, DAYS + 1):
         part = traffic.take(traffic.time_ms < day * DAY_MS)
@@ -256,6 +260,7 @@ def figure(name: str, value: Any, unit: str, target: float | None, settings: dic
 
 
 MONTHS = {"aa": Same(20_000), "aa_at_once": Same(20_000, at_once=True), "aa_half": Same(20_000, holdout=0.5)}
+MONTHS["aa_own_error"] = Same(20_000, few=1e-9)
 FEW = {
     f"minimum_{decisions}_{effect:g}_{rate:g}": Same(decisions, effect=effect, rate=rate)
     for decisions in (3_000, 10_000)
@@ -264,9 +269,9 @@ FEW = {
 }
 PARTS: dict[str, Callable[[int], Iterator[Figure]]] = {
     "shop": shop_figures,
-    "aa": lambda runs: month_figures(4 * runs, MONTHS),
+    "aa": lambda runs: month_figures(2 * runs, MONTHS),
     "moving": lambda runs: moving_figures(2 * runs),
-    "minimum": lambda runs: month_figures(4 * runs, FEW),
+    "minimum": lambda runs: month_figures(2 * runs, FEW),
     "ratio": ratio_figures,
     "model": model_figures,
 }

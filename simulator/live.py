@@ -303,7 +303,8 @@ def evaluated(store: Store, asked: Asked) -> Evaluation:
     replica.fold_to_end()
     if (model := replica.model) is None:
         raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {asked.experiment!r}")
-    room = max(1, CELLS // max(1, model.experiment.shape[0]))
+    tables = 2 if model.experiment.config.slices else 1  # within a slice, and over all
+    room = max(1, CELLS // max(1, tables * model.experiment.shape[0]))
     window = window_of(asked, now, min(now, replica.position.ms))
     found, matured = _matured(
         store, model.experiment, replica.position, window._replace(rows=min(window.rows, room)), asked
