@@ -241,8 +241,8 @@ def compared(document: Document) -> dict[str, Any]:
     found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))
     arms: dict[str, dict[str, Any]] = {}
     for arm in found["arms"]:
-        spec = {"id": arm} if isinstance(arm, str) else arm
-        arms[spec.pop("id")] = {"status": "active", **spec}
+        spec = {"status": "active", **({"id": arm} if isinstance(arm, str) else arm)}
+        arms[spec.pop("id")] = spec
     return found | {"arms": arms}
 
 

@@ -17,6 +17,7 @@ CONTRACT = """
 412 precondition_failed
 413 too_large
 415 unsupported_media_type
+428 confirmation_required
 422 invalid_experiment invalid_context invalid_request unknown_event reward_out_of_range too_many_events unknown_arm
 422 not_enough_arms refund_refused
 503 store_unavailable overloaded not_ready

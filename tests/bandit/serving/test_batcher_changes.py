@@ -191,7 +191,7 @@ def test_whether_it_is_paused_still_the_store_is_asked(then: dict[str, Any]) -> 
         if then["status"] == "active":
             assert isinstance(answer, NewDecision)
         else:
-            assert answer.experiment.document.fallback_arm == "c"
+            assert answer.request.experiment.document.fallback_arm == "c"
 
     played(play)
 

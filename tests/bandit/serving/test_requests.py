@@ -126,7 +126,7 @@ FAULTY = [
         ["/candidates/2", "/candidates/3"],
     ),
     ({"context": CONTEXT, "candidates": ["a", "zz"]}, Code.UNKNOWN_ARM, ["/candidates/1"]),
-    ({"context": CONTEXT, "candidates": ["a", "c"]}, Code.UNKNOWN_ARM, ["/candidates/1"]),
+    ({"context": CONTEXT, "candidates": ["a", "c"], "strict": True}, Code.UNKNOWN_ARM, ["/candidates/1"]),
     ({"context": CONTEXT, "exclude": ["zz"]}, Code.UNKNOWN_ARM, ["/exclude/0"]),
     ({"context": CONTEXT, "defer": 1}, Code.INVALID_REQUEST, ["/defer"]),
     ({"context": CONTEXT, "decision_id": "~x"}, Code.INVALID_REQUEST, ["/decision_id"]),

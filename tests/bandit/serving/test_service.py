@@ -200,8 +200,7 @@ def test_what_was_deleted_is_forgotten_whole(monkeypatch: pytest.MonkeyPatch) ->
         one.decided()
         assert one.name in live.service._batchers
         assert live.client.delete(one.at, params={"confirm": one.name}).status_code == 204
-        monkeypatch.setattr("bandit.store.protocol.DELETED_MS", 1)
-        monkeypatch.setattr("bandit.store.protocol.RETENTION", "0.001s")
+        raw.hset(Keys.of(one.name).config, "retention", 1)
         until(lambda: one.name not in live.service._batchers)
         assert not raw.keys(f"{Keys.of(one.name).prefix}:*")
 

@@ -302,7 +302,7 @@ class Both:
             elif what == "trim":
                 side.trim()
             elif what == "no refunds":
-                trial.change(refunds=None)
+                trial.change(refunds=0.001)
             else:
                 trial.change(attribution=what)
 
