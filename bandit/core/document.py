@@ -41,6 +41,8 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         range: The smallest and the largest total that one decision may be credited with; default [0, 1].
         over_range: Whether feedback beyond the range is refused with 422 or clipped to it; default "refuse".
         unit: The step that rewards are rounded to; by default a millionth of the range's larger end, as a power of ten.
+        cap: For evaluations only: a decision's total above it counts as it there, and one below minus the cap as that;
+            null, the default, caps nothing.
     """
 
     weight: Real = 1.0
@@ -49,6 +51,7 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     range: tuple[Real, Real] = (0.0, 1.0)
     over_range: Literal["refuse", "clip"] = "refuse"
     unit: Annotated[float, Meta(gt=0)] | None = None
+    cap: Annotated[float, Meta(gt=0)] | None = None
 
     @property
     def reach(self) -> float:

@@ -96,16 +96,21 @@ class _Rows:
         return self.experiments[generation]
 
     def _decision(self, at: Position, d: Decision, context: dict[str, Any]) -> dict[str, Any]:
-        names = self._of(d.head.generation).config.index
+        config = self._of(d.head.generation).config
+        names = config.index
         arms = zip(d.arms, d.propensities, d.marginals, strict=True)
-        eligible = zip(d.eligible.tolist(), d.probabilities.tolist(), strict=True)
+        told = zip(d.eligible.tolist(), d.probabilities.tolist(), strict=True)
+        eligible = [{"arm": names[arm], "probability": p} for arm, p in told]
+        if d.slices:
+            eligible = [{**each, "mixture": p} for each, p in zip(eligible, d.mixture.tolist(), strict=True)]
         return {
             "type": "decision",
             "decision_id": d.caller or decision_id(SHARD, at, d.head.nonce),
             "arms": [{"arm": names[arm], "propensity": p, "marginal": marginal} for arm, p, marginal in arms],
-            "eligible": [{"arm": names[arm], "probability": p} for arm, p in eligible],
+            "eligible": eligible,
             "user": d.user.hex() or None,
-            "slice": d.head.slice or None,
+            "slice": d.head.slice if d.slices else None,
+            **(_sliced(config.slices, d) if d.slices else {}),
             "deferred": bool(d.head.flags & DEFERRED),
             "experiment_version": d.head.version,
             "generation": d.head.generation,
@@ -149,3 +154,8 @@ class _Rows:
             "document": document,
             "deleted": config.deleted,
         }
+
+
+def _sliced(names: Sequence[str], d: Decision) -> dict[str, Any]:
+    """The slice's name, and the share of each slice at that decision."""
+    return {"slice_name": names[d.head.slice], "shares": {names[part.slice]: part.share for part in d.slices}}

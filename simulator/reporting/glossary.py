@@ -7,6 +7,11 @@ from typing import NamedTuple
 from simulator.ope.terms import ESTIMATORS
 
 INTRODUCTION = {
+    "slices": (
+        "What users of one slice earned, less what users of the other earned, in the decisions in which both had a "
+        "share. A sequence holds however often one looks, each reward for itself. “More” is how many decisions more "
+        "would make it clear, if it is as large as it looks."
+    ),
     "values": (
         "Sentences, differences, segments and windows of this report use DR, whatever the other estimators say: to "
         "choose the estimator after seeing the values would be to choose the result."

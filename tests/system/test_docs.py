@@ -15,7 +15,7 @@ from bandit.serving.api import docs
 from bandit.serving.api.answers import Estimate, ShownArm
 from bandit.serving.api.docs import Seen
 from bandit.serving.api.problems import FaultDetails
-from bandit.serving.evaluation import Candidate, Slice
+from bandit.serving.evaluation import Candidate, Change, Effect, Lift, Slice
 from simulator.ope.evaluate import ESTIMATORS, EstimatorRow
 from simulator.ope.evaluate_lists import ESTIMATORS as LIST_ESTIMATORS
 
@@ -68,6 +68,9 @@ def fields() -> set[str]:
         ShownArm,
         Slice,
         Candidate,
+        Lift,
+        Effect,
+        Change,
         Seen,
         FaultDetails,
     )

@@ -210,9 +210,9 @@ async def get_evaluation(
     target: Targets = None,
     since: Since = "",
     min_age: MinAge = "",
-    rows: Rows = 20_000,
+    rows: Rows = ROWS_MAX,
 ) -> Response:
-    """What each slice earned and what candidates would have earned, on the newest decisions of the log."""
+    """How much one slice beats another, what each earned and what candidates would have, on the newest decisions."""
     return _json(await _service(request).evaluation(Asked(e, tuple(target or ()), since, min_age, rows)))
 
 

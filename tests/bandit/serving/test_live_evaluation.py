@@ -139,7 +139,8 @@ def test_the_window_can_be_pinned_and_cut(traffic: Traffic) -> None:
     newest = evaluation(one, rows=100)
     assert (newest["decisions"], newest["cut"], newest["last"]) == (100, True, whole["last"])
     assert newest["slices"][0]["value"] == pytest.approx(traffic.reward[-100:].mean(), rel=1e-12)
-    empty = {"decisions": 0, "first": None, "last": None, "cut": False, "waiting": 0, "slices": [], "targets": []}
+    empty = {"decisions": 0, "first": None, "last": None, "cut": False, "waiting": 0, "lift": None}
+    empty |= {"slices": [], "targets": []}
     assert evaluation(one, target="uniform", min_age="1h") == {**empty, "matured": 3600.0}
     assert evaluation(one, since="2100-01-01T00:00:00Z") == {**empty, "matured": None}
     assert whole["matured"] is None  # nothing is older than the reward window
