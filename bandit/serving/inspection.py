@@ -101,7 +101,7 @@ class ExplainedArm(msgspec.Struct, frozen=True):
 
     Attributes:
         arm: The arm that is explained.
-        score: mean + alpha sigma width: what the policy ranks it by.
+        score: What the policy ranks it by: the mean and alpha times sigma times the width.
         mean: The reward that is expected, in weighted reward units: the sum of its parts.
         width: How uncertain that is, as a multiple of sigma: the sum of its parts.
         sigma: The standard deviation of the arm's rewards.
