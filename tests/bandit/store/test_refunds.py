@@ -213,7 +213,8 @@ def test_a_decision_is_kept_as_long_in_a_real_store(url: str, name: str) -> None
     assert {raw.pexpiretime(key) for key in keys} == {entry.ms + 3_617_001}
     assert raw.pexpiretime(f"{prefix}:i:c") == entry.ms + 17_000
     (event,) = raw.keys(f"{prefix}:e:*:e3")
-    assert trial.log()[-1].position.ms + 3_617_000 == raw.pexpiretime(event)
+    # the script looks at the clock a moment before its entry has its time
+    assert 0 <= trial.log()[-1].position.ms + 3_617_000 - raw.pexpiretime(event) < 1000
     store.close()
 
 
