@@ -126,8 +126,8 @@ class _Question(msgspec.Struct, omit_defaults=True):
 class _Event(msgspec.Struct, omit_defaults=True):
     """Body of a feedback request."""
 
+    value: Any
     event: str | None
-    value: Any = msgspec.UNSET
     decision_id: str | None = None
     user_id: str | None = None
     event_id: str | None = None
@@ -265,20 +265,15 @@ class Client:
     ) -> Receipt:
         """What became of the event: accepted, duplicate or late, and the reward it credited to its decision.
 
-        Give the decision_id or the user_id, and the arm where several were shown. By user_id a repeat within the
-        deadline may go to a decision that the same user received in between: give the decision_id where it is known.
-        Give the value where the kind's range is not [0, 1], and there under `sum` an event_id too, the same for each
-        attempt of yours. `refund_of` takes back of an earlier event, by default all that is left of it.
+        Give the decision_id or the user_id, the arm where several were shown, and of amounts a value and an event_id,
+        which also makes a repeat by user_id safe. `refund_of` takes back of an earlier event, by default all of it.
 
         Raises:
             ClientError: if the server refused (such as 404 `decision_not_found`) or the deadline passed.
         """
-        if event_id is None:
-            event_id = await self._event_id(experiment, event)
-        body = _Event(
-            name_sent(event), msgspec.UNSET if value is None else value, name_sent(decision_id), name_sent(user_id),
-            name_sent(event_id), name_sent(arm), name_sent(refund_of),
-        )  # fmt: skip
+        event_id = await self._event_id(experiment, event) if event_id is None else event_id
+        names = map(name_sent, (event, decision_id, user_id, event_id, arm, refund_of))
+        body = _Event(msgspec.UNSET if value is None else value, *names)
         return await self._call("POST", self._path(experiment, "/feedback"), body, Receipt)
 
     async def activate(self, experiment: str, decision_id: Id) -> Receipt:

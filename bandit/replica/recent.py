@@ -233,7 +233,8 @@ class _Reader:
         known = self.open.setdefault(feedback.decision, _Open())
         known.credits.setdefault(feedback.arm, feedback.new)
         change = feedback.arm, feedback.kind
-        if feedback.new == feedback.old or change in known.changed or not self.experiment.kinds[feedback.kind].weight:
+        same = feedback.new == feedback.old or feedback.refund_of  # a few refunds, weeks later, would make all immature
+        if same or change in known.changed or not self.experiment.kinds[feedback.kind].weight:
             return
         known.changed.add(change)
         self.delays.take(feedback.kind, feedback.decision.ms, entry.position.ms)

@@ -186,12 +186,13 @@ class Step:
         return held if held and held.generation == self.rules.generation else None
 
     def _refundable(self, caller: bytes) -> _LoggedDecision | None:
-        """The decision that has a caller's own id, for a refund: the last one that was credited."""
+        """The decision that has a caller's own id, for a refund: the last one that was rewarded."""
+        named = self._by_caller(caller)
+        if named and named.generation == self.rules.generation and self._life(named).count:
+            return named
         position = self.log.refundable.get(caller)
-        life = self.log.lives.get(position) if position else None
-        if position is None or life is None or self.now > life.expires:
-            return self._by_caller(caller)
-        return self.log.fetch(position) or self._held(position)
+        kept = self._held(position) if position else None
+        return kept or named
 
     def _find(self, ref: Ref, refund: bool = False) -> _LoggedDecision | Outcome:
         if not ref.entry:

@@ -359,10 +359,15 @@ local function by_entry(entry, nonce, of)
   return nil, answer('U')
 end
 
--- The decision that a caller's id names, or the answer that there is none; for a refund the last one that is kept.
+-- The decision that a caller's id names, or the answer that there is none; for a refund the last one that was rewarded.
 local function by_caller(caller, of)
-  local entry = of and call('GET', prefix .. ':r:' .. caller) or call('GET', prefix .. ':i:' .. caller)
-  local d = entry and (fetch(entry) or of and held(entry))
+  local entry = call('GET', prefix .. ':i:' .. caller)
+  local d = entry and fetch(entry)
+  if of and not (d and state_of(d, 'n')[2]) then
+    local kept = call('GET', prefix .. ':r:' .. caller)
+    local k = kept and (fetch(kept) or held(kept))
+    if k and k.generation == generation then d = k end
+  end
   if d and caller_of(d) == caller then return d end
   return nil, answer('U')
 end

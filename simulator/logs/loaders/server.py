@@ -227,7 +227,7 @@ class _Joined:
             case "feedback":
                 credits_ = self.credited.setdefault((entry["decision_id"], entry["arm"]), Counter())
                 credits_[entry["event"]] += entry["credited"]
-                if entry["credited"] and "decided" in entry:
+                if entry["credited"] and "decided" in entry and "refund_of" not in entry:
                     at = round(datetime.fromisoformat(entry["decided"]).timestamp() * 1000), _position(entry)[0]
                     credit = entry["decision_id"], entry["arm"], entry["event"]
                     self.changed[credit] = max(at, self.changed.get(credit, at))

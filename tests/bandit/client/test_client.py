@@ -324,13 +324,15 @@ def test_feedback_under_sum_and_first_has_no_id_of_ours() -> None:
     async def use(client: Client) -> None:
         await client.feedback("home", decision_id="d", event="click")
         await client.feedback("home", user_id="u", event="sale", value=2.5, event_id="order-7", arm="a")
+        await client.feedback("home", user_id="u", event="sale", event_id="back-7", refund_of="order-7")
         await client.feedback("home", decision_id="d", event="sale")
 
     _, requests = talk([Answer(document), Answer(CREDITED)], use)
-    assert [r.method for r in requests] == ["GET", "POST", "POST", "POST"]  # the kinds are asked for once
+    assert [r.method for r in requests] == ["GET", *["POST"] * 4]  # the kinds are asked for once
     assert [r.body for r in requests[1:]] == [
         {"event": "click", "decision_id": "d"},
         {"event": "sale", "value": 2.5, "user_id": "u", "event_id": "order-7", "arm": "a"},
+        {"event": "sale", "user_id": "u", "event_id": "back-7", "refund_of": "order-7"},
         {"event": "sale", "decision_id": "d"},
     ]
 

@@ -109,6 +109,21 @@ def test_only_the_last_change_of_a_reward_tells_how_long_it_took() -> None:
     assert found(trial).delays.matured_ms() == 30_000
 
 
+def test_refunds_do_not_tell_how_long_rewards_take() -> None:
+    """One that comes after 30 seconds: the reward had come after one, and is less now."""
+    clock = [1e6]
+    trial = Trial(MemoryStore(lambda: clock[0]), "e", reward_window="10s", refunds="1h")
+    ref = trial.decide(1, window_ms=10_000)
+    clock[0] += 1
+    trial.feed(ref, 30, event="order")
+    clock[0] += 29
+    assert trial.refund(ref, "r", "order", 20).status == "accepted"
+    trial.decide(0)
+    rows = found(trial)
+    assert rows.delays.matured_ms() == 1_000
+    assert rows.credits[0, SALE] == 10
+
+
 class Long:
     """A log of many decisions, each with its feedback, made as they are read."""
 
