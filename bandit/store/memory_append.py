@@ -154,8 +154,8 @@ class Step:
 
     def _last_of(self, user: bytes) -> _LoggedDecision | None:
         """A user's last decision, if it is of this generation."""
-        last = self.log.fetch(kept[0]) if (kept := self.log.users.get(user)) else None
-        return last if last and last.generation == self.rules.generation else None
+        kept = [logged for at in self.log.users.get(user, ())[:1] if (logged := self.log.fetch(at))]
+        return next((logged for logged in kept if logged.generation == self.rules.generation), None)
 
     def _fits(self, item: Decide) -> bool:
         """Whether a record is of this generation and these kinds, as long as it says, and of this caller."""
