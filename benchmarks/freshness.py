@@ -30,7 +30,8 @@ from bandit.core.experiment import Experiment, compile_config
 from bandit.core.revision import first
 from bandit.core.sums import ONE
 from bandit.log.probabilities import pack_probabilities
-from bandit.log.records import FORMAT, START, Head, Position, pack_decision, pack_x, read_decision_id
+from bandit.log.records import FORMAT, START, Head, Position, pack_decision, read_decision_id
+from bandit.log.vectors import pack_x
 from bandit.process import embedded
 from bandit.process.datadir import lock
 from bandit.replica.follower import Follower

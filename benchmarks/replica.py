@@ -31,7 +31,8 @@ from bandit.core.revision import first, revise
 from bandit.core.sums import ONE, increments
 from bandit.log.events import read_events
 from bandit.log.probabilities import pack_probabilities
-from bandit.log.records import FORMAT, START, Feedback, Head, Position, pack_decision, pack_feedback, pack_x
+from bandit.log.records import FORMAT, START, Feedback, Head, Position, pack_decision, pack_feedback
+from bandit.log.vectors import pack_x
 from bandit.process import embedded
 from bandit.process.datadir import lock
 from bandit.replica.replica import TURN, Replica

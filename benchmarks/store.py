@@ -30,7 +30,8 @@ from bandit.core.experiment import Experiment, compile_config
 from bandit.core.revision import first
 from bandit.core.sums import ONE
 from bandit.log.probabilities import pack_probabilities
-from bandit.log.records import DEFERRED, FORMAT, START, USER, Head, pack_decision, pack_x
+from bandit.log.records import DEFERRED, FORMAT, START, USER, Head, pack_decision
+from bandit.log.vectors import pack_x
 from bandit.process import embedded
 from bandit.process.datadir import lock
 from bandit.store.protocol import NO_ARM, Activate, Batch, Decide, Item, Logged, Ref, Result, Reward, rules_of

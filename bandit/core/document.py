@@ -73,10 +73,6 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         per = _units_of_one(step := self.step)
         return credit / per if per else credit * step
 
-    def fixed(self) -> tuple[object, ...]:
-        """The parts that cannot change once the kind has been learned from."""
-        return self.default, self.aggregation, self.range, self.step
-
 
 @lru_cache(maxsize=1024)  # these two are asked for with each feedback
 def _millionth(ends: tuple[float, float]) -> float:
@@ -207,11 +203,11 @@ def plain(arm: ArmSpec) -> str | ArmSpec:
     return arm.id if arm == ArmSpec(arm.id) else arm
 
 
-def faults_of(document: Document) -> Iterable[Fault]:
-    """Everything that is wrong with a document but its features."""
+def faults_of(document: Document, kinds: Mapping[str, Kind]) -> Iterable[Fault]:
+    """Everything that is wrong with a document but its features; its kinds are given with the units they began with."""
     arms = {arm.id: arm for arm in map(arm_spec, document.arms)}
     yield from _arm_faults(document, arms)
-    yield from _reward_faults(document)
+    yield from _reward_faults(kinds)
     yield from _window_faults(document)
     yield from _traffic_faults(document, arms)
     yield from _condition_faults(document)
@@ -230,8 +226,8 @@ def _arm_faults(document: Document, arms: dict[str, ArmSpec]) -> Iterable[Fault]
         yield Fault("/fallback_arm", "an arm of this document" + nearest(document.fallback_arm, arms), "no such arm")
 
 
-def _reward_faults(document: Document) -> Iterable[Fault]:
-    for name, kind in document.rewards.items():
+def _reward_faults(kinds: Mapping[str, Kind]) -> Iterable[Fault]:
+    for name, kind in kinds.items():
         low, high = kind.range
         at = ("rewards", name)
         if not low < high:

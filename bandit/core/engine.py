@@ -80,15 +80,19 @@ class Model:
         self._mark(np.flatnonzero(self.sums.n), factor=True)
 
     def adopt(self, experiment: Experiment) -> None:
-        """Take a later version of the same generation: new arms, kinds, weights or settings, at once and live.
+        """Take a later version of the same generation: new arms, kinds, columns, weights or settings, at once and live.
 
         What takes long is computed while the old version decides, and only put in place under the lock.
         """
         K, m, d = experiment.shape
         refactor = experiment.ridge.lam != self.experiment.ridge.lam
         scored = np.flatnonzero(_live(experiment))
+        before, own = self.experiment.layout.own, experiment.layout.own
         if m < self.sums.shape[1]:  # a kind may go only while nothing has been learned
             sums, scorer = Sums.zeros(K, m, d), Scorer(K, m, d, experiment.ridge, scored)
+        elif not np.array_equal(before, own):
+            sums = self.sums.grown(K, m).laid(before, own)
+            scorer, self._squares = self._anew(experiment, sums, scored), _squares(sums)
         else:
             sums = self.sums if (K, m) == self.sums.shape[:2] else self.sums.grown(K, m)
             scorer = self._scorer(experiment, scored)
@@ -99,6 +103,17 @@ class Model:
             self._shared, self._rules = self._active(), self._placed()
         if refactor:
             self._mark(np.arange(K), factor=True)
+
+    def _anew(self, experiment: Experiment, sums: Sums, scored: Int) -> Scorer:
+        """A scorer of other columns, with every arm computed: none may be shown by what is left of it meanwhile."""
+        K, m, d = sums.shape
+        norm = _squares(sums) / ONE**2 / self._impressions if self._impressions else 1.0
+        scorer = Scorer(K, m, d, experiment.ridge, scored, rounded_scale(norm))
+        seen, size = np.flatnonzero(sums.n), min(CHUNK, max(1, SCRATCH // (40 * d**2)))
+        for start in range(0, len(seen), size):
+            arms = seen[start : start + size]
+            scorer.install(arms, scorer.compute(sums, arms, factor=True), factor=True)
+        return scorer
 
     def _scorer(self, experiment: Experiment, scored: Int) -> Scorer:
         """A scorer with room for this version: the present one, where that has it."""

@@ -18,7 +18,7 @@ from msgspec import UNSET
 from bandit.arrays import Mask
 from bandit.core.document import ArmSpec, Document, Kind, arm_spec, faults_of, plain
 from bandit.core.eligibility import Gate, gate_of
-from bandit.core.features import Encoder, compile_encoder
+from bandit.core.features import Encoder, Layout, compile_encoder
 from bandit.core.linear import Ridge
 from bandit.core.policies import Policy
 from bandit.core.slices import Segment, Slice, shares_of
@@ -37,9 +37,16 @@ class Config(msgspec.Struct, frozen=True, rename={"lam": "lambda"}):
     index: tuple[str, ...]  # every arm of this generation, by index
     kinds: tuple[str, ...]  # every kind, by index
     deleted: bool = False
+    layout: Layout | None = None  # None: the columns are those of the document's features, in their order
+    units: dict[str, float] = {}  # of kinds whose default unit would be another by now: the one they began with
     stripped: bool = False  # the arms' payloads are not here, but in the store's own copy
     slices: tuple[str, ...] = ()  # every slice of this generation, by index
     segments: tuple[Segment, ...] = ()  # which of them owns which part of the users
+
+    def kind(self, name: str) -> Kind:
+        """A kind of reward, with the unit that it began with."""
+        kind = self.document.rewards[name]
+        return msgspec.structs.replace(kind, unit=self.units[name]) if name in self.units else kind
 
     def bare(self) -> Config:
         """The config without payloads, as the log records it: with them, each change would log all payloads again."""
@@ -94,6 +101,11 @@ class Experiment:
         """The share of decisions that is spread evenly while in shadow."""
         return self.document.baseline_explore or 0.0
 
+    @property
+    def layout(self) -> Layout:
+        """Which columns x consists of."""
+        return self.encoder.layout
+
     @cached_property
     def active_count(self) -> int:
         """How many arms may be shown."""
@@ -126,9 +138,9 @@ def compile_config(config: Config) -> Experiment:
     """
     document = config.document
     arms = {arm.id: arm for arm in map(arm_spec, document.arms)}
-    if faults := list(faults_of(document)):
+    if faults := list(faults_of(document, {name: config.kind(name) for name in document.rewards})):
         raise Problem.of(Code.INVALID_EXPERIMENT, faults)
-    kinds = tuple(document.rewards[name] for name in config.kinds)
+    kinds = tuple(map(config.kind, config.kinds))
     weights, spans = np.array([k.weight for k in kinds]), np.array([k.range[1] - k.range[0] for k in kinds])
     noise = None if document.noise == "auto" else document.noise
     s0 = max(float(np.abs(weights) @ spans) / 2, 1e-300)
@@ -137,7 +149,7 @@ def compile_config(config: Config) -> Experiment:
     own = [] if document.shadow else [document.sliced[each.name].policy for each in slices]
     return Experiment(
         config=config,
-        encoder=compile_encoder(document.features),
+        encoder=compile_encoder(document.features, config.layout),
         arms=arms,
         arm_index={name: i for i, name in enumerate(config.index)},
         kind_index={name: i for i, name in enumerate(config.kinds)},
@@ -162,4 +174,4 @@ def _slices(config: Config) -> tuple[Slice, ...]:
 
 def shape_of(config: Config) -> tuple[int, int, int]:
     """(K, m, d) of a config, without compiling it."""
-    return len(config.index), len(config.kinds), compile_encoder(config.document.features).d
+    return len(config.index), len(config.kinds), compile_encoder(config.document.features, config.layout).d

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from bandit.core.document import Document, arm_spec
+import msgspec
+
+from bandit.core.document import Document, Kind, arm_spec
 from bandit.core.experiment import Config
+from bandit.core.features import Layout, numbered, relaid
 from bandit.core.slices import INDICES_MAX, Segment, segmented, shares_in
 from bandit.errors import Code, Fault, Problem, pointer
 
@@ -29,27 +32,24 @@ def revise(before: Config, document: Document, *, learned: bool, reset: bool) ->
         reset: start a new generation from zero, whatever changed.
 
     Raises:
-        Problem: `features_changed`, or `invalid_experiment` where a reward's fixed parts changed, unless `reset`.
+        Problem: `features_changed` where what was learned on would mean something else, or `invalid_experiment` where a
+            reward's fixed parts changed, unless `reset`.
     """
     if before.deleted or reset:
         return first(before.name, document, before)
-    if document.features != before.document.features:
-        raise Problem(
-            Code.FEATURES_CHANGED,
-            "the features differ from what has been learned on; send the old ones, or ?reset=true to start from zero",
-            [Fault("/features", "the features of this generation", "others")],
-        )
-    if learned and (faults := list(_fixed_faults(before, document))):
-        detail = "; ".join(f"{fault.pointer}: {fault.expected}" for fault in faults) + "; ?reset=true starts from zero"
-        raise Problem(Code.INVALID_EXPERIMENT, detail, faults)
     index = dict.fromkeys([*before.index, *(arm_spec(arm).id for arm in document.arms)])
     kinds = tuple(dict.fromkeys([*before.kinds, *document.rewards])) if learned else tuple(document.rewards)
-    same = kinds == before.kinds and all(
-        document.rewards[name].fixed() == before.document.rewards[name].fixed() for name in kinds
-    )
-    schema = before.schema if same and not _differs_at_once(before.document, document) else before.schema + 1
-    sliced, version = _sliced(before.slices, before.segments, document), before.version + 1
-    return Config(before.name, version, before.generation, schema, document, tuple(index), kinds, **sliced)
+    state = before.version + 1, before.generation, before.schema
+    more = _sliced(before.slices, before.segments, document)
+    more |= {"layout": _layout(before, document), "units": _units(before, document, learned)}
+    after = Config(before.name, *state, document, tuple(index), kinds, **more)
+    if learned and (faults := list(_fixed_faults(before, after))):
+        detail = "; ".join(f"{fault.pointer}: {fault.expected}" for fault in faults) + "; ?reset=true starts from zero"
+        raise Problem(Code.INVALID_EXPERIMENT, detail, faults)
+    same = kinds == before.kinds and all(_judged(before.kind(name)) == _judged(after.kind(name)) for name in kinds)
+    if same and _columns(before) == _columns(after) and not _differs_at_once(before.document, document):
+        return after
+    return msgspec.structs.replace(after, schema=before.schema + 1)
 
 
 def _sliced(names: tuple[str, ...], before: tuple[Segment, ...], document: Document) -> dict[str, Any]:
@@ -70,6 +70,35 @@ def _sliced(names: tuple[str, ...], before: tuple[Segment, ...], document: Docum
     return {"slices": names, "segments": segments}
 
 
+def _layout(before: Config, document: Document) -> Layout | None:
+    """The columns of a document that follows; None while they are those of its features, in their order."""
+    old, new = before.document.features, document.features
+    if new == old:
+        return before.layout
+    return relaid(before.layout or numbered(old), old, new, before.version + 1)
+
+
+def _columns(config: Config) -> object:
+    """What x consists of: a server that did not know it would write x of other columns."""
+    layout = config.layout or numbered(config.document.features)
+    return layout.columns, layout.known
+
+
+def _units(before: Config, document: Document, learned: bool) -> dict[str, float]:
+    """The units that kinds began with, where no document says one and their ranges say others by now."""
+    units = {}
+    for name in before.kinds if learned else ():
+        old, new = before.document.rewards[name], document.rewards.get(name)
+        if new and old.unit is new.unit is None and new.step != (unit := before.kind(name).step):
+            units[name] = unit
+    return units
+
+
+def _judged(kind: Kind) -> object:
+    """What feedback is judged by, and R is made of."""
+    return kind.default, kind.aggregation, kind.range, kind.step
+
+
 def _differs_at_once(before: Document, document: Document) -> bool:
     """Whether a server that does not know the new document yet would show an arm that must not be shown any more, or
     decide where nothing, or another fallback, is to be answered.
@@ -86,12 +115,15 @@ def _shown(document: Document) -> dict[str, object]:
     return {arm.id: (arm.when, arm.since, arm.until) for arm in arms}
 
 
-def _fixed_faults(before: Config, document: Document) -> Iterable[Fault]:
-    """Each kind of reward that was learned from, and is missing or has other fixed parts now."""
+def _fixed_faults(before: Config, after: Config) -> Iterable[Fault]:
+    """Each kind of reward that was learned from, and is missing, narrower, or has other fixed parts now."""
     for name in before.kinds:
-        new, old = document.rewards.get(name), before.document.rewards[name]
-        if new is None:
+        if name not in after.document.rewards:
             yield Fault(pointer("rewards", name), "every kind that has been learned from", "nothing")
-        elif new.fixed() != old.fixed():
-            what = "default, aggregation, range and unit as they were learned from"
-            yield Fault(pointer("rewards", name), what, "others")
+            continue
+        new, old = after.kind(name), before.kind(name)
+        if (new.default, new.step) != (old.default, old.step):
+            yield Fault(pointer("rewards", name), "default and unit as they were learned from", "others")
+        elif not (new.range[0] <= old.range[0] and old.range[1] <= new.range[1]):
+            what = f"a range that has all of {list(old.range)}, which rewards were credited within"
+            yield Fault(pointer("rewards", name, "range"), what, "a narrower one")

@@ -33,6 +33,7 @@ LOW = (1 << LIMB) - 1
 LIMIT = 2**62  # a sum beyond it is refused: the next addition might overflow
 
 ROW_FORMAT = 1
+NUMBERED = 2  # the format of a row that says which columns it has; else they are the first
 _ROW = struct.Struct("<BxHHxxIQ")  # format, m, d, generation, n
 
 
@@ -89,6 +90,18 @@ class Sums:
         larger.A[:k0], larger.B[:k0, :m0], larger.R[:k0, :m0, :m0], larger.n[:k0] = self.A, self.B, self.R, self.n
         return larger
 
+    def laid(self, before: Int, after: Int) -> Sums:
+        """The same sums of other columns: `before` and `after` are their numbers, ascending; new ones saw nothing.
+
+        Exact, since x is 0 in every column that came later, and what goes takes its row and column along.
+        """
+        K, m, _ = self.shape
+        _, source, target = np.intersect1d(before, after, assume_unique=True, return_indices=True)
+        other = Sums.zeros(K, m, len(after))
+        other.A[:, target[:, None], target] = self.A[:, source[:, None], source]
+        other.B[:, :, target] = self.B[:, :, source]
+        return Sums(other.A, other.B, self.R, self.n)
+
     def add(self, arms: Int, increment: Sums) -> None:
         """Add `increment` (one row for each of `arms`, which are distinct).
 
@@ -103,25 +116,43 @@ class Sums:
         self.R[arms, ..., 0], self.R[arms, ..., 1] = high, low & LOW
         self.n[arms] += increment.n
 
-    def pack(self, arm: int, generation: int) -> bytes:
-        """One arm's sums as bytes: head, n, the upper triangle of A, B, the upper triangle of R."""
+    def pack(self, arm: int, generation: int, own: Int | None = None) -> bytes:
+        """One arm's sums as bytes: head, n, the upper triangle of A, B, the upper triangle of R.
+
+        `own` are the numbers of the d columns; they come after the head where they are not the first d.
+        """
         _, m, d = self.shape
-        head = _ROW.pack(ROW_FORMAT, m, d, generation, int(self.n[arm]))
+        plain = own is None or int(own[-1]) == d - 1
+        head = _ROW.pack(ROW_FORMAT if plain else NUMBERED, m, d, generation, int(self.n[arm]))
+        if own is not None and not plain:
+            head += own.astype("<u2").tobytes().ljust(_aligned(d), b"\0")
         parts = self.A[arm][triangle(d)], self.B[arm], self.R[arm][triangle(m)]
         return head + b"".join(part.astype("<i8").tobytes() for part in parts)
 
-    def unpack(self, arm: int, row: bytes) -> None:
-        """Put a packed row in an arm's place; kinds that the row did not know yet stay at zero."""
-        m, d, n = row_head(row)[1:]
-        if d != self.shape[2] or m > self.shape[1] or len(row) != _row_size(m, d):
+    def unpack(self, arm: int, row: bytes, local: Int | None = None) -> None:
+        """Put a packed row in an arm's place; kinds and columns that the row did not know yet stay at zero.
+
+        `local` says where each column that there ever was is now, -1 where it is not any more; None: in its own place.
+        """
+        (m, d, n), own = row_head(row)[1:], row_columns(row)
+        fits = d == self.shape[2] if local is None else own.max(initial=0) < len(local)
+        start = _ROW.size + (_aligned(d) if row[0] == NUMBERED else 0)
+        if not fits or m > self.shape[1] or len(row) != start + _row_size(m, d):
             raise CorruptLog(
                 f"a checkpoint row of {len(row)} bytes has m={m}, d={d}; "
                 f"the experiment has m={self.shape[1]}, d={self.shape[2]}"
             )
-        data = np.frombuffer(row, "<i8", offset=_ROW.size)
+        data = np.frombuffer(row, "<i8", offset=start)
         a, b = d * (d + 1) // 2, m * d
-        self.A[arm] = _symmetric(data[:a], d)
-        self.B[arm, :m] = data[a : a + b].reshape(m, d)
+        target: Int = own if local is None else local[own]
+        source = np.flatnonzero(target >= 0)
+        target = target[source]
+        A, B = _symmetric(data[:a], d), data[a : a + b].reshape(m, d)
+        if len(source) == d == self.shape[2]:  # all of them: both ascend
+            self.A[arm], self.B[arm, :m] = A, B
+        else:
+            self.A[arm, target[:, None], target] = A[source[:, None], source]
+            self.B[arm, :m, target] = B[:, source].T
         self.R[arm, :m, :m] = _symmetric(data[a + b :].reshape(-1, 2), m)
         self.n[arm] = n
 
@@ -142,14 +173,31 @@ def triangle(size: int) -> tuple[Int, Int]:
 
 def row_head(row: bytes) -> tuple[int, int, int, int]:
     """(generation, m, d, n) of a packed row."""
-    if len(row) < _ROW.size or row[0] != ROW_FORMAT:
-        raise CorruptLog(f"a checkpoint row of format {row[:1].hex() or 'nothing'}; this version reads {ROW_FORMAT}")
+    if len(row) < _ROW.size or row[0] not in (ROW_FORMAT, NUMBERED):
+        formats = f"{ROW_FORMAT} and {NUMBERED}"
+        raise CorruptLog(f"a checkpoint row of format {row[:1].hex() or 'nothing'}; this version reads {formats}")
     _, m, d, generation, n = _ROW.unpack_from(row)
     return generation, m, d, n
 
 
+def row_columns(row: bytes) -> Int:
+    """The numbers of a packed row's columns."""
+    d = row_head(row)[2]
+    if row[0] == ROW_FORMAT:
+        return np.arange(d)
+    if len(row) < _ROW.size + 2 * d:
+        raise CorruptLog(f"a checkpoint row of {len(row)} bytes does not have the numbers of its {d} columns")
+    return np.frombuffer(row, "<u2", d, _ROW.size).astype(np.int64)
+
+
+def _aligned(d: int) -> int:
+    """Bytes of d columns' numbers, so that what follows is aligned."""
+    return -(-2 * d // 8) * 8
+
+
 def _row_size(m: int, d: int) -> int:
-    return _ROW.size + 8 * (d * (d + 1) // 2 + m * d + m * (m + 1))
+    """Bytes of a row after its head."""
+    return 8 * (d * (d + 1) // 2 + m * d + m * (m + 1))
 
 
 def _check(*parts: Int) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Int, Mask
+from bandit.core.features import Layout
 from bandit.core.sums import Events
 from bandit.log.batch import EventBatch
 from bandit.log.records import (
@@ -30,6 +31,7 @@ from bandit.log.records import (
     USER,
     Entry,
 )
+from bandit.log.vectors import dense_x, fits_dense, put_pairs
 
 Bytes = NDArray[np.uint8]
 KINDS = {b"d", b"f", b"a", b"x"}
@@ -39,6 +41,7 @@ HEAD.names = "format", "flags", "m", "kind", "first", "second", "third", "genera
 ARM = 38  # where feedback's head has the arm
 ASCII = 128
 EVERY = slice(None)
+_Shape = tuple[int, Layout | None]  # d, and the numbers of these columns
 
 
 class Odd(Exception):  # noqa: N818
@@ -76,7 +79,9 @@ class _Log(NamedTuple):
         return found
 
 
-def columns(entries: Sequence[Entry], generation: int, defaults: Sequence[int], M: int, d: int) -> EventBatch:
+def columns(
+    entries: Sequence[Entry], generation: int, defaults: Sequence[int], M: int, d: int, layout: Layout | None = None
+) -> EventBatch:
     """The events of these entries.
 
     Raises:
@@ -97,16 +102,16 @@ def columns(entries: Sequence[Entry], generation: int, defaults: Sequence[int], 
         _expect(head["format"] == FORMAT)
         return _Log(raw, where, at, size, head)
 
-    parts: list[tuple[_Part, int]] = []
+    shape, parts = (d, layout), list[tuple[_Part, int]]()
     decisions = feedback = longest = 0
     if b"d" in present:
-        part, decisions, longest = _decisions(of(b"d", DECISION.size), generation, defaults, M, d)
+        part, decisions, longest = _decisions(of(b"d", DECISION.size), generation, defaults, M, shape)
         parts.append((part, 1))
     if b"f" in present:
-        part, feedback = _feedback(of(b"f", FEEDBACK.size), generation, M, d)
+        part, feedback = _feedback(of(b"f", FEEDBACK.size), generation, M, shape)
         parts.append((part, 0))
     if b"a" in present:
-        parts.append((_activations(of(b"a", ACTIVATION.size), generation, M, d), 1))
+        parts.append((_activations(of(b"a", ACTIVATION.size), generation, M, shape), 1))
     try:
         ids = np.fromiter(chain.from_iterable(entry.position for entry in entries), np.int64, 2 * len(entries))
     except OverflowError:
@@ -130,7 +135,7 @@ def _merged(parts: Sequence[tuple[_Part, int]], N: int, M: int, d: int) -> tuple
     return Events(arm, x, shown, old, new), np.repeat(np.arange(N), counts)
 
 
-def _decisions(log: _Log, generation: int, defaults: Sequence[int], M: int, d: int) -> tuple[_Part, int, int]:
+def _decisions(log: _Log, generation: int, defaults: Sequence[int], M: int, d: _Shape) -> tuple[_Part, int, int]:
     """(events, decisions, arms of the longest list)."""
     log = log.only(log.head["generation"] == generation)
     _expect(log.head["m"] <= M)
@@ -150,7 +155,7 @@ def _decisions(log: _Log, generation: int, defaults: Sequence[int], M: int, d: i
     return _Part(log.entry[of], within, arm, np.zeros((len(m), M), np.int64), new[m], x, of), decisions, longest
 
 
-def _feedback(log: _Log, generation: int, M: int, d: int) -> tuple[_Part, int]:
+def _feedback(log: _Log, generation: int, M: int, d: _Shape) -> tuple[_Part, int]:
     """(events, feedback)."""
     x_bytes, texts, m = log.field("first"), log.field("second") + log.field("third"), log.field("m")
     end = FEEDBACK.size + x_bytes + texts
@@ -171,7 +176,7 @@ def _feedback(log: _Log, generation: int, M: int, d: int) -> tuple[_Part, int]:
     return _Part(log.entry, np.zeros_like(m), arm, credits_[0], credits_[1], x, EVERY), int(mine.sum())
 
 
-def _activations(log: _Log, generation: int, M: int, d: int) -> _Part:
+def _activations(log: _Log, generation: int, M: int, d: _Shape) -> _Part:
     m, k, x_bytes, caller = (log.field(name) for name in ("m", "first", "second", "third"))
     end, row = ACTIVATION.size + x_bytes + caller, 4 + 4 * m
     _expect(log.size == end + k * row)
@@ -195,21 +200,25 @@ def _rows(count: Int) -> tuple[Int, Int]:
     return of, np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
 
 
-def _x(log: _Log, head: int, size: Int, counts: Mask, d: int) -> NDArray[np.int16]:
+def _x(log: _Log, head: int, size: Int, counts: Mask, shape: _Shape) -> NDArray[np.int16]:
     """The records' feature vectors (n, d); of records that do not count, anything."""
+    d, layout = shape
     sparse, at = (log.head["flags"] & SPARSE) != 0, log.at + head
-    if not sparse.any() and counts.all():
-        _expect(size == 2 * d)
+    if not sparse.any() and counts.all() and (size == 2 * d).all() and (layout is None or layout.is_plain):
         return _numbers(log.raw, at, "<i2", d, np.int16)
-    _expect(np.where(sparse, size % 4 == 0, size == 2 * d) | ~counts)
     x, dense = np.zeros((len(at), d), np.int16), np.flatnonzero(counts & ~sparse)
-    x[dense] = _numbers(log.raw, at[dense], "<i2", d, np.int16)
+    for each in np.unique(size[dense]).tolist():
+        if not fits_dense(each, d, layout):
+            raise Odd
+        rows = dense[size[dense] == each]
+        x[rows] = dense_x(_numbers(log.raw, at[rows], "<i2", each // 2, np.int16), d, layout)
     pairs = np.flatnonzero(counts & sparse)
+    _expect(size[pairs] % 4 == 0)
     of, within = _rows(size[pairs] // 4)
     first = at[pairs][of] + 4 * within
     column = _numbers(log.raw, first, "<u2", 1)[:, 0]
-    _expect(column < d)
-    x[pairs[of], column] = _numbers(log.raw, first + 2, "<i2", 1)[:, 0]
+    _expect(column < (d if layout is None else layout.total))
+    put_pairs(x, pairs[of], column, _numbers(log.raw, first + 2, "<i2", 1, np.int16)[:, 0], layout)
     return x
 
 

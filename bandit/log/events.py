@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit.core.features import Layout
 from bandit.core.sums import Events
 from bandit.errors import CorruptLog
 from bandit.log.batch import EventBatch
@@ -23,16 +24,19 @@ from bandit.log.records import (
     unpack_activation,
     unpack_feedback,
     unpack_head,
-    unpack_x,
 )
+from bandit.log.vectors import unpack_x
 
 MANY = 64  # entries: fewer are quicker one by one
 
 
-def read_events(entries: Iterable[Entry], generation: int, defaults: Sequence[int], m: int, d: int) -> EventBatch:
+def read_events(
+    entries: Iterable[Entry], generation: int, defaults: Sequence[int], m: int, d: int, layout: Layout | None = None
+) -> EventBatch:
     """The events of these entries; entries of other generations, and configs, are no events.
 
-    A decision counts the m kinds that its record knew: a kind added later starts at 0 for it.
+    A decision counts the m kinds that its record knew: a kind added later starts at 0 for it. Of its x count the d
+    columns of the layout (None: the first), those that came later as 0.
 
     Raises:
         CorruptLog: an entry is of no known kind or format, or does not fit m and d.
@@ -40,13 +44,15 @@ def read_events(entries: Iterable[Entry], generation: int, defaults: Sequence[in
     entries = list(entries)
     if len(entries) >= MANY:
         try:
-            return columns(entries, generation, defaults, m, d)
+            return columns(entries, generation, defaults, m, d, layout)
         except Odd:
             pass  # then one by one: to read it all the same, or to say where it ends
-    return read_each(entries, generation, defaults, m, d)
+    return read_each(entries, generation, defaults, m, d, layout)
 
 
-def read_each(entries: Iterable[Entry], generation: int, defaults: Sequence[int], m: int, d: int) -> EventBatch:
+def read_each(
+    entries: Iterable[Entry], generation: int, defaults: Sequence[int], m: int, d: int, layout: Layout | None = None
+) -> EventBatch:
     """As `read_events`, record by record."""
     reader = _Reader(generation, tuple(defaults), m)
     for entry in entries:
@@ -55,18 +61,18 @@ def read_each(entries: Iterable[Entry], generation: int, defaults: Sequence[int]
         except (CorruptLog, struct.error, UnicodeDecodeError) as error:
             raise _unreadable(entry.position, error) from error
     arrays = np.array(reader.rows, np.int64).reshape(-1, 4 + 2 * m)
-    x = _vectors(reader, d)
+    x = _vectors(reader, d, layout)
     events = Events(arrays[:, 0], x, arrays[:, 1], arrays[:, 4 : 4 + m], arrays[:, 4 + m :])
     return EventBatch(events, arrays[:, 2:4], reader.decisions, reader.feedback, reader.longest)
 
 
-def _vectors(reader: _Reader, d: int) -> NDArray[np.int16]:
+def _vectors(reader: _Reader, d: int, layout: Layout | None) -> NDArray[np.int16]:
     try:
-        return unpack_x(reader.x, d)
+        return unpack_x(reader.x, d, layout)
     except CorruptLog:
         for row, x in zip(reader.rows, reader.x, strict=True):
             try:
-                unpack_x([x], d)
+                unpack_x([x], d, layout)
             except CorruptLog as error:
                 raise _unreadable(Position(*row[2:4]), error) from error
         raise

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from bandit.arrays import Int, Vector
 from bandit.core.experiment import Config
@@ -28,7 +27,7 @@ from bandit.errors import CorruptLog
 from bandit.log.probabilities import SlicePart, unpack_probabilities, unpack_slices
 
 FORMAT = 1
-DEFERRED, SPARSE, USER, SLICED = 1, 2, 8, 16  # flags of a decision (SPARSE of every record)
+DEFERRED, SPARSE, USER, SLICED = 1, 2, 8, 16  # flags of a decision; SPARSE, of its x, is every record's
 PENDING, CLIPPED = 1, 8  # flags of feedback
 
 # the fields of `Head`
@@ -169,44 +168,6 @@ def read_decision_id(text: str) -> tuple[int, Position, bytes] | None:
     return found if decision_id(*found) == text else None
 
 
-def pack_x(x: NDArray[np.int16]) -> list[tuple[bytes, int]]:
-    """(bytes, SPARSE or 0) of each row of x (N, d): dense, or pairs of column and value, whichever is shorter."""
-    n, d = x.shape
-    if (2 * (x != 0).sum(axis=1) >= d).all():
-        data, size = x.astype("<i2", copy=False).tobytes(), 2 * d
-        return [(data[at : at + size], 0) for at in range(0, n * size, size)]
-    rows, columns = np.nonzero(x)
-    pairs = np.column_stack([columns.astype("<u2"), x[rows, columns].astype("<i2").view("<u2")]).tobytes()
-    ends = np.searchsorted(rows, np.arange(n + 1)).tolist()
-    dense = x.astype("<i2", copy=False)
-    return [
-        (pairs[4 * ends[i] : 4 * ends[i + 1]], SPARSE) if 2 * (ends[i + 1] - ends[i]) < d else (dense[i].tobytes(), 0)
-        for i in range(n)
-    ]
-
-
-def unpack_x(parts: Sequence[tuple[bytes, int]], d: int) -> NDArray[np.int16]:
-    """The feature vectors (N, d) that `pack_x` packed.
-
-    Raises:
-        CorruptLog: a record's length does not fit d.
-    """
-    x = np.zeros((len(parts), d), np.int16)
-    dense = [i for i, (_, flags) in enumerate(parts) if not flags & SPARSE]
-    sparse = [i for i, (_, flags) in enumerate(parts) if flags & SPARSE]
-    if any(len(parts[i][0]) != 2 * d for i in dense) or any(len(parts[i][0]) % 4 for i in sparse):
-        raise CorruptLog(f"a record's feature vector does not have {d} columns")
-    if dense:
-        x[dense] = np.frombuffer(b"".join(parts[i][0] for i in dense), "<i2").reshape(-1, d)
-    if sparse:
-        pairs = np.frombuffer(b"".join(parts[i][0] for i in sparse), "<u2").reshape(-1, 2)
-        rows = np.repeat(sparse, [len(parts[i][0]) // 4 for i in sparse])
-        if len(pairs) and pairs[:, 0].max() >= d:
-            raise CorruptLog(f"a record's feature vector has more than {d} columns")
-        x[rows, pairs[:, 0]] = pairs[:, 1].view("<i2")
-    return x
-
-
 def pack_decision(
     head: Sequence[Any], x: bytes, caller: bytes, user: bytes, shown: Iterable[tuple[int, float, float]], tail: bytes
 ) -> bytes:
@@ -297,6 +258,12 @@ def unpack_activation(record: bytes) -> Activation:
     arms, credits_ = tuple(row[0] for row in rows), tuple(row[1:] for row in rows)
     x, caller = record[ACTIVATION.size : x_end], record[x_end:end].decode()
     return Activation(flags, generation, Position(ms, seq), nonce, caller, arms, credits_, x)
+
+
+def decision_of(entry: Entry) -> Position:
+    """The decision that feedback or an activation is about."""
+    head = unpack_head(FEEDBACK if entry.tag == b"f" else ACTIVATION, entry.record)
+    return Position(head[9], head[10])
 
 
 def unpack_head(layout: struct.Struct, record: bytes) -> tuple[Any, ...]:

@@ -21,8 +21,8 @@ from bandit.log.records import (
     unpack_activation,
     unpack_decision,
     unpack_feedback,
-    unpack_x,
 )
+from bandit.log.vectors import unpack_x
 from bandit.store.keys import SHARD
 from bandit.store.protocol import Store
 
@@ -86,7 +86,7 @@ class _Rows:
         for generation in {decision.head.generation for decision in decisions.values()}:
             encoder = self._of(generation).encoder
             own = {at: decision for at, decision in decisions.items() if decision.head.generation == generation}
-            x = unpack_x([(decision.x, decision.head.flags) for decision in own.values()], encoder.d)
+            x = unpack_x([(decision.x, decision.head.flags) for decision in own.values()], encoder.d, encoder.layout)
             contexts |= zip(own, encoder.decode(x), strict=True)
         return contexts
 

@@ -60,7 +60,7 @@ def load(store: Store, name: str, table: Table, experiment: Experiment) -> Folde
     folded.upto[:] = folded.cursor
     for row in store.rows(name, table):
         if row.arm < len(folded.upto) and row_head(row.sums)[0] == experiment.config.generation:
-            folded.sums.unpack(row.arm, row.sums)
+            folded.sums.unpack(row.arm, row.sums, experiment.layout.local)
             folded.upto[row.arm] = max(row.position, folded.cursor)
     return folded
 

@@ -32,8 +32,8 @@ from bandit.log.records import (
     unpack_activation,
     unpack_decision,
     unpack_feedback,
-    unpack_x,
 )
+from bandit.log.vectors import unpack_x
 from bandit.store.protocol import Store
 
 READ = 2000  # entries a read
@@ -263,7 +263,9 @@ class _Reader:
 
     def _fold(self) -> None:
         _, m, d = self.experiment.shape
-        batch = read_events(self.later, self.experiment.config.generation, self.experiment.defaults, m, d)
+        batch = read_events(
+            self.later, self.experiment.config.generation, self.experiment.defaults, m, d, self.experiment.layout
+        )
         arms, added = increments(batch.events)
         self.sums.add(arms, added)
         self.learned[arms] = True
@@ -308,7 +310,7 @@ class _Reader:
             probability=P,
             mixture=mixture,
             eligible=eligible,
-            x=unpack_x(x, d),
+            x=unpack_x(x, d, self.experiment.layout),
             credits=credits_[0],
             earned=credits_[1],
             at=at,

@@ -15,7 +15,7 @@ from itertools import islice
 
 from bandit.core.engine import CHUNK, Model, model_bytes
 from bandit.core.experiment import Config, compile_config
-from bandit.core.sums import row_head
+from bandit.core.sums import row_columns, row_head
 from bandit.errors import Code, CorruptLog, Problem
 from bandit.log.batch import EventBatch
 from bandit.log.events import read_events
@@ -226,8 +226,8 @@ class Replica:
         if row is None or self.model is None or self._folded is None or row.position > self.position:
             return
         ours, touched = self.row(arm), Position(*self._folded.upto[arm].tolist())
-        comparable = touched <= row.position and row_head(row.sums)[:2] == row_head(ours.sums)[:2]
-        if comparable and row.sums != ours.sums:
+        alike = _meaning(row.sums) == _meaning(ours.sums)
+        if alike and touched <= row.position and row.sums != ours.sums:
             log.error("%s: arm %d's sums differ from its checkpoint at the same position; loading anew", self.name, arm)
             self._load_anew()
 
@@ -235,14 +235,16 @@ class Replica:
         """An arm's sums at the position folded up to."""
         if self.model is None or self.config is None:
             raise RuntimeError(f"{self.name} is not loaded")
-        return Row(arm, self.position, self.model.sums.pack(arm, self.config.generation))
+        own = self.model.experiment.layout.own
+        return Row(arm, self.position, self.model.sums.pack(arm, self.config.generation, own))
 
     def _fold_run(self, run: list[Entry]) -> None:
         if not run:
             return
         if self.model is not None and self._folded is not None and self.config is not None:
             _, m, d = self.shape
-            batch = read_events(run, self.config.generation, self.model.experiment.defaults, m, d)
+            experiment = self.model.experiment
+            batch = read_events(run, self.config.generation, experiment.defaults, m, d, experiment.layout)
             self.longest = max(self.longest, batch.longest)
             batch = batch.only(self._folded.ahead(batch))
             with self.model.learning:  # so that whoever holds it sees sums and position that belong together
@@ -301,6 +303,11 @@ class Replica:
         if stored is None or stored.config.generation != config.generation or stored.config.deleted:
             return config  # what comes next in the log says more
         return stored.config if stored.config.version >= config.version else config
+
+
+def _meaning(row: bytes) -> object:
+    """What a row is of: generation, kinds and columns."""
+    return row_head(row)[:2], row_columns(row).tolist()
 
 
 def unserved(name: str, why: BaseException) -> Problem:

@@ -58,7 +58,7 @@ def _move_base(store: Store, name: str, token: bytes, experiment: Experiment, en
     """Add the entries to the base's rows, then move its cursor to the last of them."""
     _, m, d = experiment.shape
     cursor = store.cursor(name, "base")
-    batch = read_events(entries, experiment.config.generation, experiment.defaults, m, d)
+    batch = read_events(entries, experiment.config.generation, experiment.defaults, m, d, experiment.layout)
     arms = sorted(set(batch.events.arm.tolist()))
     at = entries[-1].position
     per_slice = max(1, SLICE // (8 * d * (d + m)))
@@ -77,9 +77,9 @@ def _added(
     folded = Folded(Sums.zeros(1, m, d), np.array([cursor], np.int64), at)
     row = store.row(name, "base", arm)
     if row is not None and row_head(row.sums)[0] == generation:
-        folded.sums.unpack(0, row.sums)
+        folded.sums.unpack(0, row.sums, experiment.layout.local)
         folded.upto[0] = max(row.position, cursor)
     mine = batch.only(batch.events.arm == arm)
     mine = mine._replace(events=replace(mine.events, arm=np.zeros(len(mine.events), np.int64)))
     folded.sums.add(*increments(mine.only(folded.ahead(mine)).events))
-    return Row(arm, at, folded.sums.pack(0, generation))
+    return Row(arm, at, folded.sums.pack(0, generation, experiment.layout.own))

@@ -112,13 +112,13 @@ def _verified(log: _Log, before: int) -> dict[str, object]:
     first = [log.read() for _ in range(before)]
     folded, checkpoint, end = _checkpoints(log, config)
     log.base = folded.cursor
-    generation, defaults = config.generation, compile_config(config).defaults
+    experiment = compile_config(config)
     _, m, d = folded.sums.shape
     count = decisions = feedback = 0
     position = START
     for read in chain(first, log.rest(end)):
         entries = [entry for entry in read if entry.position <= end]  # later ones may be of a later version
-        batch = read_events(entries, generation, defaults, m, d)
+        batch = read_events(entries, config.generation, experiment.defaults, m, d, experiment.layout)
         missing = batch.only(folded.ahead(batch) & ~checkpoint.ahead(batch))
         folded.sums.add(*increments(missing.events))
         position = entries[-1].position if entries else position

@@ -23,6 +23,7 @@ from bandit.log.records import Position, unpack_decision
 from bandit.replica.replica import Replica
 from bandit.serving.decisions import Made, Scores, decide, decisions_of
 from bandit.serving.producer import PATIENCE, UNAVAILABLE, Producer
+from bandit.serving.repeated import digest_then
 from bandit.serving.requests import RecommendationRequest
 from bandit.store.protocol import (
     USER_MAX,
@@ -319,7 +320,10 @@ class Batcher:
                         self._waiting.insert(0, pending)
                         continue
                     if record:
-                        answer = Replayed(at, experiment, record, None if result.sticky else digest)
+                        then: bytes | None = None if result.sticky else digest
+                        if then is not None and experiment.layout.changes:  # else the digests are of the same columns
+                            then = digest_then(request, experiment, record) or b""
+                        answer = Replayed(at, experiment, record, then)
                     else:
                         answer = NewDecision(at, experiment, choice, nonce, request, scores, scored, play, shadow)
             if not pending.answer.done():

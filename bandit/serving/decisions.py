@@ -14,7 +14,8 @@ from bandit.core.engine import Decided, Model
 from bandit.core.experiment import Experiment
 from bandit.core.slices import WHOLE, owner_of
 from bandit.log.probabilities import pack_all_probabilities, pack_slices
-from bandit.log.records import DEFERRED, FORMAT, SLICED, USER, Position, pack_decision, pack_x
+from bandit.log.records import DEFERRED, FORMAT, SLICED, USER, Position, pack_decision
+from bandit.log.vectors import pack_x
 from bandit.serving.requests import RecommendationRequest
 from bandit.store.protocol import Decide
 
@@ -69,7 +70,7 @@ def decide(
     if experiment.slices:
         play, baseline = _players(experiment, requests, nonces)
     decided = model.decide(experiment, x, eligible, ks, u, play, baseline)
-    packed, masks = pack_x(x), experiment.active[None] if eligible is None else eligible
+    packed, masks = pack_x(x, experiment.layout), experiment.active[None] if eligible is None else eligible
     if experiment.slices:
         tails = pack_slices([(each.number, each.share) for each in experiment.slices], decided.each, masks)
     else:

@@ -78,10 +78,17 @@ def said_of(experiment: Experiment, body: Any) -> bytes:
     if body.baseline is not None:
         said += b"b" + msgspec.json.encode(body.baseline)
     if experiment.document.attributes:
-        given = {name: getattr(body.context, _field(i)) for i, name in enumerate(experiment.document.attributes)}
+        given = _attributes(experiment.document.attributes, body.context)
         if given := {name: value for name, value in sorted(given.items()) if value not in (None, UNSET)}:
             said += b"a" + msgspec.json.encode(given)
     return said
+
+
+def _attributes(names: Sequence[str], context: Any) -> dict[str, Any]:
+    """The attributes of a context, decoded or as it was sent."""
+    if isinstance(context, dict):
+        return {name: context.get(name) for name in names}
+    return {name: getattr(context, _field(i)) for i, name in enumerate(names)}
 
 
 def with_attributes(context: type[msgspec.Struct], names: Sequence[str]) -> type[msgspec.Struct]:
@@ -110,6 +117,11 @@ def context_faults(experiment: Experiment, context: Any) -> list[Fault]:
         if isinstance(value, dict | list)
     ]
     return [*experiment.encoder.faults(rest, "/context"), *wrong]
+
+
+def context_names(experiment: Experiment) -> set[str]:
+    """What a context of this experiment may have."""
+    return {feature.name for feature in experiment.encoder.features} | set(experiment.document.attributes or ())
 
 
 def _indices(experiment: Experiment, names: Sequence[str], field: str) -> list[int]:

@@ -25,7 +25,7 @@ from bandit.core.experiment import Experiment
 from bandit.core.features import Name
 from bandit.core.validation import malformed, typed_problem
 from bandit.errors import Code, Fault, Problem
-from bandit.serving.eligible import arm_indices, context_faults, eligible_of, said_of, with_attributes
+from bandit.serving.eligible import arm_indices, context_faults, context_names, eligible_of, said_of, with_attributes
 from bandit.serving.reading import apart, decode, read_json
 from bandit.store.protocol import NO_ARM
 
@@ -75,6 +75,7 @@ class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     requests: Annotated[tuple[Raw, ...], Meta(max_length=BATCH_MAX)]
 
 
+_AS_SENT = msgspec.json.Decoder(RecommendationBody)
 _BATCH = msgspec.json.Decoder(BatchBody)
 
 
@@ -82,7 +83,7 @@ class RecommendationRequest(NamedTuple):
     """A recommendation, checked whole against one version of its experiment."""
 
     experiment: Experiment
-    context: msgspec.Struct
+    context: Any  # a struct; a repeated one may be as it was sent
     eligible: Mask
     k: int
     caller: bytes
@@ -174,16 +175,27 @@ def _too_few(experiment: Experiment, body: Any, count: int) -> Problem:
 def read_again(experiment: Experiment, data: bytes | Raw, secret: bytes) -> RecommendationRequest | None:
     """A recommendation request that may repeat an earlier one; None if it has no decision id or names an unknown arm.
 
-    Arms that may not be shown any more, or are too few now, do not matter: the decision was made before.
+    Arms that may not be shown any more, or are too few now, do not matter: the decision was made before. Nor does a
+    context that its features of now refuse, where columns came or went: it is then given as it was sent.
     """
     try:
         body = _decoder(experiment).decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        if (body := _as_sent(experiment, data)) is None:
+            return None
     named = (*(body.candidates or ()), *(body.exclude or ()))
     if body.decision_id is None or NO_ARM in arm_indices(experiment, named):
         return None
     return _asked(experiment, body, secret, experiment.active)
+
+
+def _as_sent(experiment: Experiment, data: bytes | Raw) -> Any:
+    """A request with its context as JSON's values, where columns came or went; None where there is no such request."""
+    try:
+        body = _AS_SENT.decode(data) if experiment.layout.changes else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return body if body is not None and isinstance(body.context, dict) else None
 
 
 def _decoder(experiment: Experiment) -> Any:
@@ -219,7 +231,7 @@ def _some(context: Any, experiment: Experiment) -> Any:
     """A context with at most `UNKNOWN_MAX` unknown names: each is compared with every feature's name."""
     if not isinstance(context, dict):
         return context
-    known = {feature.name for feature in experiment.encoder.features} | set(experiment.document.attributes or ())
+    known = context_names(experiment)
     listed = set([name for name in context if name not in known][:UNKNOWN_MAX])
     return {name: value for name, value in context.items() if name in known or name in listed}
 

@@ -11,7 +11,7 @@ from bandit.core.experiment import Experiment, compile_config
 from bandit.core.revision import first
 from bandit.core.validation import parse_document
 from bandit.errors import Code, Problem
-from bandit.log.records import pack_x
+from bandit.log.vectors import pack_x
 from bandit.serving.requests import RecommendationRequest, read_recommendation
 
 SECRET = b"s" * 32

@@ -23,11 +23,11 @@ from bandit.log.records import (
     Head,
     Position,
     pack_decision,
-    pack_x,
     unpack_activation,
     unpack_decision,
     unpack_feedback,
 )
+from bandit.log.vectors import pack_x
 from bandit.store.protocol import (
     NO_ARM,
     Activate,
@@ -66,8 +66,11 @@ class Trial:
     def __init__(self, store: Store, name: str, grace_ms: int = DAY, **fields: Any) -> None:
         self.store, self.name, self.grace_ms = store, name, grace_ms
         self.producer, self.sequence, self.nonces = f"producer-of-{name}", 1, 0
-        config = first(name, document(**fields))
-        assert store.put(config, None) is not None
+        if (stored := store.config(name)) is not None:  # it is there: another producer
+            self.producer, config = self.producer + "-now", stored.config
+        else:
+            config = first(name, document(**fields))
+            assert store.put(config, None) is not None
         self.adopt(config)
 
     def adopt(self, config: Config) -> None:
@@ -119,7 +122,7 @@ class Trial:
         made, arms = experiment or self.experiment, arms or (0,)
         K, m, _ = made.shape
         self.nonces += 1
-        ((data, sparse),) = pack_x(np.array([x], np.int16))
+        ((data, sparse),) = pack_x(np.array([x], np.int16), made.layout)
         hashed = user.encode().rjust(16, b"-") if user else b""
         flags = sparse | DEFERRED * deferred | USER * bool(user)
         sizes = len(arms), len(data), len(caller.encode())

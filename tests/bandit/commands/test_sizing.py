@@ -14,7 +14,8 @@ from bandit.core.experiment import Experiment, compile_config
 from bandit.core.features import Number
 from bandit.core.revision import first
 from bandit.log.probabilities import pack_probabilities
-from bandit.log.records import FORMAT, USER, Head, decision_head, pack_decision, pack_x
+from bandit.log.records import FORMAT, USER, Head, decision_head, pack_decision
+from bandit.log.vectors import pack_x
 from bandit.process.embedded import find_binary
 from bandit.store.protocol import NO_ARM, Batch, Decide, Logged, Outcome, Ref, Reward, rules_of
 from bandit.store.redis_store import RedisStore

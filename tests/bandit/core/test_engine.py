@@ -483,6 +483,33 @@ def test_a_range_is_told_of_only_by_rewards_that_came(
     assert [(each.kind, each.low, each.high) for each in found] == [("sale", *kind["range"])] * len(sizes)
 
 
+@given(SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_a_model_whose_columns_come_and_go_is_one_made_of_its_sums(seed: int) -> None:
+    """At once: nothing waits to be refreshed. What went is as if it had never been, what came has seen nothing."""
+    before = experiment(4, 3)
+    model = Model(before, also=None)
+    model.learn(some := events(seed, 60))
+    f = [{"name": f"f{i}", "type": "number", "mean": 0, "scale": 1} for i in range(3)]
+    more = [f[0], f[2], {"name": "shop", "type": "category", "levels": ["x"]}]
+    model.adopt(after(before, features=more, arms=[f"a{i}" for i in range(5)]))
+    assert model.sums.shape == (5, 1, 5)
+    x = np.column_stack([some.x[:, [0, 1, 3]], np.zeros((60, 2), np.int16)]).astype(np.int16)
+    again = Model(model.experiment)
+    again.learn(Events(some.arm, x, some.shown, some.old, some.new))
+    while again.refresh():
+        pass
+    assert model.sums.digest() == again.sums.digest()
+    ask = contexts(seed + 1, 9, 5)
+    one, other = (each.scorer.estimate(ask, each.experiment.active[None]) for each in (model, again))
+    np.testing.assert_allclose(one.mean, other.mean, rtol=1e-9, atol=1e-12)
+    row, arms = np.repeat(np.arange(9), 5), np.tile(np.arange(5), 9)
+    np.testing.assert_allclose(one.width(row, arms), other.width(row, arms), rtol=1e-9)
+    model.learn(events(seed, 20, K=5, d=5))
+    while model.refresh():
+        pass
+
+
 def test_decisions_do_not_wait_for_a_model_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither while its arrays are copied, nor while somebody else holds the sums."""
     before = experiment(3)

@@ -516,15 +516,15 @@ def test_kinds_are_appended_once_learned() -> None:
     [
         ({"click": {}}, "/rewards/sale"),
         ({"sale": TWO["sale"]}, "/rewards/click"),
-        ({**TWO, "sale": {"range": [0, 501]}}, "/rewards/sale"),
+        ({**TWO, "sale": {"range": [0, 499]}}, "/rewards/sale/range"),
+        ({**TWO, "sale": {"range": [1, 501]}}, "/rewards/sale/range"),
         ({**TWO, "sale": {"range": [0, 500], "unit": 0.01}}, "/rewards/sale"),
         ({**TWO, "click": {"default": 0.5}}, "/rewards/click"),
-        ({**TWO, "click": {"aggregation": "last"}}, "/rewards/click"),
-        ({**TWO, "click": {"range": [0, 0]}}, "/rewards/click"),
+        ({**TWO, "click": {"range": [0, 0]}}, "/rewards/click/range"),
     ],
 )
 def test_fixed_parts_are_fixed_once_learned(rewards: dict[str, Any], place: str) -> None:
-    """Kinds, defaults, aggregations, ranges and units cannot change under sums that were made with them."""
+    """Kinds, defaults and units cannot change under sums that were made with them, and no range can lose a part."""
     with pytest.raises(Problem) as caught:
         revise(start(rewards=TWO), document(rewards=rewards), learned=True, reset=False)
     assert caught.value.code == Code.INVALID_EXPERIMENT
@@ -551,31 +551,36 @@ def test_fixed_parts_may_change_before_anything_is_learned(rewards: dict[str, An
     assert (config.version, config.generation, config.schema) == (2, 1, 2)
 
 
+def test_a_wider_range_keeps_the_unit_that_the_kind_began_with() -> None:
+    """Its default would be another by now, and what was credited is in the old one; written out it is the same."""
+    before = start(rewards=TWO)
+    wider = changed(before, rewards={**TWO, "sale": {"range": [-20, 1_500]}})
+    kind = compile_config(wider).kinds[1]
+    assert (wider.units, wider.schema, kind.step, kind.range) == ({"sale": 1e-4}, 2, 1e-4, (-20, 1_500))
+    assert kind.credit(1_500) == 15_000_000
+    again = changed(wider, arms=["z"], rewards={**TWO, "sale": {"range": [-20, 1_500]}})
+    assert (again.units, again.schema) == ({"sale": 1e-4}, 3)  # for an arm that was shown
+    written = changed(wider, rewards={**TWO, "sale": {"range": [-20, 1_500], "unit": 1e-4}})
+    assert (written.units, written.schema) == ({}, 2)
+    assert changed(wider, reset=True, rewards={**TWO, "sale": {"range": [-20, 1_500]}}).units == {}
+
+
+def test_a_range_is_at_most_2_24_of_its_own_units_wide() -> None:
+    """Also of those that it began with."""
+    with pytest.raises(Problem) as caught:
+        compile_config(changed(start(rewards=TWO), rewards={**TWO, "sale": {"range": [0, 2_000]}}))
+    assert [fault.pointer for fault in caught.value.faults] == ["/rewards/sale/unit"]
+
+
+def test_an_aggregation_changes_for_what_comes() -> None:
+    """A server that judges by the old one is refused."""
+    assert changed(start(rewards=TWO), rewards={**TWO, "click": {"aggregation": "last"}}).schema == 2
+
+
 def test_the_same_unit_written_out_is_no_change() -> None:
     """A unit that equals the default unit, and a weight, are not fixed parts."""
     config = changed(start(rewards=TWO), rewards={"click": {"unit": 1e-6, "weight": 4}, "sale": TWO["sale"]})
     assert config.schema == 1
-
-
-@pytest.mark.parametrize("learned", [True, False])
-@pytest.mark.parametrize(
-    "features",
-    [
-        [],
-        [{**AGE, "mean": 41}],
-        [{**AGE, "name": "agee"}],
-        [{"name": "age", "type": "boolean"}],
-        [AGE, {"name": "x", "type": "boolean"}],
-    ],
-)
-def test_features_change_only_with_a_reset(features: list[Any], learned: bool) -> None:
-    """Another name, type, number or parameter: 409 by its code, unless the experiment is to start from zero."""
-    before = start(features=[AGE])
-    with pytest.raises(Problem) as caught:
-        revise(before, document(features=features), learned=learned, reset=False)
-    assert (caught.value.code, caught.value.faults[0].pointer) == (Code.FEATURES_CHANGED, "/features")
-    config = changed(before, features=features, learned=learned, reset=True)
-    assert (config.version, config.generation, config.schema) == (2, 2, 2)
 
 
 def test_the_same_features_written_otherwise_are_no_change() -> None:

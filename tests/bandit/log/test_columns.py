@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from test_events import activation, decision, feedback
 
+from bandit.core.features import Layout
+from bandit.core.features.layout import Change
 from bandit.errors import CorruptLog
 from bandit.log.batch import EventBatch
 from bandit.log.columns import Odd, columns
 from bandit.log.events import MANY, read_each, read_events
-from bandit.log.records import DEFERRED, PENDING, USER, Entry, Feedback, Position, pack_feedback
+from bandit.log.records import DEFERRED, PENDING, SPARSE, USER, Entry, Feedback, Position, pack_feedback
+from bandit.log.vectors import pack_x, unpack_x
 
 M, D = 2, 5
 DEFAULTS = (-3, 7)
@@ -25,9 +28,9 @@ GENERATION = st.sampled_from([1, 1, 1, 2])
 
 
 @st.composite
-def entry(draw: DrawFn, at: int) -> Entry:
+def entry(draw: DrawFn, at: int, xs: st.SearchStrategy[list[int]] = X) -> Entry:
     """Any entry that a log may hold: of two generations, of records that knew fewer kinds, of lists and none."""
-    kind, x, generation = draw(st.sampled_from("ddffax")), draw(X), draw(GENERATION)
+    kind, x, generation = draw(st.sampled_from("ddffax")), draw(xs), draw(GENERATION)
     known = draw(st.integers(0, M))
     credit = st.tuples(*[st.integers(-(2**24), 2**24)] * known)
     if kind == "d":
@@ -66,6 +69,55 @@ def same(found: EventBatch, expected: EventBatch) -> None:
 def test_columns_are_what_single_records_are(entries: Sequence[Entry]) -> None:
     """Of every well-formed log, in the log's order; nothing well-formed is left to the slow way."""
     same(columns(entries, 1, DEFAULTS, M, D), read_each(entries, 1, DEFAULTS, M, D))
+
+
+@st.composite
+def laid_log(draw: DrawFn) -> tuple[list[Entry], list[list[int]], Layout]:
+    """(entries whose x has any of the columns there ever were, each x, which columns there are now)."""
+    own = {0, *draw(st.sets(st.integers(1, 8)))}
+    columns_ = {f"f{column}": (column,) for column in own - {0}}
+    layout = Layout(draw(st.integers(9, 12)), columns_, {}, (Change(2, 1),))
+    value, entries, xs = st.sampled_from([0, 0, 0, 5, -7]), [], []
+    for i in range(draw(st.integers(0, 9))):
+        xs.append(draw(st.lists(value, min_size=1, max_size=9)))
+        entries.append(draw(entry(i + 1, st.just(xs[-1]))))
+    return entries, xs, layout
+
+
+@given(laid_log())
+@settings(max_examples=200, deadline=None)
+def test_x_is_read_by_the_numbers_of_its_columns(made: tuple[list[Entry], list[list[int]], Layout]) -> None:
+    """What went is left out, what came later is 0, whatever was dense or pairs; by columns and one by one."""
+    entries, xs, layout = made
+    own = layout.own.tolist()
+    found = read_each(entries, 1, DEFAULTS, M, len(own), layout)
+    same(columns(entries, 1, DEFAULTS, M, len(own), layout), found)
+    at = {entry.position.ms: [x[c] if c < len(x) else 0 for c in own] for entry, x in zip(entries, xs, strict=True)}
+    assert found.events.x.tolist() == [at[ms] for ms in found.at[:, 0].tolist()]
+
+
+@given(st.sets(st.integers(1, 9)), st.data())
+@settings(max_examples=200, deadline=None)
+def test_x_is_packed_by_the_numbers_of_its_columns(others: set[int], data: st.DataObject) -> None:
+    """And in the shorter of both forms; what is packed is read again."""
+    layout = Layout(10, {f"f{column}": (column,) for column in others}, {}, (Change(2, 1),))
+    own = layout.own.tolist()
+    x = data.draw(st.lists(st.lists(st.sampled_from([0, 0, 3, -4]), min_size=len(own), max_size=len(own)), max_size=4))
+    grid = np.array(x, np.int16).reshape(len(x), len(own))
+    packed = pack_x(grid, layout)
+    assert unpack_x(packed, len(own), layout).tolist() == x
+    for row, (found, flags) in zip(x, packed, strict=True):
+        pairs = sum(value != 0 for value in row)
+        assert (len(found), flags) == min((2 * own[-1] + 2, 0), (4 * pairs, SPARSE), key=lambda form: form[0])
+
+
+@pytest.mark.parametrize("bad", [(b"", 0), (b"123", 0), (bytes(22), 0), (b"\x0a\0\1\0", SPARSE), (b"12", SPARSE)])
+def test_x_that_is_of_no_columns_is_refused(bad: tuple[bytes, int]) -> None:
+    """Of more than there ever were, or of half a number; where nothing has changed, also of fewer."""
+    with pytest.raises(CorruptLog):
+        unpack_x([bad], 2, Layout(10, {"f": (9,)}, {}, (Change(2, 1),)))
+    with pytest.raises(CorruptLog):
+        unpack_x([(bytes(2), 0)], 2, Layout(2, {"f": (1,)}))
 
 
 @given(log().filter(bool), st.data())

@@ -26,8 +26,8 @@ from bandit.log.records import (
     pack_activation,
     pack_decision,
     pack_feedback,
-    pack_x,
 )
+from bandit.log.vectors import pack_x
 
 K, D = 4, 5
 X = [4096, 0, -3, 7, 0]  # dense

@@ -39,14 +39,13 @@ from bandit.log.records import (
     pack_activation,
     pack_decision,
     pack_feedback,
-    pack_x,
     read_config,
     read_decision_id,
     unpack_activation,
     unpack_decision,
     unpack_feedback,
-    unpack_x,
 )
+from bandit.log.vectors import pack_x, unpack_x
 
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 POSITIONS = st.builds(Position, st.integers(0, 2**48 - 1), U32)

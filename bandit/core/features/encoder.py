@@ -5,99 +5,34 @@
     boolean                        0 or 1: one column
     category                       one column a level, and one for every other value if `other`
 
-Each column is rounded to a whole number of 2^-12, then clipped to [-8, 8 - 2^-12]: an int16.
+Each column is rounded to a whole number of 2^-12, then clipped to [-8, 8 - 2^-12]: an int16. Where a column is, the
+`layout` says; for features that were added later, one column more is 1.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 from numpy.typing import NDArray
 
+from bandit.core.features.layout import Layout, numbered
+from bandit.core.features.types import D_MAX, TYPES, X_MIN, Boolean, Category, Feature, Number
 from bandit.core.sums import ONE, X_MAX
 from bandit.errors import Code, Fault, Problem, json_type, nearest, pointer
 
-X_MIN = -X_MAX - 1
-D_MAX = 1024  # columns: an arm's scoring data grow with their square
 
-# `$` alone would let a newline at the end pass; a feature's name becomes a field of a struct, which takes no " and no \
-Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)")]
-FeatureName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r'^[^\x00-\x1f\x7f-\x9f"\\]*$(?!\n)')]
-SMALLEST = 1e-50
-Real = Annotated[float, Meta(ge=-1e50, le=1e50)]  # its products and their squares neither overflow nor vanish
+class Choices(NamedTuple):
+    """A category, and where its columns are."""
 
-
-class Number(msgspec.Struct, tag="number", frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A number: give mean and scale, or min and max.
-
-    Attributes:
-        name: The key of this feature in a context.
-        mean: What is subtracted from the value; it goes together with scale.
-        scale: What the value is divided by after the mean is subtracted, above 0; it goes together with mean.
-        min: The value that becomes -1; it goes together with max, instead of mean and scale.
-        max: The value that becomes 1; it goes together with min, instead of mean and scale.
-    """
-
-    name: FeatureName
-    mean: Real | None = None
-    scale: Annotated[float, Meta(ge=SMALLEST, le=1e50)] | None = None
-    min: Real | None = None
-    max: Real | None = None
-
-    def line(self) -> tuple[float, float]:
-        """(shift, scale): the column is (v - shift) / scale."""
-        if self.min is not None and self.max is not None:
-            return self.min / 2 + self.max / 2, self.max / 2 - self.min / 2
-        return self.mean or 0.0, 1.0 if self.scale is None else self.scale
-
-    def fault(self) -> str | None:
-        """What the parameters should be, where they are wrong; else None."""
-        pairs = {(self.mean is None, self.scale is None), (self.min is None, self.max is None)}
-        if pairs != {(True, True), (False, False)}:
-            return "mean and scale, or min and max"
-        return "min < max" if self.line()[1] < SMALLEST else None
-
-
-class Boolean(msgspec.Struct, tag="boolean", frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """True or false.
-
-    Attributes:
-        name: The key of this feature in a context.
-    """
-
-    name: FeatureName
-
-    def fault(self) -> str | None:
-        """None: it has no parameters."""
-        return None
-
-
-class Category(msgspec.Struct, tag="category", frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One of the levels; with `other`, any other string is one more level.
-
-    Attributes:
-        name: The key of this feature in a context.
-        levels: The strings that each have a column of their own, at most 1,024 of at most 256 characters.
-        other: Whether any other string is taken too, as one more level; else it is refused with 422; default true.
-    """
-
-    name: FeatureName
-    levels: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], Meta(min_length=1, max_length=D_MAX)]
-    other: bool = True
-
-    def fault(self) -> str | None:
-        """What the parameters should be, where they are wrong; else None."""
-        return "levels that differ" if len(set(self.levels)) < len(self.levels) else None
-
-
-Feature = Number | Boolean | Category
-TYPES: Mapping[type, str] = {Number: "number", Boolean: "boolean", Category: "string"}
+    feature: Category
+    columns: list[int]  # of its levels, then of all others
+    column: dict[str, int]  # of each level
+    other: int
 
 
 @dataclass(frozen=True)
@@ -108,7 +43,9 @@ class Encoder:
     context_type: type[msgspec.Struct]  # its fields are the linear features, then the categories
     d: int
     linear: tuple[tuple[int, Number | Boolean], ...]  # (column, feature)
-    categories: tuple[tuple[int, Category, dict[str, int]], ...]  # (first column, feature, level -> column)
+    categories: tuple[Choices, ...]
+    layout: Layout
+    ones: int | list[int]  # columns that are always 1
     columns: NDArray[np.int64] | slice  # of the linear features
     shift: NDArray[np.float64]
     step: NDArray[np.float64]  # of the grid, before the scale
@@ -120,7 +57,7 @@ class Encoder:
         values = [msgspec.structs.astuple(context) for context in contexts]
         q = len(self.linear)
         x = np.zeros((len(values), self.d), np.int16)
-        x[:, 0] = ONE
+        x[:, self.ones] = ONE
         if q:
             more = len(values[0]) > q  # categories, and what is no feature
             numbers = np.array([value[:q] for value in values] if more else values, np.float64)
@@ -129,8 +66,7 @@ class Encoder:
             numbers.clip(self.low, self.high, out=numbers)
             numbers /= self.step
             x[:, self.columns] = np.rint(numbers, out=numbers)
-        for at, (first, feature, column) in enumerate(self.categories, q):
-            other = first + len(feature.levels)
+        for at, (_, _, column, other) in enumerate(self.categories, q):
             for row, value in zip(x, values, strict=True):
                 row[column.get(value[at], other)] = ONE
         return x
@@ -144,9 +80,9 @@ class Encoder:
         for column, feature in self.linear:
             own = x[:, column]
             values[feature.name] = _numbers(feature, own) if isinstance(feature, Number) else (own != 0).tolist()
-        for first, category, _ in self.categories:
+        for category, columns, _, _ in self.categories:
             levels = [*category.levels, None]
-            chosen = x[:, first : first + len(category.levels) + category.other].argmax(axis=1)
+            chosen = x[:, columns].argmax(axis=1)
             values[category.name] = [levels[level] for level in chosen.tolist()]
         names = [feature.name for feature in self.features]
         if not names:
@@ -170,34 +106,49 @@ class Encoder:
         return [fault for feature in self.features for fault in _value_faults(feature, context, at)] + unknown
 
 
-def compile_encoder(features: Sequence[Feature]) -> Encoder:
-    """The encoder of these features.
+def compile_encoder(features: Sequence[Feature], layout: Layout | None = None) -> Encoder:
+    """The encoder of these features, their columns where a layout has them; None: in their order.
 
     Raises:
         Problem: names repeat, a feature's parameters contradict each other, or there are more than `D_MAX` columns.
     """
     _check(features)
-    linear: list[tuple[int, Number | Boolean]] = []
-    categories: list[tuple[int, Category, dict[str, int]]] = []
-    d = 1
-    for feature in features:
-        if isinstance(feature, Category):
-            categories.append((d, feature, {level: d + i for i, level in enumerate(feature.levels)}))
-            d += len(feature.levels) + feature.other
-        else:
-            linear.append((d, feature))
-            d += 1
-    if d > D_MAX:
+    layout = layout or numbered(features)
+    if (d := len(layout.own)) > D_MAX:
         fault = Fault("/features", f"at most {D_MAX} columns with the intercept", f"{d} columns")
         raise Problem(Code.INVALID_EXPERIMENT, f"the features make {d} columns; at most {D_MAX} are possible", [fault])
+    linear: list[tuple[int, Number | Boolean]] = []
+    categories: list[Choices] = []
+    for feature in features:
+        columns = layout.at(feature)
+        if isinstance(feature, Category):
+            categories.append(Choices(feature, columns, dict(zip(feature.levels, columns, strict=False)), columns[-1]))
+        else:
+            linear.append((columns[0], feature))
     lines = [f.line() if isinstance(f, Number) else (0.0, 1.0) for _, f in linear]
     shift, scale = np.array(lines, np.float64).reshape(-1, 2).T
-    columns = np.array([column for column, _ in linear], np.int64) if categories else slice(1, d)
     low, high = scale * (X_MIN / ONE), scale * (X_MAX / ONE)
-    context_type = _context_type([f for _, f in linear] + [f for _, f, _ in categories])
     return Encoder(
-        tuple(features), context_type, d, tuple(linear), tuple(categories), columns, shift, scale / ONE, low, high
+        features=tuple(features),
+        context_type=_context_type([f for _, f in linear] + [category.feature for category in categories]),
+        d=d,
+        linear=tuple(linear),
+        categories=tuple(categories),
+        layout=layout,
+        ones=[0, *sorted(set(layout.local[list(layout.known.values())].tolist()))] if layout.known else 0,
+        columns=_sliced([column for column, _ in linear]),
+        shift=shift,
+        step=scale / ONE,
+        low=low,
+        high=high,
     )
+
+
+def _sliced(columns: list[int]) -> NDArray[np.int64] | slice:
+    """The columns, as a slice where they follow each other: it is quicker."""
+    if columns == list(range(columns[0], columns[0] + len(columns)) if columns else ()):
+        return slice(columns[0], columns[-1] + 1) if columns else slice(0)
+    return np.array(columns, np.int64)
 
 
 def _check(features: Sequence[Feature]) -> None:

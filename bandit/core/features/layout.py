@@ -1,0 +1,165 @@
+"""Which columns x consists of, so that features can come and go while what was learned stays.
+
+    G    columns that a generation has ever had; each keeps its number for good, and no number is used twice
+    own  (d,) the numbers of the columns that x consists of now, ascending; column 0 is the intercept
+    x    of a record is written by these numbers; of decisions made before there was a column it is 0
+
+A new column appends a zero row and column to the sums, which is exact: x was 0 there. A column that goes takes its row
+and column along. A number or boolean that is added brings one column more, which is 1 from then on (shared by those
+that are added together): else the zeros of all earlier decisions would be read as values of the feature. A category
+needs none, as its columns add up to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from bandit.arrays import Int
+from bandit.core.features.types import Category, Feature
+from bandit.errors import Code, Fault, Problem, pointer
+
+G_MAX = 2**16  # columns of a generation: a record has 16 bits for a column's number
+
+
+class Change(NamedTuple):
+    """A change of the columns."""
+
+    version: int  # of the experiment, the first with other columns
+    total: int  # columns until then
+
+
+class Layout(msgspec.Struct, frozen=True, dict=True):
+    """The columns of one generation, as a config keeps them.
+
+    Attributes:
+        total: G.
+        columns: the numbers of each feature's columns, in the order of its `parts`.
+        known: of features that were added later, the column that is 1 since then.
+        changes: when columns came or went, in order.
+    """
+
+    total: int
+    columns: dict[str, tuple[int, ...]]
+    known: dict[str, int] = {}
+    changes: tuple[Change, ...] = ()
+
+    @cached_property
+    def own(self) -> Int:
+        """(d,) the numbers of the present columns, ascending."""
+        used = {0, *self.known.values()}.union(*self.columns.values())
+        return np.array(sorted(used), np.int64)
+
+    @cached_property
+    def local(self) -> Int:
+        """(G,) where each column is now; -1: nowhere."""
+        where: Int = np.full(self.total, -1)
+        where[self.own] = np.arange(len(self.own))
+        return where
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether the columns are the first d, so that their numbers are their places."""
+        return int(self.own[-1]) == len(self.own) - 1
+
+    def at(self, feature: Feature) -> list[int]:
+        """The places in x of a feature's own columns."""
+        found: list[int] = self.local[list(self.columns[feature.name])].tolist()
+        return found
+
+    def total_at(self, version: int) -> int:
+        """How many columns there had been by this version of the experiment."""
+        return next((change.total for change in self.changes if change.version > version), self.total)
+
+    def changed_since(self, version: int) -> bool:
+        """Whether columns came or went after this version."""
+        return bool(self.changes) and self.changes[-1].version > version
+
+
+def parts(feature: Feature) -> tuple[str, ...]:
+    """A name for each column of a feature, by which it is known again in another version of the feature."""
+    if isinstance(feature, Category):
+        return *(f"={level}" for level in feature.levels), *(("other",) if feature.other else ())
+    return ("",)
+
+
+def numbered(features: Iterable[Feature]) -> Layout:
+    """The layout of a new generation: column by column, in the order of the features."""
+    columns, total = {}, 1
+    for feature in features:
+        size = len(parts(feature))
+        columns[feature.name] = tuple(range(total, total + size))
+        total += size
+    return Layout(total, columns)
+
+
+def relaid(before: Layout, old: Sequence[Feature], new: Sequence[Feature], version: int) -> Layout:
+    """The layout in which `new` features follow on `old` ones: what stays keeps its columns, what comes gets new ones.
+
+    Raises:
+        Problem: `features_changed`, where what is there cannot go on as the new features have it; `invalid_experiment`,
+            where the generation has used up its columns.
+    """
+    known = {feature.name: feature for feature in old}
+    if faults := list(_faults(known, new)):
+        detail = "; ".join(f"{fault.pointer}: {fault.expected}" for fault in faults)
+        raise Problem(Code.FEATURES_CHANGED, f"{detail}; or ?reset=true, which starts from zero", faults)
+    columns, total = {}, before.total
+    for feature in new:
+        has = known.get(feature.name)
+        numbers = dict(zip(parts(has), before.columns[has.name], strict=True)) if has else {}
+        own = []
+        for part in parts(feature):
+            own.append(numbers.get(part, total))
+            total += part not in numbers
+        columns[feature.name] = tuple(own)
+    constants = {name: column for name, column in before.known.items() if name in columns}
+    if late := [f.name for f in new if f.name not in known and not isinstance(f, Category)]:
+        constants |= dict.fromkeys(late, total)
+        total += 1
+    if total > G_MAX:
+        fault = Fault("/features", f"at most {G_MAX} columns in one generation", f"{total} with those removed since")
+        raise Problem(Code.INVALID_EXPERIMENT, f"{fault.text}; ?reset=true starts from zero", [fault])
+    after = Layout(total, columns, constants, before.changes)
+    if np.array_equal(after.own, before.own):
+        return after
+    return msgspec.structs.replace(after, changes=(*before.changes, Change(version, before.total)))
+
+
+class Earlier(NamedTuple):
+    """A feature as it was."""
+
+    feature: Feature
+    columns: Int  # the numbers of its columns
+
+
+def earlier(feature: Feature, layout: Layout, total: int) -> Earlier | None:
+    """A feature while there had been so many columns; None where there was no such feature yet."""
+    columns = dict(zip(parts(feature), layout.columns[feature.name], strict=True))
+    then = {part: column for part, column in columns.items() if column < total}
+    if not then:
+        return None
+    if isinstance(feature, Category):
+        levels = tuple(level for level in feature.levels if f"={level}" in then)
+        feature = Category(feature.name, levels, "other" in then)
+    return Earlier(feature, np.array(list(then.values()), np.int64))
+
+
+def _faults(known: dict[str, Feature], new: Sequence[Feature]) -> Iterator[Fault]:
+    """Each feature that has been learned on, and whose values would mean something else now."""
+    for i, feature in enumerate(new):
+        has, at = known.get(feature.name), pointer("features", i)
+        if has is None or has == feature:
+            continue
+        if type(has) is not type(feature):
+            yield Fault(at + "/type", f"{feature.name!r} with the type that it was learned with", "another")
+        elif isinstance(has, Category):
+            if gone := set(parts(has)) - set(parts(feature)):
+                what = "levels" if gone != {"other"} else "other"
+                yield Fault(f"{at}/{what}", f"{feature.name!r} with all {what} that it was learned with", "fewer")
+        else:
+            yield Fault(at, f"{feature.name!r} with the scaling that it was learned with", "another")
