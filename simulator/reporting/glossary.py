@@ -26,8 +26,8 @@ INTRODUCTION = {
         "of decisions by the target itself that would be as informative."
     ),
     "arms": (
-        "What each arm earned when it was shown. Unless arms were shown at random, they were shown to different "
-        "people: that one earned more than another does not mean that it would earn more with everyone."
+        "What each arm earned when it was shown, decisions counted by 1 / propensity, so that arms which were shown "
+        "to different people or at different times are compared on all to whom they could be shown."
     ),
     "segments": (
         "A segment that stands out is a reason for a new experiment, not yet a finding: the log could have been split "

@@ -15,7 +15,7 @@ import numpy as np
 from bandit.arrays import Mask, Matrix
 from simulator.logs.log import Kind
 from simulator.ope.lift.contrast import Means, means, relative, weights
-from simulator.ope.lift.past import foreseen
+from simulator.ope.lift.past import foreseen, useful
 from simulator.ope.lift.sequence import more, multiplier
 from simulator.ope.lift.shares import imbalance
 from simulator.ope.lift.traffic import Change, Effect, Lift, Traffic, many, matured_of
@@ -83,7 +83,7 @@ def _effects(traffic: Traffic, w: Matrix, n: int, alpha: float, *, said: bool) -
     paid, cut = (np.column_stack([(each * per != 0).any(axis=1), each]) for each in counts)
     all_ = [Kind("", matured=matured_of(kinds, rewards)), *kinds]
     columns = np.column_stack([rewards @ per, rewards])
-    f, found = foreseen(traffic.x, columns, traffic.user), []
+    f, found = useful(foreseen(traffic.x, columns, traffic.user), columns, traffic.user), []
     for k, kind in enumerate(all_):
         missing = max(0, REWARDED - many(traffic.user, shown & paid[:, k]))
         earned = means(w, columns[:, k], f[:, k], traffic.user)

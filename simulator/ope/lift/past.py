@@ -4,8 +4,8 @@
     h = theta' x - r0,   theta of all rows of the blocks before, r0 the mean of their rewards        f = r0 + s h
     s = sum_i H_i R_i / sum_i H_i^2, kept in [0, 1],   H_i and R_i the sums of h and r - r0 over those rows of user i
 
-What has not foreseen what whole users earn is shrunk to nothing, so that a model costs no more than it gave. No row,
-and no slice, is in its own f.
+What has not foreseen what whole users earn is shrunk to nothing. No row, and no slice, is in its own f. Where one user
+who comes very often turns up late, f may yet cost more than it gives: then there is none (`useful`).
 """
 
 from __future__ import annotations
@@ -42,6 +42,15 @@ def foreseen(x: Matrix | None, rewards: Matrix, user: Int) -> Matrix:
         XR += X[rows].T @ rewards[rows]
         start = rows.stop
     return f
+
+
+def useful(f: Matrix, rewards: Matrix, user: Int) -> Matrix:
+    """f where users' sums of r - f spread less than those of r, else 0: no slice is looked at for that."""
+    spread = []
+    for each in (rewards - f, rewards):
+        sums = _added(each - each.mean(axis=0), user, int(user.max(initial=-1)) + 1)
+        spread.append((sums**2).sum(axis=0))
+    return np.where(spread[0] < spread[1], f, 0.0)
 
 
 def _added(values: Matrix, place: Int, n: int) -> Matrix:

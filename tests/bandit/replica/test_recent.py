@@ -260,6 +260,7 @@ def test_a_list_counts_by_its_first_place(trial: Trial) -> None:
     rows = found(trial)
     assert rows.arm.tolist() == [2]
     assert rows.credits[0, SALE] == trial.experiment.defaults[SALE] + 6
+    assert rows.earned[0, SALE] == 2 * trial.experiment.defaults[SALE] + 5 + 6  # of the whole list
 
 
 def test_a_generation_ends_where_the_next_begins(trial: Trial) -> None:

@@ -8,7 +8,7 @@ import pytest
 from simulator.logs.log import Kind
 from simulator.ope.lift.contrast import means, relative, weights
 from simulator.ope.lift.lift import REWARDED, USERS, lift_of, pair_of
-from simulator.ope.lift.past import foreseen
+from simulator.ope.lift.past import foreseen, useful
 from simulator.ope.lift.sequence import more, multiplier
 from simulator.ope.lift.shares import imbalance
 from simulator.ope.lift.traffic import Traffic, users_of
@@ -186,6 +186,15 @@ def test_a_model_narrows_what_it_foresees_and_leaves_alone_what_it_does_not() ->
     halves = [_half(each) for each in (said, replace(said, x=None), replace(base, x=x), base)]
     assert halves[0] < 0.25 * halves[1]  # the first blocks are foreseen by nothing
     assert halves[2] == pytest.approx(halves[3], rel=0.01)
+
+
+def test_what_would_widen_the_difference_is_left_out() -> None:
+    """Of each reward for itself, by users: a forecast that adds up over a user's decisions does no good."""
+    r = np.array([[1.0, 1.0], [-1.0, -1.0], [1.0, 1.0], [-1.0, -1.0]])
+    f, alone = 0.9 * r * np.array([1.0, -1.0]), np.arange(4)
+    assert np.array_equal(useful(f, r, alone), np.column_stack([f[:, 0], np.zeros(4)]))
+    late = np.array([[1.0], [1.0], [-1.0], [-1.0]])
+    assert np.array_equal(useful(r + late, r, alone // 2), np.zeros((4, 2)))
 
 
 def _half(each: Traffic) -> float:
