@@ -6,7 +6,7 @@
     category                       one column a level, and one for every other value if `other`
 
 Each column is rounded to a whole number of 2^-12, then clipped to [-8, 8 - 2^-12]: an int16. Where a column is, the
-`layout` says; for features that were added later, one column more is 1.
+`layout` says; for features that were added later, one column more is 1/2.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.core.features.layout import Layout, numbered
+from bandit.core.features.layout import SINCE, Layout, numbered
 from bandit.core.features.types import D_MAX, TYPES, X_MIN, Boolean, Category, Feature, Number
 from bandit.core.sums import ONE, X_MAX
 from bandit.errors import Code, Fault, Problem, json_type, nearest, pointer
@@ -45,7 +45,7 @@ class Encoder:
     linear: tuple[tuple[int, Number | Boolean], ...]  # (column, feature)
     categories: tuple[Choices, ...]
     layout: Layout
-    ones: int | list[int]  # columns that are always 1
+    since: list[int]  # columns that are the same for all contexts
     columns: NDArray[np.int64] | slice  # of the linear features
     shift: NDArray[np.float64]
     step: NDArray[np.float64]  # of the grid, before the scale
@@ -57,7 +57,9 @@ class Encoder:
         values = [msgspec.structs.astuple(context) for context in contexts]
         q = len(self.linear)
         x = np.zeros((len(values), self.d), np.int16)
-        x[:, self.ones] = ONE
+        x[:, 0] = ONE
+        if self.since:
+            x[:, self.since] = SINCE
         if q:
             numbers = np.array([value[:q] for value in values] if self.categories else values, np.float64)
             numbers -= self.shift
@@ -134,7 +136,7 @@ def compile_encoder(features: Sequence[Feature], layout: Layout | None = None) -
         linear=tuple(linear),
         categories=tuple(categories),
         layout=layout,
-        ones=[0, *sorted(set(layout.local[list(layout.known.values())].tolist()))] if layout.known else 0,
+        since=layout.constants[1:],
         columns=_sliced([column for column, _ in linear]),
         shift=shift,
         step=scale / ONE,

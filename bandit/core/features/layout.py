@@ -5,9 +5,10 @@
     x    of a record is written by these numbers; of decisions made before there was a column it is 0
 
 A new column appends a zero row and column to the sums, which is exact: x was 0 there. A column that goes takes its row
-and column along. A number or boolean that is added brings one column more, which is 1 from then on (shared by those
-that are added together): else the zeros of all earlier decisions would be read as values of the feature. A category
-needs none, as its columns add up to 1.
+and column along. A number or boolean that is added brings one column more, which is 1/2 from then on (those that are
+added together share it): else the zeros of all earlier decisions would be read as values of the feature. A category
+needs none, as its columns add up to 1. At 1/2 an arm's shift takes some observations to be believed; at 1 the doubt
+about it made every arm be tried again (`benchmarks/features_added.py`: .346 instead of .355 in the next quarter).
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import numpy as np
 
 from bandit.arrays import Int
 from bandit.core.features.types import Category, Feature
+from bandit.core.sums import ONE
 from bandit.errors import Code, Fault, Problem, pointer
 
+SINCE = ONE // 2  # of a column that tells which decisions had the features that came with it
 G_MAX = 2**16  # columns of a generation: a record has 16 bits for a column's number
 
 
@@ -39,7 +42,7 @@ class Layout(msgspec.Struct, frozen=True, dict=True):
     Attributes:
         total: G.
         columns: the numbers of each feature's columns, in the order of its `parts`.
-        known: of features that were added later, the column that is 1 since then.
+        known: of features that were added later, the column that is constant since then.
         changes: when columns came or went, in order.
     """
 
@@ -60,6 +63,12 @@ class Layout(msgspec.Struct, frozen=True, dict=True):
         where: Int = np.full(self.total, -1)
         where[self.own] = np.arange(len(self.own))
         return where
+
+    @cached_property
+    def constants(self) -> list[int]:
+        """The places in x of the intercept, and of what tells which decisions had the features that came later."""
+        places: list[int] = self.local[[0, *sorted({*self.known.values()})]].tolist()
+        return places
 
     @cached_property
     def is_plain(self) -> bool:
