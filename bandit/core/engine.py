@@ -14,6 +14,7 @@ from bandit.arrays import Int, Mask, Matrix, Vector
 from bandit.core.draw import Choice, draw, draw_list
 from bandit.core.estimates import Estimates
 from bandit.core.experiment import Experiment
+from bandit.core.features import Layout
 from bandit.core.linear import loose_range, rounded_scale
 from bandit.core.policies import Rule, Shown, Uniform
 from bandit.core.scoring import SMALL, Rows, Scorer
@@ -74,7 +75,7 @@ class Model:
         self.scorer = Scorer(K, m, d, experiment.ridge, np.flatnonzero(scored))
         self.pending: dict[int, bool] = {}  # arms to refresh, oldest first; True where the factor is out of date
         self._shared, self._rules = self._active(), self._placed()
-        self._squares = _squares(self.sums)
+        self._squares = _squares(self.sums, experiment.layout)
         self._impressions = int(self.sums.n.sum())
         self._rescale()
         self._mark(np.flatnonzero(self.sums.n), factor=True)
@@ -92,7 +93,7 @@ class Model:
             sums, scorer = Sums.zeros(K, m, d), Scorer(K, m, d, experiment.ridge, scored)
         elif not np.array_equal(before, own):
             sums = self.sums.grown(K, m).laid(before, own)
-            scorer, self._squares = self._anew(experiment, sums, scored), _squares(sums)
+            scorer, self._squares = self._anew(experiment, sums, scored), _squares(sums, experiment.layout)
         else:
             sums = self.sums if (K, m) == self.sums.shape[:2] else self.sums.grown(K, m)
             scorer = self._scorer(experiment, scored)
@@ -107,7 +108,7 @@ class Model:
     def _anew(self, experiment: Experiment, sums: Sums, scored: Int) -> Scorer:
         """A scorer of other columns, with every arm computed: none may be shown by what is left of it meanwhile."""
         K, m, d = sums.shape
-        norm = _squares(sums) / ONE**2 / self._impressions if self._impressions else 1.0
+        norm = _squares(sums, experiment.layout) / ONE**2 / self._impressions if self._impressions else 1.0
         scorer = Scorer(K, m, d, experiment.ridge, scored, rounded_scale(norm))
         seen, size = np.flatnonzero(sums.n), min(CHUNK, max(1, SCRATCH // (40 * d**2)))
         for start in range(0, len(seen), size):
@@ -176,7 +177,7 @@ class Model:
             part, increment = increments(events if whole else events[np.isin(events.arm, arms[at : at + most])])
             with self.learning:
                 self.sums.add(part, increment)
-            self._squares += _squares(increment)
+            self._squares += _squares(increment, self.experiment.layout)
             self._impressions += int(increment.n.sum())
             self._mark(part[increment.n == 0], factor=False)
             self._mark(part[increment.n > 0], factor=True)
@@ -328,10 +329,10 @@ def _from_default(sums: Sums, kind: int, default: int) -> tuple[int, int]:
     return square, sum(abs(total - default * count) for total, count in zip(b, n, strict=True))
 
 
-def _squares(sums: Sums) -> int:
-    """The sum over all impressions of |x|^2 without the intercept, in squares of the grid."""
-    diagonal = np.einsum("kii->ki", sums.A)[:, 1:]
-    return sum(diagonal.sum(axis=0).tolist())
+def _squares(sums: Sums, layout: Layout) -> int:
+    """The sum over all impressions of |x|^2 without the intercept and other constants, in squares of the grid."""
+    squares: list[int] = np.einsum("kii->ki", sums.A).sum(axis=0).tolist()
+    return sum(squares) - sum(squares[column] for column in layout.constants)
 
 
 def model_bytes(arms: int, kinds: int, d: int) -> int:

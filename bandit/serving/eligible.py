@@ -96,7 +96,14 @@ def with_attributes(context: type[msgspec.Struct], names: Sequence[str]) -> type
     fields = [(_field(i), Attribute, UNSET) for i in range(len(names))]
     rename = {_field(i): name for i, name in enumerate(names)}
     return msgspec.defstruct(
-        "Context", fields, bases=(context,), rename=rename, forbid_unknown_fields=True, frozen=True, gc=False
+        "Context",
+        fields,
+        bases=(context,),
+        rename=rename,
+        forbid_unknown_fields=True,
+        frozen=True,
+        gc=False,
+        kw_only=True,
     )
 
 

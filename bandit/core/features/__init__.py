@@ -15,12 +15,17 @@ from bandit.core.features.types import (
     Category,
     Feature,
     FeatureName,
+    Hashed,
+    Interaction,
     Name,
     Number,
     Real,
+    Valued,
+    Vector,
 )
 
 __all__ = [
-    "D_MAX", "SMALLEST", "TYPES", "X_MIN", "Boolean", "Category", "Encoder", "Feature", "FeatureName", "Layout", "Name",
-    "Number", "Real", "compile_encoder", "earlier", "numbered", "relaid",
+    "D_MAX", "SMALLEST", "TYPES", "X_MIN", "Boolean", "Category", "Encoder", "Feature", "FeatureName", "Hashed",
+    "Interaction", "Layout", "Name", "Number", "Real", "Valued", "Vector", "compile_encoder", "earlier", "numbered",
+    "relaid",
 ]  # fmt: skip

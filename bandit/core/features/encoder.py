@@ -4,9 +4,11 @@
     number                         (v - mean) / scale, or [min, max] onto [-1, 1]: one column
     boolean                        0 or 1: one column
     category                       one column a level, and one for every other value if `other`
+    interaction                    the products of two features' columns, rounded again
+    other ways                     in `special`
 
 Each column is rounded to a whole number of 2^-12, then clipped to [-8, 8 - 2^-12]: an int16. Where a column is, the
-`layout` says; for features that were added later, one column more is 1.
+`layout` says; for features that were added later, one column more is 1/2.
 """
 
 from __future__ import annotations
@@ -14,14 +16,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
-from bandit.core.features.layout import Layout, numbered
-from bandit.core.features.types import D_MAX, TYPES, X_MIN, Boolean, Category, Feature, Number
+from bandit.core.features.layout import SINCE, Layout, by_name, numbered
+from bandit.core.features.special import Special, decoded, encoded, is_special
+from bandit.core.features.types import (
+    D_MAX,
+    TYPES,
+    X_MIN,
+    Boolean,
+    Category,
+    Feature,
+    Interaction,
+    Number,
+    Valued,
+    Vector,
+    may_miss,
+)
 from bandit.core.sums import ONE, X_MAX
 from bandit.errors import Code, Fault, Problem, json_type, nearest, pointer
 
@@ -39,13 +55,15 @@ class Choices(NamedTuple):
 class Encoder:
     """Encodes the contexts of one list of features. Make it with `compile_encoder`."""
 
-    features: tuple[Feature, ...]
-    context_type: type[msgspec.Struct]  # its fields are the linear features, then the categories
+    features: tuple[Valued, ...]  # that a context has values of
+    context_type: type[msgspec.Struct]  # its fields are the linear features, the categories, then the special ones
     d: int
     linear: tuple[tuple[int, Number | Boolean], ...]  # (column, feature)
     categories: tuple[Choices, ...]
+    special: tuple[Special, ...]
+    products: tuple[tuple[list[int], list[int], list[int]], ...]  # columns of the one and the other, and of products
     layout: Layout
-    ones: int | list[int]  # columns that are always 1
+    since: list[int]  # columns that are the same for all contexts
     columns: NDArray[np.int64] | slice  # of the linear features
     shift: NDArray[np.float64]
     step: NDArray[np.float64]  # of the grid, before the scale
@@ -57,9 +75,11 @@ class Encoder:
         values = [msgspec.structs.astuple(context) for context in contexts]
         q = len(self.linear)
         x = np.zeros((len(values), self.d), np.int16)
-        x[:, self.ones] = ONE
+        x[:, 0] = ONE
+        if self.since:
+            x[:, self.since] = SINCE
         if q:
-            more = len(values[0]) > q  # categories, and what is no feature
+            more = bool(values) and len(values[0]) > q  # categories, special ones, and what is no feature
             numbers = np.array([value[:q] for value in values] if more else values, np.float64)
             numbers -= self.shift
             # before dividing, which might overflow; both ends of the grid are met exactly
@@ -69,12 +89,18 @@ class Encoder:
         for at, (_, _, column, other) in enumerate(self.categories, q):
             for row, value in zip(x, values, strict=True):
                 row[column.get(value[at], other)] = ONE
+        for at, (feature, columns) in enumerate(self.special, q + len(self.categories)):
+            x[:, columns] = encoded(feature, [value[at] for value in values])
+        for one, another, columns in self.products:
+            both = x[:, one, None].astype(np.float64) * x[:, None, another]
+            x[:, columns] = np.rint(both / ONE).clip(X_MIN, X_MAX).reshape(len(x), -1)
         return x
 
     def decode(self, x: NDArray[np.int16]) -> list[dict[str, Any]]:
         """The contexts of feature vectors, shape (N, d), in the features' own order; an unlisted level is None.
 
-        Numbers have as few digits as are needed to encode to the same x.
+        Numbers have as few digits as are needed to encode to the same x. Of a feature whose values may be missing, None
+        is one that is known to be missing, and an unlisted level some string that is none.
         """
         values: dict[str, list[Any]] = {}
         for column, feature in self.linear:
@@ -84,6 +110,8 @@ class Encoder:
             levels = [*category.levels, None]
             chosen = x[:, columns].argmax(axis=1)
             values[category.name] = [levels[level] for level in chosen.tolist()]
+        for special, columns in self.special:
+            values[special.name] = decoded(special, x[:, columns])
         names = [feature.name for feature in self.features]
         if not names:
             return [{} for _ in x]
@@ -119,29 +147,46 @@ def compile_encoder(features: Sequence[Feature], layout: Layout | None = None) -
         raise Problem(Code.INVALID_EXPERIMENT, f"the features make {d} columns; at most {D_MAX} are possible", [fault])
     linear: list[tuple[int, Number | Boolean]] = []
     categories: list[Choices] = []
+    special: list[Special] = []
+    products = []
     for feature in features:
         columns = layout.at(feature)
-        if isinstance(feature, Category):
+        if isinstance(feature, Interaction):
+            one, other = (_factors(features, layout, name) for name in feature.of)
+            products.append((one, other, columns))
+        elif is_special(feature):
+            special.append(Special(feature, columns))
+        elif isinstance(feature, Category):
             categories.append(Choices(feature, columns, dict(zip(feature.levels, columns, strict=False)), columns[-1]))
-        else:
+        elif isinstance(feature, Number | Boolean):
             linear.append((columns[0], feature))
     lines = [f.line() if isinstance(f, Number) else (0.0, 1.0) for _, f in linear]
     shift, scale = np.array(lines, np.float64).reshape(-1, 2).T
     low, high = scale * (X_MIN / ONE), scale * (X_MAX / ONE)
+    said = [*(f for _, f in linear), *(each.feature for each in categories), *(each.feature for each in special)]
     return Encoder(
-        features=tuple(features),
-        context_type=_context_type([f for _, f in linear] + [category.feature for category in categories]),
+        features=tuple(feature for feature in features if not isinstance(feature, Interaction)),
+        context_type=_context_type(said),
         d=d,
         linear=tuple(linear),
         categories=tuple(categories),
+        special=tuple(special),
+        products=tuple(products),
         layout=layout,
-        ones=[0, *sorted(set(layout.local[list(layout.known.values())].tolist()))] if layout.known else 0,
+        since=layout.constants[1:],
         columns=_sliced([column for column, _ in linear]),
         shift=shift,
         step=scale / ONE,
         low=low,
         high=high,
     )
+
+
+def _factors(features: Sequence[Feature], layout: Layout, name: str) -> list[int]:
+    """The columns of a feature's values, which interactions multiply."""
+    feature = by_name(features)[name]
+    columns = layout.at(feature)
+    return columns[: len(columns) - (not isinstance(feature, Interaction) and feature.missing == "indicator")]
 
 
 def _sliced(columns: list[int]) -> NDArray[np.int64] | slice:
@@ -161,33 +206,56 @@ def _check(features: Sequence[Feature]) -> None:
         for i, name in enumerate(names)
         if name in names[:i]
     ]
+    faults += [
+        Fault(pointer("features", i, "of", j), "a feature of the document that is no interaction", "another name")
+        for i, feature in enumerate(features)
+        if isinstance(feature, Interaction)
+        for j, name in enumerate(feature.of)
+        if isinstance(by_name(features).get(name, feature), Interaction)
+    ]
     if faults:
         detail = "; ".join(f"feature {fault.pointer} takes {fault.expected}" for fault in faults)
         raise Problem(Code.INVALID_EXPERIMENT, detail, faults)
 
 
-def _context_type(features: Sequence[Feature]) -> type[msgspec.Struct]:
-    """A struct whose fields are the features; unknown, missing, null and wrongly typed values are refused."""
-    fields = [(f"f{i}", _field_type(feature)) for i, feature in enumerate(features)]
+def _context_type(features: Sequence[Valued]) -> type[msgspec.Struct]:
+    """A struct whose fields are the features; unknown, missing, null and wrongly typed values are refused, but where a
+    feature's value may be missing.
+    """
+    fields: list[Any] = [(f"f{i}", *_field(feature)) for i, feature in enumerate(features)]
     rename = {f"f{i}": feature.name for i, feature in enumerate(features)}
-    return msgspec.defstruct("Context", fields, rename=rename, forbid_unknown_fields=True, frozen=True, gc=False)
+    return msgspec.defstruct(
+        "Context", fields, rename=rename, forbid_unknown_fields=True, frozen=True, gc=False, kw_only=True
+    )
 
 
-def _field_type(feature: Feature) -> Any:
-    if isinstance(feature, Category):
-        return str if feature.other else Literal[feature.levels]
-    return float if isinstance(feature, Number) else bool
+def _field(feature: Valued) -> tuple[Any, ...]:
+    """(type, default if its value may be missing)."""
+    kind: Any = {Number: float, Boolean: bool}.get(type(feature), str)
+    if isinstance(feature, Category) and not feature.other:
+        kind = Literal[feature.levels]
+    if isinstance(feature, Vector):
+        kind = Annotated[tuple[float, ...], Meta(min_length=feature.length, max_length=feature.length)]
+    return (kind | None, None) if may_miss(feature) else (kind,)
 
 
-def _value_faults(feature: Feature, context: dict[str, Any], at: str) -> list[Fault]:
+def _value_faults(feature: Valued, context: dict[str, Any], at: str) -> list[Fault]:
     expected, where = TYPES[type(feature)], at + pointer(feature.name)
+    a = f"an {expected}" if expected == "array" else f"a {expected}"
     if feature.name not in context:
-        return [Fault(where, f"a {expected}", "nothing")]
+        return [] if may_miss(feature) else [Fault(where, a, "nothing")]
     value = context[feature.name]
+    if value is None and may_miss(feature):
+        return []
     if json_type(value) != expected:
-        return [Fault(where, f"a {expected}", json_type(value))]
+        return [Fault(where, a, json_type(value))]
     if isinstance(feature, Category) and not feature.other and value not in feature.levels:
         return [Fault(where, "one of the levels" + nearest(value, feature.levels), "another string")]
+    if isinstance(feature, Vector):
+        if len(value) != feature.length:
+            return [Fault(where, f"{feature.length} numbers", f"{len(value)}")]
+        wrong = [i for i, each in enumerate(value) if json_type(each) != "number"]
+        return [Fault(where + pointer(i), "a number", json_type(value[i])) for i in wrong[:20]]
     return []
 
 

@@ -20,6 +20,7 @@ from bandit.core.features import (
     numbered,
     relaid,
 )
+from bandit.core.features.layout import SINCE
 from bandit.core.sums import ONE, Events, Sums, increments, row_columns
 from bandit.errors import Code, CorruptLog, Problem
 
@@ -89,7 +90,7 @@ def test_x_has_each_column_in_its_place_and_the_constants() -> None:
     contexts = [{"new": True, "age": 46.0}, {"new": False, "age": 40.0}]
     x = encoder.encode([msgspec.convert(context, encoder.context_type) for context in contexts])
     assert found.own.tolist() == [0, 1, 5, 6]
-    assert x.tolist() == [[ONE, ONE // 2, ONE, ONE], [ONE, 0, 0, ONE]]
+    assert x.tolist() == [[ONE, ONE // 2, ONE, SINCE], [ONE, 0, 0, SINCE]]
     assert encoder.decode(x) == contexts
 
 

@@ -92,7 +92,7 @@ class World:
 
     def decide(self, arm: int, values: list[int], deferred: bool) -> None:
         """One decision on a context of these values."""
-        context, said = {}, {("", 0, ""): ONE} | {column: ONE for column in self.known.values() if not column[0]}
+        context, said = {}, {("", 0, ""): ONE} | {column: ONE // 2 for column in self.known.values() if not column[0]}
         for (name, feature), value in zip(self.features.items(), values, strict=False):
             life = self.lives[name]
             if feature["type"] == "category":
