@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from bandit.core.experiment import ArmSpec, Document
+from bandit.replica.survey import FeaturesAnswer
 from bandit.serving.api.answers import ActivationAnswer, FeedbackAnswer, RecommendationAnswer
 from bandit.serving.api.examples import EXCHANGES, body_of
 from bandit.serving.api.problems import ProblemDetails
@@ -165,7 +166,7 @@ class Version(msgspec.Struct):
 TYPES = (
     Document, ArmSpec, RecommendationBody, RecommendationAnswer, FeedbackBody, FeedbackAnswer, ActivationBody,
     ActivationAnswer, BatchBody, ProblemDetails, ExperimentAnswer, ExperimentsAnswer, ArmAnswer, ArmsAnswer, Readiness,
-    Evaluation, Alive, Version,
+    Evaluation, FeaturesAnswer, Alive, Version,
 )  # fmt: skip
 
 PARTS = {
@@ -285,6 +286,7 @@ ARM = _operation({200: "the arm"}, ArmAnswer)
 PUT_ARM = _writing({201: "added", 200: "replaced"}, ArmAnswer, _part_of("ArmBody"), required=False)
 PATCH_ARM = _writing({200: "changed"}, ArmAnswer, _part_of("ArmPatch"))
 DELETE_ARM = _operation({204: "retired"}, None)
+FEATURES = _operation({200: "what came of each feature"}, FeaturesAnswer)
 EVALUATION = _operation({200: "what slices earned and targets would have earned"}, Evaluation)
 RECOMMEND = _writing({200: "a decision"}, RecommendationAnswer, RecommendationBody, 409)
 RECOMMEND_BATCH = _writing(_RESULTS, _batch(RecommendationAnswer), BatchBody)
