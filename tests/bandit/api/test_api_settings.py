@@ -10,14 +10,14 @@ import pytest
 from live import Live
 
 from bandit.core.experiment import ArmSpec, Document, Kind
-from bandit.core.features import Boolean, Category, Number
+from bandit.core.features import Boolean, Category, Hashed, Interaction, Number, Vector
 from bandit.core.policies import LinUCB
 
 PAGE = (Path(__file__).parents[3] / "docs" / "experiments.md").read_text()
 EXAMPLES = re.findall(r"```http\n(\w+) (\S+)\n\n(.*?)```", PAGE, re.DOTALL)
 SECTIONS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "All settings": (Document,),
-    "Features": (Number, Boolean, Category),
+    "Features": (Number, Boolean, Category, Hashed, Vector, Interaction),
     "Arms": (ArmSpec,),
     "Policy": (LinUCB,),
     "Rewards": (Kind,),
