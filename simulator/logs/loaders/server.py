@@ -21,11 +21,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from bandit.core.features import Boolean, Category, Number
+from bandit.core.features import Feature
 from bandit.core.times import DURATION, seconds
 from bandit.errors import nearest
 from bandit.replica.recent import Delays
-from simulator.logs.contexts import Feature, LogError
+from simulator.logs.contexts import LogError
+from simulator.logs.encoded import Contexts
 from simulator.logs.loaders.rows import batches, ordered, surveyed
 from simulator.logs.storage import json_of, lines
 from simulator.logs.table import Eligible, Header, KindReward, Row, Shown, Table
@@ -53,7 +54,7 @@ class _Document(msgspec.Struct):
     """What is needed of an experiment's document; whatever else a version may have, is ignored."""
 
     rewards: dict[str, _Kind]
-    features: tuple[Number | Boolean | Category, ...] = ()
+    features: tuple[Feature, ...] = ()
     reward_window: str | float = "7d"
     arms: tuple[str | dict[str, Any], ...] = ()
 
@@ -202,15 +203,6 @@ def _from_store(experiment: str | None, redis_url: str | None, data_dir: Path | 
         yield from export(store, experiment)
 
 
-def _feature(feature: Number | Boolean | Category) -> Feature:
-    """A feature of an experiment's document as one of a table."""
-    if isinstance(feature, Number):
-        return Feature(feature.name, "number", *feature.line())
-    if isinstance(feature, Boolean):
-        return Feature(feature.name, "boolean")
-    return Feature(feature.name, "category", levels=feature.levels, other=feature.other)
-
-
 class _Joined:
     """What a first reading of the log knows of its decisions."""
 
@@ -220,6 +212,7 @@ class _Joined:
         self.credited: dict[Key, Counter[str]] = {}
         self.activated: set[str] = set()
         self.made: dict[int, _Made] = {}
+        self._contexts: dict[int, Contexts] = {}
         self.end = (0, 0)
         self.told = (-1, -1)  # where the last document stands
         self.min_age_ms: int | None = None
@@ -270,12 +263,18 @@ class _Joined:
                 [_id(arm) for arm in self.document.arms], chain.from_iterable(version.arms for version in made)
             ),
             columns=tuple(name for name in Row.__struct_fields__ if some.get(name, name != "weight")),
-            features=tuple(_feature(feature) for feature in self.document.features),
+            features=tuple(self.contexts(self.document).features),
             grid=True,
             probability="shown" if lists else "every",
             learning=True,
             reward_range=self._range(),
         )
+
+    def contexts(self, document: _Document) -> Contexts:
+        """How contexts of a document become those of a table."""
+        if (known := self._contexts.get(id(document))) is None:  # all of them are kept as long as this
+            known = self._contexts[id(document)] = Contexts(document.features)
+        return known
 
     def _range(self) -> tuple[float, float] | None:
         """The lowest and highest reward of a decision; a kind may be younger than the decision, and counts 0 then."""
@@ -342,7 +341,7 @@ class _Joined:
         """The document that a decision was made by; None if it was of a generation before the last."""
         made = self.versions.get(version)
         if made is None or self.last is None:  # its row has been trimmed from the log
-            names = {feature.name for feature in self.document.features}
+            names = self.contexts(self.document).names
             return self.document if self.last is None or names == set(context) else None
         return made.document if made.generation == self.last.generation else None
 
@@ -360,7 +359,7 @@ class _Joined:
         return Row(
             decision_id=decision_id,
             time=datetime.fromisoformat(entry["time"]),
-            context=entry["context"],
+            context=self.contexts(document).table(entry["context"]),
             shown=shown,
             eligible=eligible if position == 0 else None,  # of lower positions only the marginal of the arm is known
             reward=sum(self.weights.get(kind, 0.0) * value for kind, value in earned.items()),

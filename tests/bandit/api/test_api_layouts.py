@@ -138,3 +138,18 @@ def test_a_feature_that_may_be_missing_comes_while_clients_do_not_know_it(server
     assert one.decided(decision_id="next")["replayed"]
     one.until_seen(lambda rows: total(rows) == 3)
     assert verify(server.service.store, one.name)["equal"]
+
+
+def test_an_evaluation_goes_over_changes_of_features(server: Live) -> None:
+    """Decisions of before have 0 where there was no feature, as the sums have it."""
+    one = server.experiment()
+    for i in range(8):
+        one.decided(decision_id=f"a{i}")
+    ok(one.patch({"features": [COUNTRY, {**MEMBER, "missing": False}, {"name": "h", "type": "number", "cycle": 24}]}))
+    for i in range(8):
+        one.decided(context={"country": "fr", "h": i}, decision_id=f"b{i}")
+    one.until_seen(lambda rows: total(rows) == 16)
+    asked = {"target": ["uniform", "linucb:alpha=0.5"], "min_age": "0s"}
+    told = ok(server.client.get(f"{one.at}/evaluation", params=asked))
+    assert told["decisions"] == 16
+    assert all(target.get("value") is not None for target in told["targets"])
