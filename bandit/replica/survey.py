@@ -39,8 +39,8 @@ class FeatureSeen(msgspec.Struct):
         missing: Of how many the value was absent or null; where a value stands for these, of how many it was that.
         other: Of how many the string was none of the levels.
         clipped: Of how many the number was out of what can be told apart: 8 scales from the mean.
-        mean: The mean of the numbers that came, of a boolean the share of true.
-        spread: The standard deviation of the numbers that came; of a vector the mean of its norms.
+        mean: The mean of the numbers that came (with log, of their logarithms); of a boolean the share of true.
+        spread: The standard deviation of these numbers; of a vector the mean of its norms.
         declared_mean: What the document has for the mean, or what its min and max come to.
         declared_scale: What the document has for the scale, or what its min and max come to.
         suggestion: What would fit better, for people; left out where nothing stands out.
@@ -82,7 +82,7 @@ def survey(store: Store, experiment: Experiment, upto: Position, rows: int = ROW
     totals = np.array([layout.total_at(each.head.version) for each in decisions], np.int64)
     found = []
     for feature in encoder.features:
-        had = totals > layout.columns[feature.name][0]
+        had = totals > min(layout.columns[feature.name])
         found.append(_seen(feature, x[had][:, layout.at(feature)]))
     since = time_of(entries[-1].position.ms) if entries else None
     return FeaturesAnswer(len(entries), since, found)

@@ -61,7 +61,8 @@ def test_by_hand(trial: Trial) -> None:
 def test_a_feature_is_counted_from_when_it_came(trial: Trial) -> None:
     """Earlier decisions say nothing of it; those of a generation before count for nothing."""
     decided(trial, PLAIN, PLAIN)
-    trial.change(features=[*FEATURES, {"name": "shop", "type": "category", "levels": ["a"]}])
+    device = {**FEATURES[3], "levels": ["watch", "phone", "desktop"]}
+    trial.change(features=[*FEATURES[:3], device, *FEATURES[4:], {"name": "shop", "type": "category", "levels": ["a"]}])
     decided(trial, {**PLAIN, "shop": "b"})
     found = seen(trial)
     assert [(found[name].decisions, found[name].other) for name in ("device", "shop")] == [(3, 0), (1, 1)]
