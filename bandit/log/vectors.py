@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,26 +22,32 @@ def pack_x(x: NDArray[np.int16], layout: Layout | None = None) -> list[tuple[byt
     Columns go by the layout's numbers: dense are all up to the last of x, 0 where x has none. None: the first d.
     """
     if layout is not None and not layout.is_plain:
-        x = _numbered(x, layout.own)
+        return _pack_numbered(x, layout.own)
     n, d = x.shape
     if (2 * (x != 0).sum(axis=1) >= d).all():
         data, size = x.astype("<i2", copy=False).tobytes(), 2 * d
         return [(data[at : at + size], 0) for at in range(0, n * size, size)]
-    rows, columns = np.nonzero(x)
-    pairs = np.column_stack([columns.astype("<u2"), x[rows, columns].astype("<i2").view("<u2")]).tobytes()
-    ends = np.searchsorted(rows, np.arange(n + 1)).tolist()
     dense = x.astype("<i2", copy=False)
-    return [
-        (pairs[4 * ends[i] : 4 * ends[i + 1]], SPARSE) if 2 * (ends[i + 1] - ends[i]) < d else (dense[i].tobytes(), 0)
-        for i in range(n)
-    ]
+    pairs = _pairs(x, np.arange(d))
+    return [(pair, SPARSE) if len(pair) < 2 * d else (dense[i].tobytes(), 0) for i, pair in enumerate(pairs)]
 
 
-def _numbered(x: NDArray[np.int16], own: Int) -> NDArray[np.int16]:
-    """x with the columns between its own, which are 0."""
-    wide = np.zeros((len(x), int(own[-1]) + 1), np.int16)
-    wide[:, own] = x
-    return wide
+def _pairs(x: NDArray[np.int16], own: Int) -> list[bytes]:
+    """The columns and values of each row that are not 0."""
+    rows, columns = np.nonzero(x)
+    pairs = np.column_stack([own[columns].astype("<u2"), x[rows, columns].astype("<i2").view("<u2")]).tobytes()
+    ends = np.searchsorted(rows, np.arange(len(x) + 1)).tolist()
+    return [pairs[4 * start : 4 * end] for start, end in pairwise(ends)]
+
+
+def _pack_numbered(x: NDArray[np.int16], own: Int) -> list[tuple[bytes, int]]:
+    """With columns between its own, which are 0: no row is ever longer than its pairs."""
+    size, packed = 2 * (int(own[-1]) + 1), [(pair, SPARSE) for pair in _pairs(x, own)]
+    for i in (i for i, (pair, _) in enumerate(packed) if len(pair) >= size):
+        wide = np.zeros(size // 2, "<i2")
+        wide[own] = x[i]
+        packed[i] = wide.tobytes(), 0
+    return packed
 
 
 def unpack_x(parts: Sequence[tuple[bytes, int]], d: int, layout: Layout | None = None) -> NDArray[np.int16]:

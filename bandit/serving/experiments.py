@@ -20,6 +20,7 @@ from bandit.core.sums import ONE
 from bandit.errors import Code, CorruptLog, Fault, Problem, StoreUnavailable, StoreUnsuitable, nearest
 from bandit.replica.follower import Follower
 from bandit.replica.replica import Replica, unserved
+from bandit.replica.survey import FeaturesAnswer, survey
 from bandit.serving.changes import (
     Change,
     Sent,
@@ -124,6 +125,12 @@ class Experiments:
         """What each arm has seen, by index from `cursor`, with the position of the log that it reflects."""
         replica = await self.replica(name)
         return await asyncio.to_thread(_arms, replica, limit, cursor)
+
+    async def features(self, name: str) -> FeaturesAnswer:
+        """What came of each feature in the newest decisions."""
+        replica = await self.replica(name)
+        found: FeaturesAnswer = await self.call(survey, self.store, experiment_of(replica), replica.position)
+        return found
 
     async def arm(self, name: str, arm: str) -> dict[str, Any]:
         """One arm as the document has it, with what it has seen."""

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bandit.core.features import Boolean, Category, Number
-from simulator.logs.contexts import Feature
+from bandit.core.features import Feature
 
 
 class Kind(msgspec.Struct):
@@ -30,7 +29,7 @@ class Document(msgspec.Struct):
     """What is needed of an experiment's document; whatever else a version may have, is ignored."""
 
     rewards: dict[str, Kind]
-    features: tuple[Number | Boolean | Category, ...] = ()
+    features: tuple[Feature, ...] = ()
     reward_window: str | float = "7d"
     arms: tuple[str | dict[str, Any], ...] = ()
     policy: dict[str, Any] | None = None
@@ -74,12 +73,3 @@ def changed(old: Played, new: Played) -> Iterator[str]:
     for kind in sorted(old.weights.keys() & new.weights.keys()):
         if old.weights[kind] != new.weights[kind]:
             yield f"{kind} weighs {new.weights[kind]:g}, not {old.weights[kind]:g}"
-
-
-def feature_of(feature: Number | Boolean | Category) -> Feature:
-    """A feature of an experiment's document as one of a table."""
-    if isinstance(feature, Number):
-        return Feature(feature.name, "number", *feature.line())
-    if isinstance(feature, Boolean):
-        return Feature(feature.name, "boolean")
-    return Feature(feature.name, "category", levels=feature.levels, other=feature.other)

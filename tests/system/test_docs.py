@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from bandit.core.document import Kind
-from bandit.core.features import Boolean, Category, Number
+from bandit.core.features import Boolean, Category, Hashed, Interaction, Number, Vector
 from bandit.core.policies import LinUCB
 from bandit.serving.api import docs
 from bandit.serving.api.answers import Estimate, ShownArm
@@ -64,6 +64,9 @@ def fields() -> set[str]:
         Number,
         Boolean,
         Category,
+        Hashed,
+        Vector,
+        Interaction,
         Estimate,
         ShownArm,
         Slice,

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from bandit.core.document import ArmSpec, Document
 from bandit.core.eligibility import When
+from bandit.replica.survey import FeaturesAnswer
 from bandit.serving.api.answers import ActivationAnswer, FeedbackAnswer, RecommendationAnswer
 from bandit.serving.api.examples import EXCHANGES, body_of
 from bandit.serving.api.problems import ProblemDetails
@@ -208,7 +209,7 @@ TYPES = (
     Document, ArmSpec, RecommendationBody, RecommendationAnswer, FeedbackBody, FeedbackAnswer, UserFeedbackBody,
     ActivationBody, ActivationAnswer, BatchBody, ProblemDetails, ExperimentAnswer, ExperimentsAnswer, ArmAnswer,
     ArmsAnswer, Readiness, Evaluation, Alive, Version, DryRunAnswer, SeveralBody,
-    DecisionAnswer,
+    DecisionAnswer, FeaturesAnswer,
 )  # fmt: skip
 
 PARTS = {
@@ -350,6 +351,7 @@ PUT_ARM = _writing({201: "added", 200: "replaced"}, ArmAnswer, _part_of("ArmBody
 PATCH_ARM = _writing({200: "changed"}, ArmAnswer, _part_of("ArmPatch"))
 DELETE_ARM = _operation({204: "retired"}, None)
 DECISION = _operation({200: "the decision"}, DecisionAnswer)
+FEATURES = _operation({200: "what came of each feature"}, FeaturesAnswer)
 EVALUATION = _operation({200: "what slices earned and targets would have earned"}, Evaluation)
 RECOMMEND = _writing({200: "a decision"}, RecommendationAnswer, RecommendationBody, 409)
 RECOMMEND_BATCH = _writing(_RESULTS, _batch(RecommendationAnswer), BatchBody)

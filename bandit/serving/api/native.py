@@ -202,6 +202,12 @@ async def delete_arm(request: Request, e: Experiment, arm: Arm) -> Response:
     return Response(status_code=204)
 
 
+@router.get("/v1/experiments/{e}/features", tags=["experiments"], **docs.FEATURES)
+async def get_features(request: Request, e: Experiment) -> Response:
+    """What came in the newest decisions, feature by feature, beside what the document declares."""
+    return _json(await _service(request).experiments.features(e))
+
+
 # decisions
 
 

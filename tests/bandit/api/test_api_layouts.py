@@ -106,3 +106,50 @@ def test_another_server_takes_new_columns_up_before_it_decides(server: Live) -> 
             ok(theirs.recommend(context={"country": "us", "member": bool(i % 2)}))
     one.until_seen(lambda rows: total(rows) == 6)
     assert verify(server.service.store, one.name)["equal"]
+
+
+def test_a_missing_basket_decides_and_is_counted(server: Live) -> None:
+    """Absent and null alike; a feature that says nothing of it is still required; the same request is the same."""
+    basket = {"name": "basket", "type": "number", "mean": 50, "scale": 30, "missing": "indicator"}
+    one = server.experiment(features=[AGE, basket])
+    first = ok(one.recommend(context={"age": 31}, decision_id="visit"))
+    again = ok(one.recommend(context={"age": 31, "basket": None}, decision_id="visit"))
+    assert (again["replayed"], again["arms"][0]["arm"]) == (True, first["arms"][0]["arm"])
+    problem(one.recommend(context={"age": 31, "basket": 50}, decision_id="visit"), Code.DECISION_ID_REUSED)
+    assert pointers(one.recommend(context={"basket": 3}), Code.INVALID_CONTEXT) == ["/context/age"]
+    ok(one.recommend(context={"age": 31, "basket": 80}))
+    one.until_seen(lambda rows: total(rows) == 2)
+    told = ok(server.client.get(f"{one.at}/features"))
+    assert [(each["name"], each["missing"]) for each in told["features"]] == [("age", 0), ("basket", 1)]
+    assert told["features"][1]["mean"] == pytest.approx(80, abs=0.01)
+    rows = [row["context"] for row in export(server.service.store, one.name) if row["type"] == "decision"]
+    assert rows == [{"age": 31, "basket": None}, {"age": 31, "basket": 80}]
+
+
+def test_a_feature_that_may_be_missing_comes_while_clients_do_not_know_it(server: Live) -> None:
+    """Requests without it go on; one that repeats a decision of before is answered as before."""
+    one = server.experiment()
+    first = one.decided(decision_id="visit")
+    ok(one.patch({"features": [AGE, COUNTRY, {**MEMBER, "missing": "indicator"}]}))
+    again = one.decided(decision_id="visit")
+    assert (again["replayed"], again["arms"][0]["arm"]) == (True, first["arms"][0]["arm"])
+    one.decided(decision_id="next")
+    one.decided(context={**CONTEXT, "member": True})
+    assert one.decided(decision_id="next")["replayed"]
+    one.until_seen(lambda rows: total(rows) == 3)
+    assert verify(server.service.store, one.name)["equal"]
+
+
+def test_an_evaluation_goes_over_changes_of_features(server: Live) -> None:
+    """Decisions of before have 0 where there was no feature, as the sums have it."""
+    one = server.experiment()
+    for i in range(8):
+        one.decided(decision_id=f"a{i}")
+    ok(one.patch({"features": [COUNTRY, {**MEMBER, "missing": False}, {"name": "h", "type": "number", "cycle": 24}]}))
+    for i in range(8):
+        one.decided(context={"country": "fr", "h": i}, decision_id=f"b{i}")
+    one.until_seen(lambda rows: total(rows) == 16)
+    asked = {"target": ["uniform", "linucb:alpha=0.5"], "min_age": "0s"}
+    told = ok(server.client.get(f"{one.at}/evaluation", params=asked))
+    assert told["decisions"] == 16
+    assert all(target.get("value") is not None for target in told["targets"])

@@ -79,7 +79,7 @@ def test_a_hashed_string_has_one_column_of_its_own_for_good() -> None:
 
 
 def test_products_are_rounded_once_more() -> None:
-    """(46 - 40) / 12 with each level; a third of a third, 1365 * 1365 / 4096 = 454.9; missing is no factor."""
+    """(46 - 40) / 12 with each level; a third of a third, 1365 * 1365 / 4096 = 454.9; what says missing is none."""
     features = [AGE, LAND, Interaction("both", ("age", "land"))]
     encoder = compile_encoder(features)
     x = encoder.encode([read(encoder, {"age": 46, "land": "fr"})])

@@ -406,3 +406,44 @@ def test_an_entry_without_its_place_in_the_log_is_refused(tmp_path: Path) -> Non
     path.write_bytes(b"".join([*lines, far, far]))
     log = load(path, "server", min_age="0s")
     assert (len(log), log.cleaning[REPEATED]) == (len(once), 1)
+
+
+SPECIAL: list[dict[str, Any]] = [
+    {"name": "age", "type": "number", "mean": 40, "scale": 12},
+    {"name": "hour", "type": "number", "cycle": 24},
+    {"name": "basket", "type": "number", "min": 0, "max": 500, "log": True, "missing": "indicator"},
+    {"name": "land", "type": "category", "levels": ["de", "fr"]},
+    {"name": "city", "type": "hashed", "bits": 2, "missing": "indicator"},
+    {"name": "taste", "type": "vector", "length": 2, "missing": [0, 1]},
+    {"name": "new", "type": "boolean"},
+    {"name": "both", "type": "interaction", "of": ["age", "land"]},
+]
+
+
+def test_special_features_are_the_columns_that_the_server_had(name: str, exported: Exported) -> None:
+    """To the last bit, in the order of the document; what came later is 0 before."""
+    trial = Trial(MemoryStore(), name, features=SPECIAL[:2], rewards=REWARDS)
+    contexts: list[dict[str, Any]] = [
+        {"age": 31, "hour": 5.5},
+        {"age": 31, "hour": 5.5, "basket": 12, "land": "us", "city": "Lyon", "taste": [0.25, 0.5], "new": True},
+        {"age": 52, "hour": 23, "basket": None, "land": "fr", "city": None, "taste": None, "new": False},
+    ]
+
+    def decided(context: dict[str, Any]) -> Any:
+        encoder = trial.experiment.encoder
+        (x,) = encoder.encode([msgspec.convert(context, encoder.context_type)])
+        trial.decide(1, x=tuple(x.tolist()))
+        return x
+
+    before = decided(contexts[0])
+    trial.change(features=SPECIAL)
+    x = np.zeros((3, trial.experiment.shape[2]))
+    x[0, :4], x[1:] = before, [decided(context) for context in contexts[1:]]
+    layout = trial.experiment.layout
+    order = [0, *(place for feature in trial.experiment.document.features for place in layout.at(feature))]
+    x[0, layout.at(trial.experiment.document.features[3])[2]] = ONE  # as of any category that is missing
+    log = load(exported(trial), "server")
+    assert log.context is not None
+    assert (log.context * ONE).tolist() == x[:, order].tolist()
+    assert len(order) == x.shape[1] - 1  # but for the shift that came with what came later
+    assert log.columns[1:4] == ("age", "hour sine", "hour cosine")
