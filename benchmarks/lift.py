@@ -53,19 +53,20 @@ Figure = dict[str, Any]
 
 
 class Said(NamedTuple):
-    """What one look said: whether it was said, covers the truth, excludes 0, and half its width."""
+    """What one look said: whether it was said, covers the truth, excludes 0, half its width, and the truth."""
 
     said: bool
     covers: bool
     excludes: bool
     half: float
+    true: float
 
 
 def judged(effect: Effect, true: float) -> Said:
     """A look at an effect whose truth is known."""
     if effect.low is None or effect.high is None:
-        return Said(False, True, False, math.nan)
-    return Said(True, effect.low <= true <= effect.high, effect.clear, (effect.high - effect.low) / 2)
+        return Said(False, True, False, math.nan, true)
+    return Said(True, effect.low <= true <= effect.high, effect.clear, (effect.high - effect.low) / 2, true)
 
 
 def until(traffic: Traffic, rows: int) -> Traffic:
@@ -101,9 +102,10 @@ def shop_figures(runs: int) -> Iterator[Figure]:
     found = np.array(_all(one_shop, LOOKS[-1], range(runs)), float)  # runs, looks, what, Said
     for j, rows in enumerate(LOOKS):
         for k, what in enumerate(("", "_click", "_purchase", "_capped")):
-            said, covers, excludes, half = np.moveaxis(found[:, j, k], -1, 0)
+            said, covers, excludes, half, true = np.moveaxis(found[:, j, k], -1, 0)
             how = {"decisions": rows, "runs": runs, "holdout": HOLDOUT, "said": int(said.sum())}
             how |= {"cap": CAP} if what == "_capped" else {}
+            yield figure(f"shop{what}_lift", true.mean(), "a decision", None, how)
             yield figure(f"shop{what}_covered", covers.mean(), "of runs", 0.93, how)
             yield figure(f"shop{what}_excludes_0", excludes.mean(), "of runs", None, how)
             yield figure(f"shop{what}_half_width", np.nanmean(half), "a decision", None, how)

@@ -291,13 +291,14 @@ class _Reader:
             if decision.slices and mixture is P:
                 mixture = np.zeros((n, K))
                 mixture[:i] = P[:i]
-            if mixture is not P:
-                mixture[i, decision.eligible] = decision.mixture
+            if mixture is not P and not decision.slices:
+                mixture[i] = P[i]
             for part in decision.slices:
                 shares[i, part.slice] = part.share
+                mixture[i, decision.eligible] += part.share * part.probabilities
             start = self.experiment.defaults[: decision.head.m]
             each = [known.credits.get(shown, start) for shown in decision.arms]
-            credits_[:, i, : len(each[0])] = each[0], np.sum(each, axis=0)
+            credits_[:, i, : len(each[0])] = each[0], np.sum(each, axis=0) if len(each) > 1 else each[0]
             users.append(decision.user)
             x.append((decision.x, decision.head.flags))
         at = [entry.position for entry, _ in reversed(self.rows)]
