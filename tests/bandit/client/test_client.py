@@ -84,6 +84,7 @@ def _rendered(answer: Answer) -> bytes:
 
 def talk(plan: list[Answer], use: Callable[[Client], Awaitable[Any]], **options: Any) -> tuple[Any, list[Request]]:
     """What a use of the client returned or raised (ClientError), and the requests that arrived."""
+    options = {"decision_deadline": 10.0} | options
 
     async def main() -> tuple[Any, list[Request]]:
         planned = Planned(plan)
@@ -274,7 +275,7 @@ def test_retry_after_is_waited_for() -> None:
 
 def test_a_retry_after_beyond_the_deadline_ends_the_call() -> None:
     """Waiting for what cannot be in time helps nobody: the refusal is raised at once and says when to come back."""
-    error, requests = talk([problem(503, "not_ready", headers={"Retry-After": "60"})], recommend, deadline=5.0)
+    error, requests = talk([problem(503, "not_ready", headers={"Retry-After": "60"})], recommend, decision_deadline=5.0)
     assert (error.status, error.code, error.retry_after) == (503, "not_ready", 60.0)
     assert len(requests) == 1
 
@@ -282,7 +283,7 @@ def test_a_retry_after_beyond_the_deadline_ends_the_call() -> None:
 def test_the_deadline_bounds_a_call_however_it_fails() -> None:
     """An attempt that hangs is cut short by the call's own deadline, although one attempt may take longer."""
     start = time.monotonic()
-    error, requests = talk([HELD], recommend, timeout=30.0, deadline=0.3)
+    error, requests = talk([HELD], recommend, timeout=30.0, decision_deadline=0.3)
     assert (error.status, error.code) == (0, "unreachable")
     assert time.monotonic() - start < 5.0  # far below the 30 s of one attempt, far above a slow machine's 0.3 s
     assert len(requests) == 1
@@ -292,7 +293,7 @@ def test_a_server_that_is_away_is_an_error_of_ours() -> None:
     """Foreign exceptions do not leave the client; the cause stays attached."""
 
     async def main() -> ClientError:
-        async with Client("http://127.0.0.1:9", deadline=0.2) as client:  # port 9: discard, served nowhere
+        async with Client("http://127.0.0.1:9", decision_deadline=0.2) as client:  # port 9: discard, served nowhere
             assert not await client.ready()
             with pytest.raises(ClientError) as caught:
                 await recommend(client)
