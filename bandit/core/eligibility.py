@@ -42,6 +42,7 @@ Condition = (
     | Bounds
 )
 When = dict[Name, Condition]
+Asked = frozenset[tuple[type, Value]] | Bounds
 
 
 class Limited(Protocol):
@@ -86,7 +87,7 @@ class Gate:
     since: Int
     until: Int
     fields: tuple[str, ...]
-    conditions: tuple[tuple[int, frozenset[tuple[type, Value]] | Bounds], ...]
+    conditions: tuple[tuple[int, Asked], ...]
     needed: Mask
     _span: tuple[int, int, Mask] | None = None  # arms that dates allow from a moment until another
     _found: dict[tuple[int, bytes], Mask] = field(default_factory=dict)
@@ -115,7 +116,12 @@ class Gate:
         return begin, end, self.active & (self.since <= now_ms) & (now_ms < self.until)
 
 
-def meets(value: Value | None, asked: frozenset[tuple[type, Value]] | Bounds) -> bool:
+def asked_by(condition: Condition) -> Asked:
+    """What a condition asks, in the form that values are compared with."""
+    return condition if isinstance(condition, Bounds) else frozenset(map(_typed, condition))
+
+
+def meets(value: Value | None, asked: Asked) -> bool:
     """Whether a context's value meets a condition; one that is absent does not."""
     if isinstance(asked, Bounds):
         if value is None or isinstance(value, bool | str):
@@ -132,7 +138,7 @@ def _typed(value: Any) -> tuple[type, Value]:
 def gate_of(active: Mask, arms: Sequence[Limited | None]) -> Gate | None:
     """The gate of arms by index (None: retired); None where nothing but their status limits them."""
     K, fields = len(arms), dict[str, int]()
-    asked: dict[tuple[int, frozenset[tuple[type, Value]] | Bounds], list[int]] = {}
+    asked: dict[tuple[int, Asked], list[int]] = {}
     since, until = np.full(K, -NEVER), np.full(K, NEVER)
     for index, arm in enumerate(arms):
         if arm is None:
@@ -143,8 +149,7 @@ def gate_of(active: Mask, arms: Sequence[Limited | None]) -> Gate | None:
             until[index] = instant(arm.until) or 0
         for name, condition in (arm.when or {}).items():
             at = fields.setdefault(name, len(fields))
-            wanted = condition if isinstance(condition, Bounds) else frozenset(map(_typed, condition))
-            asked.setdefault((at, wanted), []).append(index)
+            asked.setdefault((at, asked_by(condition)), []).append(index)
     if not asked and (since == -NEVER).all() and (until == NEVER).all():
         return None
     needed: Mask = np.zeros((len(asked), K), np.bool_)

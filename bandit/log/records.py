@@ -260,6 +260,12 @@ def unpack_activation(record: bytes) -> Activation:
     return Activation(flags, generation, Position(ms, seq), nonce, caller, arms, credits_, x)
 
 
+def decision_of(entry: Entry) -> Position:
+    """The decision that feedback or an activation is about."""
+    head = unpack_head(FEEDBACK if entry.tag == b"f" else ACTIVATION, entry.record)
+    return Position(head[9], head[10])
+
+
 def unpack_head(layout: struct.Struct, record: bytes) -> tuple[Any, ...]:
     """The fixed part of a record, checked for its format."""
     if len(record) < layout.size or record[0] != FORMAT:

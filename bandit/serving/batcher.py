@@ -320,9 +320,10 @@ class Batcher:
                         self._waiting.insert(0, pending)
                         continue
                     if record:
-                        if experiment.layout.changes:  # else the digests are of the same columns
-                            digest = digest_then(request, experiment, record) or b""
-                        answer = Replayed(at, experiment, record, None if result.sticky else digest)
+                        then: bytes | None = None if result.sticky else digest
+                        if then is not None and experiment.layout.changes:  # else the digests are of the same columns
+                            then = digest_then(request, experiment, record) or b""
+                        answer = Replayed(at, experiment, record, then)
                     else:
                         answer = NewDecision(at, experiment, choice, nonce, request, scores, scored, play, shadow)
             if not pending.answer.done():

@@ -119,6 +119,11 @@ def context_faults(experiment: Experiment, context: Any) -> list[Fault]:
     return [*experiment.encoder.faults(rest, "/context"), *wrong]
 
 
+def context_names(experiment: Experiment) -> set[str]:
+    """What a context of this experiment may have."""
+    return {feature.name for feature in experiment.encoder.features} | set(experiment.document.attributes or ())
+
+
 def _indices(experiment: Experiment, names: Sequence[str], field: str) -> list[int]:
     indices = arm_indices(experiment, names)
     if NO_ARM in indices:

@@ -128,7 +128,7 @@ def reward(experiment: Experiment, body: FeedbackBody, secret: bytes) -> Reward:
         raise Problem.of(Code.INVALID_REQUEST, faults)
     arm = NO_ARM if body.arm is None else experiment.arm(body.arm, "/arm")
     event = body.event_id if body.event_id is not None else "" if kind.aggregation == "last" else body.event
-    ref = Ref(user=user_hash(secret, body.user_id)) if body.decision_id is None else _ref(body.decision_id)
+    ref = Ref(user=user_hash(secret, body.user_id)) if body.decision_id is None else ref_of(body.decision_id)
     of = b"" if body.refund_of is None else body.refund_of.encode()
     return Reward(ref, index, credit, event.encode(), body.event_id is not None, arm, of)
 
@@ -157,10 +157,10 @@ def _refund_faults(body: FeedbackBody, kind: Kind, credit: int) -> Iterator[Faul
 def read_activation(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Activate:
     """An activation request."""
     body = decode(_ACTIVATION, data, Code.INVALID_REQUEST)
-    return Activate(_ref(body.decision_id))
+    return Activate(ref_of(body.decision_id))
 
 
-def _ref(decision_id: str) -> Ref:
+def ref_of(decision_id: str) -> Ref:
     """What an id refers to; the server's own ids have one spelling each."""
     if not decision_id.startswith(SERVER_PREFIX):
         return Ref(caller=decision_id.encode())

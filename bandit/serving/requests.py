@@ -25,7 +25,7 @@ from bandit.core.experiment import Experiment
 from bandit.core.features import Name
 from bandit.core.validation import malformed, typed_problem
 from bandit.errors import Code, Fault, Problem
-from bandit.serving.eligible import arm_indices, context_faults, eligible_of, said_of, with_attributes
+from bandit.serving.eligible import arm_indices, context_faults, context_names, eligible_of, said_of, with_attributes
 from bandit.serving.reading import apart, decode, read_json
 from bandit.store.protocol import NO_ARM
 
@@ -231,7 +231,7 @@ def _some(context: Any, experiment: Experiment) -> Any:
     """A context with at most `UNKNOWN_MAX` unknown names: each is compared with every feature's name."""
     if not isinstance(context, dict):
         return context
-    known = {feature.name for feature in experiment.encoder.features} | set(experiment.document.attributes or ())
+    known = context_names(experiment)
     listed = set([name for name in context if name not in known][:UNKNOWN_MAX])
     return {name: value for name, value in context.items() if name in known or name in listed}
 

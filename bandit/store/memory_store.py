@@ -14,6 +14,7 @@ from bandit.log.records import (
     START,
     Entry,
     Position,
+    decision_of,
 )
 from bandit.store.memory_append import MemoryLog, Step
 from bandit.store.protocol import (
@@ -136,6 +137,13 @@ class MemoryStore:
         """See `Store`."""
         at = self._logs[name].callers.get(caller) if name in self._logs else None
         return None if at is None else self.at(name, at)
+
+    def happened(self, name: str, decision: Position) -> list[Entry]:
+        """See `Store`."""
+        with self._lock:
+            log = self._logs[name]
+            found = [entry for entry in log.entries.values() if entry.tag in b"fa"]
+            return [entry for entry in found if decision_of(entry) == decision] if decision in log.lives else []
 
     def grown(self, positions: Mapping[str, Position]) -> list[str]:
         """See `Store`."""

@@ -232,6 +232,9 @@ class Store(Protocol):
     def decision(self, name: str, caller: bytes) -> Entry | None:
         """The decision that a caller's own id names, if there is one."""
 
+    def happened(self, name: str, decision: Position) -> list[Entry]:
+        """What the log has of a decision's feedback and its activation, in order, for as long as its state is kept."""
+
     def grown(self, positions: Mapping[str, Position]) -> list[str]:
         """The experiments whose log has entries after these positions: one command for all of them."""
 

@@ -156,6 +156,14 @@ class RedisStore(Connected):
             at = self._sync.get(Keys.of(name).prefix.encode() + b":i:" + caller)
         return self.at(name, Position.parse(at)) if at else None
 
+    def happened(self, name: str, decision: Position) -> list[Entry]:
+        """See `Store`."""
+        keys = Keys.of(name)
+        with self._asking():
+            state: dict[bytes, bytes] = self._sync.hgetall(keys.prefix.encode() + b":d:" + decision.text())
+        places = {Position.parse(at) for field, at in state.items() if field[:1] in b"ta" and b"-" in at}
+        return [entry for at in sorted(places) if (entry := self.at(name, at)) is not None]
+
     def grown(self, positions: Mapping[str, Position]) -> list[str]:
         """See `Store`."""
         return self._grown(positions, None) if positions else []

@@ -13,8 +13,10 @@ from bandit.serving.api.answers import ActivationAnswer, FeedbackAnswer, Recomme
 from bandit.serving.api.examples import EXCHANGES, body_of
 from bandit.serving.api.problems import ProblemDetails
 from bandit.serving.api.schemas import PREFIX, Schema, ref, schemas_of, show
+from bandit.serving.api.several import SeveralBody
 from bandit.serving.evaluation import Evaluation
 from bandit.serving.feedback import ActivationBody, FeedbackBody, UserFeedbackBody
+from bandit.serving.inspection import DecisionAnswer
 from bandit.serving.requests import BatchBody, RecommendationBody
 
 EXPERIMENT: dict[str, Any] = body_of("PUT /v1/experiments/{e}")
@@ -205,7 +207,8 @@ class Version(msgspec.Struct):
 TYPES = (
     Document, ArmSpec, RecommendationBody, RecommendationAnswer, FeedbackBody, FeedbackAnswer, UserFeedbackBody,
     ActivationBody, ActivationAnswer, BatchBody, ProblemDetails, ExperimentAnswer, ExperimentsAnswer, ArmAnswer,
-    ArmsAnswer, Readiness, Evaluation, Alive, Version, DryRunAnswer,
+    ArmsAnswer, Readiness, Evaluation, Alive, Version, DryRunAnswer, SeveralBody,
+    DecisionAnswer,
 )  # fmt: skip
 
 PARTS = {
@@ -289,6 +292,12 @@ def _batch(answer: type) -> dict[str, Any]:
     return {"type": "object", "properties": {"results": results}, "required": ["results"]}
 
 
+def _by_experiment(answer: type) -> dict[str, Any]:
+    """The schema of the answers of several experiments: of each its answer or its problem."""
+    results = {"type": "object", "additionalProperties": _or_problem(answer)}
+    return {"type": "object", "properties": {"results": results}, "required": ["results"]}
+
+
 def _content(schema: dict[str, Any], kind: str = "application/json") -> dict[str, Any]:
     return {"content": {kind: {"schema": schema}}}
 
@@ -340,6 +349,7 @@ ARM = _operation({200: "the arm"}, ArmAnswer)
 PUT_ARM = _writing({201: "added", 200: "replaced"}, ArmAnswer, _part_of("ArmBody"), required=False)
 PATCH_ARM = _writing({200: "changed"}, ArmAnswer, _part_of("ArmPatch"))
 DELETE_ARM = _operation({204: "retired"}, None)
+DECISION = _operation({200: "the decision"}, DecisionAnswer)
 EVALUATION = _operation({200: "what slices earned and targets would have earned"}, Evaluation)
 RECOMMEND = _writing({200: "a decision"}, RecommendationAnswer, RecommendationBody, 409)
 RECOMMEND_BATCH = _writing(_RESULTS, _batch(RecommendationAnswer), BatchBody)
@@ -348,11 +358,11 @@ ACTIVATE_BATCH = _writing(_RESULTS, _batch(ActivationAnswer), BatchBody)
 FEEDBACK = _writing({200: "accepted, duplicate or late"}, FeedbackAnswer, FeedbackBody)
 FEEDBACK_BATCH = _writing(_RESULTS, _batch(FeedbackAnswer), BatchBody)
 
-_EACH = {"type": "object", "additionalProperties": _or_problem(FeedbackAnswer)}
+RECOMMEND_SEVERAL = _writing(
+    {200: "`results` by experiment: each an answer or its problem"}, _by_experiment(RecommendationAnswer), SeveralBody
+)
 FEEDBACK_EVERYWHERE = _writing(
-    {200: "`results` by experiment: each an answer or its problem"},
-    {"type": "object", "properties": {"results": _EACH}, "required": ["results"]},
-    UserFeedbackBody,
+    {200: "`results` by experiment: each an answer or its problem"}, _by_experiment(FeedbackAnswer), UserFeedbackBody
 )
 
 HEALTH: dict[str, Any] = {"responses": {200: {"description": "the process answers"} | _content(ref(Alive))}}

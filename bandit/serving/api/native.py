@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from bandit import __version__
 from bandit.core.document import NAME
 from bandit.errors import Code, Fault, Problem
-from bandit.serving.api import body, docs, everywhere, hot
+from bandit.serving.api import body, docs, everywhere, hot, several
 from bandit.serving.api.problems import problem_response, response
 from bandit.serving.changes import Change, Sent, patched, replaced, version_in
 from bandit.serving.evaluation import ROWS_MAX, Asked
@@ -39,6 +39,8 @@ Digests = Annotated[bool, Strictly, Query(description="add a fingerprint of each
 Reset = Annotated[bool, Strictly, Query(description="start a new generation from zero")]
 DryRun = Annotated[bool, Strictly, Query(description="answer what would change, and change nothing")]
 Confirm = Annotated[str, Query(description="the experiment's name, to delete whatever version there is")]
+Decision = Annotated[str, Path(description="the decision's id; it may have a /")]
+Explain = Annotated[bool, Strictly, Query(description="add what the model of now makes of it")]
 Targets = Annotated[list[str] | None, Query(description="uniform, fixed:ARM, linucb:alpha=0.5; one or more")]
 Since = Annotated[str, Query(description="a time, or a duration before now; by default the whole log")]
 MinAge = Annotated[str, Query(description="leave out younger decisions: their feedback may still come")]
@@ -200,6 +202,17 @@ async def delete_arm(request: Request, e: Experiment, arm: Arm) -> Response:
     return Response(status_code=204)
 
 
+# decisions
+
+
+@router.get("/v1/experiments/{e}/decisions/{decision_id:path}", tags=["deciding"], **docs.DECISION)
+async def get_decision(
+    request: Request, e: Experiment, decision_id: Decision, explain: Explain = False, limit: Limit = 100
+) -> Response:
+    """What was shown and why, what was credited when, and with `explain=true` what the model of now makes of it."""
+    return _json(await _service(request).decision(e, decision_id, explain=explain, limit=limit))
+
+
 # evaluation
 
 
@@ -258,6 +271,12 @@ async def feedback(request: Request, e: Experiment) -> Response:
 async def feedback_batch(request: Request, e: Experiment) -> Response:
     """Up to 1,000 events at once."""
     return await _hot(request, "feedback/batch", e)
+
+
+@router.post("/v1/recommendations", tags=["deciding"], **docs.RECOMMEND_SEVERAL)
+async def recommend_several(request: Request) -> Response:
+    """One decision of each of several experiments, for one user and one context."""
+    return Response(await several.answered(_service(request), await _body(request)), media_type="application/json")
 
 
 @router.post("/v1/feedback", tags=["feedback"], **docs.FEEDBACK_EVERYWHERE)

@@ -230,8 +230,8 @@ end
 local function activate(d, is_there)
   local head = pack('<BBBBHHHI4I4I8I4c8', 1, d.sparse, m, 0, d.k, d.x_bytes, d.caller_bytes, generation, schema_number,
                     d.ms, d.seq, d.nonce)
-  call('XADD', log, '*', 'a', head .. x_and_caller_of(d) .. arms_and_credits(d, is_there))
-  keep(d, is_there, 'a', '1')
+  local id = call('XADD', log, '*', 'a', head .. x_and_caller_of(d) .. arms_and_credits(d, is_there))
+  keep(d, is_there, 'a', id)
 end
 
 -- What became of an item: a letter of the status, and which decision it was about, if there is one.
@@ -339,10 +339,11 @@ local function credit(d, kind, value, event, arm, of)
   local said = of and event .. '\0' .. of or event
   local head = pack('<BBBBHHHI4I4I8I4c8I4i4', 1, pending + d.sparse + 8 * clipped, m, kind, d.x_bytes, d.caller_bytes,
                     #said, generation, schema_number, d.ms, d.seq, d.nonce, arm, value)
-  call('XADD', log, '*', 'f', head .. x_and_caller_of(d) .. said .. before .. after)
+  local id = call('XADD', log, '*', 'f', head .. x_and_caller_of(d) .. said .. before .. after)
   seen = adds and within ~= total and pack('<i8', total) or '1'
-  if own then keep(d, is_there, 'n', count + 1, credits_field, after, seen_field, seen, known_field, amount)
-  else keep(d, is_there, 'n', count + 1, credits_field, after, seen_field, seen) end
+  local place = 't' .. count + 1  -- where its entry is, for whoever asks what became of the decision
+  if own then keep(d, is_there, 'n', count + 1, place, id, credits_field, after, seen_field, seen, known_field, amount)
+  else keep(d, is_there, 'n', count + 1, place, id, credits_field, after, seen_field, seen) end
   if of then keep(d, true, more_field, left) elseif adds and refunds > 0 then hold(d, fields[7]) end
   return pack('<c1i4B', 'A', within - old, clipped) .. d.id .. ' \8' .. d.nonce .. caller_of(d), arm
 end
