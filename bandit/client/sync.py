@@ -7,6 +7,7 @@ import asyncio
 import atexit
 import functools
 import os
+import selectors
 import socket
 import threading
 from collections.abc import Callable, Coroutine
@@ -23,10 +24,22 @@ ENDING: Final = 5.0  # seconds the thread may take to end
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """A loop that finds hosts while the interpreter ends, too: no thread can be started then."""
+    """A loop that goes on while the interpreter ends, and of which a fork has a copy that does no harm.
+
+    Of epoll it would have no copy but the thing itself: what the child throws away, its parent would no longer hear.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(getattr(selectors, "PollSelector", selectors.SelectSelector)())
+        self._of = os.getpid()
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """As everywhere; what a child throws away of its parent's is no fault."""
+        if os.getpid() == self._of:
+            super().call_exception_handler(context)
 
     async def getaddrinfo(self, host: Any, port: Any, **how: Any) -> Any:
-        """As everywhere; blocking, where nothing else is left."""
+        """As everywhere; blocking, where no thread can be started any more."""
         try:
             return await super().getaddrinfo(host, port, **how)
         except RuntimeError:
