@@ -66,7 +66,7 @@ def test_several_fall_back_each_to_its_own() -> None:
 
     def ask(client: Client) -> Awaitable[Any]:
         arms = {"top": "a1", "side": "a2", "foot": "a3"}
-        return client.recommend_several(arms, {}, fallback=arms, deadline=0.3)
+        return client.recommend_several(list(arms), {}, fallback=arms, deadline=1.0)
 
     answer = Answer({"results": {"top": BUSY, "side": WRONG, "foot": CHOICE}})
     later = Answer({"results": {"top": BUSY, "side": WRONG, "foot": BUSY}})
@@ -104,7 +104,7 @@ def test_what_a_batch_was_answered_is_not_lost_by_what_came_after() -> None:
     """At the deadline each has what was last known of it."""
     asked: Any = [{"context": {}}, {"context": {}}]
     found, _ = talk(
-        [results(CHOICE, BUSY), HELD], lambda client: client.recommend_batch("home", asked), deadline=0.4, timeout=30.0
+        [results(CHOICE, BUSY), HELD], lambda client: client.recommend_batch("home", asked), deadline=1.0, timeout=30.0
     )
     assert found[0].arm == "a"
     assert found[1].code == "overloaded"
