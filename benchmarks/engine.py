@@ -41,9 +41,10 @@ from numpy.typing import NDArray
 from vowpalwabbit import Workspace
 
 from bandit.arrays import Matrix, Vector
+from bandit.core.document import Document
 from bandit.core.draw import Choice, draw
 from bandit.core.engine import Model
-from bandit.core.experiment import Document, compile_config
+from bandit.core.experiment import compile_config
 from bandit.core.revision import first
 from bandit.core.sums import ONE, Events
 
@@ -129,7 +130,8 @@ class Problem:
 
     def scoring(self) -> Run:
         """A run from an encoded context to the arm drawn."""
-        scorer, policy, u = self.model.scorer, self.model.experiment.document.policy, self.rng.random(1)
+        scorer, u = self.model.scorer, self.rng.random(1)
+        policy = self.model.experiment.document.policy.rule(lambda _: -1)
         eligible, everyone = self.model.experiment.active[None], bool(self.model.experiment.active.all())
         pool = cycle([self.contexts(1) for _ in range(POOL)])
         return lambda: draw(policy.probabilities(scorer.estimate(next(pool), eligible, everyone)), u)

@@ -20,8 +20,9 @@ import msgspec
 import numpy as np
 
 from bandit.arrays import Int
+from bandit.core.document import Document
 from bandit.core.engine import Model
-from bandit.core.experiment import Document, Experiment, compile_config
+from bandit.core.experiment import Experiment, compile_config
 from bandit.core.revision import first, revise
 from bandit.core.sums import Events
 from simulator.environments.datasets import FullInformation, msweb

@@ -25,10 +25,12 @@ import msgspec
 import numpy as np
 from stalls import CONTEXT, FEATURES, serving
 
-from bandit.core.experiment import Document, Experiment, compile_config
+from bandit.core.document import Document
+from bandit.core.experiment import Experiment, compile_config
 from bandit.core.revision import first
 from bandit.core.sums import ONE
-from bandit.log.records import FORMAT, START, Head, Position, pack_decision, pack_probabilities, read_decision_id
+from bandit.log.probabilities import pack_probabilities
+from bandit.log.records import FORMAT, START, Head, Position, pack_decision, read_decision_id
 from bandit.log.vectors import pack_x
 from bandit.process import embedded
 from bandit.process.datadir import lock

@@ -31,8 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Int, Matrix, Vector
+from bandit.core.document import Document
 from bandit.core.engine import Model
-from bandit.core.experiment import Document, compile_config
+from bandit.core.experiment import compile_config
 from bandit.core.policies import LinUCB
 from bandit.core.revision import first
 from bandit.core.sums import ONE, Events
@@ -55,7 +56,7 @@ class World(NamedTuple):
 
 def play(world: World, rounds: Int, seed: int, explore: float) -> Int:
     """The arm chosen in each of these rounds, learning as it goes."""
-    document = {**world.document, "policy": {"alpha": 1.0, "explore": explore}}
+    document = {**world.document, "policy": {"type": "linucb", "alpha": 1.0, "explore": explore}}
     experiment = compile_config(first("benchmark", msgspec.convert(document, Document)))
     model, rng = Model(experiment), np.random.default_rng(seed)
     credit = np.frompyfunc(experiment.kinds[0].credit, 1, 1)

@@ -24,12 +24,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from bandit.core.document import Document
 from bandit.core.engine import Model
-from bandit.core.experiment import Document, Experiment, compile_config
+from bandit.core.experiment import Experiment, compile_config
 from bandit.core.revision import first, revise
 from bandit.core.sums import ONE, increments
 from bandit.log.events import read_events
-from bandit.log.records import FORMAT, START, Feedback, Head, Position, pack_decision, pack_feedback, pack_probabilities
+from bandit.log.probabilities import pack_probabilities
+from bandit.log.records import FORMAT, START, Feedback, Head, Position, pack_decision, pack_feedback
 from bandit.log.vectors import pack_x
 from bandit.process import embedded
 from bandit.process.datadir import lock

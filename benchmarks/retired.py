@@ -21,8 +21,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from bandit.core.document import Document
 from bandit.core.engine import Model
-from bandit.core.experiment import Config, Document, compile_config
+from bandit.core.experiment import Config, compile_config
 from bandit.core.revision import first, revise
 from bandit.core.sums import ONE, Events
 

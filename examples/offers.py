@@ -32,8 +32,11 @@ async def main(url: str) -> None:
             shown = decision.arms[0]
             print(f"{visitor} sees {shown.arm!r}, shown with probability {shown.propensity:.3f}")
             if visitor["returning"]:
-                await client.feedback("offers", decision_id=decision.decision_id, event="click")
-                receipt = await client.feedback("offers", decision_id=decision.decision_id, event="sale", value=79.9)
+                which = decision.decision_id
+                await client.feedback("offers", decision_id=which, event="click")
+                # with the order's own number: sent twice it counts once, another order is another sale
+                order = f"order-of-{which}"
+                receipt = await client.feedback("offers", decision_id=which, event="sale", value=79.9, event_id=order)
                 print(f"  clicked and bought for {receipt.credited}: {receipt.status}")
 
 

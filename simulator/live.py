@@ -1,5 +1,6 @@
 """What slices earned and what a candidate would have earned on a server's newest decisions. It needs NumPy alone.
 
+    lift                   one slice against another, by the difference of what they earned (`ope.lift`)
     value of a slice       mean reward of what was shown
     value of a candidate   by DR, in the decisions in which it could be shown       lift: less what was shown in these
 
@@ -16,15 +17,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from bandit.arrays import Matrix
+from bandit.core.document import Document
 from bandit.core.engine import Model
-from bandit.core.experiment import Document, Experiment, compile_config
+from bandit.core.experiment import Config, Experiment, compile_config
+from bandit.core.policies import Uniform
 from bandit.core.sums import ONE, Sums
 from bandit.core.times import time_of
 from bandit.core.validation import typed_problem
@@ -32,12 +37,29 @@ from bandit.errors import Code, CorruptLog, Problem, StoreUnavailable
 from bandit.log.records import Position
 from bandit.replica.recent import Recent, Window, recent
 from bandit.replica.replica import Replica
-from bandit.serving.evaluation import Asked, Candidate, Evaluation, Refused, Reply, Slice, duration_ms, window_of, wrong
+from bandit.serving.evaluation import (
+    Asked,
+    Candidate,
+    Change,
+    Effect,
+    Evaluation,
+    Lift,
+    Refused,
+    Reply,
+    Slice,
+    duration_ms,
+    window_of,
+    wrong,
+)
 from bandit.store.open import open_store
 from bandit.store.protocol import Store
-from simulator.logs.log import Log
+from simulator.logs.documents import Played, changed
+from simulator.logs.log import Kind, Log
 from simulator.ope.differences import Data, earned, lift
 from simulator.ope.evaluate import evaluate
+from simulator.ope.lift.lift import lift_of
+from simulator.ope.lift.sentence import sentence
+from simulator.ope.lift.traffic import traffic_of
 from simulator.policies import specs
 from simulator.wording import named
 
@@ -62,14 +84,54 @@ class Plan(NamedTuple):
 
 
 def slices(source: Source, alpha: float = 0.05) -> list[Slice]:
-    """The value of each slice."""
-    log, span, part = log_of(source), _span(source.experiment), source.recent.slice
+    """The value of each slice, and of what was decided without slices."""
+    log, span, names = log_of(source), _span(source.experiment), source.experiment.config.slices
+    part = np.where(source.recent.shares.any(axis=1), source.recent.slice, -1)
     found = []
-    for name in np.unique(part).tolist():
-        rows = np.flatnonzero(part == name)
+    for g in np.unique(part).tolist():
+        rows = np.flatnonzero(part == g)
         side = earned(Data(log.take(rows), np.zeros((len(rows), log.K)), span), alpha, looks="any")
-        found.append(Slice(name, len(rows), side.value, side.low, side.high))
+        name = names[g] if g >= 0 else None
+        found.append(Slice(max(0, g), name, len(rows), side.value, side.low, side.high))
     return found
+
+
+def lifted(source: Source, now_ms: int) -> Lift | None:
+    """The lift of one slice over another; None where there are no two."""
+    traffic = traffic_of(log_of(source, now_ms))
+    found = lift_of(replace(traffic, cut=source.recent.cut)) if traffic else None
+    if found is None:
+        return None
+    changes = [Change(time_of(each.time_ms), each.what) for each in found.changes]
+    effects = [msgspec.convert(asdict(each), Effect) for each in (found.effect, *found.kinds)]
+    return Lift(
+        sentence=sentence(found),
+        slice=found.slice,
+        baseline=found.baseline,
+        effect=effects[0],
+        kinds=effects[1:],
+        decisions=found.decisions,
+        users=found.users,
+        missing=found.missing,
+        changes=changes,
+        alarm=found.alarm,
+        cut=found.cut,
+        confidence=1 - found.alpha,
+    )
+
+
+def changes_of(configs: Sequence[tuple[int, Config]], first_ms: int) -> Iterator[tuple[int, str]]:
+    """What changed of policies and weights from a time on, each with its own; shares tell of themselves."""
+    if configs and configs[0][0] > first_ms:
+        yield configs[0][0], "another document"  # the one before it was not read
+    for (_, before), (ms, after) in pairwise(configs):
+        if ms >= first_ms:
+            yield from ((ms, what) for what in changed(_played(before.document), _played(after.document)))
+
+
+def _played(document: Document) -> Played:
+    slices = {name: each.policy for name, each in document.sliced.items()}
+    return Played(document.policy, slices, {name: kind.weight for name, kind in document.rewards.items()})
 
 
 def candidates(source: Source, targets: Sequence[str], alpha: float = 0.05) -> list[Candidate]:
@@ -85,22 +147,45 @@ def candidates(source: Source, targets: Sequence[str], alpha: float = 0.05) -> l
     return [_candidate(source, log, plan, alpha) for plan in plans]
 
 
-def log_of(source: Source) -> Log:
-    """The decisions as the estimators take them: the reward is sum over kinds of weight x value."""
+def log_of(source: Source, now_ms: int | None = None) -> Log:
+    """The decisions as the estimators take them: the reward is sum over kinds of weight x value.
+
+    Args:
+        source: what they are from.
+        now_ms: until when rewards have come, where it is asked which share of them has.
+    """
     experiment, recent = source.experiment, source.recent
-    steps = np.array([kind.step for kind in experiment.kinds])
+    steps, sliced = np.array([kind.step for kind in experiment.kinds]), bool(recent.shares.any())
+    played = zip(experiment.slices, experiment.policies, strict=False)  # in shadow one policy is all there is
+    even = [each.number for each, policy in played if isinstance(policy, Uniform)]
     return Log(
         arms=experiment.config.index,
         arm=recent.arm,
         reward=(recent.credits * steps) @ experiment.ridge.weights,
-        propensity=recent.propensity,
-        probability=recent.probability,
+        propensity=recent.mixture[np.arange(len(recent)), recent.arm] if sliced else recent.propensity,
+        probability=recent.mixture,
         eligible=recent.eligible,
         context=recent.x / ONE,
         time_ms=recent.ms,
+        user=np.array([user.hex() for user in recent.user], np.str_),
         part=recent.slice,
         learning=True,
+        shares=recent.shares if sliced else None,
+        within=recent.probability if sliced else None,
+        rewards=recent.earned * steps,
+        kinds=tuple(_kinds(source, now_ms)),
+        slices=experiment.config.slices,
+        uniform=even[0] if len(even) == 1 else None,
+        changes=tuple(changes_of(recent.configs, int(recent.ms[0]))) if len(recent) else (),
     )
+
+
+def _kinds(source: Source, now_ms: int | None) -> Iterator[Kind]:
+    """Each kind with the share of its reward that has come."""
+    experiment, recent = source.experiment, source.recent
+    for k, (name, kind) in enumerate(zip(experiment.config.kinds, experiment.kinds, strict=True)):
+        matured = None if now_ms is None else recent.delays.matured(k, now_ms - recent.ms)
+        yield Kind(name, kind.weight, kind.default, kind.cap, matured)
 
 
 def _span(experiment: Experiment) -> tuple[float, float]:
@@ -218,7 +303,8 @@ def evaluated(store: Store, asked: Asked) -> Evaluation:
     replica.fold_to_end()
     if (model := replica.model) is None:
         raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {asked.experiment!r}")
-    room = max(1, CELLS // max(1, model.experiment.shape[0]))
+    tables = 2 if model.experiment.config.slices else 1  # within a slice, and over all
+    room = max(1, CELLS // max(1, tables * model.experiment.shape[0]))
     window = window_of(asked, now, min(now, replica.position.ms))
     found, matured = _matured(
         store, model.experiment, replica.position, window._replace(rows=min(window.rows, room)), asked
@@ -231,6 +317,7 @@ def evaluated(store: Store, asked: Asked) -> Evaluation:
         cut=found.cut,
         waiting=found.waiting,
         matured=matured,
+        lift=lifted(source, now),
         slices=slices(source) if n else [],
         targets=candidates(source, asked.targets),
     )

@@ -118,7 +118,10 @@ def sizing(settings: Settings, rate: float) -> Iterator[str]:
         arms, kinds, d = experiment.shape
         window = seconds(experiment.document.reward_window)
         title = f"{experiment.name} ({arms} arms, {d} columns, window {window / 86400:g} days)"
-        needed = need(rate, d=d, arms=arms, kinds=kinds, window=window, rewarded=0.1, named=True, users=True)
+        refunds = experiment.refunds_ms / 1000
+        needed = need(
+            rate, d=d, arms=arms, kinds=kinds, window=window, rewarded=0.1, named=True, users=True, refunds=refunds
+        )
         yield from _estimate(title, rate, needed)
     if not experiments:
         usual = need(rate, d=32, arms=100, kinds=2, window=7 * 86400.0, rewarded=0.1, named=True, users=True)

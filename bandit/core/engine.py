@@ -16,6 +16,7 @@ from bandit.core.estimates import Estimates
 from bandit.core.experiment import Experiment
 from bandit.core.features import Layout
 from bandit.core.linear import loose_range, rounded_scale
+from bandit.core.policies import Rule, Shown, Uniform
 from bandit.core.scoring import SMALL, Rows, Scorer
 from bandit.core.sums import LIMB, ONE, Events, Sums, increments
 
@@ -35,8 +36,9 @@ class Decided(NamedTuple):
     """N decisions."""
 
     choices: list[Choice]
-    probabilities: Matrix  # (N, K) of every arm at the first place
+    probabilities: Matrix  # (N, K) of every arm at the first place, which were drawn from
     shown: ShownScores
+    each: list[Matrix]  # (N, K) of each policy that was asked
 
 
 class Loose(NamedTuple):
@@ -72,7 +74,7 @@ class Model:
         scored = _live(experiment) if also is None else _live(experiment) | also
         self.scorer = Scorer(K, m, d, experiment.ridge, np.flatnonzero(scored))
         self.pending: dict[int, bool] = {}  # arms to refresh, oldest first; True where the factor is out of date
-        self._shared = self._active()
+        self._shared, self._rules = self._active(), self._placed()
         self._squares = _squares(self.sums, experiment.layout)
         self._impressions = int(self.sums.n.sum())
         self._rescale()
@@ -99,7 +101,7 @@ class Model:
         with self.learning, self.lock:
             self.experiment, self.sums, self.scorer = experiment, sums, scorer
             scorer.ridge, scorer.derived = experiment.ridge, derived
-            self._shared = self._active()
+            self._shared, self._rules = self._active(), self._placed()
         if refactor:
             self._mark(np.arange(K), factor=True)
 
@@ -137,6 +139,21 @@ class Model:
         """(which of the scored arms the experiment shows, shape (1, S); whether that is all of them)."""
         own = self.scorer.own(self.experiment.active[None])
         return own, bool(own.all())
+
+    def _placed(self) -> list[Rule]:
+        """The rules of the experiment's policies, for the arms that are scored."""
+        slot, index = self.scorer.slot, self.experiment.arm_index
+
+        def slot_of(arm: str) -> int:
+            return int(slot[index[arm]]) if arm in index else -1
+
+        return [policy.rule(slot_of) for policy in self.experiment.policies]
+
+    def _ruling(self) -> list[Rule]:
+        """The rules that are in force: while it warms up, what has been learned decides nothing."""
+        if self._impressions >= self.experiment.warm_up:
+            return self._rules
+        return [rule if isinstance(rule, Shown) else Uniform() for rule in self._rules]
 
     def loose_ranges(self) -> list[Loose]:
         """Kinds of reward with a range of more than a hundred times the mean size of the rewards that came."""
@@ -197,13 +214,14 @@ class Model:
         return factor or bool(self.scorer.slot[arm] < 0)
 
     def probabilities(self, x: NDArray[np.int16], eligible: Mask) -> Matrix:
-        """What `decide` draws the first position from, shape (N, K)."""
+        """What `decide` draws the first position from by the experiment's first policy, shape (N, K)."""
         estimates = self.scorer.estimate(x, eligible)
-        return self.scorer.whole(self.experiment.document.policy.probabilities(estimates))
+        return self.scorer.whole(self._ruling()[0].probabilities(estimates))
 
     def decide(
-        self, experiment: Experiment, x: NDArray[np.int16], eligible: Mask | None, k: Sequence[int], u: Vector
-    ) -> Decided:
+        self, experiment: Experiment, x: NDArray[np.int16], eligible: Mask | None, k: Sequence[int], u: Vector,
+        play: Sequence[int] = (), baseline: Sequence[int] = (),
+    ) -> Decided:  # fmt: skip
         """Decide N times at once.
 
         Args:
@@ -213,6 +231,8 @@ class Model:
                 None: the experiment's active arms.
             k: how many arms to show each time.
             u: the numbers drawn with, in [0, 1), shape (N,).
+            play: which of the experiment's policies decides each, N of them; by default the first one decides all.
+            baseline: the arm that the policy without a name of its own shows each time, N of them, where there is one.
 
         Raises:
             Outdated: the model has taken a later version meanwhile; read the requests again.
@@ -221,40 +241,55 @@ class Model:
             if self.experiment is not experiment:
                 raise Outdated
             shared = self._shared if eligible is None else (eligible, None)
-            estimates = self.scorer.estimate(x, *shared)
-            probabilities = experiment.document.policy.probabilities(estimates)
+            estimates, rules = self.scorer.estimate(x, *shared), self._ruling()
+            if baseline:
+                rules = [Shown(self.scorer.slot[list(baseline)], experiment.baseline_explore), *rules]
+            each = [rule.probabilities(estimates) for rule in rules]
+            probabilities = each[0]
+            if len(rules) > 1:
+                probabilities = np.stack(each)[list(play), np.arange(len(u))]
             slots = draw(probabilities, u)  # among the scored arms, as everything up to the end
             choices = [_single(slot, float(probabilities.item(i, slot))) for i, slot in enumerate(slots.tolist())]
             if max(k) > 1:
-                several = np.flatnonzero(np.array(k) > 1)
-                lists = self._lists(estimates.only(several), np.array(k)[several], u[several].tolist())
-                for i, choice in zip(several.tolist(), lists, strict=True):
-                    choices[i] = choice
-            return Decided(self._by_index(choices), self.scorer.whole(probabilities), self._shown(estimates, choices))
+                several, played = np.array(k) > 1, np.array(play or [0] * len(u))
+                for at, rule in enumerate(rules):
+                    own = np.flatnonzero(several & (played == at))
+                    lists = self._lists(rule, estimates.only(own), np.array(k)[own], u[own].tolist())
+                    for i, choice in zip(own.tolist(), lists, strict=True):
+                        choices[i] = choice
+            shown, whole = self._shown(rules, play, estimates, choices), self.scorer.whole
+            by_policy = [whole(p) for p in each] if len(each) > 1 else []
+            return Decided(self._by_index(choices), whole(probabilities), shown, by_policy)
 
-    def _lists(self, estimates: Estimates, k: Int, u: list[float]) -> list[Choice]:
-        policy, score = self.experiment.document.policy, self.experiment.document.policy.leading(estimates, k)
+    def _lists(self, rule: Rule, estimates: Estimates, k: Int, u: list[float]) -> list[Choice]:
+        if not u:
+            return []
+        score = rule.leading(estimates, k)
         allowed = [np.flatnonzero(row) for row in estimates.eligible]
         allowed *= len(score) // len(allowed)  # one row may stand for all
         return [
-            draw_list(row, arms, size, policy.explore, number, estimates.threshold)
+            draw_list(row, arms, size, rule.explore, number, estimates.threshold)
             for row, arms, size, number in zip(score, allowed, k.tolist(), u, strict=True)
         ]
 
-    def _shown(self, estimates: Estimates, choices: list[Choice]) -> ShownScores:
+    def _shown(
+        self, rules: Sequence[Rule], play: Sequence[int], estimates: Estimates, choices: list[Choice]
+    ) -> ShownScores:
         places = [(i, slot) for i, choice in enumerate(choices) for slot in choice.arms]
         if len(places) == 1:  # arrays of one number would take as long as those of many
-            return self._one_shown(estimates, *places[0])
+            return self._one_shown(rules[play[0] if play else 0], estimates, *places[0])
         row, slots = np.array(places, np.int64).T
         width = estimates.width(row, slots)
-        spread = self.scorer.derived.sigma[slots] * width
-        score = self.experiment.document.policy.score(estimates.mean[row, slots], spread)
+        spread, mean = self.scorer.derived.sigma[slots] * width, estimates.mean[row, slots]
+        score = rules[0].score(mean, spread)
+        for at, rule in enumerate(rules[1:], 1):
+            score = np.where(np.array(play)[row] == at, rule.score(mean, spread), score)
         return ShownScores(score, self.scorer.kinds(estimates.X[row], slots), width)
 
-    def _one_shown(self, estimates: Estimates, row: int, slot: int) -> ShownScores:
+    def _one_shown(self, rule: Rule, estimates: Estimates, row: int, slot: int) -> ShownScores:
         width = estimates.one_width(row, slot)
         mean, sigma = float(estimates.mean.item(row, slot)), float(self.scorer.derived.sigma.item(slot))
-        score = self.experiment.document.policy.score(mean, sigma * width)
+        score = rule.score(mean, sigma * width)
         all_ = np.array([[score, width, *self.scorer.derived.thetas[slot].dot(estimates.X[row]).tolist()]])
         return ShownScores(all_[:, 0], all_[:, 2:], all_[:, 1])
 

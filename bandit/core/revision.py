@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
-from bandit.core.experiment import Config, Document, Kind, arm_spec
+from bandit.core.document import Document, Kind, arm_spec
+from bandit.core.experiment import Config
 from bandit.core.features import Layout, numbered, relaid
+from bandit.core.slices import INDICES_MAX, Segment, segmented, shares_in
 from bandit.errors import Code, Fault, Problem, pointer
 
 
@@ -15,7 +18,8 @@ def first(name: str, document: Document, before: Config | None = None) -> Config
     """The config of a new experiment, or of one that was deleted (`before`): it starts from zero."""
     version, generation, schema = (before.version, before.generation, before.schema) if before else (0, 0, 0)
     index = tuple(dict.fromkeys(arm_spec(arm).id for arm in document.arms))
-    return Config(name, version + 1, generation + 1, schema + 1, document, index, tuple(document.rewards))
+    sliced = _sliced((), (), document)
+    return Config(name, version + 1, generation + 1, schema + 1, document, index, tuple(document.rewards), **sliced)
 
 
 def revise(before: Config, document: Document, *, learned: bool, reset: bool) -> Config:
@@ -35,8 +39,10 @@ def revise(before: Config, document: Document, *, learned: bool, reset: bool) ->
         return first(before.name, document, before)
     index = dict.fromkeys([*before.index, *(arm_spec(arm).id for arm in document.arms)])
     kinds = tuple(dict.fromkeys([*before.kinds, *document.rewards])) if learned else tuple(document.rewards)
-    after = Config(before.name, before.version + 1, before.generation, before.schema, document, tuple(index), kinds)
-    after = msgspec.structs.replace(after, layout=_layout(before, document), units=_units(before, document, learned))
+    state = before.version + 1, before.generation, before.schema
+    more = _sliced(before.slices, before.segments, document)
+    more |= {"layout": _layout(before, document), "units": _units(before, document, learned)}
+    after = Config(before.name, *state, document, tuple(index), kinds, **more)
     if learned and (faults := list(_fixed_faults(before, after))):
         detail = "; ".join(f"{fault.pointer}: {fault.expected}" for fault in faults) + "; ?reset=true starts from zero"
         raise Problem(Code.INVALID_EXPERIMENT, detail, faults)
@@ -44,6 +50,24 @@ def revise(before: Config, document: Document, *, learned: bool, reset: bool) ->
     if same and _columns(before) == _columns(after) and not _differs_at_once(before.document, document):
         return after
     return msgspec.structs.replace(after, schema=before.schema + 1)
+
+
+def _sliced(names: tuple[str, ...], before: tuple[Segment, ...], document: Document) -> dict[str, Any]:
+    """The slices of a config by index, and their segments, in place of those before.
+
+    Raises:
+        Problem: `invalid_experiment`, where there have been too many slices, or their shares do not add up.
+    """
+    names = tuple(dict.fromkeys([*names, *document.sliced]))
+    shares = shares_in(document.sliced)
+    if isinstance(shares, str):
+        raise Problem.of(Code.INVALID_EXPERIMENT, [Fault("/slices", shares, "others")])
+    if len(names) > INDICES_MAX:
+        fault = Fault("/slices", f"at most {INDICES_MAX} names of slices in one generation", "more")
+        raise Problem.of(Code.INVALID_EXPERIMENT, [fault])
+    index = {name: i for i, name in enumerate(names)}
+    segments = segmented(before, {index[name]: share for name, share in shares.items()}) if shares else before
+    return {"slices": names, "segments": segments}
 
 
 def _layout(before: Config, document: Document) -> Layout | None:
@@ -79,12 +103,16 @@ def _differs_at_once(before: Document, document: Document) -> bool:
     """Whether a server that does not know the new document yet would show an arm that must not be shown any more, or
     decide where nothing, or another fallback, is to be answered.
     """
-    switched = (before.status, before.fallback_arm) != (document.status, document.fallback_arm)
-    return switched or not _active(before) <= _active(document)
+    if any(getattr(before, name) != getattr(document, name) for name in ("status", "fallback_arm", "shadow")):
+        return True
+    shown = _shown(document)
+    return any(shown.get(arm) != limits for arm, limits in _shown(before).items())
 
 
-def _active(document: Document) -> set[str]:
-    return {arm.id for arm in map(arm_spec, document.arms) if arm.status == "active"}
+def _shown(document: Document) -> dict[str, object]:
+    """What limits each arm that may be shown."""
+    arms = [arm for arm in map(arm_spec, document.arms) if not arm.paused]
+    return {arm.id: (arm.when, arm.since, arm.until) for arm in arms}
 
 
 def _fixed_faults(before: Config, after: Config) -> Iterable[Fault]:

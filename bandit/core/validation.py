@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from bandit.core.experiment import DURATIONS, Document, Kind
+from bandit.core.document import DURATIONS, Document, Kind
+from bandit.core.policies import LinUCB
 from bandit.errors import Code, Fault, Problem, nearest, pointer
 
 _PATH = re.compile(r" - at `(?:key in )?(.*)`$")
@@ -26,7 +27,36 @@ def parse_document(data: bytes) -> Document:
     try:
         return msgspec.json.decode(data, type=Document)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if (typed := _with_types(data)) is not None:
+            return parse_document(typed)
         raise _refused(data, error) from None
+
+
+_FIELDS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SLICES: msgspec.json.Decoder[dict[str, dict[str, msgspec.Raw]]] = msgspec.json.Decoder(
+    dict[str, dict[str, msgspec.Raw]]
+)
+
+
+def _with_types(data: bytes) -> bytes | None:
+    """The document with `linucb` as the type of each policy that has none; None where each has one, or is no object."""
+    try:
+        fields = _FIELDS.decode(data)
+        slices = _SLICES.decode(fields["slices"]) if "slices" in fields else {}
+        typed = [_typed(part) for part in (fields, *slices.values()) if "policy" in part]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if slices:
+        fields["slices"] = msgspec.Raw(msgspec.json.encode(slices))
+    return msgspec.json.encode(fields) if any(typed) else None
+
+
+def _typed(part: dict[str, msgspec.Raw]) -> bool:
+    """Give the part's policy a type if it has none: whether it had none."""
+    policy = _FIELDS.decode(part["policy"])
+    if has_none := "type" not in policy:
+        part["policy"] = msgspec.Raw(msgspec.json.encode({"type": LinUCB.__struct_config__.tag, **policy}))
+    return has_none
 
 
 def _refused(data: bytes, error: Exception) -> Problem:

@@ -5,7 +5,8 @@ An entry of the log is one field and its value; the field's name says what it is
     d  decision    f  feedback    a  activation    x  the experiment's config (JSON)
 
 All numbers are little-endian. `lua/append.lua` reads and writes the same layouts; `test_store.py` holds the two
-together. A decision's deadline is its entry's time plus `window_ms`.
+together. A decision's deadline is its entry's time plus `window_ms`. A refund is feedback with a value below 0; the
+event that it is of is written behind its own, after a zero byte.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ import binascii
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from bandit.arrays import Int, Mask, Matrix, Vector
+from bandit.arrays import Int, Vector
 from bandit.core.experiment import Config
 from bandit.errors import CorruptLog
+from bandit.log.probabilities import SlicePart, unpack_probabilities, unpack_slices
 
 FORMAT = 1
-DEFERRED, SPARSE, USER = 1, 2, 8  # flags of a decision; SPARSE, of its x, is every record's
+DEFERRED, SPARSE, USER, SLICED = 1, 2, 8, 16  # flags of a decision; SPARSE, of its x, is every record's
 PENDING, CLIPPED = 1, 8  # flags of feedback
 
 # the fields of `Head`
@@ -89,7 +90,7 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True)
 class Decision:
-    """A decision record, read whole."""
+    """A decision record, read whole; `probabilities` are those of the slice that decided, which it was drawn from."""
 
     head: Head
     x: bytes
@@ -100,6 +101,16 @@ class Decision:
     marginals: tuple[float, ...]
     eligible: Int
     probabilities: Vector
+    slices: tuple[SlicePart, ...] = ()  # none where traffic is not sliced
+
+    @property
+    def mixture(self) -> Vector:
+        """The probability of each eligible arm over all slices."""
+        if not self.slices:
+            return self.probabilities
+        shares, each = [part.share for part in self.slices], [part.probabilities for part in self.slices]
+        mixture: Vector = np.array(shares) @ np.stack(each)
+        return mixture
 
 
 class Feedback(NamedTuple):
@@ -117,6 +128,7 @@ class Feedback(NamedTuple):
     old: tuple[int, ...]
     new: tuple[int, ...]
     x: bytes
+    refund_of: str = ""
 
 
 class Activation(NamedTuple):
@@ -156,107 +168,11 @@ def read_decision_id(text: str) -> tuple[int, Position, bytes] | None:
     return found if decision_id(*found) == text else None
 
 
-def _is_listed(size: int, K: int) -> bool:
-    """Whether a list of so many indices below K is no longer than a bit for each."""
-    return 4 * size <= (K + 7) // 8
-
-
-def pack_set(members: Int, K: int) -> bytes:
-    """A set of arm indices below K: all of them, a list, or bits, whichever is shortest."""
-    if len(members) == K:
-        return struct.pack("<BI", 0, K)
-    if _is_listed(len(members), K):
-        return struct.pack("<BI", 1, len(members)) + members.astype("<u4").tobytes()
-    bits = np.zeros(K, bool)
-    bits[members] = True
-    return struct.pack("<BI", 2, K) + np.packbits(bits).tobytes()
-
-
-def unpack_set(data: bytes, at: int) -> tuple[Int, int]:
-    """(the set that `pack_set` packed at `at`, where it ends)."""
-    form, size = struct.unpack_from("<BI", data, at)
-    at += 5
-    if form == 0:
-        return np.arange(size), at
-    if form == 1:
-        return np.frombuffer(data, "<u4", size, at).astype(np.int64), at + 4 * size
-    end = at + (size + 7) // 8
-    bits = np.unpackbits(np.frombuffer(data[at:end], np.uint8), count=size)
-    return np.flatnonzero(bits), end
-
-
-@lru_cache(maxsize=256)
-def _packed_mask(mask: bytes) -> bytes:
-    """`pack_set` of a mask given as bytes: most decisions share the experiment's own."""
-    bits = np.frombuffer(mask, bool)
-    return pack_set(np.flatnonzero(bits), len(bits))
-
-
-def pack_probabilities(probabilities: Vector, eligible: Mask) -> bytes:
-    """The eligible set and each one's probability: two probabilities and a set where that is all there is."""
-    packed, K = _packed_mask(eligible.tobytes()), len(eligible)
-    members = np.flatnonzero(eligible) if packed[0] else None  # None: everyone
-    p = probabilities if members is None else probabilities[members]
-    low, high = p.item(p.argmin()), p.item(p.argmax())
-    top = p == high
-    if low < high and np.count_nonzero(top) + np.count_nonzero(p == low) < len(p):
-        return b"\x00" + packed + p.astype("<f8").tobytes()
-    which = top.nonzero()[0]
-    return b"\x01" + packed + struct.pack("<dd", low, high) + pack_set(which if members is None else members[which], K)
-
-
-def pack_all_probabilities(probabilities: Matrix, eligible: Mask) -> list[bytes]:
-    """`pack_probabilities` of each decision: probabilities (N, K), eligible (N, K), or (1, K) where all share it."""
-    if len(eligible) < len(probabilities):
-        return _packed_together(probabilities, eligible[0])
-    return [pack_probabilities(p, mask) for p, mask in zip(probabilities, eligible, strict=True)]
-
-
-def _packed_together(probabilities: Matrix, eligible: Mask) -> list[bytes]:
-    """Of decisions that share an eligible set."""
-    packed, K = _packed_mask(eligible.tobytes()), len(eligible)
-    members, p = None, probabilities
-    if not eligible.all():
-        members = np.flatnonzero(eligible)
-        p = probabilities[:, members]
-    low, high = p.min(axis=1, keepdims=True), p.max(axis=1, keepdims=True)
-    top = p == high
-    two, tops = (top | (p == low)).all(axis=1).tolist(), np.count_nonzero(top, axis=1).tolist()
-    which = np.nonzero(top)[1]
-    if members is not None:
-        which = members[which]
-    lone = struct.Struct(f"<B{len(packed)}sddBII")  # one arm has the larger, among so many that it is listed
-    listed, tails, start, arms = _is_listed(1, K), [], 0, which.tolist()
-    rows = zip(tops, two, low[:, 0].tolist(), high[:, 0].tolist(), strict=True)
-    for row, (size, pair, *ends) in enumerate(rows):
-        if pair and size == 1 and listed:
-            tails.append(lone.pack(1, packed, *ends, 1, 1, arms[start]))
-        elif pair:
-            tails.append(b"\x01" + packed + struct.pack("<dd", *ends) + pack_set(which[start : start + size], K))
-        else:
-            tails.append(b"\x00" + packed + p[row].astype("<f8").tobytes())
-        start += size
-    return tails
-
-
-def unpack_probabilities(data: bytes, at: int) -> tuple[Int, Vector, int]:
-    """(eligible arms, their probabilities) that `pack_probabilities` packed at `at`, and where they end."""
-    two = data[at]
-    members, end = unpack_set(data, at + 1)
-    if not two:
-        return members, np.frombuffer(data, "<f8", len(members), end).astype(np.float64), end + 8 * len(members)
-    low, high = struct.unpack_from("<dd", data, end)
-    top, end = unpack_set(data, end + 16)
-    p = np.full(len(members), low)
-    p[np.searchsorted(members, top)] = high  # both ascend, and the second is within the first
-    return members, p, end
-
-
 def pack_decision(
     head: Sequence[Any], x: bytes, caller: bytes, user: bytes, shown: Iterable[tuple[int, float, float]], tail: bytes
 ) -> bytes:
     """A decision record; `head`: the fields of `Head`; `shown`: (arm, propensity, marginal) of each position; `tail`:
-    `pack_probabilities`.
+    `pack_probabilities`, or `pack_slices` where `SLICED`.
     """
     return b"".join((DECISION.pack(*head), x, caller, user, *[SHOWN.pack(*arm) for arm in shown], tail))
 
@@ -281,22 +197,27 @@ def unpack_decision(record: bytes) -> Decision:
     caller_end = x_end + head.caller_bytes
     user_end = caller_end + (16 if head.flags & USER else 0)
     shown_end = user_end + SHOWN.size * head.k
+    slices: tuple[SlicePart, ...] = ()
     try:
-        eligible, probabilities, end = unpack_probabilities(record, shown_end)
-    except (IndexError, ValueError, struct.error):
+        if head.flags & SLICED:
+            eligible, slices, end = unpack_slices(record, shown_end)
+            probabilities = next(part.probabilities for part in slices if part.slice == head.slice)
+        else:
+            eligible, probabilities, end = unpack_probabilities(record, shown_end)
+    except (IndexError, StopIteration, ValueError, struct.error):
         raise _misfit(record) from None
     if len(record) != end:
         raise _misfit(record)
     arms, propensities, marginals = zip(*SHOWN.iter_unpack(record[user_end:shown_end]), strict=True)
     x, caller = record[DECISION.size : x_end], record[x_end:caller_end].decode()
     user = record[caller_end:user_end]
-    return Decision(head, x, caller, user, arms, propensities, marginals, eligible, probabilities)
+    return Decision(head, x, caller, user, arms, propensities, marginals, eligible, probabilities, slices)
 
 
 def pack_feedback(feedback: Feedback, schema: int) -> bytes:
     """A feedback record."""
     f, m = feedback, len(feedback.new)
-    caller, event = f.caller.encode(), f.event.encode()
+    caller, event = f.caller.encode(), (f"{f.event}\0{f.refund_of}" if f.refund_of else f.event).encode()
     sizes = len(f.x), len(caller), len(event)
     head = FEEDBACK.pack(FORMAT, f.flags, m, f.kind, *sizes, f.generation, schema, *f.decision, f.nonce, f.arm, f.value)
     return head + f.x + caller + event + struct.pack(f"<{2 * m}i", *f.old, *f.new)
@@ -312,9 +233,9 @@ def unpack_feedback(record: bytes) -> Feedback:
     if len(record) != end + 8 * m:
         raise _misfit(record)
     credits_ = struct.unpack_from(f"<{2 * m}i", record, end)
-    caller, event = record[x_end:caller_end].decode(), record[caller_end:end].decode()
-    decision, x = Position(ms, seq), record[FEEDBACK.size : x_end]
-    return Feedback(flags, generation, kind, decision, nonce, caller, arm, value, event, credits_[:m], credits_[m:], x)
+    caller, (event, _, of) = record[x_end:caller_end].decode(), record[caller_end:end].decode().partition("\0")
+    at, x = Position(ms, seq), record[FEEDBACK.size : x_end]
+    return Feedback(flags, generation, kind, at, nonce, caller, arm, value, event, credits_[:m], credits_[m:], x, of)
 
 
 def pack_activation(activation: Activation, schema: int) -> bytes:
@@ -337,6 +258,12 @@ def unpack_activation(record: bytes) -> Activation:
     arms, credits_ = tuple(row[0] for row in rows), tuple(row[1:] for row in rows)
     x, caller = record[ACTIVATION.size : x_end], record[x_end:end].decode()
     return Activation(flags, generation, Position(ms, seq), nonce, caller, arms, credits_, x)
+
+
+def decision_of(entry: Entry) -> Position:
+    """The decision that feedback or an activation is about."""
+    head = unpack_head(FEEDBACK if entry.tag == b"f" else ACTIVATION, entry.record)
+    return Position(head[9], head[10])
 
 
 def unpack_head(layout: struct.Struct, record: bytes) -> tuple[Any, ...]:

@@ -30,13 +30,13 @@ READ = 2000
 
 
 def export(store: Store, name: str) -> Iterator[dict[str, Any]]:
-    """Every entry of an experiment's log up to its end as it is now, in order.
+    """Every entry of an experiment's log up to its end as it is now, in order; of a deleted one while it is kept.
 
     Raises:
         Problem: there is no such experiment.
     """
     stored = store.config(name)
-    if stored is None or stored.config.deleted:
+    if stored is None:
         raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {name!r}")
     rows, end = _Rows(), store.end(name)
     entries = store.read(name, START, READ)
@@ -96,16 +96,21 @@ class _Rows:
         return self.experiments[generation]
 
     def _decision(self, at: Position, d: Decision, context: dict[str, Any]) -> dict[str, Any]:
-        names = self._of(d.head.generation).config.index
+        config = self._of(d.head.generation).config
+        names = config.index
         arms = zip(d.arms, d.propensities, d.marginals, strict=True)
-        eligible = zip(d.eligible.tolist(), d.probabilities.tolist(), strict=True)
+        told = zip(d.eligible.tolist(), d.probabilities.tolist(), strict=True)
+        eligible = [{"arm": names[arm], "probability": p} for arm, p in told]
+        if d.slices:
+            eligible = [{**each, "mixture": p} for each, p in zip(eligible, d.mixture.tolist(), strict=True)]
         return {
             "type": "decision",
             "decision_id": d.caller or decision_id(SHARD, at, d.head.nonce),
             "arms": [{"arm": names[arm], "propensity": p, "marginal": marginal} for arm, p, marginal in arms],
-            "eligible": [{"arm": names[arm], "probability": p} for arm, p in eligible],
+            "eligible": eligible,
             "user": d.user.hex() or None,
-            "slice": d.head.slice or None,
+            "slice": d.head.slice if d.slices else None,
+            **(_sliced(config.slices, d) if d.slices else {}),
             "deferred": bool(d.head.flags & DEFERRED),
             "experiment_version": d.head.version,
             "generation": d.head.generation,
@@ -125,6 +130,7 @@ class _Rows:
             "arm": experiment.config.index[f.arm],
             "event": experiment.config.kinds[f.kind],
             "event_id": f.event or None,
+            **({"refund_of": f.refund_of} if f.refund_of else {}),
             "generation": f.generation,
             "value": kind.value(f.value),
             "credited": kind.value(f.new[f.kind] - f.old[f.kind]),
@@ -148,3 +154,8 @@ class _Rows:
             "document": document,
             "deleted": config.deleted,
         }
+
+
+def _sliced(names: Sequence[str], d: Decision) -> dict[str, Any]:
+    """The slice's name, and the share of each slice at that decision."""
+    return {"slice_name": names[d.head.slice], "shares": {names[part.slice]: part.share for part in d.slices}}

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Int, Mask, Matrix, Vector
-from bandit.core.experiment import Experiment
+from bandit.core.experiment import Config, Experiment
 from bandit.core.sums import Sums, increments
 from bandit.log.events import read_events
 from bandit.log.records import (
@@ -56,35 +56,46 @@ class Recent:
 
     Attributes:
         ms: when, shape (n,).
-        slice: share of traffic that each belongs to, 0 where there are none, shape (n,).
+        slice: slice that each was decided by, 0 where there are none, shape (n,).
+        shares: of each slice of the generation at that decision, all 0 where traffic was not sliced, shape (n, G).
+        user: whose decision it is, empty where nobody was named, n of them.
         arm: index of the arm shown (at the first position), shape (n,).
         propensity: with which it was drawn, shape (n,).
-        probability: of every arm, 0 where it was not eligible, shape (n, K).
+        probability: of every arm within the slice, 0 where it was not eligible, shape (n, K).
+        mixture: of every arm over all slices, shape (n, K); the same array where traffic is not sliced.
         eligible: whether it was, shape (n, K): without exploration many that were had probability 0.
         x: feature vectors on the grid, shape (n, d).
         credits: of each kind as they stand, in the kind's units, shape (n, m).
+        earned: the same of all arms of a list together, shape (n, m).
         at: position of each decision, n of them.
         arms: indices of the arms that have learned since the middle decision (n // 2), ascending.
         later: what the log added to the sums of these arms since then, one row each.
         delays: how long the rewards took that came since the first of these decisions.
         cut: whether the window has older decisions, beyond `rows`.
         waiting: decisions left out because they were deferred and have not been activated.
+        configs: the experiment's changes, the oldest first, each with its time, and what these decisions began with
+            where it was met.
     """
 
     ms: Int
     slice: Int
+    shares: Matrix
+    user: list[bytes]
     arm: Int
     propensity: Vector
     probability: Matrix
+    mixture: Matrix
     eligible: Mask
     x: NDArray[np.int16]
     credits: Int
+    earned: Int
     at: list[Position]
     arms: Int
     later: Sums
     delays: Delays
     cut: bool
     waiting: int
+    configs: list[tuple[int, Config]]
 
     def __len__(self) -> int:
         return len(self.arm)
@@ -114,6 +125,12 @@ class Delays:
     def cut(self, sizes: dict[Hashable, int]) -> None:
         """Leave out what was taken after these sizes were asked for."""
         self._of = {kind: self._of[kind][:size] for kind, size in sizes.items()}
+
+    def matured(self, kind: Hashable, ages_ms: Int) -> float | None:
+        """The share of a kind's rewards that has come to decisions of these ages; None where nothing tells."""
+        if not (known := self._of.get(kind)) or not len(ages_ms):
+            return None
+        return float(np.searchsorted(np.sort(known), ages_ms, side="right").mean()) / len(known)
 
     def matured_ms(self) -> int | None:
         """The age by which 99 % of each kind's rewards had come; None where no decision is old enough to tell."""
@@ -161,6 +178,7 @@ class _Reader:
     sizes: dict[Hashable, int] = field(default_factory=dict)  # of delays, up to the oldest decision that counts
     waiting: int = 0
     cut: bool = False
+    configs: list[tuple[int, Config]] = field(default_factory=list)  # the newest first
 
     def __post_init__(self) -> None:
         self.sums, self.learned = Sums.zeros(*self.experiment.shape), np.zeros(self.experiment.shape[0], bool)
@@ -178,6 +196,8 @@ class _Reader:
             self._feedback(entry)
         elif entry.tag == b"a":
             self._activation(entry)
+        elif entry.tag == b"x":
+            self.configs.append((entry.position.ms, read_config(entry.record)))
         return True
 
     def _older(self, entry: Entry) -> bool:
@@ -213,7 +233,8 @@ class _Reader:
         known = self.open.setdefault(feedback.decision, _Open())
         known.credits.setdefault(feedback.arm, feedback.new)
         change = feedback.arm, feedback.kind
-        if feedback.new == feedback.old or change in known.changed or not self.experiment.kinds[feedback.kind].weight:
+        same = feedback.new == feedback.old or feedback.refund_of  # a few refunds, weeks later, would make all immature
+        if same or change in known.changed or not self.experiment.kinds[feedback.kind].weight:
             return
         known.changed.add(change)
         self.delays.take(feedback.kind, feedback.decision.ms, entry.position.ms)
@@ -258,30 +279,47 @@ class _Reader:
         self.delays.cut(self.sizes)
         K, m, d = self.experiment.shape
         n, arms = len(self.rows), np.flatnonzero(self.learned)
-        P, eligible, credits_ = np.zeros((n, K)), np.zeros((n, K), bool), np.zeros((n, m), np.int64)
+        P, eligible, credits_ = np.zeros((n, K)), np.zeros((n, K), bool), np.zeros((2, n, m), np.int64)
         slice_, arm, propensity = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n)
+        shares, mixture = np.zeros((n, len(self.experiment.config.slices))), P
+        users: list[bytes] = []
         x: list[tuple[bytes, int]] = []
         for i, (entry, known) in enumerate(reversed(self.rows)):
             decision = unpack_decision(entry.record)
             P[i, decision.eligible], eligible[i, decision.eligible] = decision.probabilities, True
             slice_[i], arm[i], propensity[i] = decision.head.slice, decision.arms[0], decision.propensities[0]
-            credit = known.credits.get(decision.arms[0], self.experiment.defaults[: decision.head.m])
-            credits_[i, : len(credit)] = credit
+            if decision.slices and mixture is P:
+                mixture = np.zeros((n, K))
+                mixture[:i] = P[:i]
+            if mixture is not P and not decision.slices:
+                mixture[i] = P[i]
+            for part in decision.slices:
+                shares[i, part.slice] = part.share
+                mixture[i, decision.eligible] += part.share * part.probabilities
+            start = self.experiment.defaults[: decision.head.m]
+            each = [known.credits.get(shown, start) for shown in decision.arms]
+            credits_[:, i, : len(each[0])] = each[0], np.sum(each, axis=0) if len(each) > 1 else each[0]
+            users.append(decision.user)
             x.append((decision.x, decision.head.flags))
         at = [entry.position for entry, _ in reversed(self.rows)]
         return Recent(
             ms=np.array([position.ms for position in at], np.int64),
             slice=slice_,
+            shares=shares,
+            user=users,
             arm=arm,
             propensity=propensity,
             probability=P,
+            mixture=mixture,
             eligible=eligible,
             x=unpack_x(x, d, self.experiment.layout),
-            credits=credits_,
+            credits=credits_[0],
+            earned=credits_[1],
             at=at,
             arms=arms,
             later=Sums(*(part[arms] for part in (self.sums.A, self.sums.B, self.sums.R, self.sums.n))),
             delays=self.delays,
             cut=self.cut,
             waiting=self.waiting,
+            configs=self.configs[::-1],
         )

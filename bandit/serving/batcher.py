@@ -19,7 +19,7 @@ from bandit.core.draw import Choice
 from bandit.core.engine import Outdated
 from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem
-from bandit.log.records import Position
+from bandit.log.records import Position, unpack_decision
 from bandit.replica.replica import Replica
 from bandit.serving.decisions import Made, Scores, decide, decisions_of
 from bandit.serving.producer import PATIENCE, UNAVAILABLE, Producer
@@ -87,9 +87,11 @@ class NewDecision(NamedTuple):
     experiment: Experiment
     choice: Choice
     nonce: bytes
-    caller: bytes
+    request: RecommendationRequest
     scores: Scores
     model_position: Position
+    play: int  # which slice decided it; -1 where there are none
+    shadow: tuple[int, float] | None  # the arm that would have been shown, and its probability
 
 
 class Replayed(NamedTuple):
@@ -98,13 +100,13 @@ class Replayed(NamedTuple):
     position: Position
     experiment: Experiment
     record: bytes
-    digest: bytes  # of the request now
+    digest: bytes | None  # of the request now; None: it is the user's last one, whatever was asked for
 
 
 class Paused(NamedTuple):
     """A recommendation of a paused experiment: nothing was decided, logged or learned."""
 
-    experiment: Experiment
+    request: RecommendationRequest
 
 
 class Credited(NamedTuple):
@@ -309,15 +311,21 @@ class Batcher:
             if isinstance(request, Reward):
                 answer = Credited(experiment, request.kind, answer)
             elif isinstance(request, RecommendationRequest):
-                choice, nonce, digest, scores = next(decisions)
+                choice, nonce, digest, scores, play, shadow = next(decisions)
                 if isinstance(result, Logged):
-                    at, record = result
+                    at, record, _ = result
+                    if record and result.sticky and not _will_do(record, request):
+                        pending.read = _fresh(pending.read)
+                        pending.request, pending.experiment = request._replace(fresh=True), experiment
+                        self._waiting.insert(0, pending)
+                        continue
                     if record:
-                        if experiment.layout.changes:  # else the digests are of the same columns
-                            digest = digest_then(request, experiment, record) or b""
-                        answer = Replayed(at, experiment, record, digest)
+                        then: bytes | None = None if result.sticky else digest
+                        if then is not None and experiment.layout.changes:  # else the digests are of the same columns
+                            then = digest_then(request, experiment, record) or b""
+                        answer = Replayed(at, experiment, record, then)
                     else:
-                        answer = NewDecision(at, experiment, choice, nonce, request.caller, scores, scored)
+                        answer = NewDecision(at, experiment, choice, nonce, request, scores, scored, play, shadow)
             if not pending.answer.done():
                 pending.answer.set_result(answer)
 
@@ -336,10 +344,21 @@ def _work(request: Request, experiment: Experiment, longest: int) -> float:
     return 4e-5 + 7e-7 * longest
 
 
+def _will_do(record: bytes, request: RecommendationRequest) -> bool:
+    """Whether a user's earlier decision answers this request: as many arms, all of which may be shown."""
+    arms = unpack_decision(record).arms
+    return len(arms) == request.k and bool(request.eligible[list(arms)].all())
+
+
+def _fresh(read: Reader) -> Reader:
+    """The same reader, of a request that an earlier decision does not answer."""
+    return lambda experiment: cast(RecommendationRequest, read(experiment))._replace(fresh=True)
+
+
 def _answer_paused(batch: list[PendingRequest]) -> None:
     for pending in batch:
         if not pending.answer.done():
-            pending.answer.set_result(Paused(pending.experiment))
+            pending.answer.set_result(Paused(cast(RecommendationRequest, pending.request)))
 
 
 def _awaited(pending: PendingRequest, overdue: float) -> bool:

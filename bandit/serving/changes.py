@@ -14,8 +14,9 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, Raw
 
+from bandit.core.document import ARMS_MAX, ArmSpec, Document, arm_spec, plain
 from bandit.core.engine import Loose
-from bandit.core.experiment import ARMS_MAX, ArmSpec, Config, Document, arm_spec, compile_config, plain
+from bandit.core.experiment import Config, compile_config
 from bandit.core.features import Name
 from bandit.core.revision import first, revise
 from bandit.core.times import time_of
@@ -66,7 +67,24 @@ def replaced(sent: Sent) -> Change:
         Problem: malformed or invalid_experiment, here as in all of these.
     """
     document = parse_document(sent.without(COMPUTED))
-    return lambda _: document
+    named = isinstance(sent.value, dict) and "status" in sent.value
+
+    def changed(before: Document) -> Document:
+        status = document.status if named else before.status
+        return msgspec.structs.replace(document, status=status, arms=_as_they_were(document.arms, before))
+
+    return changed
+
+
+def _as_they_were(arms: Sequence[str | ArmSpec], before: Document) -> tuple[str | ArmSpec, ...]:
+    """The arms, each with the status that it is given, or where it is given none, the one that it had."""
+    paused = {arm.id for arm in map(arm_spec, before.arms) if arm.paused}
+    each = map(arm_spec, arms)
+    return tuple(_with_status(arm, arm.status or ("paused" if arm.id in paused else "active")) for arm in each)
+
+
+def _with_status(arm: ArmSpec, status: str) -> str | ArmSpec:
+    return plain(msgspec.structs.replace(arm, status="paused" if status == "paused" else UNSET))
 
 
 def version_in(sent: Sent) -> int | None:
@@ -95,7 +113,8 @@ def patched(sent: Sent) -> Change:
         present = msgspec.to_builtins(document.policy)["type"]
         if asked not in (None, present):  # its parameters are no parameters of another one
             document = msgspec.structs.replace(document, policy=UNSET)
-        return parse_document(_merged(msgspec.json.encode(document), patch))
+        found = parse_document(_merged(msgspec.json.encode(document), patch))
+        return msgspec.structs.replace(found, arms=_as_they_were(found.arms, document))
 
     return changed
 
@@ -104,7 +123,7 @@ def with_arms(data: bytes) -> Change:
     """Replace the list of arms by the one sent."""
     read_json(data)
     arms = decode(_ARMS, data, Code.INVALID_EXPERIMENT)
-    return lambda document: msgspec.structs.replace(document, arms=arms)
+    return lambda document: msgspec.structs.replace(document, arms=_as_they_were(arms, document))
 
 
 def with_arm(arm: str, data: bytes, *, merge: bool) -> Change:
@@ -129,7 +148,8 @@ def with_arm(arm: str, data: bytes, *, merge: bool) -> Change:
         text = _merged(msgspec.json.encode(arms[arm]), body) if merge else body
         fields = _OBJECT.decode(text) | {"id": Raw(msgspec.json.encode(arm))}
         spec = decode(_ARM, msgspec.json.encode(fields), Code.INVALID_EXPERIMENT)
-        arms[arm] = spec
+        was = "paused" if not merge and arm in arms and arms[arm].paused else "active"
+        arms[arm] = arm_spec(_with_status(spec, spec.status or was))
         if len(arms) > ARMS_MAX:
             raise Problem(Code.INVALID_EXPERIMENT, f"the experiment has {ARMS_MAX} arms: no more are possible")
         return msgspec.structs.replace(document, arms=tuple(map(plain, arms.values())))
@@ -178,7 +198,8 @@ def config_after(name: str, before: Stored | None, change: Change | None, *, res
     if before is None:
         config = first(name, change(Document({}, ())))
     else:
-        config = revise(before.config, change(before.config.document), learned=before.learned, reset=reset)
+        was = Document({}, ()) if before.config.deleted else before.config.document
+        config = revise(before.config, change(was), learned=before.learned, reset=reset)
     compile_config(config)
     return config
 
@@ -193,10 +214,36 @@ def described(stored: Stored, loose: Sequence[Loose] = ()) -> dict[str, Any]:
         "generation": config.generation,
         "created_at": time_of(stored.identity.ms),
         "updated_at": time_of(stored.updated.ms),
-        "evaluable": config.document.policy.explore > 0,
+        "evaluable": config.document.evaluable,
         **_OBJECT.decode(msgspec.json.encode(config.document)),
         **({"warnings": warnings} if warnings else {}),
     }
+
+
+def difference(before: Any, after: Any, at: str = "") -> Iterator[dict[str, Any]]:
+    """Where two JSON values differ: a pointer to each place, with what was and will be there; lists count as one."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        if before != after:
+            yield {"pointer": at, "before": before, "after": after}
+        return
+    for name in dict.fromkeys([*before, *after]):
+        place = at + pointer(name)
+        if name not in after:
+            yield {"pointer": place, "before": before[name]}
+        elif name not in before:
+            yield {"pointer": place, "after": after[name]}
+        else:
+            yield from difference(before[name], after[name], place)
+
+
+def compared(document: Document) -> dict[str, Any]:
+    """A document as values, to be compared: its arms by their ids."""
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))
+    arms: dict[str, dict[str, Any]] = {}
+    for arm in found["arms"]:
+        spec = {"status": "active", **({"id": arm} if isinstance(arm, str) else arm)}
+        arms[spec.pop("id")] = spec
+    return found | {"arms": arms}
 
 
 def _loose(warned: Loose) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 
-from bandit.arrays import Vector
-from bandit.core.draw import Choice
+from bandit.arrays import Matrix, Vector
+from bandit.core.draw import Choice, draw
 from bandit.core.engine import Decided, Model
 from bandit.core.experiment import Experiment
-from bandit.log.records import DEFERRED, FORMAT, USER, Position, pack_all_probabilities, pack_decision
+from bandit.core.slices import WHOLE, owner_of
+from bandit.log.probabilities import pack_all_probabilities, pack_slices
+from bandit.log.records import DEFERRED, FORMAT, SLICED, USER, Position, pack_decision
 from bandit.log.vectors import pack_x
 from bandit.serving.requests import RecommendationRequest
 from bandit.store.protocol import Decide
@@ -34,6 +37,8 @@ class Made(NamedTuple):
     nonces: list[bytes]
     digests: list[bytes]  # of the requests
     items: list[Decide]
+    play: Sequence[int] = ()  # which slice decided each; nothing where traffic is not sliced
+    shadows: Sequence[tuple[int, float]] = ()  # in shadow: (the arm that would have been shown, its probability)
 
 
 def decide(
@@ -61,15 +66,43 @@ def decide(
     x = experiment.encoder.encode([request.context for request in requests])
     shared = all(request.eligible is experiment.active for request in requests)
     eligible = None if shared else np.stack([request.eligible for request in requests])
-    decided = model.decide(experiment, x, eligible, [request.k for request in requests], u)
-    packed = pack_x(x, experiment.layout)
-    tails = pack_all_probabilities(decided.probabilities, experiment.active[None] if eligible is None else eligible)
-    return Made(decided, nonces, *_records(requests, experiment, decided.choices, packed, nonces, u, tails, scored))
+    ks, play, baseline = [request.k for request in requests], list[int](), list[int]()
+    if experiment.slices:
+        play, baseline = _players(experiment, requests, nonces)
+    decided = model.decide(experiment, x, eligible, ks, u, play, baseline)
+    packed, masks = pack_x(x, experiment.layout), experiment.active[None] if eligible is None else eligible
+    if experiment.slices:
+        tails = pack_slices([(each.number, each.share) for each in experiment.slices], decided.each, masks)
+    else:
+        tails = pack_all_probabilities(decided.probabilities, masks)
+    records = _records(requests, experiment, decided.choices, packed, nonces, u, tails, scored, play)
+    shadows = _shadows(decided.each[1], u) if baseline else ()
+    return Made(decided, nonces, *records, play, shadows)
 
 
-def decisions_of(made: Made) -> Iterator[tuple[Choice, bytes, bytes, Scores]]:
-    """(choice, nonce, digest, scores) of each decision; arrays become lists once a micro-batch, not once a decision."""
-    return zip(made.decided.choices, made.nonces, made.digests, _scores(made.decided), strict=True)
+def _players(
+    experiment: Experiment, requests: Sequence[RecommendationRequest], nonces: Sequence[bytes]
+) -> tuple[list[int], list[int]]:
+    """(which of the slices decides each request, in shadow the arm that it is to show)."""
+    if experiment.document.shadow:
+        return [0] * len(requests), [request.baseline for request in requests]
+    segments, order = experiment.config.segments, {each.number: i for i, each in enumerate(experiment.slices)}
+    places = [
+        int.from_bytes(nonce, "little") % WHOLE if request.place < 0 else request.place
+        for request, nonce in zip(requests, nonces, strict=True)
+    ]
+    return [order[owner_of(segments, at)] for at in places], []
+
+
+def _shadows(probabilities: Matrix, u: Vector) -> list[tuple[int, float]]:
+    arms = draw(probabilities, u)
+    return list(zip(arms.tolist(), probabilities[np.arange(len(u)), arms].tolist(), strict=True))
+
+
+def decisions_of(made: Made) -> Iterator[tuple[Choice, bytes, bytes, Scores, int, tuple[int, float] | None]]:
+    """(choice, nonce, digest, scores, slice, shadow) of each decision; arrays become lists once a micro-batch."""
+    play, shadows = made.play or repeat(-1), made.shadows or repeat(None)
+    return zip(made.decided.choices, made.nonces, made.digests, _scores(made.decided), play, shadows, strict=False)
 
 
 def _scores(decided: Decided) -> Iterator[Scores]:
@@ -84,19 +117,24 @@ def _scores(decided: Decided) -> Iterator[Scores]:
 def _records(
     requests: Sequence[RecommendationRequest], experiment: Experiment, choices: Sequence[Choice],
     packed: Sequence[tuple[bytes, int]], nonces: Sequence[bytes], u: Vector, tails: Sequence[bytes], scored: Position,
+    play: Sequence[int],
 ) -> tuple[list[bytes], list[Decide]]:  # fmt: skip
     """(digest of each request, what is logged of it)."""
     config, window, m = experiment.config, experiment.window_ms, len(experiment.kinds)
     versions = config.generation, config.schema, config.version, window
     digests, items = [], []
     rows = zip(requests, choices, packed, nonces, u.tolist(), tails, strict=True)
-    for request, (arms, propensities, marginals), (x, sparse), nonce, number, tail in rows:
+    part, sliced = 0, SLICED if play else 0
+    for i, (request, (arms, propensities, marginals), (x, sparse), nonce, number, tail) in enumerate(rows):
         caller, user = request.caller, request.user
-        flags = sparse | (DEFERRED if request.deferred else 0) | (USER if user else 0)
+        flags = sparse | sliced | (DEFERRED if request.deferred else 0) | (USER if user else 0)
+        if play:
+            part = experiment.slices[play[i]].number
         digest = request.digest(x) if caller else NO_DIGEST
-        head = (FORMAT, flags, m, 0, len(arms), len(x), len(caller), *versions, nonce, digest, number, *scored)
+        head = (FORMAT, flags, m, part, len(arms), len(x), len(caller), *versions, nonce, digest, number, *scored)
         one = len(arms) == 1
         shown = ((arms[0], propensities[0], marginals[0]),) if one else zip(arms, propensities, marginals, strict=True)
         digests.append(digest)
-        items.append(Decide(pack_decision(head, x, caller, user, shown, tail), caller, user, window))
+        sticky = experiment.sticky_ms if user and not request.fresh else 0
+        items.append(Decide(pack_decision(head, x, caller, user, shown, tail), caller, user, window, sticky))
     return digests, items

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from bandit.core.experiment import WINDOW_MAX
+from bandit.core.document import WINDOW_MAX
 from bandit.core.times import DURATION, seconds
 from bandit.errors import Code, Fault, Problem
 from bandit.replica.recent import Window
@@ -49,6 +49,7 @@ class Slice(msgspec.Struct, frozen=True):
 
     Attributes:
         slice: The slice's number; 0 where the experiment has none.
+        slice_name: The slice's name; null where the experiment has none.
         n: How many decisions it has.
         value: The mean reward of a decision, in weighted reward units.
         low: The lower end of the value's 95 % confidence sequence.
@@ -56,10 +57,93 @@ class Slice(msgspec.Struct, frozen=True):
     """
 
     slice: int
+    slice_name: str | None
     n: int
     value: float
     low: float
     high: float
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """How much more a decision earns in one slice than in another, with 95 % confidence sequences by user.
+
+    Attributes:
+        kind: The kind of reward; null: the sum of all kinds by their weights.
+        mean: What a decision earns in the slice.
+        baseline: What a decision earns in the baseline.
+        value: The mean less the baseline; null where there are too few users to say.
+        low: The lower end of the value's 95 % confidence sequence; null with it.
+        high: The upper end of the value's 95 % confidence sequence; null with it.
+        relative: The value as a share of the baseline; null where that is not clearly above 0.
+        relative_low: The lower end of its own 95 % confidence sequence; null with it.
+        relative_high: The upper end of its own 95 % confidence sequence; null with it.
+        more: About how many decisions more make the value clear, if it is as large as it looks; null where it is clear
+            already, or so near 0 that it would take a hundred times as many.
+        missing: How many more users have to be rewarded before anything is said; 0 where it is.
+        cap: What a decision's rewards were cut to; null where the kind has no `cap`.
+        capped: How many decisions were cut.
+        matured: The share of the reward that has come by now; null where nothing tells how long rewards take.
+    """
+
+    kind: str | None
+    mean: float
+    baseline: float
+    value: float | None
+    low: float | None
+    high: float | None
+    relative: float | None
+    relative_low: float | None
+    relative_high: float | None
+    more: int | None
+    missing: int
+    cap: float | None
+    capped: int
+    matured: float | None
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What was changed in the period that a lift is from.
+
+    Attributes:
+        time: When, RFC 3339 in UTC.
+        what: What changed, in words.
+    """
+
+    time: str
+    what: str
+
+
+class Lift(msgspec.Struct, frozen=True):
+    """One slice of the traffic against another, in the decisions in which both had a share.
+
+    Attributes:
+        sentence: All of this in one sentence.
+        slice: The slice's name: "learned", or else the first one.
+        baseline: The name of what it is compared with: "random", or else what plays uniformly, or else the next slice.
+        effect: Of the sum of all kinds by their weights.
+        kinds: Of each kind, each with 95 % confidence for itself.
+        decisions: How many decisions of both slices it is from.
+        users: How many users made these; a decision without a user is one of its own.
+        missing: How many more users the smaller slice needs before anything is said; 0 where it is.
+        changes: What changed meanwhile: policies, shares, weights.
+        alarm: Why none of this can be trusted: slices that did not get the users that their shares say; null
+            where they did.
+        cut: Whether there are older decisions that were not read: what it is from then moves with each look.
+        confidence: That of every sequence, 0.95.
+    """
+
+    sentence: str
+    slice: str
+    baseline: str
+    effect: Effect
+    kinds: list[Effect]
+    decisions: int
+    users: int
+    missing: int
+    changes: list[Change]
+    alarm: str | None
+    cut: bool
+    confidence: float
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -110,6 +194,7 @@ class Evaluation(msgspec.Struct, frozen=True):
         waiting: How many decisions were left out because they were deferred and have not been activated.
         matured: How many seconds old decisions have to be at the log's end; null where nothing tells how long rewards
             take, so that all count and rewards on their way count as none.
+        lift: How much more one slice earned than another; null where there are no two slices.
         slices: What each slice of the traffic earned.
         targets: What each target would have earned, in the order asked for.
     """
@@ -120,6 +205,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     cut: bool
     waiting: int
     matured: float | None
+    lift: Lift | None
     slices: list[Slice]
     targets: list[Candidate]
 

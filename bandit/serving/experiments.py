@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from bandit.core.document import NAME, ArmSpec, Document
 from bandit.core.engine import model_bytes
-from bandit.core.experiment import NAME, Config, Document, Experiment, shape_of
+from bandit.core.experiment import Config, Experiment, shape_of
 from bandit.core.sums import ONE
 from bandit.errors import Code, CorruptLog, Fault, Problem, StoreUnavailable, StoreUnsuitable, nearest
 from bandit.replica.follower import Follower
@@ -23,8 +24,10 @@ from bandit.replica.survey import FeaturesAnswer, survey
 from bandit.serving.changes import (
     Change,
     Sent,
+    compared,
     config_after,
     described,
+    difference,
     names_arm,
     no_arm,
     patched,
@@ -56,6 +59,17 @@ class Experiments:
         self.store, self.follower, self.body_limit = store, follower, body_limit
         self._looks: dict[str, asyncio.Task[Stored]] = {}  # reads of the store that are under way
 
+    async def would_change(self, name: str, change: Change, *, reset: bool, if_match: int | None) -> dict[str, Any]:
+        """What a change would do, checked like one: nothing is changed."""
+        before = await self._before(name, deleting=False)
+        exists = before is not None and not before.config.deleted
+        _check_version(if_match, before.config.version if exists and before else None)
+        config = config_after(name, before, change, reset=reset)
+        was = compared(before.config.document) if exists and before else None
+        starts = before is None or config.generation != before.config.generation
+        found = difference(was, compared(config.document)) if was is not None else ()
+        return {"dry_run": True, "creates": not exists, "starts_from_zero": starts, "changes": list(found)}
+
     async def put(self, name: str, sent: Sent, *, reset: bool, if_match: int | None) -> tuple[bool, dict[str, Any]]:
         """Create or replace an experiment: (whether it is new, the experiment as `get` gives it)."""
         before = await self._change(name, replaced(sent), reset=reset, if_match=if_match, create=True)
@@ -74,8 +88,20 @@ class Experiments:
         same = model is not None and model.experiment.config.generation == stored.config.generation
         return described(stored, await asyncio.to_thread(model.loose_ranges) if model is not None and same else ())
 
-    async def delete(self, name: str, if_match: int | None) -> None:
-        """Delete an experiment: it is not served any more."""
+    async def delete(self, name: str, *, if_match: int | None, confirm: str) -> None:
+        """Delete an experiment: it is not served any more.
+
+        Raises:
+            Problem: confirmation_required, where neither a version nor its name confirms that it is meant.
+        """
+        if if_match is None and confirm != name:
+            fault = Fault(
+                "/query/confirm",
+                "the experiment's name, or a version as If-Match",
+                "another name" if confirm else "nothing",
+            )
+            await self._stored(name)
+            raise Problem.of(Code.CONFIRMATION_REQUIRED, [fault])
         await self._change(name, None, if_match=if_match)
 
     async def page(self, limit: int, cursor: str) -> dict[str, Any]:
@@ -116,8 +142,7 @@ class Experiments:
             raise no_arm(arm, experiment.arm_index)
         page: dict[str, Any] = await asyncio.to_thread(_arms, replica, 1, experiment.arm_index[arm])
         found: dict[str, Any] = page["arms"][0]
-        spec = experiment.arms.get(arm)
-        return found | ({"payload": spec.payload} if spec and spec.payload is not UNSET else {})
+        return found | (_more_of(spec) if (spec := experiment.arms.get(arm)) else {})
 
     async def put_arms(self, name: str, data: bytes) -> dict[str, Any]:
         """Replace the list of arms."""
@@ -136,6 +161,26 @@ class Experiments:
     async def retire(self, name: str, arm: str) -> None:
         """Take an arm out of the document; what it has learned is kept."""
         await self._change(name, without_arm(arm))
+
+    async def with_kind(self, kind: str) -> tuple[list[str], set[str]]:
+        """(the experiments that have a kind of reward, by name; every kind that any has). What this server has not
+        heard of is looked up.
+        """
+        found, kinds = [], set[str]()
+        for name in await self.call(self.store.names):
+            replica = self.follower.replicas.get(name)
+            try:
+                replica = replica or await self.replica(name)
+            except Problem as problem:
+                if problem.code != Code.EXPERIMENT_NOT_FOUND:
+                    found.append(name)  # whatever is wrong with it is its answer
+                continue
+            config = replica.model.experiment.config if replica.model else replica.config
+            known = set() if config is None or config.deleted else {*config.kinds}
+            if kind in known:
+                found.append(name)
+            kinds |= known
+        return found, kinds
 
     async def replica(self, name: str) -> Replica:
         """This server's replica of an experiment; one that it does not know yet is looked up in the store."""
@@ -186,10 +231,7 @@ class Experiments:
             exists = before is not None and not before.config.deleted
             if not exists and not create:
                 raise self._unknown(name)
-            now = before.config.version if exists and before else None
-            if if_match is not None and (now is None or if_match not in (ANY_VERSION, now)):
-                has = "no such experiment" if now is None else f"version {now}"
-                raise Problem(Code.PRECONDITION_FAILED, f"If-Match asks for another version: the store has {has}")
+            _check_version(if_match, before.config.version if exists and before else None)
             config = config_after(name, before, change, reset=reset)
             if not config.deleted:
                 self._can_be_sent(config.document, before)
@@ -283,6 +325,12 @@ class Experiments:
         return sorted(served, key=lambda replica: replica.name)
 
 
+def _check_version(if_match: int | None, now: int | None) -> None:
+    if if_match is not None and (now is None or if_match not in (ANY_VERSION, now)):
+        has = "no such experiment" if now is None else f"version {now}"
+        raise Problem(Code.PRECONDITION_FAILED, f"If-Match asks for another version: the store has {has}")
+
+
 def _version(replica: Replica | None) -> int:
     """The version that is served; a replica knows its config a moment before it serves it."""
     if replica is None or replica.config is None:
@@ -307,6 +355,12 @@ def _arms(replica: Replica, limit: int, cursor: int) -> dict[str, Any]:
     return {"arms": rows, "position": position.text().decode(), **more}
 
 
+def _more_of(spec: ArmSpec) -> dict[str, Any]:
+    """What the document says of an arm besides its name and status."""
+    more = {"when": spec.when, "from": spec.since, "until": spec.until, "tags": spec.tags, "payload": spec.payload}
+    return {name: value for name, value in more.items() if value is not UNSET}
+
+
 def _arm_row(experiment: Experiment, name: str, n: int, totals: list[int]) -> dict[str, Any]:
     spec = experiment.arms.get(name)
     sums = [kind.value(total // ONE) for kind, total in zip(experiment.kinds, totals, strict=True)]
@@ -314,4 +368,5 @@ def _arm_row(experiment: Experiment, name: str, n: int, totals: list[int]) -> di
         kind: {"sum": total, "mean": total / n if n else None}
         for kind, total in zip(experiment.config.kinds, sums, strict=True)
     }
-    return {"arm": name, "status": spec.status if spec else "retired", "impressions": n, "rewards": rewards}
+    status = "retired" if spec is None else "paused" if spec.paused else "active"
+    return {"arm": name, "status": status, "impressions": n, "rewards": rewards}

@@ -1,4 +1,4 @@
-"""Requests to decide and feedback: their JSON, checked, as what a batcher logs; a problem names each fault.
+"""Requests to decide, and batches: their JSON, checked, as what a batcher logs; a problem names each fault.
 
 A request is read against one version of its experiment. A batcher that finds a later version reads it again, so what is
 logged is always what the experiment in force makes of it.
@@ -19,14 +19,15 @@ import numpy as np
 from msgspec import Meta, Raw
 
 from bandit.arrays import Mask
-from bandit.core.experiment import ARMS_MAX, Experiment
+from bandit.core import slices
+from bandit.core.document import ARMS_MAX
+from bandit.core.experiment import Experiment
 from bandit.core.features import Name
 from bandit.core.validation import malformed, typed_problem
-from bandit.errors import Code, Fault, Problem, nearest, pointer
-from bandit.log.records import read_decision_id
+from bandit.errors import Code, Fault, Problem
+from bandit.serving.eligible import arm_indices, context_faults, context_names, eligible_of, said_of, with_attributes
 from bandit.serving.reading import apart, decode, read_json
-from bandit.store.keys import SHARD
-from bandit.store.protocol import NO_ARM, Activate, Ref, Reward
+from bandit.store.protocol import NO_ARM
 
 BATCH_MAX = 1000
 SERVER_PREFIX = "~"
@@ -49,6 +50,8 @@ class RecommendationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         decision_id: The caller's own id of the decision, 1 to 256 characters; the same request again gets the
             same answer.
         defer: Whether the decision is learned only once it has been activated; default false.
+        strict: Whether a candidate that is paused or retired is refused with 422, not ignored; default false.
+        baseline: The arm that is shown while the experiment is in shadow; only then, and then it is required.
     """
 
     context: Any  # in use it has the type that the experiment compiled
@@ -58,36 +61,8 @@ class RecommendationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     exclude: Annotated[tuple[Name, ...], Meta(max_length=ARMS_MAX)] | None = None
     decision_id: Id | None = None
     defer: bool = False
-
-
-class FeedbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The request of feedback.
-
-    Attributes:
-        event: The kind of reward, by its name in the experiment.
-        decision_id: The decision that earned it; either this or user_id is given.
-        user_id: Whose decisions earned it, by the experiment's attribution; either this or decision_id is given.
-        value: The reward, in the units of its kind; default 1.
-        event_id: The caller's own id of the event, so that it counts once however often it is sent.
-        arm: Which of the arms shown earned it; required where the decision showed several.
-    """
-
-    event: Name
-    decision_id: Id | None = None
-    user_id: Id | None = None
-    value: float = 1.0
-    event_id: Id | None = None
-    arm: Name | None = None
-
-
-class ActivationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The request of an activation.
-
-    Attributes:
-        decision_id: The decision that has been shown and is to be learned from.
-    """
-
-    decision_id: Id
+    strict: bool = False
+    baseline: Name | None = None
 
 
 class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,8 +76,6 @@ class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _AS_SENT = msgspec.json.Decoder(RecommendationBody)
-_FEEDBACK = msgspec.json.Decoder(FeedbackBody)
-_ACTIVATION = msgspec.json.Decoder(ActivationBody)
 _BATCH = msgspec.json.Decoder(BatchBody)
 
 
@@ -116,7 +89,11 @@ class RecommendationRequest(NamedTuple):
     caller: bytes
     user: bytes
     defer: bool  # the caller's wish
-    sets: bytes  # candidates and exclusions as sets
+    said: bytes  # candidates and exclusions as sets, attributes and the baseline: nothing where there are none
+    place: int = -1  # in the range that slices share; -1: by its nonce
+    baseline: int = NO_ARM
+    ignored: tuple[str, ...] = ()  # candidates and exclusions that are paused or retired
+    fresh: bool = False  # the user's earlier decision will not do
 
     @property
     def deferred(self) -> bool:
@@ -124,9 +101,9 @@ class RecommendationRequest(NamedTuple):
         return self.defer or self.experiment.document.activation == "explicit"
 
     def digest(self, x: bytes) -> bytes:
-        """A fingerprint of the request's meaning: equal for the same encoded context, sets, k, defer and user."""
+        """A fingerprint of the request's meaning: equal for the same encoded context, k, defer, user and `said`."""
         h = hashlib.blake2b(x, digest_size=8)
-        h.update(struct.pack("<IBB", self.k, self.defer, len(self.user)) + self.user + self.sets)
+        h.update(struct.pack("<IBB", self.k, self.defer, len(self.user)) + self.user + self.said)
         return h.digest()
 
 
@@ -149,13 +126,39 @@ def read_recommendation(experiment: Experiment, data: bytes | Raw, secret: bytes
         raise _invalid(
             "/decision_id", f"an id that does not start with {SERVER_PREFIX!r}, which is the server's", "one"
         )
-    eligible, sets = _eligible(experiment, body)
+    eligible, ignored = eligible_of(experiment, body)
     whole = eligible is experiment.active
     if body.k > (count := experiment.active_count if whole else int(np.count_nonzero(eligible))):
         raise _too_few(experiment, body, count)
+    asked = _asked(experiment, body, secret, eligible)
+    if experiment.document.shadow or body.baseline is not None:
+        _check_baseline(experiment, body, asked)
+    return asked._replace(ignored=ignored) if ignored else asked
+
+
+def _asked(experiment: Experiment, body: Any, secret: bytes, eligible: Mask) -> RecommendationRequest:
     caller = body.decision_id.encode() if body.decision_id is not None else b""
     user = user_hash(secret, body.user_id)
-    return RecommendationRequest(experiment, body.context, eligible, body.k, caller, user, body.defer, sets)
+    said, place, baseline = said_of(experiment, body), -1, NO_ARM
+    if experiment.slices and (unit := user or caller):
+        place = slices.place(secret, experiment.name, unit)
+    if body.baseline is not None:
+        baseline = experiment.arm_index.get(body.baseline, NO_ARM)
+    return RecommendationRequest(
+        experiment, body.context, eligible, body.k, caller, user, body.defer, said, place, baseline
+    )
+
+
+def _check_baseline(experiment: Experiment, body: Any, asked: RecommendationRequest) -> None:
+    """Refuse a request whose baseline cannot be shown, or is missing, or is not asked for."""
+    if not experiment.document.shadow:
+        raise _invalid("/baseline", "nothing, as the experiment is not in shadow", "a string")
+    if body.baseline is None:
+        raise _invalid("/baseline", "the arm to show, as the experiment is in shadow", "nothing")
+    if body.k > 1:
+        raise _invalid("/k", "1, as the experiment is in shadow", "more")
+    if asked.baseline == NO_ARM or not asked.eligible[asked.baseline]:
+        raise experiment.unknown_arm("/baseline", body.baseline, "an arm that may not be shown")
 
 
 def _too_few(experiment: Experiment, body: Any, count: int) -> Problem:
@@ -180,15 +183,10 @@ def read_again(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Reco
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         if (body := _as_sent(experiment, data)) is None:
             return None
-    candidates = None if body.candidates is None else _arm_indices(experiment, body.candidates)
-    excluded = _arm_indices(experiment, body.exclude or ())
-    if body.decision_id is None or NO_ARM in (*(candidates or ()), *excluded):
+    named = (*(body.candidates or ()), *(body.exclude or ()))
+    if body.decision_id is None or NO_ARM in arm_indices(experiment, named):
         return None
-    user = user_hash(secret, body.user_id)
-    caller = body.decision_id.encode()
-    return RecommendationRequest(
-        experiment, body.context, experiment.active, body.k, caller, user, body.defer, _sets(candidates, excluded)
-    )
+    return _asked(experiment, body, secret, experiment.active)
 
 
 def _as_sent(experiment: Experiment, data: bytes | Raw) -> Any:
@@ -203,7 +201,9 @@ def _as_sent(experiment: Experiment, data: bytes | Raw) -> Any:
 def _decoder(experiment: Experiment) -> Any:
     """The decoder of this version's requests, made once."""
     if "recommendation" not in experiment.decoders:
-        context = experiment.encoder.context_type
+        context, document = experiment.encoder.context_type, experiment.document
+        if document.attributes:
+            context = with_attributes(context, document.attributes)
         field: Any = ("context", context) if experiment.encoder.features else ("context", context, context())
         fields = [field, *((f.name, f.type, f.default) for f in msgspec.structs.fields(RecommendationBody)[1:])]
         body = msgspec.defstruct("Recommendation", fields, forbid_unknown_fields=True, frozen=True, kw_only=True)
@@ -215,7 +215,7 @@ def _refused(experiment: Experiment, data: bytes | Raw, error: Exception) -> Pro
     """Why a recommendation was refused: each fault of its context, or the first one elsewhere."""
     body = read_json(data)
     if isinstance(body, dict) and "context" in body:
-        if faults := experiment.encoder.faults(_some(body["context"], experiment), "/context"):
+        if faults := context_faults(experiment, _some(body["context"], experiment)):
             names = [feature.name for feature in experiment.encoder.features]
             wrong = "; ".join(fault.text for fault in faults[:10])
             detail = f"experiment {experiment.name!r} takes features {names[:20]}; {wrong}"
@@ -231,93 +231,9 @@ def _some(context: Any, experiment: Experiment) -> Any:
     """A context with at most `UNKNOWN_MAX` unknown names: each is compared with every feature's name."""
     if not isinstance(context, dict):
         return context
-    known = {feature.name for feature in experiment.encoder.features}
+    known = context_names(experiment)
     listed = set([name for name in context if name not in known][:UNKNOWN_MAX])
     return {name: value for name, value in context.items() if name in known or name in listed}
-
-
-def _eligible(experiment: Experiment, body: Any) -> tuple[Mask, bytes]:
-    """(the arms that may be shown, the request's own sets as bytes: the same whatever arms come later)."""
-    if body.candidates is None and not body.exclude:
-        return experiment.active, b""
-    eligible, candidates = experiment.active, None
-    if body.candidates is not None:
-        candidates = _indices(experiment, body.candidates, "candidates")
-        if len(set(candidates)) < len(candidates):
-            raise _repeated(candidates, "candidates")
-        if not (shown := experiment.active[candidates]).all():
-            i = int(np.argmin(shown))
-            what = "an arm that is paused or retired"
-            raise experiment.unknown_arm(pointer("candidates", i), body.candidates[i], what)
-        eligible = np.zeros_like(eligible)
-        eligible[candidates] = True
-    excluded = _indices(experiment, body.exclude or (), "exclude")
-    eligible = eligible.copy()
-    eligible[excluded] = False
-    return eligible, _sets(candidates, excluded)
-
-
-def _sets(candidates: list[int] | None, excluded: list[int]) -> bytes:
-    """Candidates and exclusions of a request as sets; nothing where it has neither."""
-    if candidates is None and not excluded:
-        return b""
-    return (b"" if candidates is None else _set(b"c", candidates)) + _set(b"x", excluded)
-
-
-def _indices(experiment: Experiment, names: Sequence[str], field: str) -> list[int]:
-    indices = _arm_indices(experiment, names)
-    if NO_ARM in indices:
-        i = indices.index(NO_ARM)
-        raise experiment.unknown_arm(pointer(field, i), names[i], "no such arm")
-    return indices
-
-
-def _arm_indices(experiment: Experiment, names: Sequence[str]) -> list[int]:
-    """The indices of arms by name; `NO_ARM` for names that the experiment never had."""
-    return [experiment.arm_index.get(name, NO_ARM) for name in names]
-
-
-def _set(mark: bytes, indices: list[int]) -> bytes:
-    members = np.unique(np.array(indices, "<u4"))
-    return mark + struct.pack("<I", len(members)) + members.tobytes()
-
-
-def _repeated(indices: list[int], field: str) -> Problem:
-    seen: set[int] = set()
-    faults = []
-    for i, index in enumerate(indices):
-        if index in seen:
-            faults.append(Fault(pointer(field, i), "arms that differ", "an arm named before"))
-        seen.add(index)
-    return Problem(Code.INVALID_REQUEST, f"{field} names an arm more than once", faults)
-
-
-def read_feedback(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Reward:
-    """A feedback request.
-
-    Raises:
-        Problem: malformed, invalid_request, unknown_event, unknown_arm or decision_not_found.
-    """
-    body = decode(_FEEDBACK, data, Code.INVALID_REQUEST)
-    if (body.decision_id is None) == (body.user_id is None):
-        got = "neither" if body.decision_id is None else "both"
-        raise _invalid("/decision_id", "either decision_id or user_id", got)
-    if (kind := experiment.kind_index.get(body.event)) is None:
-        hint = nearest(body.event, experiment.kind_index)
-        fault = Fault("/event", f"one of {list(experiment.kind_index)}{hint}", "another string")
-        raise Problem(Code.UNKNOWN_EVENT, f"experiment {experiment.name!r} has no such event{hint}", [fault])
-    arm = NO_ARM if body.arm is None else experiment.arm(body.arm, "/arm")
-    last = experiment.kinds[kind].aggregation == "last"
-    event = body.event_id if body.event_id is not None else "" if last else body.event
-    ref = Ref(user=user_hash(secret, body.user_id)) if body.decision_id is None else _ref(body.decision_id)
-    credit = experiment.kinds[kind].credit(body.value)
-    return Reward(ref, kind, credit, event.encode(), body.event_id is not None, arm)
-
-
-def read_activation(experiment: Experiment, data: bytes | Raw, secret: bytes) -> Activate:
-    """An activation request."""
-    body = decode(_ACTIVATION, data, Code.INVALID_REQUEST)
-    return Activate(_ref(body.decision_id))
 
 
 def read_batch(data: bytes) -> Sequence[Raw | bytes]:
@@ -337,27 +253,6 @@ def read_batch(data: bytes) -> Sequence[Raw | bytes]:
         return [items[int(bytes(number))] for number in _BATCH.decode(outline).requests]
     except (msgspec.DecodeError, RecursionError, ValueError):
         raise malformed(fault, data) from None
-
-
-def _ref(decision_id: str) -> Ref:
-    """What an id refers to; the server's own ids have one spelling each."""
-    if not decision_id.startswith(SERVER_PREFIX):
-        return Ref(caller=decision_id.encode())
-    found = read_decision_id(decision_id)
-    if found is None or found[0] != SHARD:
-        raise unknown_decision()
-    _, position, nonce = found
-    return Ref(entry=position.text(), nonce=nonce)
-
-
-def unknown_decision() -> Problem:
-    """The problem of a decision that was never made, or is forgotten."""
-    fault = Fault("/decision_id", "a decision of this experiment within its reward window", "no such decision")
-    return Problem(
-        Code.DECISION_NOT_FOUND,
-        "there is no such decision, or it is older than the time for which decisions are kept",
-        [fault],
-    )
 
 
 def _invalid(at: str, expected: str, got: str) -> Problem:

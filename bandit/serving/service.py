@@ -17,18 +17,20 @@ from typing import Any
 
 from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem
-from bandit.log.records import decision_head
+from bandit.log.records import Position, decision_head
 from bandit.replica.follower import Follower
 from bandit.replica.replica import Replica
 from bandit.serving.batcher import Batcher, Paused, Reader, Replayed
 from bandit.serving.evaluation import Asked, Evaluation, Evaluator
 from bandit.serving.experiments import Experiments, experiment_of
+from bandit.serving.feedback import ref_of, unknown_decision
 from bandit.serving.gathered import Gathered
+from bandit.serving.inspection import DecisionAnswer, Look, described
 from bandit.serving.repeated import digest_then
 from bandit.serving.requests import RecommendationRequest
 from bandit.settings import Settings
 from bandit.store.open import open_store
-from bandit.store.protocol import Store
+from bandit.store.protocol import Ref, Store
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,19 @@ class Service:
         """What each slice earned and each candidate would have earned on the newest decisions."""
         await self.experiments.replica(asked.experiment)
         return await self._evaluator.evaluate(asked)
+
+    async def decision(self, name: str, decision_id: str, *, explain: bool, limit: int) -> DecisionAnswer:
+        """One decision, looked at.
+
+        Raises:
+            Problem: decision_not_found, where there is none of the generation in force.
+        """
+        replica, ref = await self.experiments.replica(name), ref_of(decision_id)
+        model, scored = replica.served, replica.scored
+        look = await self.experiments.call(_look, self.store, name, decision_id, ref)
+        if look is None or decision_head(look.entry.record).generation != model.experiment.config.generation:
+            raise unknown_decision()
+        return await asyncio.to_thread(described, look, model, scored, limit, explain)
 
     # the hot path
 
@@ -202,6 +217,16 @@ class Service:
     async def digests(self) -> dict[str, dict[str, str]]:
         """Each experiment's position and the fingerprint of its sums there: equal on every server, or one is wrong."""
         return await asyncio.to_thread(_digests, self.experiments.served())
+
+
+def _look(store: Store, name: str, decision_id: str, ref: Ref) -> Look | None:
+    """A decision that an id names, and what happened to it."""
+    entry = store.decision(name, ref.caller) if ref.caller else store.at(name, Position.parse(ref.entry))
+    if entry is None or entry.tag != b"d":
+        return None
+    if not ref.caller and (decision_head(entry.record).nonce != ref.nonce or decision_head(entry.record).caller_bytes):
+        return None
+    return Look(decision_id, entry, store.happened(name, entry.position))
 
 
 def _digests(replicas: Sequence[Replica]) -> dict[str, dict[str, str]]:

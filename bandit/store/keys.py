@@ -16,6 +16,7 @@ class Keys(NamedTuple):
 
     :d:ENTRY   credits and events of a rewarded or activated decision
     :i:CALLER  where a caller-named decision stands
+    :r:CALLER  where the last one stands whose events may be taken back
     :u:USER    a user's last decisions
     :e:USER    what a user's events were credited to
     """

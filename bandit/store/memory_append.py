@@ -46,17 +46,6 @@ from bandit.store.protocol import (
 
 
 @dataclass
-class _Life:
-    """What is known of a rewarded or activated decision."""
-
-    active: bool
-    events: set[tuple[int, int, bytes]] = field(default_factory=set)  # arm, kind, event id
-    seen: set[tuple[int, int]] = field(default_factory=set)  # arm, kind
-    credits: dict[int, tuple[int, ...]] = field(default_factory=dict)  # of an arm
-    count: int = 0
-
-
-@dataclass
 class _LoggedDecision:
     """A decision that the log has."""
 
@@ -78,6 +67,19 @@ class _LoggedDecision:
 
 
 @dataclass
+class _Life:
+    """What is known of a rewarded or activated decision."""
+
+    active: bool
+    expires: int
+    events: dict[tuple[int, int, bytes], int | None] = field(default_factory=dict)  # arm, kind, event id: what is left
+    totals: dict[tuple[int, int], int] = field(default_factory=dict)  # arm, kind: what its events come to
+    credits: dict[int, tuple[int, ...]] = field(default_factory=dict)  # of an arm
+    count: int = 0
+    held: _LoggedDecision | None = None  # while its events may be taken back
+
+
+@dataclass
 class _Event:
     """What a user's event with an id of the caller's was credited to, for each arm."""
 
@@ -94,6 +96,7 @@ class MemoryLog:
     last: Position = START
     producers: dict[str, tuple[int, Reply]] = field(default_factory=dict)
     callers: dict[bytes, Position] = field(default_factory=dict)
+    refundable: dict[bytes, Position] = field(default_factory=dict)  # of a caller's id: the last that is held
     users: dict[bytes, list[Position]] = field(default_factory=lambda: defaultdict(list))
     lives: dict[Position, _Life] = field(default_factory=dict)
     events: dict[tuple[bytes, int, int, bytes], _Event] = field(default_factory=dict)  # user, generation, kind, event
@@ -138,6 +141,8 @@ class Step:
             return Outcome("record")
         if item.caller and (before := self._by_caller(item.caller)) and before.generation == self.rules.generation:
             return Logged(before.position, before.record)
+        if item.sticky_ms and (last := self._last_of(item.user)) and self.now < last.position.ms + item.sticky_ms:
+            return Logged(last.position, last.record, sticky=True)
         position = self.log.add(self.now, b"d", item.record)
         if item.caller:
             self.log.callers[item.caller] = position
@@ -146,6 +151,11 @@ class Step:
         if self.log.stored:
             self.log.stored = self.log.stored._replace(learned=True)
         return Logged(position)
+
+    def _last_of(self, user: bytes) -> _LoggedDecision | None:
+        """A user's last decision, if it is of this generation."""
+        last = self.log.fetch(next(iter(self.log.users.get(user, ())), START))
+        return last if last and last.generation == self.rules.generation else None
 
     def _fits(self, item: Decide) -> bool:
         """Whether a record is of this generation and these kinds, as long as it says, and of this caller."""
@@ -169,11 +179,26 @@ class Step:
         logged = self.log.fetch(position) if position else None
         return logged if logged and self._is_remembered(logged) else None
 
-    def _find(self, ref: Ref) -> _LoggedDecision | Outcome:
+    def _held(self, position: Position) -> _LoggedDecision | None:
+        """A decision of this generation that is kept while its events may be taken back."""
+        life = self.log.lives.get(position)
+        held = life.held if life and self.now <= life.expires else None
+        return held if held and held.generation == self.rules.generation else None
+
+    def _refundable(self, caller: bytes) -> _LoggedDecision | None:
+        """The decision that has a caller's own id, for a refund: the last one that was rewarded."""
+        named = self._by_caller(caller)
+        if named and named.generation == self.rules.generation and self._life(named).count:
+            return named
+        position = self.log.refundable.get(caller)
+        kept = self._held(position) if position else None
+        return kept or named
+
+    def _find(self, ref: Ref, refund: bool = False) -> _LoggedDecision | Outcome:
         if not ref.entry:
-            return self._by_caller(ref.caller) or Outcome("unknown")
+            return (self._refundable if refund else self._by_caller)(ref.caller) or Outcome("unknown")
         position = Position.parse(ref.entry)
-        logged = self.log.fetch(position)
+        logged = self.log.fetch(position) or (self._held(position) if refund else None)
         if logged:
             mine = logged.decision.head.nonce == ref.nonce and not logged.decision.caller
             return logged if mine else Outcome("unknown")
@@ -181,10 +206,11 @@ class Step:
         return Outcome("late", position=position, nonce=ref.nonce) if position < oldest else Outcome("unknown")
 
     def _life(self, logged: _LoggedDecision) -> _Life:
-        if not self._is_remembered(logged):
-            self.log.lives.pop(logged.position, None)
-        active = not logged.decision.head.flags & DEFERRED
-        return self.log.lives.setdefault(logged.position, _Life(active))
+        life = self.log.lives.get(logged.position)
+        if life is None or self.now > life.expires:
+            active = not logged.decision.head.flags & DEFERRED
+            life = self.log.lives[logged.position] = _Life(active, logged.deadline + self.rules.grace_ms)
+        return life
 
     def _credits(self, logged: _LoggedDecision, life: _Life, arm: int) -> tuple[int, ...]:
         defaults = tuple(rule.default for rule in self.rules.kinds)[: logged.decision.head.m]
@@ -197,34 +223,38 @@ class Step:
             return logged.answer("late")
         if item.arm == NO_ARM and len(arms) > 1:
             return logged.answer("arm")
-        arm = arms[0] if item.arm == NO_ARM else item.arm
-        if arm not in arms:
+        item = item._replace(arm=arms[0] if item.arm == NO_ARM else item.arm)
+        if item.arm not in arms and not item.refund_of:
             return logged.answer("shown")
         life, rule = self._life(logged), self.rules.kinds[item.kind]
-        seen = (arm, item.kind) in life.seen
-        if (item.event and (arm, item.kind, item.event) in life.events) or (rule.aggregation == "first" and seen):
+        seen = (item.arm, item.kind) in life.totals
+        if (item.event and (item.arm, item.kind, item.event) in life.events) or (rule.aggregation == "first" and seen):
             return logged.answer("duplicate")
-        if self.now > logged.deadline:
+        if self.now > logged.deadline + (self.rules.refunds_ms if item.refund_of else 0):
             return logged.answer("late")
         if life.count >= EVENTS_MAX:
             return logged.answer("events")
-        old = self._credits(logged, life, arm)
-        total = old[item.kind] + item.credit if rule.aggregation == "sum" and seen else item.credit
-        kept = max(rule.low, min(rule.high, total))
-        if kept != total and not rule.clip:
+        if item.refund_of:
+            taken = _taken(life, item)
+            if isinstance(taken, str):
+                return logged.answer(taken)
+            item = item._replace(credit=-taken)
+        before = life.totals.get((item.arm, item.kind), 0) if rule.aggregation == "sum" else 0
+        total = before + item.credit
+        if not rule.low <= total <= rule.high and not (rule.clip or item.refund_of):
             return logged.answer("range")
-        return self._keep(logged, item, arm, old, kept, kept != total)
+        return self._keep(logged, item, total)
 
-    def _keep(
-        self, logged: _LoggedDecision, item: Reward, arm: int, old: tuple[int, ...], total: int, clipped: bool
-    ) -> Outcome:
-        life, d = self._life(logged), logged.decision
-        pending = not life.active and self.rules.explicit
+    def _keep(self, logged: _LoggedDecision, item: Reward, total: int) -> Outcome:
+        life, d, rule, arm = self._life(logged), logged.decision, self.rules.kinds[item.kind], item.arm
+        old, within = self._credits(logged, life, arm), max(rule.low, min(rule.high, total))
+        clipped, adds = within != total, rule.aggregation == "sum"
+        pending = not life.active and (self.rules.explicit or bool(item.refund_of))
         if not life.active and not pending:
             self._activate(logged)
-        new = (*old[: item.kind], total, *old[item.kind + 1 :])
+        new = (*old[: item.kind], within, *old[item.kind + 1 :])
         flags = d.head.flags & SPARSE | PENDING * pending | CLIPPED * clipped
-        event, head = item.event.decode(), d.head
+        event, of, head = item.event.decode(), item.refund_of.decode(), d.head
         record = Feedback(
             flags,
             head.generation,
@@ -238,14 +268,28 @@ class Step:
             old,
             new,
             d.x,
+            of,
         )
         self.log.add(self.now, b"f", pack_feedback(record, self.rules.schema))
         life.count += 1
         life.credits[arm] = new
-        life.seen.add((arm, item.kind))
+        life.totals[arm, item.kind] = total
+        if of:
+            life.events[arm, item.kind, item.refund_of] = (
+                life.events[arm, item.kind, item.refund_of] or 0
+            ) + item.credit
+        elif adds and self.rules.refunds_ms:
+            self._hold(logged, life)
         if item.event:
-            life.events.add((arm, item.kind, item.event))
-        return logged.answer("accepted", total - old[item.kind], clipped)
+            life.events[arm, item.kind, item.event] = (0 if of else item.credit) if adds else None
+        return logged.answer("accepted", within - old[item.kind], clipped)
+
+    def _hold(self, logged: _LoggedDecision, life: _Life) -> None:
+        """Keep a decision for as long as its events may be taken back, and where its caller's id stands."""
+        if life.held is None and logged.decision.caller:
+            self.log.refundable[logged.decision.caller.encode()] = logged.position
+        life.held = logged
+        life.expires = max(life.expires, logged.deadline + self.rules.refunds_ms + self.rules.grace_ms)
 
     def _activate(self, logged: _LoggedDecision) -> None:
         d, life = logged.decision, self._life(logged)
@@ -270,11 +314,12 @@ class Step:
 
     def _by_id(self, item: Reward) -> Outcome:
         """Feedback by decision id; an event id of the caller's is then known for the decision's user too."""
-        logged = self._find(item.ref)
+        logged = self._find(item.ref, bool(item.refund_of))
         if isinstance(logged, Outcome):
             return logged
         judged = self._credit(logged, item)
-        self._remember(logged.decision.user, item, [(logged, judged)])
+        if not item.refund_of:
+            self._remember(logged.decision.user, item, [(logged, judged)])
         return judged
 
     def _by_user(self, item: Reward) -> Result:
@@ -282,7 +327,9 @@ class Step:
         came since, the window passed, or the log no longer has that decision.
         """
         attribution = self.rules.attribution
-        if repeats := self._credited_before(item):
+        if item.refund_of:
+            return self._back_by_user(item)
+        if repeats := [outcome for _, outcome in self._credited_before(item, item.event)] if item.own_id else []:
             return repeats if attribution == "all" else repeats[0]
         decisions = [d for d in self._of_user(item) if self.now <= d.deadline and self._life(d).active]
         if not decisions:
@@ -292,37 +339,61 @@ class Step:
         self._remember(item.ref.user, item, list(zip(chosen, judged, strict=True)))
         return judged if attribution == "all" else judged[0]
 
-    def _known(self, user: bytes, item: Reward) -> _Event:
+    def _back_by_user(self, item: Reward) -> Result:
+        """Take back of an event from each of a user's decisions that was credited with it, whatever came since."""
+        before = self._credited_before(item, item.refund_of)
+        if len(before) > USER_MAX:
+            return Outcome("arm")
+        judged = []
+        for arm, outcome in before:
+            logged = self.log.fetch(outcome.position) or self._held(outcome.position)
+            mine = logged is not None and logged.decision.head.nonce == outcome.nonce
+            judged.append(self._credit(logged, item._replace(arm=arm)) if logged and mine else Outcome("event"))
+        if not judged:
+            return Outcome("event")
+        return judged if self.rules.attribution == "all" or len(judged) > 1 else judged[0]
+
+    def _known(self, user: bytes, item: Reward, event: bytes) -> _Event:
         """What is kept of a user's event."""
-        key = user, self.rules.generation, item.kind, item.event
-        if key in self.log.events and self.now > self.log.events[key].expires:
-            del self.log.events[key]
-        return self.log.events.get(key, _Event())
+        known = self.log.events.get((user, self.rules.generation, item.kind, event))
+        return known if known and self.now <= known.expires else _Event()
 
     def _remember(self, user: bytes, item: Reward, judged: list[tuple[_LoggedDecision, Outcome]]) -> None:
         """Keep what an event was first credited to, for each arm, for the window and the grace period from now on."""
         accepted = [logged for logged, outcome in judged if outcome.status == "accepted"]
         if not (accepted and user and item.own_id):
             return
-        event, credited = self._known(user, item), defaultdict[int, list[Outcome]](list)
+        event, credited = self._known(user, item, item.event), defaultdict[int, list[Outcome]](list)
         for logged in accepted:
             arm = logged.decision.arms[0] if item.arm == NO_ARM else item.arm
             credited[arm].append(logged.answer("duplicate"))
         event.credited = credited | event.credited
         window = max(logged.decision.head.window_ms for logged in accepted)
-        event.expires = max(event.expires, self.now + window + self.rules.grace_ms)
+        refunds_ms = self.rules.refunds_ms if self.rules.kinds[item.kind].aggregation == "sum" else 0
+        event.expires = max(event.expires, self.now + window + self.rules.grace_ms + refunds_ms)
         self.log.events[user, self.rules.generation, item.kind, item.event] = event
 
-    def _credited_before(self, item: Reward) -> list[Outcome]:
-        """The decisions that a user's event was credited to, newest first; with an arm named, those for that arm."""
-        if not item.own_id:
-            return []
-        credited = self._known(item.ref.user, item).credited
-        repeats = [outcome for arm, known in credited.items() if item.arm in (NO_ARM, arm) for outcome in known]
-        return sorted(repeats, key=lambda outcome: outcome.position, reverse=True)
+    def _credited_before(self, item: Reward, event: bytes) -> list[tuple[int, Outcome]]:
+        """The decisions that a user's event was credited to, each with its arm, newest first; with an arm named, those
+        for that arm.
+        """
+        credited = self._known(item.ref.user, item, event).credited
+        found = [(arm, outcome) for arm, known in credited.items() if item.arm in (NO_ARM, arm) for outcome in known]
+        return sorted(found, key=lambda each: (*(-part for part in each[1].position), each[0]))
 
     def _of_user(self, item: Reward) -> list[_LoggedDecision]:
         """A user's decisions of this generation, newest first; with an arm named, those that showed it."""
         kept = [self.log.fetch(position) for position in self.log.users.get(item.ref.user, ())]
         current = [logged for logged in kept if logged and logged.generation == self.rules.generation]
         return [logged for logged in current if item.arm == NO_ARM or item.arm in logged.decision.arms]
+
+
+def _taken(life: _Life, item: Reward) -> int | str:
+    """How much a refund takes back of its event, or why it takes nothing."""
+    key = item.arm, item.kind, item.refund_of
+    if key not in life.events:
+        return "event"
+    if (left := life.events[key]) is None:
+        return "amount"
+    asked = item.credit or left
+    return asked if 0 < asked <= left else "left"

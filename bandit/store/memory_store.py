@@ -14,10 +14,10 @@ from bandit.log.records import (
     START,
     Entry,
     Position,
+    decision_of,
 )
 from bandit.store.memory_append import MemoryLog, Step
 from bandit.store.protocol import (
-    DELETED_MS,
     Ahead,
     Batch,
     Gap,
@@ -28,6 +28,7 @@ from bandit.store.protocol import (
     Stored,
     Table,
     is_ahead,
+    retention_ms,
 )
 
 
@@ -137,6 +138,13 @@ class MemoryStore:
         at = self._logs[name].callers.get(caller) if name in self._logs else None
         return None if at is None else self.at(name, at)
 
+    def happened(self, name: str, decision: Position) -> list[Entry]:
+        """See `Store`."""
+        with self._lock:
+            log = self._logs[name]
+            found = [entry for entry in log.entries.values() if entry.tag in b"fa"]
+            return [entry for entry in found if decision_of(entry) == decision] if decision in log.lives else []
+
     def grown(self, positions: Mapping[str, Position]) -> list[str]:
         """See `Store`."""
         return [name for name, position in positions.items() if self.end(name) > position]
@@ -213,7 +221,7 @@ class MemoryStore:
         """See `Store`."""
         with self._lock:
             was = self.config(name)
-            if was and not (was.config.deleted and was.updated.ms < self.now_ms() - DELETED_MS):
+            if was and not (was.config.deleted and was.updated.ms < self.now_ms() - retention_ms(was.config)):
                 return False
             self._logs.pop(name, None)
             return True

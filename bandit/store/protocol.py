@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from bandit.core.experiment import Aggregation, Attribution, Config, Experiment
-from bandit.core.times import time_of
+from bandit.core.document import Aggregation, Attribution
+from bandit.core.experiment import Config, Experiment
+from bandit.core.times import seconds, time_of
 from bandit.errors import Code, Problem
 from bandit.log.records import Entry, Position
 
@@ -20,7 +21,8 @@ Table = Literal["sums", "base"]
 
 EVENTS_MAX = 1000  # of one decision
 USER_MAX = 100  # decisions kept of one user
-DELETED_MS = 3_600_000  # a deleted experiment's log stays for an hour, so that every server hears of it
+DELETED_MS = 3_600_000  # a deleted experiment's log stays for an hour at least, so that every server hears of it
+RETENTION = "7d"  # and by default for as long, so that it can be exported
 READ_BYTES = 4 << 20  # of entries in one read, about: a config can be as large as its document
 FULL = 0.8  # of the store's memory: above it there are warnings
 CLOCK_AHEAD_MS = 300_000  # a store's clock that is so far ahead of its log and of our own is not believed
@@ -34,6 +36,7 @@ class Decide(NamedTuple):
     caller: bytes  # the caller's own id, or empty
     user: bytes  # keyed hash, or empty
     window_ms: int
+    sticky_ms: int = 0  # a user's last decision that is younger is answered instead; 0: none
 
 
 class Ref(NamedTuple):
@@ -54,6 +57,7 @@ class Reward(NamedTuple):
     event: bytes  # event id; the kind's name where none was given, empty under `last`
     own_id: bool  # the caller gave the event id
     arm: int  # index, or NO_ARM
+    refund_of: bytes = b""  # the event that `credit` is taken back of (0: all that is left), or empty
 
 
 class Activate(NamedTuple):
@@ -84,6 +88,7 @@ class Rules(NamedTuple):
     attribution: Attribution
     grace_ms: int  # how long after its deadline a decision is still known
     kinds: tuple[KindRule, ...]
+    refunds_ms: int = 0  # how long after its deadline events of a decision may be taken back
 
 
 class Batch(NamedTuple):
@@ -97,17 +102,18 @@ class Batch(NamedTuple):
 
 
 class Logged(NamedTuple):
-    """A decision was logged; where it had been before, with the record of then."""
+    """A decision was logged; where it had been before, or the user's last one will do, with the record of then."""
 
     position: Position
     record: bytes = b""
+    sticky: bool = False  # it is the user's last one
 
 
 class Outcome(NamedTuple):
     """What became of feedback or an activation.
 
     Status: accepted, activated, duplicate, late; or why it was refused: unknown, range, events, arm (must be named),
-    shown (that arm was not).
+    shown (that arm was not); of a refund: event (unknown), left (less than that is), amount (not known).
     """
 
     status: str
@@ -226,6 +232,9 @@ class Store(Protocol):
     def decision(self, name: str, caller: bytes) -> Entry | None:
         """The decision that a caller's own id names, if there is one."""
 
+    def happened(self, name: str, decision: Position) -> list[Entry]:
+        """What the log has of a decision's feedback and its activation, in order, for as long as its state is kept."""
+
     def grown(self, positions: Mapping[str, Position]) -> list[str]:
         """The experiments whose log has entries after these positions: one command for all of them."""
 
@@ -286,7 +295,7 @@ class Store(Protocol):
         """
 
     def forget(self, name: str) -> bool:
-        """Delete the name and config of an experiment that was deleted over an hour ago; False where it was not."""
+        """Delete the name and config of a deleted experiment whose log has been kept for long enough; else False."""
 
     def cursor(self, name: str, table: Table) -> Position:
         """The position that a pass over a table has completed: read it before the rows."""
@@ -309,6 +318,11 @@ class Store(Protocol):
         """Drop the entries before `cut`, which `base` holds; False where the token is not the lease's."""
 
 
+def retention_ms(config: Config) -> int:
+    """How long the log of an experiment stays once it is deleted."""
+    return max(DELETED_MS, round(seconds(config.document.deleted_retention or RETENTION) * 1000))
+
+
 def rules_of(experiment: Experiment, grace_ms: int) -> Rules:
     """The rules by which an experiment's feedback is judged."""
     kinds = tuple(
@@ -323,4 +337,5 @@ def rules_of(experiment: Experiment, grace_ms: int) -> Rules:
     )
     config, document = experiment.config, experiment.document
     explicit = document.activation == "explicit"
-    return Rules(config.generation, config.schema, explicit, document.attribution, grace_ms, kinds)
+    refunds_ms = experiment.refunds_ms
+    return Rules(config.generation, config.schema, explicit, document.attribution, grace_ms, kinds, refunds_ms)

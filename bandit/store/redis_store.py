@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 import redis
 
-from bandit.core.experiment import NAME, Config, Document, Kind
+from bandit.core.document import NAME, Document, Kind
+from bandit.core.experiment import Config
 from bandit.errors import CorruptLog
 from bandit.log.records import START, Entry, Position
 from bandit.store.keys import EXPERIMENTS, FIRST, MODELS, Keys
@@ -22,6 +23,7 @@ from bandit.store.protocol import (
     Row,
     Stored,
     Table,
+    retention_ms,
 )
 from bandit.store.redis_connection import Connected
 from bandit.store.redis_faults import StoreMoved, mapped, refused
@@ -65,7 +67,7 @@ class RedisStore(Connected):
         """See `Store`."""
         version = before.config.version if before else 0
         new = before is None or before.config.deleted
-        state = config.version, config.generation, config.schema, int(config.deleted), int(new), DELETED_MS
+        state = config.version, config.generation, config.schema, int(config.deleted), int(new), retention_ms(config)
         self._name(config)
         done = self._run(
             "bury" if config.deleted else "configure",
@@ -154,6 +156,14 @@ class RedisStore(Connected):
             at = self._sync.get(Keys.of(name).prefix.encode() + b":i:" + caller)
         return self.at(name, Position.parse(at)) if at else None
 
+    def happened(self, name: str, decision: Position) -> list[Entry]:
+        """See `Store`."""
+        keys = Keys.of(name)
+        with self._asking():
+            state: dict[bytes, bytes] = self._sync.hgetall(keys.prefix.encode() + b":d:" + decision.text())
+        places = {Position.parse(at) for field, at in state.items() if field[:1] in b"ta" and b"-" in at}
+        return [entry for at in sorted(places) if (entry := self.at(name, at)) is not None]
+
     def grown(self, positions: Mapping[str, Position]) -> list[str]:
         """See `Store`."""
         return self._grown(positions, None) if positions else []
@@ -229,12 +239,13 @@ class RedisStore(Connected):
         """See `Store`. The name is removed first, so that an experiment created in between can be listed again."""
         keys = Keys.of(name)
         with self._asking():
-            deleted, at = self._sync.hmget(keys.config, "deleted", "updated")
-        if deleted is not None and (deleted != b"1" or Position.parse(at).ms > self.now_ms() - DELETED_MS):
+            deleted, at, kept = self._sync.hmget(keys.config, "deleted", "updated", "retention")
+        kept_ms = int(kept or DELETED_MS)
+        if deleted is not None and (deleted != b"1" or Position.parse(at).ms > self.now_ms() - kept_ms):
             return False
         with self._asking():
             self._sync.srem(EXPERIMENTS, name)
-        if done := self._run("forget", [keys.config, *keys.all], [DELETED_MS]):
+        if done := self._run("forget", [keys.config, *keys.all], [kept_ms]):
             return bool(done)
         with self._asking():
             self._sync.sadd(EXPERIMENTS, name)

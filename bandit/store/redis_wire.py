@@ -28,7 +28,8 @@ from bandit.store.protocol import (
 )
 
 POSITION = struct.Struct(">QQ")
-RULES = struct.Struct("<BHqq")  # explicit, how many kinds, grace, how far a clock may be ahead; then attribution's word
+# explicit, how many kinds, grace, how far a clock may be ahead, refunds; attribution's word follows
+RULES = struct.Struct("<BHqqq")
 KIND = struct.Struct("<qqBq")  # after aggregation's word: low, high, clip, default
 FEEDBACK = struct.Struct("<HqBi")  # kind, credit, whether the event's id is the caller's own, arm; the nonce follows
 OUTCOME = struct.Struct("<BiB")  # a status's letter, credited, clipped; the decision follows
@@ -36,11 +37,13 @@ STATUSES = {
     ord(letter): status
     for letter, status in {
         "A": "accepted", "V": "activated", "D": "duplicate", "L": "late", "U": "unknown", "R": "range",
-        "E": "events", "M": "arm", "S": "shown", "C": "record",
+        "E": "events", "M": "arm", "S": "shown", "C": "record", "N": "event", "X": "left", "O": "amount",
     }.items()
 }  # fmt: skip
-REPEATED = ord("=")
+REPEATED, STUCK = b"=~"
+STICKY = ord("S")
 PLAIN, NAMED, BY_ENTRY, BY_CALLER, BY_USER, SHOWN_ENTRY, SHOWN_CALLER = b"dDfcuaA"  # tags of items
+REFUND = ord("F") - ord("f")  # from the tag of feedback to that of a refund
 _new = tuple.__new__  # a named tuple's own constructor is a function of Python: three times the cost, for each item
 TAGS = 6  # where the items' tags are among the arguments
 
@@ -60,9 +63,9 @@ def entries(found: list[Any]) -> list[Entry]:
 @lru_cache(maxsize=1024)
 def _rules(rules: Rules) -> tuple[bytes, bytes, bytes]:
     """(schema, generation, the rest packed) as every append of an experiment sends them."""
-    head = RULES.pack(rules.explicit, len(rules.kinds), rules.grace_ms, CLOCK_AHEAD_MS) + _word(rules.attribution)
+    head = RULES.pack(rules.explicit, len(rules.kinds), rules.grace_ms, CLOCK_AHEAD_MS, rules.refunds_ms)
     kinds = b"".join(_word(word) + KIND.pack(*limits) for word, *limits in rules.kinds)
-    return b"%d" % rules.schema, b"%d" % rules.generation, head + kinds
+    return b"%d" % rules.schema, b"%d" % rules.generation, head + _word(rules.attribution) + kinds
 
 
 def _word(word: str) -> bytes:
@@ -85,16 +88,23 @@ def _add(item: Item, args: list[Any]) -> int:
     """Append an item's arguments, and return its tag: what is not said is not sent."""
     kind = type(item)
     if kind is Decide:
-        if item.caller or item.user:  # type: ignore[union-attr] # it is a Decide
+        if item.sticky_ms:  # type: ignore[union-attr] # it is a Decide
             args += item
+            return STICKY
+        if item.caller or item.user:  # type: ignore[union-attr] # it is a Decide
+            args += item[:-1]
             return NAMED
         args.append(item[0])
         return PLAIN
     if kind is Reward:
-        (entry, nonce, caller, user), index, credit, event, own, arm = item  # type: ignore[misc] # it is a Reward
+        (entry, nonce, caller, user), index, credit, event, own, arm, of = item  # type: ignore[misc] # it is a Reward
         packed = FEEDBACK.pack(index, credit, own, arm) + nonce
         args += (user or entry or caller, packed, event)
-        return BY_USER if user else BY_ENTRY if entry else BY_CALLER
+        tag = BY_USER if user else BY_ENTRY if entry else BY_CALLER
+        if not of:
+            return tag
+        args.append(of)
+        return tag + REFUND
     entry, nonce, caller, _ = item[0]
     args += (entry, nonce) if entry else (caller,)
     return SHOWN_ENTRY if entry else SHOWN_CALLER
@@ -119,11 +129,11 @@ def reply(found: list[Any]) -> Reply:
 def _result(item: Any) -> Result:
     if isinstance(item, list):
         return [_outcome(each) for each in item]
-    if item[0] == REPEATED:
+    if item[0] in (REPEATED, STUCK):
         entry, _, record = item[1:].partition(b" ")
-        return Logged(Position.parse(entry), record)
+        return Logged(Position.parse(entry), record, item[0] == STUCK)
     ms, _, seq = item.partition(b"-")
-    return _new(Logged, (_new(Position, (int(ms), int(seq))), b""))
+    return _new(Logged, (_new(Position, (int(ms), int(seq))), b"", False))
 
 
 def _outcome(item: bytes) -> Outcome:

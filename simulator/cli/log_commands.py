@@ -36,6 +36,7 @@ def evaluate(
     """
     from simulator.cli import output
     from simulator.ope import evaluate as evaluation
+    from simulator.ope.lift.sentence import said_of
 
     how = {**estimators.how(), **model.how(seed)}
     cleaning: dict[str, int] = {}
@@ -48,6 +49,8 @@ def evaluate(
     else:
         log = source.load(targets.names)
         cleaning.update(log.cleaning)
+        if lift := said_of(log, model.alpha):
+            output.print_lift(lift, as_json=as_json)
         if log.position is not None and log.position.any() and log.decision_id is not None:
             note("the log has lists: values are per position; --lists values whole lists")
         rows, pis = targets.of(log, seed)

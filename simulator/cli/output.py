@@ -79,6 +79,12 @@ def print_evaluation(target: str, rows: Sequence[Mapping[str, Any]], capped: str
         _console().print(printable(f"  {who}: {noted(note)}"))
 
 
+def print_lift(found: tuple[str, Any], *, as_json: bool) -> None:
+    """How much more one slice of the traffic earned than another: the sentence, or all of it."""
+    whole = msgspec.json.encode({"lift": {"sentence": found[0], **asdict(found[1])}}).decode() if as_json else ""
+    sys.stdout.write((whole or printable(found[0])) + "\n")  # a sentence is not folded where nobody sees it
+
+
 def cells(row: Mapping[str, Any]) -> list[str]:
     """A row for people: what has an interval beside it in the digits that its width deserves."""
     found = {ends: names for ends, names in BESIDE.items() if ends[0] in row}

@@ -17,7 +17,9 @@ from simulator.logs.log import Log
 from simulator.logs.table import (
     COLUMNS,
     ELIGIBLE,
+    REWARD,
     ROWS,
+    SHARE,
     SHOWN,
     Header,
     Mask,
@@ -48,12 +50,14 @@ def to_log(header: Header, batch: pa.RecordBatch, cleaning: Counter[str] | None 
     counts = Counter(cleaning or {})
     batch, counts[SKIPPED] = _without_skipped(batch, counts[SKIPPED])
     probability, eligible = _probability(header, batch)
+    arm = arm_indices(header.arms, pc.struct_field(own(batch), "arm"), np.arange(len(batch)))
+    mixture = _mixture(header, batch, probability)
     return Log(
         arms=header.arms,
-        arm=arm_indices(header.arms, pc.struct_field(own(batch), "arm"), np.arange(len(batch))),
+        arm=arm,
         reward=floats(batch.column("reward")),
-        propensity=propensities(batch),
-        probability=probability,
+        propensity=propensities(batch) if mixture is None else mixture[np.arange(len(arm)), arm],
+        probability=probability if mixture is None else mixture,
         eligible=eligible,
         conditional=_conditional(batch),
         context=_context(header, batch, counts),
@@ -66,6 +70,13 @@ def to_log(header: Header, batch: pa.RecordBatch, cleaning: Counter[str] | None 
         part=_integers(column(batch, "slice")),
         learning=header.learning,
         reward_range=header.reward_range,
+        shares=_named(batch, "shares", header.slices),
+        within=None if mixture is None else probability,
+        rewards=_named(batch, "rewards", tuple(kind.name for kind in header.kinds)),
+        kinds=header.kinds,
+        slices=header.slices,
+        uniform=header.uniform,
+        changes=header.changes,
         cleaning={what: count for what, count in counts.items() if count},
     )
 
@@ -120,7 +131,7 @@ def _probability(header: Header, batch: pa.RecordBatch) -> tuple[Matrix | None, 
         return np.broadcast_to(np.float64(1 / K), (n, K)), None  # takes no memory, whatever n
     if header.probability == "shown":
         return None, _of_lists(header, batch)
-    rows, arms, p = _eligible_arms(header, batch)
+    rows, arms, p = _eligible_arms(header, batch, "eligible")
     P = np.zeros((n, K))
     P[rows, arms] = p
     if (p > 0).all():
@@ -130,9 +141,34 @@ def _probability(header: Header, batch: pa.RecordBatch) -> tuple[Matrix | None, 
     return P, known
 
 
-def _eligible_arms(header: Header, batch: pa.RecordBatch) -> tuple[Int, Int, Vector]:
+def _mixture(header: Header, batch: pa.RecordBatch, probability: Matrix | None) -> Matrix | None:
+    """The probability of every arm over all slices, shape (n, K); None where no row had several."""
+    told = column(batch, "mixture")
+    if told is None or probability is None or told.null_count == len(batch):
+        return None
+    rows, arms, p = _eligible_arms(header, batch, "mixture")
+    mixture = np.where(told.is_null().to_numpy(zero_copy_only=False)[:, None], probability, 0.0)
+    mixture[rows, arms] = p
+    return mixture
+
+
+def _named(batch: pa.RecordBatch, name: str, names: Sequence[str]) -> Matrix | None:
+    """A column of names with numbers, shape (n, names), 0 where a row does not have one; None where there is none."""
+    told = column(batch, name)
+    if told is None or not names:
+        return None
+    lengths = pc.list_value_length(told).fill_null(0).to_numpy(zero_copy_only=False)
+    values, rows = told.flatten(), np.repeat(np.arange(len(batch)), lengths)
+    place = pc.index_in(values.field(0), value_set=pa.array(names, pa.string()))
+    known = place.is_valid().to_numpy(zero_copy_only=False)
+    found = np.zeros((len(batch), len(names)))
+    found[rows[known], place.to_numpy(zero_copy_only=False)[known].astype(np.int64)] = floats(values.field(1))[known]
+    return found
+
+
+def _eligible_arms(header: Header, batch: pa.RecordBatch, name: str) -> tuple[Int, Int, Vector]:
     """(row, arm's index, probability) of every arm that could be shown, of rows that tell them."""
-    eligible = batch.column("eligible")
+    eligible = batch.column(name)
     lengths = pc.list_value_length(eligible).fill_null(0).to_numpy(zero_copy_only=False)
     values, rows = eligible.flatten(), np.repeat(np.arange(len(batch)), lengths)
     return rows, arm_indices(header.arms, values.field("arm"), rows), floats(values.field("probability"))
@@ -148,7 +184,7 @@ def _of_lists(header: Header, batch: pa.RecordBatch) -> Mask | None:
     names = ids.to_pylist()
     if first[0] < 0 or any(names[row] != names[at] for row, at in enumerate(first.tolist())):
         return None
-    rows, arms, _ = _eligible_arms(header, batch)
+    rows, arms, _ = _eligible_arms(header, batch, "eligible")
     known = np.zeros((len(batch), len(header.arms)), bool)
     known[rows, arms] = True
     mask: Mask = known[first]
@@ -202,7 +238,10 @@ def from_log(log: Log) -> Table:
         "shown": True,
         "eligible": log.probability is not None,
         "reward": True,
+        "rewards": log.rewards is not None,
         "slice": log.part is not None,
+        "shares": log.shares is not None,
+        "mixture": log.within is not None,
         "user": log.user is not None,
         "weight": log.weight is not None,
         "position": log.position is not None,
@@ -214,6 +253,10 @@ def from_log(log: Log) -> Table:
         probability="shown" if log.probability is None else "every",
         learning=log.learning,
         reward_range=log.reward_range,
+        slices=log.slices,
+        uniform=log.uniform,
+        kinds=log.kinds,
+        changes=log.changes,
         unique=True,  # whoever made the log has seen to that
     )
     return Table(header, _pieces(header, log), Counter(log.cleaning))
@@ -240,14 +283,22 @@ def _pieces(header: Header, log: Log) -> Iterator[pa.RecordBatch]:
 def _arrays(log: Log) -> dict[str, Any]:
     """Every column that the log has."""
     n, names = len(log), pa.array(log.arms, pa.string())
-    given = [pa.array(log.propensity), pa.nulls(n, pa.float64())]
+    drawn, at = log.probability if log.within is None else log.within, (np.arange(n), log.arm)
+    given = [pa.array(log.propensity if log.within is None else log.within[at]), pa.nulls(n, pa.float64())]
     if log.conditional is not None:
         given = [pa.array(log.conditional), pa.array(log.propensity)]
     shown = [names.take(pa.array(log.arm)), *given]
     made = {"shown": list_array(SHOWN, np.ones(n, np.int64), shown), "reward": pa.array(log.reward)}
-    if log.probability is not None:
+    if drawn is not None and log.probability is not None:
         known = log.probability > 0 if log.eligible is None else log.eligible
-        made["eligible"] = _eligible(log.probability, known, names)
+        made |= {"eligible": _eligible(drawn, known, names), "mixture": _eligible(log.probability, known, names)}
+    for name, told, kind, each in (
+        ("rewards", log.rewards, REWARD, [kind.name for kind in log.kinds]),
+        ("shares", log.shares, SHARE, log.slices),
+    ):
+        if told is not None:
+            flat = [pa.array([*each] * n, pa.string()), pa.array(told.ravel())]
+            made[name] = list_array(kind, np.full(n, len(each)), flat)
     if log.context is not None and (features := _features(log)):
         columns = [pa.array(np.ascontiguousarray(x)) for x in log.context.T[1:]]
         made["context"] = pa.StructArray.from_arrays(columns, fields=list(context_type(features)))

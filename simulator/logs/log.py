@@ -11,6 +11,10 @@ eligible     (n, K)  which arms could be shown, where some that could had probab
 context      (n, d)  features as numbers, the first column 1; None where there is none
 position     (n,)    position in a list, from 0; None where there are no lists
 weight       (n,)    1 / the share of such rows that was kept
+shares       (n, G)  of each slice of the traffic at that decision, 0 where it had none; None where there are no slices
+within       (n, K)  probability of every arm within the row's slice, from which it was drawn; None: `probability`.
+                     Where there are slices, `probability` and `propensity` are those over all slices
+rewards      (n, m)  of each kind; None where only their sum is known
 """
 
 from __future__ import annotations
@@ -26,6 +30,25 @@ from bandit.arrays import Int, Mask, Matrix, Vector
 
 Strings = NDArray[np.str_]
 Rows = slice | Int
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of reward as a report takes it.
+
+    Attributes:
+        name: its name.
+        weight: what one unit of it counts for in the sum.
+        default: what a decision earns without feedback.
+        cap: rewards above it count as it, and those below minus the cap as that; None: none does.
+        matured: share of its reward that has come; None where nothing tells.
+    """
+
+    name: str
+    weight: float = 1.0
+    default: float = 0.0
+    cap: float | None = None
+    matured: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +73,13 @@ class Log:
     conditional: Vector | None = None  # of lists: p given the arms above; `propensity` is then the marginal
     eligible: Mask | None = None
     reward_range: tuple[float, float] | None = None  # lowest and highest possible reward, where the log says so
+    shares: Matrix | None = None
+    within: Matrix | None = None
+    rewards: Matrix | None = None
+    kinds: tuple[Kind, ...] = ()  # the m kinds of `rewards`
+    slices: tuple[str, ...] = ()  # names of the G slices
+    uniform: int | None = None  # the slice that plays uniformly, if there is just one
+    changes: tuple[tuple[int, str], ...] = ()  # of policies and weights meanwhile: milliseconds since 1970, and what
 
     def __len__(self) -> int:
         return len(self.arm)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Int, Vector
 from simulator.logs.contexts import Feature, LogError, Value, context_type, struct_array
+from simulator.logs.log import Kind
 
 VERSION = 1
 ROWS = 65_536  # of a `Log` in a stream, and of a row group
@@ -29,6 +30,7 @@ PIECE = 2048  # rows that are Python's objects at a time: each may have thousand
 ELIGIBLE = pa.struct([("arm", pa.string()), ("probability", pa.float64())])
 SHOWN = pa.struct([("arm", pa.string()), ("propensity", pa.float64()), ("marginal", pa.float64())])
 REWARD = pa.struct([("kind", pa.string()), ("value", pa.float64())])
+SHARE = pa.struct([("slice", pa.string()), ("share", pa.float64())])
 
 # Every column but `context`, whose type depends on the features; `shown` and `reward` are in every table.
 COLUMNS: dict[str, pa.DataType] = {
@@ -39,6 +41,9 @@ COLUMNS: dict[str, pa.DataType] = {
     "reward": pa.float64(),
     "rewards": pa.list_(REWARD),
     "slice": pa.int32(),
+    "slice_name": pa.string(),
+    "shares": pa.list_(SHARE),
+    "mixture": pa.list_(ELIGIBLE),
     "user": pa.string(),
     "weight": pa.float64(),
     "position": pa.int32(),
@@ -72,6 +77,13 @@ class KindReward(msgspec.Struct):
     value: float | None
 
 
+class Share(msgspec.Struct):
+    """The share that a slice of the traffic had."""
+
+    slice: str
+    share: float
+
+
 class Row(msgspec.Struct, omit_defaults=True, kw_only=True):
     """A row as JSON has it; loaders of line formats make these."""
 
@@ -83,6 +95,9 @@ class Row(msgspec.Struct, omit_defaults=True, kw_only=True):
     reward: float | None
     rewards: list[KindReward] | None = None
     slice: int | None = None
+    slice_name: str | None = None
+    shares: list[Share] | None = None
+    mixture: list[Eligible] | None = None
     user: str | None = None
     weight: float | None = None
     position: int | None = None
@@ -104,6 +119,10 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
         unique: whether repeated decision ids have been dropped.
         sparse: whether a number missing from a JSON context is 0.
         reward_range: lowest and highest possible reward, where the log says so.
+        slices: names of the slices of the traffic, by index.
+        uniform: index of the slice that plays uniformly, if there is just one.
+        kinds: the kinds of reward that `rewards` has.
+        changes: when policies or weights changed, in milliseconds since 1970, and how.
         version: of the table's form.
     """
 
@@ -116,6 +135,10 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     unique: bool = False
     sparse: bool = False
     reward_range: tuple[float, float] | None = None
+    slices: tuple[str, ...] = ()
+    uniform: int | None = None
+    kinds: tuple[Kind, ...] = ()
+    changes: tuple[tuple[int, str], ...] = ()
     version: int = VERSION
 
     @property

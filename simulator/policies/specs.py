@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from bandit.core.experiment import Document
+from bandit.core.document import Document
 from bandit.core.policies import Policy
 from bandit.core.validation import parse_document
 from bandit.errors import nearest

@@ -21,6 +21,7 @@ from simulator.reporting.evidence import cleaning, guide, learning, model, ratio
 from simulator.reporting.evidence import settings as all_settings
 from simulator.reporting.figures import drawing
 from simulator.reporting.model import Section, Subject
+from simulator.reporting.slices import slices
 from simulator.studies.run import Curve
 
 TEMPLATE = "report.html.j2"
@@ -39,6 +40,8 @@ def report(
     title: str = "Offline evaluation",
 ) -> Path:
     """The path of one page of HTML, written: a sentence first, then values, differences, and what they rest on.
+
+    Where the log has slices, what one earned more than another comes before everything else.
 
     The same arguments make the same bytes. The page holds its figures and asks for nothing from anywhere.
 
@@ -64,6 +67,7 @@ def report(
         made = _sections(subject)
     page = _template().render(
         title=title,
+        lift=subject.lift[0] if subject.lift else None,
         sentence=subject.said(subject.main),
         verdict=subject.shade,
         facts=list(facts(subject)),
@@ -79,7 +83,7 @@ def report(
 
 def _sections(of: Subject) -> list[Section]:
     """Every section, in the order of the page."""
-    answers = [values, differences, spread_of_weights, per_arm, per_segment, over_time]
+    answers = [*([slices] if of.lift else []), values, differences, spread_of_weights, per_arm, per_segment, over_time]
     rest = [model, *([learning] if of.curves else []), ratio, cleaning, all_settings, guide]
     return [make(of) for make in (*answers, *rest)]
 

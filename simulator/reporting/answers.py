@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -213,9 +214,15 @@ def per_arm(of: Subject) -> Section:
 
 
 def _earned_by(of: Subject, a: int, alpha: float) -> Side | None:
-    """What an arm earned; None if it was never shown."""
+    """What an arm earned by 1 / propensity, so that arms are compared on the same visitors; None if it was never shown.
+
+    Plain means are of whom each was shown to: where propensities and rewards move together, one of equal arms wins.
+    """
     rows = np.flatnonzero(of.log.arm == a)
-    return earned(of.data.take(rows), alpha) if len(rows) else None
+    if not len(rows):
+        return None
+    data = of.data.take(rows)
+    return earned(replace(data, log=replace(data.log, weight=row_weights(data.log) / data.log.propensity)), alpha)
 
 
 def _shares(log: Log, target: Matrix | None) -> list[float]:

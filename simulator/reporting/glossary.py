@@ -7,6 +7,11 @@ from typing import NamedTuple
 from simulator.ope.terms import ESTIMATORS
 
 INTRODUCTION = {
+    "slices": (
+        "What users of one slice earned, less what users of the other earned, in the decisions in which both had a "
+        "share. A sequence holds however often one looks, each reward for itself. “More” is how many decisions more "
+        "would make it clear, if it is as large as it looks."
+    ),
     "values": (
         "Sentences, differences, segments and windows of this report use DR, whatever the other estimators say: to "
         "choose the estimator after seeing the values would be to choose the result."
@@ -21,8 +26,8 @@ INTRODUCTION = {
         "of decisions by the target itself that would be as informative."
     ),
     "arms": (
-        "What each arm earned when it was shown. Unless arms were shown at random, they were shown to different "
-        "people: that one earned more than another does not mean that it would earn more with everyone."
+        "What each arm earned when it was shown, decisions counted by 1 / propensity, so that arms which were shown "
+        "to different people or at different times are compared on all to whom they could be shown."
     ),
     "segments": (
         "A segment that stands out is a reason for a new experiment, not yet a finding: the log could have been split "

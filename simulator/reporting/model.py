@@ -16,6 +16,8 @@ from simulator.ope.checks.reasons import LOST, likely
 from simulator.ope.checks.sample_ratio import SampleRatio, sample_ratio
 from simulator.ope.differences import Data, Difference, Side, earned, lift
 from simulator.ope.evaluate import EstimatorRow, evaluate
+from simulator.ope.lift.sentence import said_of
+from simulator.ope.lift.traffic import Lift
 from simulator.reporting.contrasts import windows
 from simulator.reporting.doubts import doubts
 from simulator.reporting.figures import Mark, Picture, finished
@@ -112,6 +114,11 @@ class Subject:
     def earnings(self) -> str:
         """What was earned, as text."""
         return ranged(self.earned.value, self.earned.low, self.earned.high)[0]
+
+    @cached_property
+    def lift(self) -> tuple[str, Lift] | None:
+        """How much more one slice of the traffic earned than another, in a sentence; None where there are no two."""
+        return said_of(self.log, self.alpha)
 
     @cached_property
     def ratio(self) -> SampleRatio:

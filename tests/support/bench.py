@@ -16,7 +16,8 @@ from bandit.errors import Code, Problem, StoreUnavailable
 from bandit.log.records import START
 from bandit.replica.replica import Replica
 from bandit.serving.batcher import Batcher
-from bandit.serving.requests import read_feedback, read_recommendation
+from bandit.serving.feedback import read_feedback
+from bandit.serving.requests import read_recommendation
 from bandit.store.memory_store import MemoryStore
 from bandit.store.protocol import Batch, Gap, Reply
 

@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bandit.core.experiment import Config, Document, Experiment, compile_config
+from bandit.core.document import Document
+from bandit.core.experiment import Config, Experiment, compile_config
 from bandit.core.revision import first, revise
 from bandit.core.sums import ONE, Sums
+from bandit.log.probabilities import pack_probabilities
 from bandit.log.records import (
     DEFERRED,
     FORMAT,
@@ -21,7 +23,6 @@ from bandit.log.records import (
     Head,
     Position,
     pack_decision,
-    pack_probabilities,
     unpack_activation,
     unpack_decision,
     unpack_feedback,
@@ -146,16 +147,24 @@ class Trial:
             return Ref(caller=decision.caller)
         return Ref(entry=logged.position.text(), nonce=unpack_decision(decision.record).head.nonce)
 
-    def reward(self, ref: Ref, credit: int, kind: int = SALE, event: str | None = None, arm: int = NO_ARM) -> Reward:
-        """Feedback; without an event id it has the kind's name, or none under `last`."""
+    def reward(
+        self, ref: Ref, credit: int, kind: int = SALE, event: str | None = None, arm: int = NO_ARM, of: str = ""
+    ) -> Reward:
+        """Feedback, or a refund of an event; without an event id it has the kind's name, or none under `last`."""
         last = self.experiment.kinds[kind].aggregation == "last"
         default = "" if last else self.config.kinds[kind]
         name = default if event is None else event
-        return Reward(ref, kind, credit, name.encode(), event is not None, arm)
+        return Reward(ref, kind, credit, name.encode(), event is not None, arm, of.encode())
 
     def feed(self, ref: Ref, credit: int, kind: int = SALE, event: str | None = None, arm: int = NO_ARM) -> Outcome:
         """Send feedback on one decision; what became of it."""
         (found,) = self.send(self.reward(ref, credit, kind, event, arm))
+        assert isinstance(found, Outcome), found
+        return found
+
+    def refund(self, ref: Ref, event: str, of: str, credit: int = 0, kind: int = SALE, arm: int = NO_ARM) -> Outcome:
+        """Take back of an event, all that is left unless told how much; what became of it."""
+        (found,) = self.send(self.reward(ref, credit, kind, event, arm, of))
         assert isinstance(found, Outcome), found
         return found
 
@@ -178,6 +187,14 @@ class Trial:
     def slow(self, entries: Iterable[Entry] | None = None) -> "Seen":
         """What the entries (all there are) mean for the sums of this generation."""
         return slow_sums(self.log() if entries is None else entries, self.experiment)
+
+    def trim(self, cut: Position) -> None:
+        """Drop the entries before one, whatever may still be said of them; the sums of what goes are not kept."""
+        before = [entry.position for entry in self.log() if entry.position < cut]
+        token = self.lease()
+        assert self.store.write_rows(self.name, "sums", token, [], cut)
+        assert self.store.write_rows(self.name, "base", token, [], before[-1])
+        assert self.store.trim(self.name, token, cut, b"")
 
     def lease(self, holder: bytes = b"test") -> bytes:
         """Take the lease, from whoever has it."""

@@ -45,7 +45,7 @@ def send_all(server: Server, data: Visited, order: NDArray[np.int64], console: C
 
 async def _session(server: Server, data: Visited, order: NDArray[np.int64], console: Console) -> Tally:
     """Create the experiment, send all visitors, and show how it goes."""
-    async with Client(server.url, connections=CONNECTIONS) as client:
+    async with Client(server.url, connections=CONNECTIONS, decision_deadline=READY) as client:
         await _until_ready(server, client)
         await client.put_experiment(data.name, data.document())
         tally = Tally.of(len(order), f"demo-{uuid4().hex[:12]}", time.monotonic())

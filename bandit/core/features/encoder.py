@@ -69,7 +69,6 @@ class Encoder:
     step: NDArray[np.float64]  # of the grid, before the scale
     low: NDArray[np.float64]  # what is less than this after the shift is cut
     high: NDArray[np.float64]
-    only_linear: bool  # a context has nothing else
 
     def encode(self, contexts: Sequence[msgspec.Struct]) -> NDArray[np.int16]:
         """Feature vectors of decoded contexts, shape (N, d)."""
@@ -80,7 +79,8 @@ class Encoder:
         if self.since:
             x[:, self.since] = SINCE
         if q:
-            numbers = np.array(values if self.only_linear else [value[:q] for value in values], np.float64)
+            more = bool(values) and len(values[0]) > q  # categories, special ones, and what is no feature
+            numbers = np.array([value[:q] for value in values] if more else values, np.float64)
             numbers -= self.shift
             # before dividing, which might overflow; both ends of the grid are met exactly
             numbers.clip(self.low, self.high, out=numbers)
@@ -179,7 +179,6 @@ def compile_encoder(features: Sequence[Feature], layout: Layout | None = None) -
         step=scale / ONE,
         low=low,
         high=high,
-        only_linear=len(said) == len(linear),
     )
 
 

@@ -13,7 +13,8 @@ from bandit.core.times import time_of
 from bandit.errors import Code, Fault, Problem
 from bandit.log.records import Position, decision_id, unpack_decision
 from bandit.serving.batcher import Credited, NewDecision, Paused, Replayed
-from bandit.serving.requests import RecommendationRequest, unknown_decision
+from bandit.serving.feedback import unknown_decision
+from bandit.serving.requests import RecommendationRequest
 from bandit.store.keys import SHARD
 from bandit.store.protocol import EVENTS_MAX, Outcome
 
@@ -50,6 +51,18 @@ class ShownArm(msgspec.Struct, frozen=True, omit_defaults=True):
     payload: Raw | UnsetType = UNSET
 
 
+class ShadowArm(msgspec.Struct, frozen=True):
+    """What would have been shown, had the experiment not been in shadow.
+
+    Attributes:
+        arm: The arm that would have been shown.
+        propensity: The probability that it was drawn with.
+    """
+
+    arm: str
+    propensity: float
+
+
 class RecommendationAnswer(msgspec.Struct, frozen=True):
     """A decision.
 
@@ -61,6 +74,10 @@ class RecommendationAnswer(msgspec.Struct, frozen=True):
         replayed: Whether this is an earlier decision of the same decision_id, given again.
         logged: Whether the decision is in the log; false while the experiment is paused.
         expires_at: When the reward window of this decision ends, RFC 3339 in UTC; null where nothing was logged.
+        slice_name: The slice that decided; left out where the experiment has none.
+        ignored: Candidates and exclusions that are paused or retired; left out where there are none.
+        fallback: True where this is the fallback arm of a paused experiment; left out elsewhere.
+        shadow: What would have been shown; left out where the experiment is not in shadow.
     """
 
     decision_id: str | None
@@ -70,6 +87,10 @@ class RecommendationAnswer(msgspec.Struct, frozen=True):
     replayed: bool
     logged: bool
     expires_at: str | None
+    slice_name: str | UnsetType = UNSET
+    ignored: tuple[str, ...] | UnsetType = UNSET
+    fallback: bool | UnsetType = UNSET
+    shadow: ShadowArm | UnsetType = UNSET
 
 
 class FeedbackAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,7 +101,8 @@ class FeedbackAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
         credited: How much the decision's reward of this kind has changed, in reward units.
         decision_id: The decision that was credited.
         clipped: Whether the reward was cut to the range of its kind; left out where it was not.
-        decisions: What became of it at each decision, where attribution is "all"; left out elsewhere.
+        decisions: What became of it at each decision, where attribution is "all" or several were credited with the
+            event of a refund; left out elsewhere.
     """
 
     status: str
@@ -107,7 +129,7 @@ def recommendation(result: Any) -> RecommendationAnswer:
         Problem: `decision_id_reused`, where another request had the id; `paused`, where there is no fallback arm.
     """
     if isinstance(result, Paused):
-        return fallback(result.experiment)
+        return fallback(result.request)
     return _new(result) if isinstance(result, NewDecision) else _replayed(result)
 
 
@@ -120,7 +142,7 @@ def size_of(request: RecommendationRequest) -> int:
 
 
 def _new(told: NewDecision) -> RecommendationAnswer:
-    at, experiment, choice, nonce, caller, (score, means, width), model_position = told
+    at, experiment, choice, nonce, request, (score, means, width), model_position, play, _ = told
     config, specs = experiment.config, experiment.arms
     kinds, shown = config.kinds, []
     for place, arm in enumerate(choice.arms):
@@ -128,9 +150,21 @@ def _new(told: NewDecision) -> RecommendationAnswer:
         estimates = {kind: Estimate(mean[k], uncertain) for k, kind in enumerate(kinds)}
         payload = UNSET if (spec := specs.get(name)) is None else spec.payload
         shown.append(ShownArm(name, choice.propensities[place], score[place], estimates, payload))
-    name = caller.decode() if caller else decision_id(SHARD, at, nonce)
+    name = request.caller.decode() if request.caller else decision_id(SHARD, at, nonce)
     expires = _time_of(at.ms + experiment.window_ms)
-    return RecommendationAnswer(name, shown, config.version, _text_of(model_position), False, True, expires)
+    answer = RecommendationAnswer(name, shown, config.version, _text_of(model_position), False, True, expires)
+    return _with_more(answer, told) if play >= 0 or request.ignored else answer
+
+
+def _with_more(answer: RecommendationAnswer, told: NewDecision) -> RecommendationAnswer:
+    """The answer with what most have nothing of."""
+    experiment, shadow = told.experiment, told.shadow
+    return msgspec.structs.replace(
+        answer,
+        slice_name=experiment.slices[told.play].name if told.play >= 0 and shadow is None else UNSET,
+        ignored=told.request.ignored or UNSET,
+        shadow=UNSET if shadow is None else ShadowArm(experiment.config.index[shadow[0]], shadow[1]),
+    )
 
 
 @lru_cache(maxsize=256)
@@ -141,7 +175,7 @@ def _text_of(position: Position) -> str:
 def _replayed(replayed: Replayed) -> RecommendationAnswer:
     decision, experiment = unpack_decision(replayed.record), replayed.experiment
     head = decision.head
-    if head.digest != replayed.digest:
+    if replayed.digest is not None and head.digest != replayed.digest:
         fault = Fault("/decision_id", "an id of its own for each request", "the id of another request")
         raise Problem(Code.DECISION_ID_REUSED, "this decision_id belongs to another request", [fault])
     arms = [
@@ -150,20 +184,31 @@ def _replayed(replayed: Replayed) -> RecommendationAnswer:
     ]
     position = Position(head.model_ms, head.model_seq).text().decode()
     expires = _time_of(replayed.position.ms + head.window_ms)
-    return RecommendationAnswer(decision.caller, arms, head.version, position, True, True, expires)
+    config = experiment.config
+    name = config.slices[head.slice] if decision.slices and not experiment.document.shadow else UNSET
+    told = decision.caller or decision_id(SHARD, replayed.position, head.nonce)
+    return RecommendationAnswer(told, arms, head.version, position, True, True, expires, name)
 
 
-def fallback(experiment: Experiment) -> RecommendationAnswer:
+def fallback(request: RecommendationRequest) -> RecommendationAnswer:
     """The answer of a paused experiment: its fallback arm, not logged.
 
     Raises:
-        Problem: `paused`, where it has none.
+        Problem: `paused`, where it has none; `not_enough_arms`, where the request or the arm itself rules it out.
     """
+    experiment = request.experiment
     arm = experiment.document.fallback_arm
     if arm is None:
         raise Problem(Code.PAUSED, f"experiment {experiment.name!r} is paused and has no fallback_arm")
-    shown = ShownArm(arm, 1.0, payload=payload(experiment, experiment.arm_index[arm]))
-    return RecommendationAnswer(None, [shown], experiment.config.version, None, False, False, None)
+    index = experiment.arm_index[arm]
+    if not request.eligible[index]:
+        detail = f"experiment {experiment.name!r} is paused, and its fallback_arm may not be shown here"
+        raise Problem(
+            Code.NOT_ENOUGH_ARMS, detail, [Fault("", "the fallback_arm among the arms left", "others, or none")]
+        )
+    shown = ShownArm(arm, 1.0, payload=payload(experiment, index))
+    version, ignored = experiment.config.version, request.ignored or UNSET
+    return RecommendationAnswer(None, [shown], version, None, False, False, None, ignored=ignored, fallback=True)
 
 
 def payload(experiment: Experiment, arm: int) -> Raw | UnsetType:
@@ -220,6 +265,9 @@ def refusal(result: Outcome, experiment: Experiment, kind: int) -> Problem:
         return Problem(Code.REWARD_OUT_OF_RANGE, f"the decision's {name!r} would leave [{low}, {high}]", [fault])
     if result.status == "events":
         return Problem(Code.TOO_MANY_EVENTS, f"a decision takes at most {EVENTS_MAX} events")
+    if result.status in _REFUNDS:
+        code, detail, fault = _REFUNDS[result.status]
+        return Problem(code, detail, [fault])
     if result.status == "arm":
         fault = Fault("/arm", "one of the arms shown, since the decision showed several", "nothing")
         return Problem(Code.INVALID_REQUEST, "the decision showed several arms: say which one is meant", [fault])
@@ -227,6 +275,25 @@ def refusal(result: Outcome, experiment: Experiment, kind: int) -> Problem:
         fault = Fault("/arm", "an arm that the decision showed", "another arm")
         return Problem(Code.UNKNOWN_ARM, "the decision did not show this arm", [fault])
     return unknown_decision()
+
+
+_REFUNDS = {
+    "event": (
+        Code.EVENT_NOT_FOUND,
+        "no event of this id and kind was credited there, or it is older than the time for which events are kept",
+        Fault("/refund_of", "an event that was credited to the decision, or to one of the user's", "another id"),
+    ),
+    "left": (
+        Code.REFUND_REFUSED,
+        "less than that is left of the event",
+        Fault("/value", "at most what is left of the event, which is above 0", "more"),
+    ),
+    "amount": (
+        Code.REFUND_REFUSED,
+        "the event was credited by a version of the server that did not keep amounts",
+        Fault("/refund_of", "an event whose amount is known", "one whose amount is not"),
+    ),
+}
 
 
 def _name(result: Outcome) -> str:

@@ -7,14 +7,18 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from bandit.core.experiment import ArmSpec, Document
+from bandit.core.document import ArmSpec, Document
+from bandit.core.eligibility import When
 from bandit.replica.survey import FeaturesAnswer
 from bandit.serving.api.answers import ActivationAnswer, FeedbackAnswer, RecommendationAnswer
 from bandit.serving.api.examples import EXCHANGES, body_of
 from bandit.serving.api.problems import ProblemDetails
 from bandit.serving.api.schemas import PREFIX, Schema, ref, schemas_of, show
+from bandit.serving.api.several import SeveralBody
 from bandit.serving.evaluation import Evaluation
-from bandit.serving.requests import ActivationBody, BatchBody, FeedbackBody, RecommendationBody
+from bandit.serving.feedback import ActivationBody, FeedbackBody, UserFeedbackBody
+from bandit.serving.inspection import DecisionAnswer
+from bandit.serving.requests import BatchBody, RecommendationBody
 
 EXPERIMENT: dict[str, Any] = body_of("PUT /v1/experiments/{e}")
 
@@ -67,6 +71,36 @@ class ExperimentsAnswer(msgspec.Struct):
     next: str | UnsetType = UNSET
 
 
+class Difference(msgspec.Struct, omit_defaults=True):
+    """One place of a document that a change would change.
+
+    Attributes:
+        pointer: Where it is, as a JSON pointer; an arm stands under its id.
+        before: What is there now; left out where nothing is.
+        after: What would be there; left out where nothing would.
+    """
+
+    pointer: str
+    before: Any = UNSET
+    after: Any = UNSET
+
+
+class DryRunAnswer(msgspec.Struct):
+    """What a change would do; nothing has been changed.
+
+    Attributes:
+        dry_run: Always true.
+        creates: Whether there is no such experiment yet.
+        starts_from_zero: Whether a new generation would start, with nothing learned.
+        changes: Every place that would change; none where the experiment is new.
+    """
+
+    dry_run: bool
+    creates: bool
+    starts_from_zero: bool
+    changes: list[Difference]
+
+
 class Seen(msgspec.Struct):
     """What an arm has seen of one kind of reward; no impression yet has no mean.
 
@@ -79,7 +113,7 @@ class Seen(msgspec.Struct):
     mean: float | None
 
 
-class ArmAnswer(msgspec.Struct):
+class ArmAnswer(msgspec.Struct, rename={"since": "from"}):
     """An arm: active, paused or retired, and what it has seen.
 
     Attributes:
@@ -88,6 +122,10 @@ class ArmAnswer(msgspec.Struct):
         impressions: How many times it was shown in decisions that have been learned from.
         rewards: What each kind of reward has come to.
         payload: The arm's payload; left out where it has none, and in lists of arms.
+        when: The conditions under which it is shown; left out where it has none, and in lists of arms.
+        from: The instant from which on it is shown; left out where it has none, and in lists of arms.
+        until: The instant from which on it is not; left out where it has none, and in lists of arms.
+        tags: Its tags; left out where it has none, and in lists of arms.
     """
 
     arm: str
@@ -95,6 +133,10 @@ class ArmAnswer(msgspec.Struct):
     impressions: int
     rewards: dict[str, Seen]
     payload: Any = UNSET
+    when: When | UnsetType = UNSET
+    since: str | UnsetType = UNSET
+    until: str | UnsetType = UNSET
+    tags: list[str] | UnsetType = UNSET
 
 
 class ArmsAnswer(msgspec.Struct):
@@ -164,9 +206,10 @@ class Version(msgspec.Struct):
 
 
 TYPES = (
-    Document, ArmSpec, RecommendationBody, RecommendationAnswer, FeedbackBody, FeedbackAnswer, ActivationBody,
-    ActivationAnswer, BatchBody, ProblemDetails, ExperimentAnswer, ExperimentsAnswer, ArmAnswer, ArmsAnswer, Readiness,
-    Evaluation, FeaturesAnswer, Alive, Version,
+    Document, ArmSpec, RecommendationBody, RecommendationAnswer, FeedbackBody, FeedbackAnswer, UserFeedbackBody,
+    ActivationBody, ActivationAnswer, BatchBody, ProblemDetails, ExperimentAnswer, ExperimentsAnswer, ArmAnswer,
+    ArmsAnswer, Readiness, Evaluation, Alive, Version, DryRunAnswer, SeveralBody,
+    DecisionAnswer, FeaturesAnswer,
 )  # fmt: skip
 
 PARTS = {
@@ -184,6 +227,7 @@ REFUSED = {
     409: "the request contradicts what is in force",
     412: "another version is in force",
     413: "the body is too large",
+    428: "deleting needs a confirmation",
     415: "the headers say that the body is not plain JSON",
     422: "a value is not what it should be; `errors` names the place",
     503: "the store or the experiment cannot be used now, or too many requests are waiting",
@@ -193,6 +237,7 @@ REFUSED = {
 def complete(document: dict[str, Any]) -> dict[str, Any]:
     """FastAPI's document with our schemas, and with the example of each operation and answer."""
     found = schemas_of(TYPES)
+    _without_types(found)
     found |= {name: _part(found[kind.__name__], name, text) for name, (kind, text) in PARTS.items()}
     for operation in (each for methods in document["paths"].values() for each in methods.values()):
         operation["summary"], _, more = operation.pop("description").partition("\n\n")
@@ -209,6 +254,13 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         found[name]["properties"] = {field: _or_null(about) for field, about in properties.items()}
     document["components"] = {"schemas": found}  # FastAPI's own are those of errors that it does not answer with
     return document
+
+
+def _without_types(found: dict[str, Schema]) -> None:
+    """A policy may leave its type out: it is LinUCB then."""
+    found["LinUCB"]["required"] = [name for name in found["LinUCB"]["required"] if name != "type"]
+    for struct in ("Document", "SliceSpec"):
+        found[struct]["properties"]["policy"].pop("discriminator", None)
 
 
 def _part(whole: Schema, name: str, text: str) -> Schema:
@@ -230,10 +282,20 @@ def _put(found: dict[str, Any], shown: dict[str, Any], value: Any) -> None:
     show(found, content["schema"], value)
 
 
+def _or_problem(answer: type) -> dict[str, Any]:
+    refused = {"type": "object", "properties": {"problem": ref(ProblemDetails)}, "required": ["problem"]}
+    return {"anyOf": [ref(answer), refused]}
+
+
 def _batch(answer: type) -> dict[str, Any]:
     """The schema of a batch's answer: an item is an answer or a problem."""
-    refused = {"type": "object", "properties": {"problem": ref(ProblemDetails)}, "required": ["problem"]}
-    results = {"type": "array", "items": {"anyOf": [ref(answer), refused]}}
+    results = {"type": "array", "items": _or_problem(answer)}
+    return {"type": "object", "properties": {"results": results}, "required": ["results"]}
+
+
+def _by_experiment(answer: type) -> dict[str, Any]:
+    """The schema of the answers of several experiments: of each its answer or its problem."""
+    results = {"type": "object", "additionalProperties": _or_problem(answer)}
     return {"type": "object", "properties": {"results": results}, "required": ["results"]}
 
 
@@ -276,16 +338,19 @@ _ARMS = {"type": "array", "items": {"anyOf": [{"type": "string"}, ref(ArmSpec)]}
 _RESULTS = {200: "`results`, in order: each an answer or its problem"}
 
 LIST = _asking({200: "experiments"}, ExperimentsAnswer, 422, 503)
-PUT = _writing({201: "created", 200: "replaced"}, ExperimentAnswer, Document, 409, 412)
-PATCH = _writing({200: "changed"}, ExperimentAnswer, _part_of("DocumentPatch"), 409, 412)
+_CHANGED = {"anyOf": [ref(ExperimentAnswer), ref(DryRunAnswer)]}
+
+PUT = _writing({201: "created", 200: "replaced, or what would change"}, _CHANGED, Document, 409, 412)
+PATCH = _writing({200: "changed, or what would change"}, _CHANGED, _part_of("DocumentPatch"), 409, 412)
 GET = _operation({200: "the experiment"}, ExperimentAnswer)
-DELETE = _operation({204: "ended"}, None, 412)
+DELETE = _operation({204: "ended"}, None, 412, 428)
 ARMS = _operation({200: "arms"}, ArmsAnswer)
 PUT_ARMS = _writing({200: "the experiment"}, ExperimentAnswer, _ARMS)
 ARM = _operation({200: "the arm"}, ArmAnswer)
 PUT_ARM = _writing({201: "added", 200: "replaced"}, ArmAnswer, _part_of("ArmBody"), required=False)
 PATCH_ARM = _writing({200: "changed"}, ArmAnswer, _part_of("ArmPatch"))
 DELETE_ARM = _operation({204: "retired"}, None)
+DECISION = _operation({200: "the decision"}, DecisionAnswer)
 FEATURES = _operation({200: "what came of each feature"}, FeaturesAnswer)
 EVALUATION = _operation({200: "what slices earned and targets would have earned"}, Evaluation)
 RECOMMEND = _writing({200: "a decision"}, RecommendationAnswer, RecommendationBody, 409)
@@ -294,6 +359,13 @@ ACTIVATE = _writing({200: "activated, duplicate or late"}, ActivationAnswer, Act
 ACTIVATE_BATCH = _writing(_RESULTS, _batch(ActivationAnswer), BatchBody)
 FEEDBACK = _writing({200: "accepted, duplicate or late"}, FeedbackAnswer, FeedbackBody)
 FEEDBACK_BATCH = _writing(_RESULTS, _batch(FeedbackAnswer), BatchBody)
+
+RECOMMEND_SEVERAL = _writing(
+    {200: "`results` by experiment: each an answer or its problem"}, _by_experiment(RecommendationAnswer), SeveralBody
+)
+FEEDBACK_EVERYWHERE = _writing(
+    {200: "`results` by experiment: each an answer or its problem"}, _by_experiment(FeedbackAnswer), UserFeedbackBody
+)
 
 HEALTH: dict[str, Any] = {"responses": {200: {"description": "the process answers"} | _content(ref(Alive))}}
 READY = _asking({200: "decisions can be made"}, Readiness, 422)

@@ -21,6 +21,7 @@ class Exchange(msgspec.Struct, omit_defaults=True):
         operation: the method and the address as the OpenAPI document has it.
         e: what stands for `{e}`.
         arm: what stands for `{arm}`.
+        decision_id: what stands for `{decision_id}`.
         query: after the address.
         body: what was sent.
         status: of the answer.
@@ -30,6 +31,7 @@ class Exchange(msgspec.Struct, omit_defaults=True):
     operation: str
     e: str = "home"
     arm: str = ""
+    decision_id: str = ""
     query: str = ""
     body: Any | UnsetType = UNSET
     status: int = 0
@@ -43,7 +45,7 @@ class Exchange(msgspec.Struct, omit_defaults=True):
     @property
     def address(self) -> str:
         """Path and query."""
-        path = self.operation.partition(" ")[2].format(e=self.e, arm=self.arm)
+        path = self.operation.partition(" ")[2].format(e=self.e, arm=self.arm, decision_id=self.decision_id)
         return f"{path}?{self.query}" if self.query else path
 
 

@@ -16,14 +16,16 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from starlette.types import Receive
 
-from bandit.core.experiment import NAME, Experiment
+from bandit.core.document import NAME
+from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem
 from bandit.serving.api import answers, batches, body
 from bandit.serving.api.batches import Read, Render
 from bandit.serving.api.problems import INTERNAL, JSON, Answer, problem_answer
 from bandit.serving.batcher import Batcher, Paused
 from bandit.serving.experiments import experiment_of
-from bandit.serving.requests import read_activation, read_again, read_feedback, read_recommendation
+from bandit.serving.feedback import read_activation, read_feedback
+from bandit.serving.requests import read_again, read_recommendation
 from bandit.serving.service import DOUBTFUL, MOVED, Service
 
 log = logging.getLogger(__name__)

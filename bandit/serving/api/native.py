@@ -11,11 +11,11 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from bandit import __version__
-from bandit.core.experiment import NAME
+from bandit.core.document import NAME
 from bandit.errors import Code, Fault, Problem
-from bandit.serving.api import body, docs, hot
+from bandit.serving.api import body, docs, everywhere, hot, several
 from bandit.serving.api.problems import problem_response, response
-from bandit.serving.changes import Sent, version_in
+from bandit.serving.changes import Change, Sent, patched, replaced, version_in
 from bandit.serving.evaluation import ROWS_MAX, Asked
 from bandit.serving.experiments import ANY_VERSION
 from bandit.serving.service import Service
@@ -37,6 +37,10 @@ Place = Annotated[int, Query(ge=0, description="the `next` of the page before; 0
 Rows = Annotated[int, Query(ge=1, le=ROWS_MAX, description="at most so many decisions, the newest")]
 Digests = Annotated[bool, Strictly, Query(description="add a fingerprint of each experiment's sums")]
 Reset = Annotated[bool, Strictly, Query(description="start a new generation from zero")]
+DryRun = Annotated[bool, Strictly, Query(description="answer what would change, and change nothing")]
+Confirm = Annotated[str, Query(description="the experiment's name, to delete whatever version there is")]
+Decision = Annotated[str, Path(description="the decision's id; it may have a /")]
+Explain = Annotated[bool, Strictly, Query(description="add what the model of now makes of it")]
 Targets = Annotated[list[str] | None, Query(description="uniform, fixed:ARM, linucb:alpha=0.5; one or more")]
 Since = Annotated[str, Query(description="a time, or a duration before now; by default the whole log")]
 MinAge = Annotated[str, Query(description="leave out younger decisions: their feedback may still come")]
@@ -89,6 +93,10 @@ async def _change(request: Request, if_match: str | None) -> tuple[Sent, int | N
     return sent, stated
 
 
+async def _would_change(request: Request, e: str, change: Change, reset: bool, version: int | None) -> Response:
+    return _json(await _service(request).experiments.would_change(e, change, reset=reset, if_match=version))
+
+
 def _new_name(e: str) -> str:
     """The name, if an experiment may have it."""
     if NAME.fullmatch(e) is None:
@@ -108,20 +116,32 @@ async def experiments(request: Request, limit: Limit = 100, cursor: Cursor = "")
 
 
 @router.put("/v1/experiments/{e}", tags=["experiments"], **docs.PUT)
-async def put_experiment(request: Request, e: Experiment, reset: Reset = False, if_match: IfMatch = None) -> Response:
+async def put_experiment(
+    request: Request, e: Experiment, reset: Reset = False, dry_run: DryRun = False, if_match: IfMatch = None
+) -> Response:
     """Create an experiment, or replace its document whole; arms left out are retired.
 
     What GET adds to a document may be sent back and is ignored, but for `version`: it must still be in force.
     """
     sent, version = await _change(request, if_match)
+    if dry_run:
+        return _json(
+            await _service(request).experiments.would_change(
+                _new_name(e), replaced(sent), reset=reset, if_match=version
+            )
+        )
     created, experiment = await _service(request).experiments.put(_new_name(e), sent, reset=reset, if_match=version)
     return _json(experiment, 201 if created else 200)
 
 
 @router.patch("/v1/experiments/{e}", tags=["experiments"], **docs.PATCH)
-async def patch_experiment(request: Request, e: Experiment, reset: Reset = False, if_match: IfMatch = None) -> Response:
+async def patch_experiment(
+    request: Request, e: Experiment, reset: Reset = False, dry_run: DryRun = False, if_match: IfMatch = None
+) -> Response:
     """Change a part of the document, by a JSON merge patch."""
     sent, version = await _change(request, if_match)
+    if dry_run:
+        return await _would_change(request, e, patched(sent), reset, version)
     return _json(await _service(request).experiments.patch(e, sent, reset=reset, if_match=version))
 
 
@@ -132,9 +152,11 @@ async def get_experiment(request: Request, e: Experiment) -> Response:
 
 
 @router.delete("/v1/experiments/{e}", tags=["experiments"], status_code=204, **docs.DELETE)
-async def delete_experiment(request: Request, e: Experiment, if_match: IfMatch = None) -> Response:
-    """End an experiment."""
-    await _service(request).experiments.delete(e, _version(if_match))
+async def delete_experiment(
+    request: Request, e: Experiment, confirm: Confirm = "", if_match: IfMatch = None
+) -> Response:
+    """End an experiment: its name as `confirm`, or its version as `If-Match`, says that it is meant."""
+    await _service(request).experiments.delete(e, if_match=_version(if_match), confirm=confirm)
     return Response(status_code=204)
 
 
@@ -186,6 +208,17 @@ async def get_features(request: Request, e: Experiment) -> Response:
     return _json(await _service(request).experiments.features(e))
 
 
+# decisions
+
+
+@router.get("/v1/experiments/{e}/decisions/{decision_id:path}", tags=["deciding"], **docs.DECISION)
+async def get_decision(
+    request: Request, e: Experiment, decision_id: Decision, explain: Explain = False, limit: Limit = 100
+) -> Response:
+    """What was shown and why, what was credited when, and with `explain=true` what the model of now makes of it."""
+    return _json(await _service(request).decision(e, decision_id, explain=explain, limit=limit))
+
+
 # evaluation
 
 
@@ -196,9 +229,9 @@ async def get_evaluation(
     target: Targets = None,
     since: Since = "",
     min_age: MinAge = "",
-    rows: Rows = 20_000,
+    rows: Rows = ROWS_MAX,
 ) -> Response:
-    """What each slice earned and what candidates would have earned, on the newest decisions of the log."""
+    """How much one slice beats another, what each earned and what candidates would have, on the newest decisions."""
     return _json(await _service(request).evaluation(Asked(e, tuple(target or ()), since, min_age, rows)))
 
 
@@ -244,6 +277,18 @@ async def feedback(request: Request, e: Experiment) -> Response:
 async def feedback_batch(request: Request, e: Experiment) -> Response:
     """Up to 1,000 events at once."""
     return await _hot(request, "feedback/batch", e)
+
+
+@router.post("/v1/recommendations", tags=["deciding"], **docs.RECOMMEND_SEVERAL)
+async def recommend_several(request: Request) -> Response:
+    """One decision of each of several experiments, for one user and one context."""
+    return Response(await several.answered(_service(request), await _body(request)), media_type="application/json")
+
+
+@router.post("/v1/feedback", tags=["feedback"], **docs.FEEDBACK_EVERYWHERE)
+async def feedback_everywhere(request: Request) -> Response:
+    """One event of a user, such as a purchase, credited in every experiment that has its kind of reward."""
+    return Response(await everywhere.answered(_service(request), await _body(request)), media_type="application/json")
 
 
 # health

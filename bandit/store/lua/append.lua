@@ -2,9 +2,11 @@
 -- Append one producer's batch to a log, once. The layouts are those of bandit/log/records.py.
 -- KEYS: log, config, producer; every other key has the log's hash tag and the prefix ARGV[1].
 -- ARGV: prefix, sequence, schema, generation, the caller's clock (ms), the rules packed, a tag an item, then the items:
--- d record | D record caller user window | f entry packed event | c caller packed event | u user packed event
+-- d record | D record caller user window | S as D, and how old the user's last one may be | f entry packed event | c caller packed event | u user packed event
 -- | a entry nonce | A caller. A feedback's packed: kind, credit, whether the event's id is the caller's own, arm, nonce.
--- The reply: "ok", then for each item a decision's new entry, or "=", the entry that it has had, a space and its record;
+-- Refunds are F, C and U: as f, c and u, and then the event that is taken back of; a credit of 0 is all that is left.
+-- The reply: "ok", then for each item a decision's new entry, or "=" ("~": of the user's last one), the entry that it
+-- has had, a space and its record;
 -- or what became of feedback: a letter, credited, clipped, and of a decision that there is: entry, a space, the nonce's
 -- length, nonce, caller; or a list of these. redis_wire.py has the other side.
 local call, pack, unpack_, sub, find, floor = redis.call, struct.pack, struct.unpack, string.sub, string.find, math.floor
@@ -12,7 +14,7 @@ local ARGV = ARGV
 local log, config, producer, prefix = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local sequence, schema, generation = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local schema_number = tonumber(schema)
-local EVENTS_MAX, USER_MAX, PRODUCER_MS, PART, PIECE, ITEMS = 1000, 100, 172800000, 1000, 8, 8
+local EVENTS_MAX, USER_MAX, PRODUCER_MS, PART, PIECE, ITEMS, SHORT = 1000, 100, 172800000, 1000, 8, 8, 64
 
 local stored = call('GET', producer)
 local last = 0
@@ -25,7 +27,7 @@ if sequence ~= last + 1 then return {'gap', last} end
 local now_config = call('HMGET', config, 'schema', 'learned', 'deleted')
 if now_config[1] ~= schema or now_config[3] == '1' then return {'stale'} end
 
-local explicit, m, grace, ahead, attribution, rules_at = unpack_('<BHi8i8s', ARGV[6])
+local explicit, m, grace, ahead, refunds, attribution, rules_at = unpack_('<BHi8i8i8s', ARGV[6])
 local kinds = {}
 for k = 1, m do
   local rule = {}
@@ -57,18 +59,21 @@ local function now()
   return clock
 end
 
--- A decision's record, its head opened: the rest is read where it is needed, for a list is long. Nil where the log has
--- no decision at this entry. At most 16 fields: one more, and Lua doubles the table.
-local function fetch(entry)
-  local found = call('XRANGE', log, entry, entry)[1]
-  if not found or found[2][1] ~= 'd' then return nil end
-  local r = found[2][2]
+-- A decision's record, its head opened: the rest is read where it is needed, for a list is long. At most 16 fields: one
+-- more, and Lua doubles the table.
+local function opened(entry, r)
   local _, flags, known, _, k, x_bytes, caller_bytes, gen, _, _, window = unpack_('<BBBBHHHI4I4I4I8', r)
   local ms, seq = parse(entry)
   local user_at = 67 + x_bytes + caller_bytes
   return {id = entry, record = r, deferred = flags % 2 == 1, sparse = flags % 4 >= 2 and 2 or 0, m = known, k = k,
           generation = gen, ms = ms, seq = seq, deadline = ms + window, x_bytes = x_bytes, caller_bytes = caller_bytes,
           user_at = user_at, shown_at = flags % 16 >= 8 and user_at + 16 or user_at, nonce = sub(r, 31, 38)}
+end
+
+-- The decision that the log has at this entry, or nil.
+local function fetch(entry)
+  local found = call('XRANGE', log, entry, entry)[1]
+  return found and found[2][1] == 'd' and opened(entry, found[2][2]) or nil
 end
 
 local function x_and_caller_of(d) return sub(d.record, 67, d.user_at - 1) end
@@ -116,12 +121,17 @@ end
 
 local NOTHING = '\0\0\0\0\0'  -- credited and clipped
 
-local function decide(record, caller, user, window)
+local function decide(record, caller, user, window, sticky)
   if not fits(record, caller) then return 'C' .. NOTHING end
   if caller ~= '' then
     local before = call('GET', prefix .. ':i:' .. caller)
     local d = before and fetch(before)
     if d and d.generation == generation and caller_of(d) == caller then return '=' .. before .. ' ' .. d.record end
+  end
+  if sticky then
+    local before = call('LINDEX', prefix .. ':u:' .. user, 0)
+    local d = before and fetch(before)
+    if d and d.generation == generation and now() < d.ms + sticky then return '~' .. before .. ' ' .. d.record end
   end
   local id = call('XADD', log, '*', 'd', record)
   if now_config[2] ~= ARGV[4] then call('HSET', config, 'learned', ARGV[4]); now_config[2] = ARGV[4] end
@@ -150,6 +160,34 @@ local function keep(d, is_there, ...)
   local key = prefix .. ':d:' .. d.id
   if is_there then call('HSET', key, ...)
   else call('HSET', key, 'g', ARGV[4], ...); call('PEXPIREAT', key, d.deadline + grace + 1) end
+end
+
+-- Keep a decision for as long as its events may be taken back: its record up to its first arm, in pieces that leave the
+-- state in the short form that the store has for hashes, and where its caller's id stands.
+local function hold(d, is_held)
+  local key, caller_key = prefix .. ':d:' .. d.id, prefix .. ':r:' .. caller_of(d)
+  local expires, size, pieces = d.deadline + refunds + grace + 1, d.shown_at + 3, {}
+  if not is_held then
+    for at = 1, size, SHORT do
+      pieces[#pieces + 1] = 'x' .. (at - 1) / SHORT
+      pieces[#pieces + 1] = sub(d.record, at, math.min(size, at + SHORT - 1))
+    end
+    call('HSET', key, unpack(pieces))
+    if d.caller_bytes > 0 then call('SET', caller_key, d.id, 'PXAT', expires) end
+  elseif d.caller_bytes > 0 then call('PEXPIREAT', caller_key, expires, 'GT') end
+  call('PEXPIREAT', key, expires, 'GT')
+end
+
+-- A decision of this generation that was kept so, its record up to its first arm, or nil.
+local function held(entry)
+  local key, pieces, fields = prefix .. ':d:' .. entry, {}, {}
+  local known = call('HMGET', key, 'g', 'x0')
+  if known[1] ~= ARGV[4] or not known[2] then return nil end
+  local d = opened(entry, known[2])
+  for at = SHORT + 1, d.shown_at + 3, SHORT do fields[#fields + 1] = 'x' .. (at - 1) / SHORT end
+  for i, piece in ipairs(call('HMGET', key, unpack(fields))) do pieces[i] = piece or '' end
+  d.record = known[2] .. table.concat(pieces)
+  return d
 end
 
 -- An arm's credits, packed, before any feedback; a kind added later starts at 0.
@@ -192,8 +230,8 @@ end
 local function activate(d, is_there)
   local head = pack('<BBBBHHHI4I4I8I4c8', 1, d.sparse, m, 0, d.k, d.x_bytes, d.caller_bytes, generation, schema_number,
                     d.ms, d.seq, d.nonce)
-  call('XADD', log, '*', 'a', head .. x_and_caller_of(d) .. arms_and_credits(d, is_there))
-  keep(d, is_there, 'a', '1')
+  local id = call('XADD', log, '*', 'a', head .. x_and_caller_of(d) .. arms_and_credits(d, is_there))
+  keep(d, is_there, 'a', id)
 end
 
 -- What became of an item: a letter of the status, and which decision it was about, if there is one.
@@ -208,9 +246,11 @@ local function event_key(user, kind, event)
   return prefix .. ':e:' .. user .. ':' .. ARGV[4] .. ':' .. kind .. ':' .. event
 end
 
--- Keep that an event was credited to decisions, for their window and the grace from now on; an arm's first stay.
+-- Keep that an event was credited to decisions, for their window and the grace from now on, and where it may be taken
+-- back for that time too; an arm's first stay.
 local function remember(user, kind, event, credited, window)
   local key, expires = event_key(user, kind, event), now() + window + grace
+  if kinds[kind + 1].aggregation == 'sum' then expires = expires + refunds end
   for arm, decisions in pairs(credited) do call('HSETNX', key, arm, decisions) end
   if call('PEXPIREAT', key, expires, 'NX') == 0 then call('PEXPIREAT', key, expires, 'GT') end
 end
@@ -221,67 +261,96 @@ local function pack_name(d)
   return pack('<I8I4c8H', d.ms, d.seq, d.nonce, #caller) .. caller
 end
 
--- The decisions that a user's event was credited to, as duplicates are answered, newest first; with an arm named, those
--- credited for that arm.
+-- The decisions that a user's event was credited to, each with its arm and as duplicates are answered, newest first;
+-- with an arm named, those credited for that arm.
 local function credited_before(user, kind, event, arm)
   local key, found = event_key(user, kind, event), {}
-  local fields = arm < 0 and call('HVALS', key) or {call('HGET', key, arm) or ''}
-  for _, packed in ipairs(fields) do
-    local from = 1
+  local fields = arm < 0 and call('HGETALL', key) or {arm, call('HGET', key, arm) or ''}
+  for i = 1, #fields, 2 do
+    local packed, from = fields[i + 1], 1
     while from <= #packed do
       local ms, seq, size = unpack_('<I8I4xxxxxxxxH', packed, from)
-      found[#found + 1] = {ms = ms, seq = seq, said = 'D' .. NOTHING .. string.format('%d-%d', ms, seq) .. ' \8'
-                           .. sub(packed, from + 12, from + 19) .. sub(packed, from + 22, from + 21 + size)}
+      local id, nonce = string.format('%d-%d', ms, seq), sub(packed, from + 12, from + 19)
+      found[#found + 1] = {ms = ms, seq = seq, arm = tonumber(fields[i]), id = id, nonce = nonce,
+                           said = 'D' .. NOTHING .. id .. ' \8' .. nonce .. sub(packed, from + 22, from + 21 + size)}
       from = from + 22 + size
     end
   end
-  if #fields > 1 then  -- a field has its own in that order
-    table.sort(found, function(a, b) return a.ms > b.ms or (a.ms == b.ms and a.seq > b.seq) end)
+  if #fields > 2 then  -- a field has its own in that order
+    table.sort(found, function(a, b)
+      if a.ms ~= b.ms then return a.ms > b.ms end
+      if a.seq ~= b.seq then return a.seq > b.seq end
+      return a.arm < b.arm
+    end)
   end
   return found
 end
 
--- Judge feedback on one decision and credit it: the answer, and the arm where it was credited.
-local function credit(d, kind, value, event, arm)
+-- How much may be taken back of an event, as its amount was kept, where `asked` is; else nil and why not.
+local function taken(kept, asked)
+  if not kept then return nil, 'N' end
+  if #kept < 4 then return nil, kept == 'r' and 'X' or 'O' end
+  local left = unpack_('<i4', kept)
+  if asked == 0 then asked = left end
+  if asked <= 0 or asked > left then return nil, 'X' end
+  return asked, pack('<i4', left - asked)
+end
+
+-- Judge feedback on one decision and credit it, or take it back of the event `of`: the answer, and the arm where it was
+-- credited. What its events come to is kept where it is not what is credited, which lies within the range.
+local function credit(d, kind, value, event, arm, of)
   if d.generation ~= generation then return answer('L', d) end
   if arm < 0 then
     if d.k > 1 then return answer('M', d) end
     arm = unpack_('<I4', d.record, d.shown_at)
-  elseif not shown(d, arm) then return answer('S', d) end
+  elseif not of and not shown(d, arm) then return answer('S', d) end
   local name, rule, own = text_of(arm), kinds[kind + 1], event ~= ''
+  local adds, late = rule.aggregation == 'sum', of and d.deadline + refunds or d.deadline
   local credits_field, seen_field = 'c:' .. name, 'k:' .. name .. ':' .. text_of(kind)
   local known_field = own and 'e' .. sub(seen_field, 2) .. ':' .. event or 'g'
-  local fields, is_there = state_of(d, 'n', credits_field, seen_field, known_field, d.deferred and 'a' or 'g')
-  local count, seen = fields[2], fields[4]
+  local more_field = of and 'e' .. sub(seen_field, 2) .. ':' .. of or 'x0'
+  local fields, is_there = state_of(d, 'n', credits_field, seen_field, known_field, d.deferred and 'a' or 'g', more_field)
+  local count, seen, amount = fields[2], fields[4], adds and pack('<i4', value) or '1'
   if own and fields[5] then return answer('D', d) end
   if rule.aggregation == 'first' and seen then return answer('D', d) end
-  if now() > d.deadline then return answer('L', d) end
+  if now() > late then return answer('L', d) end
   count = count and tonumber(count) or 0
   if count >= EVENTS_MAX then return answer('E', d) end
+  local left
+  if of then
+    value, left = taken(fields[7], value)
+    if not value then return answer(left, d) end
+    value, amount = -value, 'r'
+  end
   local before = credits_of(d, fields[3])
   local old = unpack_('<i4', before, 4 * kind + 1)
   local total, clipped = value, 0
-  if seen and rule.aggregation == 'sum' then total = old + value end
-  if total < rule.low or total > rule.high then
-    if rule.clip == 0 then return answer('R', d) end
-    total, clipped = math.max(rule.low, math.min(rule.high, total)), 1
+  if seen and adds then total = (#seen == 8 and unpack_('<i8', seen) or old) + value end
+  local within = math.max(rule.low, math.min(rule.high, total))
+  if within ~= total then
+    if rule.clip == 0 and not of then return answer('R', d) end
+    clipped = 1
   end
   local pending = 0
   if d.deferred and not fields[6] then
-    if explicit == 1 then pending = 1 else activate(d, is_there); is_there = true end
+    if explicit == 1 or of then pending = 1 else activate(d, is_there); is_there = true end
   end
-  local after = sub(before, 1, 4 * kind) .. pack('<i4', total) .. sub(before, 4 * kind + 5)
+  local after = sub(before, 1, 4 * kind) .. pack('<i4', within) .. sub(before, 4 * kind + 5)
+  local said = of and event .. '\0' .. of or event
   local head = pack('<BBBBHHHI4I4I8I4c8I4i4', 1, pending + d.sparse + 8 * clipped, m, kind, d.x_bytes, d.caller_bytes,
-                    #event, generation, schema_number, d.ms, d.seq, d.nonce, arm, value)
-  call('XADD', log, '*', 'f', head .. x_and_caller_of(d) .. event .. before .. after)
-  if own then keep(d, is_there, 'n', count + 1, credits_field, after, seen_field, '1', known_field, '1')
-  else keep(d, is_there, 'n', count + 1, credits_field, after, seen_field, '1') end
-  return pack('<c1i4B', 'A', total - old, clipped) .. d.id .. ' \8' .. d.nonce .. caller_of(d), arm
+                    #said, generation, schema_number, d.ms, d.seq, d.nonce, arm, value)
+  local id = call('XADD', log, '*', 'f', head .. x_and_caller_of(d) .. said .. before .. after)
+  seen = adds and within ~= total and pack('<i8', total) or '1'
+  local place = 't' .. count + 1  -- where its entry is, for whoever asks what became of the decision
+  if own then keep(d, is_there, 'n', count + 1, place, id, credits_field, after, seen_field, seen, known_field, amount)
+  else keep(d, is_there, 'n', count + 1, place, id, credits_field, after, seen_field, seen) end
+  if of then keep(d, true, more_field, left) elseif adds and refunds > 0 then hold(d, fields[7]) end
+  return pack('<c1i4B', 'A', within - old, clipped) .. d.id .. ' \8' .. d.nonce .. caller_of(d), arm
 end
 
--- The decision that a server's id names, or the answer that there is none.
-local function by_entry(entry, nonce)
-  local d = fetch(entry)
+-- The decision that a server's id names, or the answer that there is none; for a refund also one that is only kept.
+local function by_entry(entry, nonce, of)
+  local d = fetch(entry) or of and held(entry)
   if d then
     if d.nonce == nonce and d.caller_bytes == 0 then return d end
   elseif is_older_than_log(entry) then
@@ -290,10 +359,15 @@ local function by_entry(entry, nonce)
   return nil, answer('U')
 end
 
--- The decision that a caller's id names, or the answer that there is none.
-local function by_caller(caller)
+-- The decision that a caller's id names, or the answer that there is none; for a refund the last one that was rewarded.
+local function by_caller(caller, of)
   local entry = call('GET', prefix .. ':i:' .. caller)
   local d = entry and fetch(entry)
+  if of and not (d and state_of(d, 'n')[2]) then
+    local kept = call('GET', prefix .. ':r:' .. caller)
+    local k = kept and (fetch(kept) or held(kept))
+    if k and k.generation == generation then d = k end
+  end
   if d and caller_of(d) == caller then return d end
   return nil, answer('U')
 end
@@ -343,21 +417,35 @@ local function by_user(user, kind, value, event, own, arm)
   return attribution == 'all' and answers or answers[1]
 end
 
+-- Take back of an event from each of a user's decisions that was credited with it, whatever came since.
+local function back_by_user(user, kind, value, event, arm, of)
+  local before, answers = credited_before(user, kind, of, arm), {}
+  if #before > USER_MAX then return answer('M') end
+  for i, each in ipairs(before) do
+    local d = fetch(each.id) or held(each.id)
+    answers[i] = d and d.nonce == each.nonce and credit(d, kind, value, event, each.arm, of) or answer('N')
+  end
+  if #answers == 0 then return answer('N') end
+  return (attribution == 'all' or #answers > 1) and answers or answers[1]
+end
+
 -- Feedback on a decision that an id names; an event of the caller's own naming is then known by that one's user too.
-local function by_id(d, kind, value, event, own, arm)
-  local said, to = credit(d, kind, value, event, arm)
-  if to and own and d.shown_at > d.user_at then
+local function by_id(d, kind, value, event, own, arm, of)
+  local said, to = credit(d, kind, value, event, arm, of)
+  if to and own and not of and d.shown_at > d.user_at then
     remember(user_of(d), kind, event, {[to] = pack_name(d)}, d.deadline - d.ms)
   end
   return said
 end
 
-local function feedback(tag, named, packed, event)
+local function feedback(tag, named, packed, event, of)
   local kind, value, own, arm = unpack_('<Hi8Bi4', packed)
   if tag == 'u' then return by_user(named, kind, value, event, own == 1, arm) end
+  if tag == 'U' then return back_by_user(named, kind, value, event, arm, of) end
   local d, refusal
-  if tag == 'f' then d, refusal = by_entry(named, sub(packed, 16)) else d, refusal = by_caller(named) end
-  return d and by_id(d, kind, value, event, own == 1, arm) or refusal
+  if tag == 'f' or tag == 'F' then d, refusal = by_entry(named, sub(packed, 16), of)
+  else d, refusal = by_caller(named, of) end
+  return d and by_id(d, kind, value, event, own == 1, arm, of) or refusal
 end
 
 local function activation(d)
@@ -374,11 +462,15 @@ for i = 1, #tags do
   local tag, said = sub(tags, i, i), nil
   if tag == 'd' then said = decide(ARGV[a], ''); a = a + 1
   elseif tag == 'D' then said = decide(ARGV[a], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3])); a = a + 4
+  elseif tag == 'S' then
+    said = decide(ARGV[a], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])); a = a + 5
   elseif tag == 'a' or tag == 'A' then
     local d, refusal
     if tag == 'a' then d, refusal = by_entry(ARGV[a], ARGV[a + 1]); a = a + 2
     else d, refusal = by_caller(ARGV[a]); a = a + 1 end
     said = d and activation(d) or refusal
+  elseif tag == 'F' or tag == 'C' or tag == 'U' then
+    said = feedback(tag, ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]); a = a + 4
   else said = feedback(tag, ARGV[a], ARGV[a + 1], ARGV[a + 2]); a = a + 3 end
   reply[i + 1] = said
 end

@@ -23,7 +23,7 @@ if ours > most and ARGV[7] ~= '1' then
 end
 local id = redis.call('XADD', KEYS[2], '*', 'x', ARGV[10])
 redis.call('HSET', KEYS[1], 'config', ARGV[3], 'version', ARGV[4], 'generation', ARGV[5], 'schema', ARGV[6],
-           'deleted', ARGV[7], 'updated', id)
+           'deleted', ARGV[7], 'updated', id, 'retention', ARGV[9])
 redis.call(ARGV[8] == '1' and 'HSET' or 'HSETNX', KEYS[1], 'identity', id)
 for i = 2, #KEYS do
   if ARGV[7] == '1' then redis.call('PEXPIRE', KEYS[i], ARGV[9]) else redis.call('PERSIST', KEYS[i]) end

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bandit.core.experiment import ARMS_MAX
+from bandit.core.document import ARMS_MAX
 from simulator.logs.cleaning import Rules, faults
 from simulator.logs.contexts import ARROW, Feature, LogError, Survey, as_floats
 from simulator.logs.loaders.csv_numbers import Marks

@@ -9,7 +9,7 @@ from unicodedata import category, normalize
 import numpy as np
 import pyarrow as pa
 
-from bandit.core.experiment import ARMS_MAX
+from bandit.core.document import ARMS_MAX
 from simulator.logs.cleaning import Rules, faults
 from simulator.logs.contexts import Feature, LogError, Survey
 from simulator.logs.storage import chunks

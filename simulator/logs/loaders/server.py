@@ -15,21 +15,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
-from bandit.core.features import Feature
 from bandit.core.times import DURATION, seconds
 from bandit.errors import nearest
 from bandit.replica.recent import Delays
 from simulator.logs.contexts import LogError
-from simulator.logs.encoded import Contexts
+from simulator.logs.documents import Document, Version, changed
+from simulator.logs.documents import Kind as Told
 from simulator.logs.loaders.rows import batches, ordered, surveyed
+from simulator.logs.log import Kind
 from simulator.logs.storage import json_of, lines
-from simulator.logs.table import Eligible, Header, KindReward, Row, Shown, Table
+from simulator.logs.table import Eligible, Header, KindReward, Row, Share, Shown, Table
 
 OTHER_GENERATION = "rows left out: decided before the experiment was reset"
 ORPHANS = "feedback left out: of decisions that are not in the log"
@@ -44,26 +46,6 @@ Entry = dict[str, Any]  # a row of the export
 Key = tuple[str, str]  # decision id, arm
 
 
-class _Kind(msgspec.Struct):
-    weight: float = 1.0
-    default: float = 0.0
-    range: tuple[float, float] = (0.0, 1.0)
-
-
-class _Document(msgspec.Struct):
-    """What is needed of an experiment's document; whatever else a version may have, is ignored."""
-
-    rewards: dict[str, _Kind]
-    features: tuple[Feature, ...] = ()
-    reward_window: str | float = "7d"
-    arms: tuple[str | dict[str, Any], ...] = ()
-
-
-class _Version(msgspec.Struct):
-    generation: int
-    document: _Document
-
-
 @dataclass
 class _Made:
     """What the decisions made by one version of the document contain."""
@@ -71,7 +53,7 @@ class _Made:
     names: frozenset[str]  # of features
     arms: dict[str, None] = field(default_factory=dict)
     deferred: set[str] = field(default_factory=set)
-    slices: bool = False
+    slices: dict[int, str] = field(default_factory=dict)
     users: bool = False
     lists: int = 0
     decisions: int = 0
@@ -79,7 +61,8 @@ class _Made:
     def take(self, entry: Entry) -> None:
         self.arms.update((each["arm"], None) for each in entry["eligible"])
         self.arms.update((each["arm"], None) for each in entry["arms"])
-        self.slices = self.slices or entry["slice"] is not None
+        if entry["slice"] is not None:
+            self.slices[entry["slice"]] = entry.get("slice_name", str(entry["slice"]))
         self.users = self.users or entry["user"] is not None
         self.lists += len(entry["arms"]) > 1
         self.decisions += 1
@@ -207,16 +190,17 @@ class _Joined:
     """What a first reading of the log knows of its decisions."""
 
     def __init__(self, entries: Iterable[Entry], weights: Mapping[str, float] | None) -> None:
-        self.versions: dict[int, _Version] = {}
-        self.last: _Version | None = None
+        self.versions: dict[int, Version] = {}
+        self.last: Version | None = None
         self.credited: dict[Key, Counter[str]] = {}
         self.activated: set[str] = set()
         self.made: dict[int, _Made] = {}
-        self._contexts: dict[int, Contexts] = {}
         self.end = (0, 0)
         self.told = (-1, -1)  # where the last document stands
         self.min_age_ms: int | None = None
         self.changed: dict[tuple[str, str, str], tuple[int, int]] = {}  # when decided, and when last credited
+        self.times = array("q")  # of the decisions
+        self.told_ms: dict[int, int] = {}  # when each version came
         for entry in entries:
             self._take(entry)
             self.end = max(self.end, _position(entry))
@@ -224,7 +208,7 @@ class _Joined:
             raise LogError(
                 "expected a row of type 'experiment' or weights=, got neither: nothing says how rewards are weighted"
             )
-        self.document = self.last.document if self.last else _Document({kind: _Kind() for kind in weights or ()})
+        self.document = self.last.document if self.last else Document({kind: Told() for kind in weights or ()})
         self.weights = self._weights(weights)
 
     def _take(self, entry: Entry) -> None:
@@ -234,14 +218,16 @@ class _Joined:
                 if version not in self.made:
                     self.made[version] = _Made(frozenset(entry["context"]))
                 self.made[version].take(entry)
+                self.times.append(_position(entry)[0])
             case "experiment" if entry["document"] is not None:
-                self.versions[entry["version"]] = msgspec.convert(entry, _Version)
+                self.versions[entry["version"]] = msgspec.convert(entry, Version)
+                self.told_ms[entry["version"]] = _position(entry)[0]
                 if _position(entry) > self.told:
                     self.last, self.told = self.versions[entry["version"]], _position(entry)
             case "feedback":
                 credits_ = self.credited.setdefault((entry["decision_id"], entry["arm"]), Counter())
                 credits_[entry["event"]] += entry["credited"]
-                if entry["credited"] and "decided" in entry:
+                if entry["credited"] and "decided" in entry and "refund_of" not in entry:
                     at = round(datetime.fromisoformat(entry["decided"]).timestamp() * 1000), _position(entry)[0]
                     credit = entry["decision_id"], entry["arm"], entry["event"]
                     self.changed[credit] = max(at, self.changed.get(credit, at))
@@ -252,8 +238,9 @@ class _Joined:
         """What is true of all rows; `lists`: of those of lower positions too."""
         made = [version for number, version in self.made.items() if self._document(number, version.names) is not None]
         lists = lists and any(version.lists for version in made)
+        slices = {index: name for version in made for index, name in version.slices.items()}
         some = {
-            "slice": any(version.slices for version in made),
+            **dict.fromkeys(("slice", "slice_name", "shares", "mixture"), bool(slices)),
             "user": any(version.users for version in made),
             "position": any(version.lists for version in made),
             "skipped": any(not version.deferred <= self.activated for version in made),
@@ -263,18 +250,40 @@ class _Joined:
                 [_id(arm) for arm in self.document.arms], chain.from_iterable(version.arms for version in made)
             ),
             columns=tuple(name for name in Row.__struct_fields__ if some.get(name, name != "weight")),
-            features=tuple(self.contexts(self.document).features),
+            features=tuple(self.document.contexts.features),
             grid=True,
             probability="shown" if lists else "every",
             learning=True,
             reward_range=self._range(),
+            **(self._sliced(slices) if slices else {}),
         )
 
-    def contexts(self, document: _Document) -> Contexts:
-        """How contexts of a document become those of a table."""
-        if (known := self._contexts.get(id(document))) is None:  # all of them are kept as long as this
-            known = self._contexts[id(document)] = Contexts(document.features)
-        return known
+    def _sliced(self, slices: Mapping[int, str]) -> dict[str, Any]:
+        """What is known of slices, of kinds of reward and of changes, for the header."""
+        names = tuple(slices.get(index, f"slice {index}") for index in range(max(slices) + 1))
+        known = [names.index(name) for name in self.document.uniform if name in names]
+        return {
+            "slices": names,
+            "uniform": known[0] if len(known) == 1 else None,
+            "kinds": tuple(self._kinds()),
+            "changes": tuple(self._changes()),
+        }
+
+    def _kinds(self) -> Iterator[Kind]:
+        """Each kind with the share of its reward that has come to the decisions that count."""
+        delays, ages = self._delays(), self.end[0] - np.array(self.times, np.int64)
+        old_enough = ages[ages >= (self.matured_ms() or 0)]
+        for name, kind in self.document.rewards.items():
+            matured = delays.matured(name, old_enough)
+            yield Kind(name, self.weights.get(name, 0.0), kind.default, kind.cap, matured)
+
+    def _changes(self) -> Iterator[tuple[int, str]]:
+        """When policies and weights changed after the first decision, and how."""
+        for before, after in pairwise(sorted(self.versions.items())):
+            ms = self.told_ms[after[0]]
+            if self.times and ms > self.times[0]:
+                words = changed(before[1].document.played, after[1].document.played)
+                yield from ((ms, what) for what in words)
 
     def _range(self) -> tuple[float, float] | None:
         """The lowest and highest reward of a decision; a kind may be younger than the decision, and counts 0 then."""
@@ -302,11 +311,15 @@ class _Joined:
         """How old a decision has to be at the log's end; None: nothing tells."""
         if self.min_age_ms is not None:
             return self.min_age_ms
+        return self._delays().matured_ms()
+
+    def _delays(self) -> Delays:
+        """How long the rewards took that count."""
         delays = Delays(self.end[0], self._window_ms)
         for credit, (decided, came) in self.changed.items():
             if self.weights.get(credit[2]):
                 delays.take(credit[2], decided, came)
-        return delays.matured_ms()
+        return delays
 
     @property
     def _window_ms(self) -> int:
@@ -337,34 +350,38 @@ class _Joined:
             yield from kept
         counts[ORPHANS] += len(self.credited) - matched
 
-    def _document(self, version: int, context: Iterable[str]) -> _Document | None:
+    def _document(self, version: int, context: Iterable[str]) -> Document | None:
         """The document that a decision was made by; None if it was of a generation before the last."""
         made = self.versions.get(version)
         if made is None or self.last is None:  # its row has been trimmed from the log
-            names = self.contexts(self.document).names
+            names = self.document.contexts.names
             return self.document if self.last is None or names == set(context) else None
         return made.document if made.generation == self.last.generation else None
 
-    def _places(self, entry: Entry, document: _Document) -> list[Row]:
+    def _places(self, entry: Entry, document: Document) -> list[Row]:
         """A row for each position of a decision."""
         shown = [Shown(each["arm"], each["propensity"], each["marginal"]) for each in entry["arms"]]
         return [self._row(entry, document, shown[: j + 1], len(shown)) for j in range(len(shown))]
 
-    def _row(self, entry: Entry, document: _Document, shown: list[Shown], k: int) -> Row:
+    def _row(self, entry: Entry, document: Document, shown: list[Shown], k: int) -> Row:
         decision_id, position = entry["decision_id"], len(shown) - 1
         credited: Mapping[str, float] = self.credited.get((decision_id, shown[-1].arm), {})
         earned = {kind: each.default + credited.get(kind, 0.0) for kind, each in document.rewards.items()}
         never = entry["deferred"] and decision_id not in self.activated
         eligible = [Eligible(each["arm"], each["probability"]) for each in entry["eligible"]]
+        mixture = [Eligible(each["arm"], each["mixture"]) for each in entry["eligible"] if "mixture" in each]
         return Row(
             decision_id=decision_id,
             time=datetime.fromisoformat(entry["time"]),
-            context=self.contexts(document).table(entry["context"]),
+            context=document.contexts.table(entry["context"]),
             shown=shown,
             eligible=eligible if position == 0 else None,  # of lower positions only the marginal of the arm is known
             reward=sum(self.weights.get(kind, 0.0) * value for kind, value in earned.items()),
             rewards=[KindReward(kind, value) for kind, value in earned.items()],
             slice=entry["slice"],
+            slice_name=entry.get("slice_name"),
+            shares=[Share(name, share) for name, share in entry.get("shares", {}).items()] or None,
+            mixture=mixture or None if position == 0 else None,
             user=entry["user"],
             position=position if k > 1 else None,
             model=f"{entry['experiment_version']}/{entry['model_position']}",

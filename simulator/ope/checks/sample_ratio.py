@@ -1,5 +1,7 @@
 """Sample-ratio check: were arms shown as often as their propensities say? If not, the log or the draw is broken.
 
+mu is what an arm was drawn from: where there are slices, that of the row's own slice (`Log.within`).
+
     s_i  row weight, 1 where none        mu_i(a)  probability of arm a in row i        m  number of shares looked at
 
     D = sum_i s_i (1[a_i = a] - mu_i(a))        V = sum_i s_i^2 mu_i(a) (1 - mu_i(a))        z = D / sqrt(V)
@@ -128,7 +130,7 @@ class Tally:
 
     def add(self, log: Log, unit: Int | None = None) -> None:
         """Count some rows; `unit` is the number of each one's user, where there are any."""
-        mu, self.basis = logging_policy(log)
+        mu, self.basis = logging_policy(log) if log.within is None else (log.within, "full")
         if self.basis == "uniform" and not self.constant:
             mu, self.basis = None, "rows"
         self.balance.add(log, mu)

@@ -53,8 +53,9 @@ def test_put_adds_with_201_and_replaces_with_200(server: Live) -> None:
     whole = {"id": "d", "payload": {"x": 1}, "status": "paused"}
     assert ok(server.client.put(arm(one, "d"), json=whole)).items() >= {"arm": "d", "payload": {"x": 1}}.items()
     again = ok(server.client.put(arm(one, "d"), json={}))
-    assert again["status"] == "active"
+    assert again["status"] == "paused"  # it named none
     assert "payload" not in again
+    assert ok(server.client.put(arm(one, "d"), json={"status": "active"}))["status"] == "active"
     assert pointers(server.client.put(arm(one, "d"), json={"id": "e"}), Code.INVALID_EXPERIMENT) == ["/id"]
     assert ok(server.client.get(one.at))["arms"] == ["a", "b", "c", "d"]
 
@@ -190,7 +191,8 @@ def test_a_retired_arm_is_never_shown_and_comes_back_with_what_it_had_learned(se
     ok(one.feedback(decision_id=shown[0], event="click"))
     before = one.until_seen(lambda rows: rows["b"]["rewards"]["click"]["sum"] == 1)["b"]
     assert server.client.delete(arm(one, "b")).status_code == 204
-    assert pointers(one.post("recommendations", {"candidates": ["b"]}), Code.UNKNOWN_ARM) == ["/candidates/0"]
+    strictly = {"candidates": ["b"], "strict": True}
+    assert pointers(one.post("recommendations", strictly), Code.UNKNOWN_ARM) == ["/candidates/0"]
     ok(server.client.put(arm(one, "new")), 201)
     for _ in range(20):
         assert ok(one.post("recommendations", {}))["arms"][0]["arm"] in {"a", "c", "new"}
@@ -214,7 +216,7 @@ def test_a_paused_arm_is_not_shown(server: Live) -> None:
     """Neither by the policy nor as a candidate, until it is active again."""
     one = server.experiment(features=[], arms=["a", {"id": "b", "status": "paused"}])
     assert {ok(one.post("recommendations", {}))["arms"][0]["arm"] for _ in range(20)} == {"a"}
-    refused = problem(one.post("recommendations", {"candidates": ["b"]}), Code.UNKNOWN_ARM)
+    refused = problem(one.post("recommendations", {"candidates": ["b"], "strict": True}), Code.UNKNOWN_ARM)
     assert refused["errors"][0]["got"] == "an arm that is paused or retired"
     problem(one.post("recommendations", {"k": 2}), Code.NOT_ENOUGH_ARMS)
     ok(server.client.patch(arm(one, "b"), json={"status": "active"}))
@@ -233,7 +235,7 @@ def test_arms_are_listed_with_what_they_have_seen_a_page_at_a_time(server: Live)
     one = server.experiment(features=[], arms=[f"arm-{i}" for i in range(5)])
     decision = ok(one.post("recommendations", {"candidates": ["arm-1"]}))["decision_id"]
     ok(one.post("recommendations", {"candidates": ["arm-1"]}))
-    ok(one.feedback(decision_id=decision, event="sale", value=12.5))
+    ok(one.feedback(decision_id=decision, event="sale", value=12.5, event_id="order"))
     server.client.delete(arm(one, "arm-3"))
     end = server.service.store.end(one.name).text().decode()
     one.until_seen(lambda rows: rows["arm-3"]["status"] == "retired" and rows["arm-1"]["rewards"]["sale"]["sum"] > 0)

@@ -218,7 +218,7 @@ def test_a_retry_is_answered_as_before_whatever_has_changed_since(server: Live) 
         results = ok(one.post("recommendations/batch", {"requests": requests}))["results"]
         assert all(each["replayed"] for each in results)
     one.client.patch(one.at, json={"status": "active"})
-    problem(one.recommend(decision_id="new", candidates=["a"]), Code.UNKNOWN_ARM)
+    problem(one.recommend(decision_id="new", candidates=["a"], strict=True), Code.UNKNOWN_ARM)
     problem(one.recommend(decision_id="d0", candidates=["b"]), Code.DECISION_ID_REUSED)
     assert logged(server, one, b"d") == 4
 

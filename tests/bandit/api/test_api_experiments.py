@@ -71,7 +71,7 @@ def test_the_version_of_an_experiment_that_is_not_there_fails(server: Live) -> N
     """As it does in the header: what was read has been deleted since."""
     one = server.experiment()
     got = ok(server.client.get(one.at))
-    server.client.delete(one.at).raise_for_status()
+    server.client.delete(one.at, params={"confirm": one.name}).raise_for_status()
     problem(server.client.put(one.at, json=got), Code.PRECONDITION_FAILED)
     problem(server.client.put("/v1/experiments/never-there", json=got), Code.PRECONDITION_FAILED)
 
@@ -88,11 +88,11 @@ def test_delete_answers_204_and_what_comes_after_starts_from_zero(server: Live) 
     """Gone for every operation; the name can be taken again, as a new experiment in a new generation."""
     one = server.experiment()
     decision = one.decided()["decision_id"]
-    response = server.client.delete(one.at)
+    response = server.client.delete(one.at, params={"confirm": one.name})
     assert (response.status_code, response.content) == (204, b"")
     for refused in (
         server.client.get(one.at),
-        server.client.delete(one.at),
+        server.client.delete(one.at, params={"confirm": one.name}),
         one.patch({}),
         server.client.get(f"{one.at}/arms"),
         server.client.put(f"{one.at}/arms", json=["a"]),
@@ -115,7 +115,7 @@ def test_delete_answers_204_and_what_comes_after_starts_from_zero(server: Live) 
 def test_these_are_experiment_names(server: Live, name: str) -> None:
     """The pattern's corners, on the inside."""
     ok(server.client.put(f"/v1/experiments/{name}", json=DOCUMENT), 201)
-    assert server.client.delete(f"/v1/experiments/{name}").status_code == 204
+    assert server.client.delete(f"/v1/experiments/{name}?confirm={name}").status_code == 204
 
 
 @pytest.mark.parametrize("name", ["A", "-a", ".a", "_a", "x" * 65, "a%20b", "a%0Ab", "%C3%A4", "a%00", "a%7D"])
@@ -296,9 +296,8 @@ def test_what_a_reward_was_learned_from_is_fixed_and_the_rest_is_live(server: Li
     assert pointers(one.patch({"rewards": {"sale": None}}), Code.INVALID_EXPERIMENT) == ["/rewards/sale"]
     ok(one.patch({"rewards": {"click": {"weight": 5, "over_range": "clip"}, "signup": {}}}))
     assert ok(one.feedback(decision_id="d", event="signup"))["credited"] == 1
-    assert (
-        ok(one.feedback(decision_id="d", event="click", value=9)).items() >= {"credited": 1.5, "clipped": True}.items()
-    )
+    far = ok(one.feedback(decision_id="d", event="click", value=9, event_id="one"))
+    assert far.items() >= {"credited": 1.5, "clipped": True}.items()
     assert list(next(iter(one.seen().values()))["rewards"]) == ["click", "sale", "signup"]
     ok(one.patch({"rewards": {"click": {"range": [0, 12], "aggregation": "last"}}}))
     assert ok(one.feedback(decision_id="d", event="click", value=9))["credited"] == 7
@@ -348,7 +347,7 @@ def test_experiments_are_listed_by_name_a_page_at_a_time() -> None:
     with valkey() as url, serving(url) as server:
         for name in ("b", "e", "a", "d", "c"):
             ok(server.client.put(f"/v1/experiments/{name}", json=DOCUMENT), 201)
-        server.client.delete("/v1/experiments/c")
+        server.client.delete("/v1/experiments/c?confirm=c")
         assert "next" not in ok(server.client.get("/v1/experiments"))
         names, cursor, pages = [], "", 0
         while cursor is not None:
@@ -396,7 +395,7 @@ def test_a_range_far_beyond_the_rewards_that_came_is_told(server: Live) -> None:
     one = server.experiment(rewards={"click": {}, "sale": {"range": [0, 10000]}})
     assert "warnings" not in ok(server.client.get(one.at))
     for kind, value in (("click", 1), ("sale", 20.0)):
-        one.feedback(decision_id=one.decided()["decision_id"], event=kind, value=value)
+        one.feedback(decision_id=one.decided()["decision_id"], event=kind, value=value, event_id="one")
     one.until_seen(lambda seen: sum(row["rewards"]["sale"]["sum"] for row in seen.values()) == 20)
     (told,) = ok(server.client.get(one.at))["warnings"]
     assert (told["code"], told["kind"]) == ("loose_range", "sale")

@@ -89,19 +89,20 @@ def test_credited_is_the_value_after_less_before_the_default_being_before_the_fi
     """An impression has the default at once, and the first value takes its place."""
     one = with_kind(server, default=5, range=[0, 10])
     until_total(one, 5)
-    assert credited(one, [8]) == [3]
+    assert credited(one, [8], event_id="first") == [3]
     until_total(one, 8)
     assert credited(one, [1], event_id="second") == [1]
 
 
 def test_beyond_the_range_it_is_clipped_where_the_experiment_says_so(server: Live) -> None:
-    """The answer tells, and the total stands at the range's end, at either one."""
+    """The answer tells, and credited is what lies within, at either end; the total itself goes on: 7 - 8.5 + 1."""
     one = with_kind(server, range=[-1, 1], over_range="clip")
     answer = ok(one.feedback(decision_id="d", event="r", value=7, event_id="a"))
     assert (answer["credited"], answer["clipped"]) == (1, True)
-    assert ok(one.feedback(decision_id="d", event="r", value=-1e308, event_id="b"))["credited"] == -2
-    within = ok(one.feedback(decision_id="d", event="r", value=0.5, event_id="c"))
+    assert ok(one.feedback(decision_id="d", event="r", value=-8.5, event_id="b"))["credited"] == -2
+    within = ok(one.feedback(decision_id="d", event="r", value=1, event_id="c"))
     assert (within["credited"], "clipped" in within) == (0.5, False)
+    assert ok(one.feedback(decision_id="d", event="r", value=-1e308, event_id="d"))["credited"] == -0.5
 
 
 @pytest.mark.parametrize("value", [1.000001, -0.000001, 1e308, -1e308, 1e15])
@@ -127,11 +128,11 @@ def test_a_reward_is_kept_in_whole_units(server: Live) -> None:
 def test_a_decision_takes_a_thousand_events(server: Live) -> None:
     """The next one is refused, of any kind, and says why; a repeat is still a duplicate."""
     one = with_kind(server, range=[0, 1000])
-    requests = [{"decision_id": "d", "event": "r", "event_id": str(i)} for i in range(1000)]
+    requests = [{"decision_id": "d", "event": "r", "value": 1, "event_id": str(i)} for i in range(1000)]
     results = ok(one.post("feedback/batch", {"requests": requests}))["results"]
     assert {result["status"] for result in results} == {"accepted"}
     problem(one.feedback(decision_id="d", event="r", value=0, event_id="more"), Code.TOO_MANY_EVENTS)
-    assert ok(one.feedback(decision_id="d", event="r", event_id="7"))["status"] == "duplicate"
+    assert ok(one.feedback(decision_id="d", event="r", value=1, event_id="7"))["status"] == "duplicate"
     until_total(one, 1000)
 
 
@@ -143,7 +144,7 @@ def test_an_event_id_is_known_per_decision_arm_and_kind(server: Live) -> None:
     for body in (
         {"decision_id": "list", "arm": arms[0], "event": "click"},
         {"decision_id": "list", "arm": arms[1], "event": "click"},
-        {"decision_id": "list", "arm": arms[0], "event": "sale"},
+        {"decision_id": "list", "arm": arms[0], "event": "sale", "value": 5},
         {"decision_id": "other", "event": "click"},
     ):
         assert ok(one.feedback(event_id="e", **body))["status"] == "accepted"
@@ -162,7 +163,7 @@ def test_a_list_needs_the_arm_that_is_meant(server: Live) -> None:
     until(lambda: one.seen()[shown[1]]["rewards"]["click"]["sum"] == 1)
     single = one.decided(decision_id="single", candidates=["a"])
     assert ok(one.feedback(decision_id="single", event="click", arm=single["arms"][0]["arm"]))["status"] == "accepted"
-    assert pointers(one.feedback(decision_id="single", event="sale", arm="b"), Code.UNKNOWN_ARM) == ["/arm"]
+    assert pointers(one.feedback(decision_id="single", event="click", arm="b"), Code.UNKNOWN_ARM) == ["/arm"]
 
 
 def test_unknown_decisions_and_events_are_told_apart(server: Live) -> None:
@@ -193,9 +194,9 @@ def test_a_users_feedback_goes_to_the_last_or_the_first_decision(server: Live, a
     for name in ("first", "second", "third"):
         one.decided(decision_id=name, user_id="u")
     one.decided(decision_id="other's", user_id="v")
-    answer = ok(one.feedback(user_id="u", event="sale", value=250))
+    answer = ok(one.feedback(user_id="u", event="sale", value=250, event_id="order"))
     assert answer == {"status": "accepted", "credited": 250.0, "decision_id": goes_to}
-    assert ok(one.feedback(user_id="u", event="sale", value=250))["status"] == "duplicate"
+    assert ok(one.feedback(user_id="u", event="sale", value=250, event_id="order"))["status"] == "duplicate"
     until_total(one, 250, "sale")
 
 
@@ -215,7 +216,7 @@ def test_a_users_feedback_may_go_to_all_decisions(server: Live) -> None:
     one = server.experiment(attribution="all")
     for name in ("first", "second"):
         one.decided(decision_id=name, user_id="u")
-    answer = ok(one.feedback(user_id="u", event="sale", value=100))
+    answer = ok(one.feedback(user_id="u", event="sale", value=100, event_id="order"))
     assert (answer["status"], answer["credited"]) == ("accepted", 200)
     assert sorted(each["decision_id"] for each in answer["decisions"]) == ["first", "second"]
     until_total(one, 200, "sale")
@@ -249,7 +250,7 @@ def test_after_the_window_feedback_is_late_and_a_duplicate_stays_one(server: Liv
     assert answer == {"status": "late", "credited": 0.0, "decision_id": "d"}
     until(lambda: late(one, made))
     assert ok(one.feedback(decision_id="d", event="click"))["status"] == "duplicate"
-    problem(one.feedback(user_id="u", event="sale"), Code.DECISION_NOT_FOUND)
+    problem(one.feedback(user_id="u", event="sale", value=1, event_id="late"), Code.DECISION_NOT_FOUND)
     assert one.decided(decision_id="d", user_id="u")["arms"][0]["arm"] == own["arms"][0]["arm"]
     one.decided(decision_id="waits", defer=True)
     one.decided(decision_id="made after it")

@@ -9,17 +9,19 @@ import msgspec
 import pytest
 from live import Live
 
-from bandit.core.experiment import ArmSpec, Document, Kind
+from bandit.core.document import ArmSpec, Document, Kind
 from bandit.core.features import Boolean, Category, Hashed, Interaction, Number, Vector
-from bandit.core.policies import LinUCB
+from bandit.core.policies import EpsilonGreedy, Fixed, LinUCB, Uniform
+from bandit.core.slices import SliceSpec
 
 PAGE = (Path(__file__).parents[3] / "docs" / "experiments.md").read_text()
-EXAMPLES = re.findall(r"```http\n(\w+) (\S+)\n\n(.*?)```", PAGE, re.DOTALL)
+EXAMPLES = re.findall(r"```http\n(\w+) (\S+)\n\n?(.*?)```", PAGE, re.DOTALL)
 SECTIONS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "All settings": (Document,),
     "Features": (Number, Boolean, Category, Hashed, Vector, Interaction),
     "Arms": (ArmSpec,),
-    "Policy": (LinUCB,),
+    "Policy": (Uniform, Fixed, EpsilonGreedy, LinUCB),  # of `explore`, the default of the last
+    "Slices": (SliceSpec,),
     "Rewards": (Kind,),
 }
 
@@ -29,7 +31,7 @@ def test_every_example_works_in_the_page_s_order(server: Live) -> None:
     made = set()
     answers: list[dict[str, Any]] = []
     for method, path, body in EXAMPLES:
-        response = server.client.request(method, path, json=json.loads(body))
+        response = server.client.request(method, path, json=json.loads(body) if body else None)
         new = method == "PUT" and path.count("/") == 3 and path.partition("?")[0] not in made
         assert response.status_code == (201 if new else 200), f"{method} {path} {response.text}"
         made.add(path.partition("?")[0])
@@ -37,7 +39,9 @@ def test_every_example_works_in_the_page_s_order(server: Live) -> None:
     assert len(answers) == PAGE.count("```http") >= 20
     paused = next(answer for answer in answers if answer.get("logged") is False)
     assert (paused["decision_id"], paused["arms"][0]["arm"]) == (None, "spring")
-    assert answers[-1] == {"status": "activated"}
+    assert {"status": "activated"} in answers
+    shadow = next(answer for answer in answers if "shadow" in answer and "logged" in answer)
+    assert shadow["arms"][0]["arm"] == "old"
 
 
 def rows(section: str) -> dict[str, list[str]]:

@@ -11,14 +11,15 @@ from bandit.serving.api.problems import LONGEST, MOST, STATUS, details, problem_
 # address which is not served needs
 CONTRACT = """
 400 malformed
-404 experiment_not_found arm_not_found decision_not_found not_found
+404 experiment_not_found arm_not_found decision_not_found event_not_found not_found
 405 method_not_allowed
 409 decision_id_reused features_changed paused
 412 precondition_failed
 413 too_large
 415 unsupported_media_type
+428 confirmation_required
 422 invalid_experiment invalid_context invalid_request unknown_event reward_out_of_range too_many_events unknown_arm
-422 not_enough_arms
+422 not_enough_arms refund_refused
 503 store_unavailable overloaded not_ready
 """
 

@@ -1,10 +1,8 @@
 """The Python client against a real HTTP server that fails on purpose, one planned answer at a time."""
 
 import asyncio
-import json
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from decimal import Decimal
 from http import HTTPStatus
@@ -14,94 +12,9 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from planned import CHOICE, CREDITED, CUT, HELD, Answer, problem, talk
 
 from bandit.client import Client, ClientError
-
-CHOICE = {"decision_id": "d", "arms": [{"arm": "a", "propensity": 0.5}], "logged": True, "replayed": False}
-CREDITED = {"status": "accepted", "credited": 1, "decision_id": "d"}
-
-
-@dataclass
-class Answer:
-    """One planned answer: a status with a JSON body, or a connection cut or held until the client gives up."""
-
-    body: Any = None
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    fate: str = "answer"
-
-
-CUT, HELD = Answer(fate="cut"), Answer(fate="held")
-
-
-@dataclass
-class Request:
-    """One request as it arrived."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: Any
-    at: float
-
-
-@dataclass
-class Planned:
-    """A server that gives the planned answers in turn, the last one for ever, and keeps what it was asked."""
-
-    plan: list[Answer]
-    requests: list[Request] = field(default_factory=list)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the requests of one connection."""
-        try:
-            while (answer := await self._next(reader)).fate == "answer":
-                writer.write(_rendered(answer))
-                await writer.drain()
-            if answer is HELD:
-                await reader.read()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client is done with this connection
-        finally:
-            writer.close()
-
-    async def _next(self, reader: asyncio.StreamReader) -> Answer:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        method, path, _ = head[0].split(" ")
-        headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in head[1:] if line)}
-        body = await reader.readexactly(int(headers.get("content-length", "0")))
-        self.requests.append(Request(method, path, headers, json.loads(body) if body else None, time.monotonic()))
-        return self.plan.pop(0) if len(self.plan) > 1 else self.plan[0]
-
-
-def _rendered(answer: Answer) -> bytes:
-    """The answer as bytes of HTTP/1.1."""
-    body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
-    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **answer.headers}
-    lines = [f"HTTP/1.1 {answer.status} X", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
-    return "\r\n".join(lines).encode() + body
-
-
-def talk(plan: list[Answer], use: Callable[[Client], Awaitable[Any]], **options: Any) -> tuple[Any, list[Request]]:
-    """What a use of the client returned or raised (ClientError), and the requests that arrived."""
-
-    async def main() -> tuple[Any, list[Request]]:
-        planned = Planned(plan)
-        server = await asyncio.start_server(planned.serve, "127.0.0.1", 0)
-        host, port = server.sockets[0].getsockname()
-        async with server, Client(f"http://{host}:{port}", **options) as client:
-            try:
-                return await use(client), planned.requests
-            except ClientError as error:
-                return error, planned.requests
-
-    return asyncio.run(main())
-
-
-def problem(status: int, code: str, **more: Any) -> Answer:
-    """An error as the server words it."""
-    headers = more.pop("headers", {})
-    return Answer({"type": "about:blank", "title": code, "status": status, "code": code, **more}, status, headers)
 
 
 def recommend(client: Client) -> Awaitable[Any]:
@@ -274,7 +187,7 @@ def test_retry_after_is_waited_for() -> None:
 
 def test_a_retry_after_beyond_the_deadline_ends_the_call() -> None:
     """Waiting for what cannot be in time helps nobody: the refusal is raised at once and says when to come back."""
-    error, requests = talk([problem(503, "not_ready", headers={"Retry-After": "60"})], recommend, deadline=5.0)
+    error, requests = talk([problem(503, "not_ready", headers={"Retry-After": "60"})], recommend, decision_deadline=5.0)
     assert (error.status, error.code, error.retry_after) == (503, "not_ready", 60.0)
     assert len(requests) == 1
 
@@ -282,7 +195,7 @@ def test_a_retry_after_beyond_the_deadline_ends_the_call() -> None:
 def test_the_deadline_bounds_a_call_however_it_fails() -> None:
     """An attempt that hangs is cut short by the call's own deadline, although one attempt may take longer."""
     start = time.monotonic()
-    error, requests = talk([HELD], recommend, timeout=30.0, deadline=0.3)
+    error, requests = talk([HELD], recommend, timeout=30.0, decision_deadline=0.3)
     assert (error.status, error.code) == (0, "unreachable")
     assert time.monotonic() - start < 5.0  # far below the 30 s of one attempt, far above a slow machine's 0.3 s
     assert len(requests) == 1
@@ -292,7 +205,7 @@ def test_a_server_that_is_away_is_an_error_of_ours() -> None:
     """Foreign exceptions do not leave the client; the cause stays attached."""
 
     async def main() -> ClientError:
-        async with Client("http://127.0.0.1:9", deadline=0.2) as client:  # port 9: discard, served nowhere
+        async with Client("http://127.0.0.1:9", decision_deadline=0.2) as client:  # port 9: discard, served nowhere
             assert not await client.ready()
             with pytest.raises(ClientError) as caught:
                 await recommend(client)
@@ -324,13 +237,15 @@ def test_feedback_under_sum_and_first_has_no_id_of_ours() -> None:
     async def use(client: Client) -> None:
         await client.feedback("home", decision_id="d", event="click")
         await client.feedback("home", user_id="u", event="sale", value=2.5, event_id="order-7", arm="a")
+        await client.feedback("home", user_id="u", event="sale", event_id="back-7", refund_of="order-7")
         await client.feedback("home", decision_id="d", event="sale")
 
     _, requests = talk([Answer(document), Answer(CREDITED)], use)
-    assert [r.method for r in requests] == ["GET", "POST", "POST", "POST"]  # the kinds are asked for once
+    assert [r.method for r in requests] == ["GET", *["POST"] * 4]  # the kinds are asked for once
     assert [r.body for r in requests[1:]] == [
         {"event": "click", "decision_id": "d"},
         {"event": "sale", "value": 2.5, "user_id": "u", "event_id": "order-7", "arm": "a"},
+        {"event": "sale", "user_id": "u", "event_id": "back-7", "refund_of": "order-7"},
         {"event": "sale", "decision_id": "d"},
     ]
 

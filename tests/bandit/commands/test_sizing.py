@@ -8,11 +8,13 @@ import pytest
 from conftest import running
 
 from bandit.commands.sizing import need
+from bandit.core.document import Document, Kind
 from bandit.core.draw import Choice
-from bandit.core.experiment import Document, Experiment, Kind, compile_config
+from bandit.core.experiment import Experiment, compile_config
 from bandit.core.features import Number
 from bandit.core.revision import first
-from bandit.log.records import FORMAT, USER, Head, decision_head, pack_decision, pack_probabilities
+from bandit.log.probabilities import pack_probabilities
+from bandit.log.records import FORMAT, USER, Head, decision_head, pack_decision
 from bandit.log.vectors import pack_x
 from bandit.process.embedded import find_binary
 from bandit.store.protocol import NO_ARM, Batch, Decide, Logged, Outcome, Ref, Reward, rules_of

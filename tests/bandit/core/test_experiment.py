@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.core.experiment import NAME, Config, Document, Experiment, Kind, arm_spec, compile_config
+from bandit.core.document import NAME, Document, Kind, arm_spec
+from bandit.core.experiment import Config, Experiment, compile_config
 from bandit.core.features import Number
 from bandit.core.policies import LinUCB
 from bandit.core.revision import first, revise
@@ -213,6 +214,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (kind(aggregation=MARK), "/rewards/buy~1it/aggregation", '"first", "last" or "sum"'),
     (kind(over_range=MARK), "/rewards/buy~1it/over_range", '"clip" or "refuse"'),
     (kind(over_range="cilp"), "/rewards/buy~1it/over_range", "did you mean 'clip'?"),
+    (kind(cap=0), "/rewards/buy~1it/cap", "> 0"),
     (kind(range=[0]), "/rewards/buy~1it/range", "length 2"),
     (kind(range=[0, MARK]), "/rewards/buy~1it/range/1", "number"),
     (kind(range=[0, 0]), "/rewards/buy~1it/range", "low < high"),
@@ -460,7 +462,9 @@ def test_each_change_is_a_new_version_of_the_same_generation() -> None:
     arms = [*msgspec.to_builtins(start().document.arms), "new"]
     live = {"policy": {"alpha": 2}, "lambda": 3, "noise": 1, "reward_window": "1d", "arms": arms}
     for learned in (True, False):
-        config = changed(start(), learned=learned, **live, rewards={"click": {"weight": 3, "over_range": "clip"}})
+        config = changed(
+            start(), learned=learned, **live, rewards={"click": {"weight": 3, "over_range": "clip", "cap": 9}}
+        )
         assert (config.version, config.generation, config.schema) == (2, 1, 1)
 
 

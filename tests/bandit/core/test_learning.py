@@ -1,13 +1,15 @@
 """What the engine earns where every arm's reward is known; `benchmarks/learning.py` is the long version."""
 
-import msgspec
+import json
+
 import numpy as np
 import pytest
 
 from bandit.core.engine import Model
-from bandit.core.experiment import Document, compile_config
+from bandit.core.experiment import compile_config
 from bandit.core.revision import first
 from bandit.core.sums import ONE, Events
+from bandit.core.validation import parse_document
 from simulator.environments.datasets import msweb
 
 REFRESH = 100  # rounds
@@ -20,7 +22,7 @@ def test_on_msweb_the_engine_earns_what_was_measured() -> None:
     """
     data = msweb()
     document = data.document() | {"policy": {"explore": 0.0}}
-    experiment = compile_config(first("msweb", msgspec.convert(document, Document)))
+    experiment = compile_config(first("msweb", parse_document(json.dumps(document).encode())))
     x = np.rint(data.matrix() * ONE).astype(np.int16)
     click = experiment.kinds[0].credit(1.0)
     earned = []
@@ -42,7 +44,9 @@ def test_on_msweb_the_engine_earns_what_was_measured() -> None:
 def regret(means: np.ndarray, sd: float, ends: list[float], seed: int, rounds: int = 8000) -> float:
     """The share of uniform's regret, in per cent, of arms without features whose rewards are normal about `means`."""
     document = {"features": [], "arms": [f"a{a}" for a in range(len(means))], "rewards": {"sale": {"range": ends}}}
-    experiment = compile_config(first("e", msgspec.convert(document | {"policy": {"explore": 0.0}}, Document)))
+    experiment = compile_config(
+        first("e", parse_document(json.dumps(document | {"policy": {"explore": 0.0}}).encode()))
+    )
     model, rng, n, lost = Model(experiment), np.random.default_rng(seed), REFRESH, 0.0
     x, one = np.full((n, 1), ONE, np.int16), np.ones(n, np.int64)
     for _ in range(rounds // n):

@@ -11,6 +11,7 @@ from bandit.core.sums import Sums, increments
 from bandit.errors import CorruptLog
 from bandit.log.batch import EventBatch
 from bandit.log.events import read_events
+from bandit.log.probabilities import pack_probabilities
 from bandit.log.records import (
     DEFERRED,
     FORMAT,
@@ -25,7 +26,6 @@ from bandit.log.records import (
     pack_activation,
     pack_decision,
     pack_feedback,
-    pack_probabilities,
 )
 from bandit.log.vectors import pack_x
 

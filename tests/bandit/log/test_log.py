@@ -16,6 +16,15 @@ from bandit.core.experiment import compile_config
 from bandit.core.revision import first
 from bandit.core.validation import parse_document
 from bandit.errors import CorruptLog
+from bandit.log.probabilities import (
+    pack_all_probabilities,
+    pack_probabilities,
+    pack_set,
+    pack_slices,
+    unpack_probabilities,
+    unpack_set,
+    unpack_slices,
+)
 from bandit.log.records import (
     DEFERRED,
     FORMAT,
@@ -28,25 +37,20 @@ from bandit.log.records import (
     decision_head,
     decision_id,
     pack_activation,
-    pack_all_probabilities,
     pack_decision,
     pack_feedback,
-    pack_probabilities,
-    pack_set,
     read_config,
     read_decision_id,
     unpack_activation,
     unpack_decision,
     unpack_feedback,
-    unpack_probabilities,
-    unpack_set,
 )
 from bandit.log.vectors import pack_x, unpack_x
 
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 POSITIONS = st.builds(Position, st.integers(0, 2**48 - 1), U32)
 NONCES = st.binary(min_size=8, max_size=8)
-IDS = st.text(max_size=40)
+IDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=40)
 CREDITS = st.integers(-(2**24), 2**24)
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -195,6 +199,36 @@ def decision(seed: int, caller: str, *, user: bool, k: int, K: int = 9, d: int =
     return head, pack_decision(head, x, name, rng.bytes(16) if user else b"", shown, tail)
 
 
+@given(st.data())
+@settings(deadline=None)
+def test_the_slices_of_a_decision_come_back_exactly(data: st.DataObject) -> None:
+    """Whichever form is shortest for each: one number for all, two of them, or all of them."""
+    K, n = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 3))
+    masks = np.array(
+        [[data.draw(st.booleans()) for _ in range(K)] for _ in range(data.draw(st.sampled_from([1, n])))], bool
+    )
+    masks[:, data.draw(st.integers(0, K - 1))] = True
+    numbers = st.sampled_from([0.25, 0.5, 0.75]) | st.floats(0, 1)
+    parts = data.draw(st.lists(st.tuples(st.integers(0, 255), st.integers(1, 10**6)), min_size=2, max_size=4))
+    each = [np.array([[data.draw(numbers) for _ in range(K)] for _ in range(n)]) for _ in parts]
+    for row, packed in enumerate(pack_slices(parts, each, masks)):
+        members, found, end = unpack_slices(b"?" + packed + b"?", 1)
+        mask = masks[row % len(masks)]
+        assert members.tolist() == np.flatnonzero(mask).tolist()
+        assert end == 1 + len(packed)
+        assert [(part.slice, part.share) for part in found] == [(index, share / 1e6) for index, share in parts]
+        assert all((part.probabilities == p[row][mask]).all() for part, p in zip(found, each, strict=True))
+
+
+def test_of_1000_arms_and_three_slices_a_decision_says_so_in_96_bytes() -> None:
+    """Two numbers and the best arm for a policy that explores evenly, one number for one that is even."""
+    K = 1000
+    p, even = np.full((1, K), 0.02 / K), np.full((1, K), 1 / K)
+    p[0, 7] += 0.98
+    (packed,) = pack_slices([(0, 900_000), (1, 50_000), (2, 50_000)], [p, even, p], np.ones((1, K), bool))
+    assert len(packed) == 5 + 1 + 3 * (5 + 1) + 2 * (16 + 5 + 4) + 8
+
+
 @given(SEEDS, IDS, st.booleans(), st.integers(1, 9))
 @settings(max_examples=100, deadline=None)
 def test_a_decision_comes_back_as_it_was(seed: int, caller: str, user: bool, k: int) -> None:
@@ -212,16 +246,16 @@ def test_a_decision_comes_back_as_it_was(seed: int, caller: str, user: bool, k: 
 
 @given(
     st.integers(0, 255), U32, st.integers(0, 15), POSITIONS, NONCES, IDS, U32, st.integers(-(2**26), 2**26), IDS,
-    st.lists(st.tuples(CREDITS, CREDITS), min_size=1, max_size=16), st.binary(max_size=50), U32,
+    st.lists(st.tuples(CREDITS, CREDITS), min_size=1, max_size=16), st.binary(max_size=50), U32, IDS,
 )  # fmt: skip
 @settings(max_examples=100, deadline=None)
 def test_feedback_comes_back_as_it_was(
     flags: int, generation: int, kind: int, at: Position, nonce: bytes, caller: str, arm: int, value: int, event: str,
-    credits_: list[tuple[int, int]], x: bytes, schema: int,
+    credits_: list[tuple[int, int]], x: bytes, schema: int, refund_of: str,
 ) -> None:  # fmt: skip
-    """Every field, ids of any characters, credits of up to 16 kinds before and after."""
+    """Every field, ids of any characters, credits of up to 16 kinds before and after, a refund's event."""
     old, new = zip(*credits_, strict=True)
-    feedback = Feedback(flags, generation, kind, at, nonce, caller, arm, value, event, old, new, x)
+    feedback = Feedback(flags, generation, kind, at, nonce, caller, arm, value, event, old, new, x, refund_of)
     assert unpack_feedback(pack_feedback(feedback, schema)) == feedback
 
 

@@ -215,7 +215,7 @@ def test_a_deleted_experiment_is_forgotten_with_its_hour(
         time.sleep(1.3)
         assert trial.name in follower.replicas
         assert raw.info("commandstats")["cmdstat_scan"]["calls"] == scans  # of every key of every experiment
-        monkeypatch.setattr("bandit.store.redis_store.DELETED_MS", 1)
+        raw.hset(Keys.of(trial.name).config, "retention", 1)
         until(lambda: trial.name not in follower.replicas, "that it is forgotten")
         assert not raw.keys(f"{prefix}:*")
         again = Trial(trial.store, trial.name)

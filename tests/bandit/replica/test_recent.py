@@ -12,6 +12,7 @@ import bandit.replica.recent
 from bandit.core.experiment import Experiment
 from bandit.core.sums import ONE, increments
 from bandit.log.events import read_events
+from bandit.log.probabilities import pack_probabilities
 from bandit.log.records import (
     START,
     Entry,
@@ -19,7 +20,6 @@ from bandit.log.records import (
     Position,
     pack_decision,
     pack_feedback,
-    pack_probabilities,
     unpack_decision,
     unpack_feedback,
 )
@@ -107,6 +107,21 @@ def test_only_the_last_change_of_a_reward_tells_how_long_it_took() -> None:
     clock[0] += 20
     trial.decide(0)
     assert found(trial).delays.matured_ms() == 30_000
+
+
+def test_refunds_do_not_tell_how_long_rewards_take() -> None:
+    """One that comes after 30 seconds: the reward had come after one, and is less now."""
+    clock = [1e6]
+    trial = Trial(MemoryStore(lambda: clock[0]), "e", reward_window="10s", refunds="1h")
+    ref = trial.decide(1, window_ms=10_000)
+    clock[0] += 1
+    trial.feed(ref, 30, event="order")
+    clock[0] += 29
+    assert trial.refund(ref, "r", "order", 20).status == "accepted"
+    trial.decide(0)
+    rows = found(trial)
+    assert rows.delays.matured_ms() == 1_000
+    assert rows.credits[0, SALE] == 10
 
 
 class Long:
@@ -245,6 +260,7 @@ def test_a_list_counts_by_its_first_place(trial: Trial) -> None:
     rows = found(trial)
     assert rows.arm.tolist() == [2]
     assert rows.credits[0, SALE] == trial.experiment.defaults[SALE] + 6
+    assert rows.earned[0, SALE] == 2 * trial.experiment.defaults[SALE] + 5 + 6  # of the whole list
 
 
 def test_a_generation_ends_where_the_next_begins(trial: Trial) -> None:

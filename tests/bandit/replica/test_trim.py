@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from trial import HOUR, SALE, Seen, Trial, Watched, exact, past, slow_sums
+from trial import HOUR, SALE, Seen, Trial, Watched, exact, past, slow_sums, user
 
 from bandit.core.sums import increments
 from bandit.errors import StoreUnavailable
@@ -114,6 +114,30 @@ def test_a_real_stores_log_shrinks_too(store: Store, name: str) -> None:
     assert verify(store, name)["equal"]
     trial.decide(0)
     assert verify(store, name)["equal"]
+
+
+@pytest.mark.parametrize("named", ["entry", "caller", "user"])
+def test_a_refund_past_the_trim_is_folded_as_any_other(here: Trial, clock: Clock, named: str) -> None:
+    """Its entry has all that the sums need of a decision that is in the base: base + the rest is the fold of all."""
+    here.change(refunds="1h")
+    decision = here.decision(1, x=(4096, 9), user="u", caller="c" if named == "caller" else "", window_ms=1000)
+    ref = here.ref(decision, here.send(decision)[0])
+    here.feed(ref, 30, SALE, "order")
+    short(here, 2)
+    everything = {entry.position: entry for entry in here.log()}
+    clock.ms += 2000
+    here.decide(3, window_ms=HOUR)
+    assert trimmed(here, checkpointed(here)) == 6
+    for i in range(2):
+        assert here.refund(user("u") if named == "user" else ref, f"r{i}", "order", 10).credited == -10
+        assert verify(here.store, here.name)["equal"]
+    everything |= {entry.position: entry for entry in here.log()}
+    assert from_base(here) == slow_sums(everything.values(), here.experiment)
+    assert from_base(here)[1][1][SALE] == [10 * 4096, 10 * 9]
+    clock.ms += HOUR + 2000
+    trimmed(here, checkpointed(here))
+    assert from_base(here) == slow_sums(everything.values(), here.experiment)
+    assert verify(here.store, here.name)["equal"]
 
 
 def test_a_decision_whose_deadline_is_ahead_keeps_itself_and_all_after_it(here: Trial, clock: Clock) -> None:

@@ -12,7 +12,7 @@ from bandit.core.engine import Model
 from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem, StoreUnavailable
 from bandit.serving.batcher import ALONGSIDE, PRODUCERS, Credited, NewDecision, Replayed
-from bandit.serving.requests import read_activation
+from bandit.serving.feedback import read_activation
 from bandit.store.protocol import Batch, Outcome, Reply
 
 
@@ -193,10 +193,10 @@ def test_a_decision_that_cannot_be_made_fails_alone(monkeypatch: pytest.MonkeyPa
     """Those that came with it are decided, each by itself: nothing had been written."""
     decide = Model.decide
 
-    def failing(model: Model, experiment: Any, x: Any, eligible: Any, ks: Any, u: Any) -> Any:
+    def failing(model: Model, experiment: Any, x: Any, eligible: Any, ks: Any, *more: Any) -> Any:
         if 3 in ks:
             raise ZeroDivisionError("a fault of ours")
-        return decide(model, experiment, x, eligible, ks, u)
+        return decide(model, experiment, x, eligible, ks, *more)
 
     monkeypatch.setattr(Model, "decide", failing)
 

@@ -126,7 +126,7 @@ def test_an_arm_that_was_retired_meanwhile_fails_its_own_request() -> None:
 
     async def play() -> None:
         bench = Bench()
-        gone, other = bench.ask(candidates=["a"]), bench.ask()
+        gone, other = bench.ask(candidates=["a"], strict=True), bench.ask()
         bench.store.change(arms=["b", "c"])
         bench.replica.catch_up()
         assert await refused(gone) == Code.UNKNOWN_ARM
@@ -191,7 +191,7 @@ def test_whether_it_is_paused_still_the_store_is_asked(then: dict[str, Any]) -> 
         if then["status"] == "active":
             assert isinstance(answer, NewDecision)
         else:
-            assert answer.experiment.document.fallback_arm == "c"
+            assert answer.request.experiment.document.fallback_arm == "c"
 
     played(play)
 

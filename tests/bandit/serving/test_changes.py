@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from bandit.core.experiment import Document, Kind
+from bandit.core.document import Document, Kind
 from bandit.core.policies import LinUCB
 from bandit.serving import changes
 from bandit.serving.changes import Sent, patched

@@ -65,7 +65,7 @@ def traffic(server: tuple[str, Live]) -> Traffic:
         arms = np.array(["abc".index(each["arms"][0]["arm"]) for each in answers])
         clicked, sold = rng.random(100) < RATE[arms, countries], rng.random(100) < 0.05
         events = [
-            {"decision_id": each["decision_id"], "event": kind, "value": value}
+            {"decision_id": each["decision_id"], "event": kind, "value": value, "event_id": "one"}
             for each, click, sale in zip(answers, clicked, sold, strict=True)
             for kind, value, there in (("click", 1, click), ("sale", 20, sale))
             if there
@@ -139,7 +139,8 @@ def test_the_window_can_be_pinned_and_cut(traffic: Traffic) -> None:
     newest = evaluation(one, rows=100)
     assert (newest["decisions"], newest["cut"], newest["last"]) == (100, True, whole["last"])
     assert newest["slices"][0]["value"] == pytest.approx(traffic.reward[-100:].mean(), rel=1e-12)
-    empty = {"decisions": 0, "first": None, "last": None, "cut": False, "waiting": 0, "slices": [], "targets": []}
+    empty = {"decisions": 0, "first": None, "last": None, "cut": False, "waiting": 0, "lift": None}
+    empty |= {"slices": [], "targets": []}
     assert evaluation(one, target="uniform", min_age="1h") == {**empty, "matured": 3600.0}
     assert evaluation(one, since="2100-01-01T00:00:00Z") == {**empty, "matured": None}
     assert whole["matured"] is None  # nothing is older than the reward window

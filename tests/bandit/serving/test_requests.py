@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from bandit.errors import Code, Problem
 from bandit.log.records import Position, decision_id
+from bandit.serving.feedback import read_activation, read_feedback
 from bandit.serving.reading import read_json
-from bandit.serving.requests import read_activation, read_batch, read_feedback, read_recommendation
+from bandit.serving.requests import read_batch, read_recommendation
 from bandit.store.protocol import NO_ARM
 
 WRONG_JSON = [
@@ -125,7 +126,7 @@ FAULTY = [
         ["/candidates/2", "/candidates/3"],
     ),
     ({"context": CONTEXT, "candidates": ["a", "zz"]}, Code.UNKNOWN_ARM, ["/candidates/1"]),
-    ({"context": CONTEXT, "candidates": ["a", "c"]}, Code.UNKNOWN_ARM, ["/candidates/1"]),
+    ({"context": CONTEXT, "candidates": ["a", "c"], "strict": True}, Code.UNKNOWN_ARM, ["/candidates/1"]),
     ({"context": CONTEXT, "exclude": ["zz"]}, Code.UNKNOWN_ARM, ["/exclude/0"]),
     ({"context": CONTEXT, "defer": 1}, Code.INVALID_REQUEST, ["/defer"]),
     ({"context": CONTEXT, "decision_id": "~x"}, Code.INVALID_REQUEST, ["/decision_id"]),
@@ -252,6 +253,13 @@ FAULTY_FEEDBACK = [
     ({"event_id": ""}, Code.INVALID_REQUEST, ["/event_id"]),
     ({"event_id": "x" * 257}, Code.INVALID_REQUEST, ["/event_id"]),
     ({"event_id": "a\n"}, Code.INVALID_REQUEST, ["/event_id"]),
+    ({"event": "time"}, Code.INVALID_REQUEST, ["/value"]),
+    ({"event_id": "r", "refund_of": ""}, Code.INVALID_REQUEST, ["/refund_of"]),
+    ({"refund_of": "e"}, Code.INVALID_REQUEST, ["/event_id"]),
+    ({"event_id": "e", "refund_of": "e"}, Code.INVALID_REQUEST, ["/event_id"]),
+    ({"event_id": "r", "refund_of": "e", "value": 0}, Code.INVALID_REQUEST, ["/value"]),
+    ({"event_id": "r", "refund_of": "e", "value": -1}, Code.INVALID_REQUEST, ["/value"]),
+    ({"event": "time", "event_id": "r", "refund_of": "e"}, Code.INVALID_REQUEST, ["/refund_of"]),
     ({"arm": "zz"}, Code.UNKNOWN_ARM, ["/arm"]),
     ({"unknown": 1}, Code.INVALID_REQUEST, ["/unknown"]),
     ({"decision_id": "~nonsense"}, Code.DECISION_NOT_FOUND, ["/decision_id"]),
@@ -269,7 +277,8 @@ def test_feedback_has_a_value_of_one_and_its_kind_as_event_id_unless_told() -> N
     """Under `sum` and `first` the kind's name stands for a missing event id; under `last` every event counts."""
     plain = feedback()
     assert (plain.credit, plain.event, plain.own_id, plain.arm) == (1_000_000, b"click", False, NO_ARM)
-    assert (feedback(event="time").event, feedback(event="time", event_id="e").event) == (b"", b"e")
+    assert feedback(event="time", value=5).event == b""
+    assert feedback(event="time", value=5, event_id="e").event == b"e"
     assert feedback(event_id="click").own_id
 
 

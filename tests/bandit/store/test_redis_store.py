@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from trial import DAY, DOCUMENT, HOUR, SALE, Trial, at, until
 
-from bandit.core.experiment import Document
+from bandit.core.document import Document
 from bandit.core.revision import first, revise
 from bandit.core.validation import parse_document
 from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
@@ -625,16 +625,19 @@ def test_a_position_may_move_back_from_what_the_log_has_lost(real: RedisStore, r
     assert (real.row(name, "sums", 0), real.cursor(name, "sums")) == (Row(0, early, b"early"), early)
 
 
-def test_a_deleted_experiments_log_stays_for_an_hour(real: RedisStore, raw: redis.Redis, name: str) -> None:
-    """So that every server hears of it; made again within the hour, it is kept."""
-    trial = Trial(real, name)
+@pytest.mark.parametrize(("kept", "ms"), [({}, 604_800_000), ({"deleted_retention": "30s"}, 3_600_000)])
+def test_a_deleted_experiments_log_stays(
+    real: RedisStore, raw: redis.Redis, name: str, kept: dict[str, str], ms: int
+) -> None:
+    """A week or as asked, and an hour at least so that every server hears of it; made again meanwhile, it is kept."""
+    trial = Trial(real, name, **kept)
     trial.decide()
     token, end = trial.lease(), real.end(name)
     assert real.write_rows(name, "sums", token, [Row(0, end, b"row")], end)
     assert real.write_rows(name, "base", token, [], trial.log()[0].position)
     data = [keys(trial).log, keys(trial).lease, keys(trial).table("sums"), keys(trial).table("base")]
     trial.delete()
-    assert all(3_500_000 < raw.pttl(key) <= 3_600_000 for key in data)
+    assert all(ms - 100_000 < raw.pttl(key) <= ms for key in data)
     deleted = real.config(name)
     assert deleted is not None
     again = first(name, deleted.config.document, deleted.config)
@@ -678,7 +681,7 @@ def test_a_config_of_a_later_version_can_be_deleted(real: RedisStore, raw: redis
     assert found.config.deleted
 
 
-def test_an_hour_after_its_deletion_nothing_is_left(real: RedisStore, raw: redis.Redis, name: str) -> None:
+def test_once_its_log_is_no_longer_kept_nothing_is_left(real: RedisStore, raw: redis.Redis, name: str) -> None:
     """Not of one that is there or was made again, and not another one's: also what outlives the log by days."""
     trial, other = Trial(real, name), Trial(real, name + "-other")
     for each in (trial, other):
@@ -691,7 +694,7 @@ def test_an_hour_after_its_deletion_nothing_is_left(real: RedisStore, raw: redis
     assert {key.decode() for key in raw.keys(f"{keys(trial).prefix}:*")} <= set(keys(trial).all)
     assert "d" in trial.tags()
     assert not real.forget(name)
-    hour_over(raw, trial)
+    kept_no_longer(raw, trial)
     assert real.forget(name)
     assert not raw.keys(f"{keys(trial).prefix}:*")
     assert len(raw.keys(f"{keys(other).prefix}:*")) >= 6
@@ -707,7 +710,7 @@ def test_until_it_is_forgotten_a_generation_does_not_begin_again(real: RedisStor
     trial = Trial(real, name)
     trial.send(trial.decision(caller="c", user="anna"), trial.reward(Ref(caller=b"c"), 5, event="e"))
     trial.delete()
-    hour_over(raw, trial)
+    kept_no_longer(raw, trial)
     before = real.config(name)
     assert before is not None
     assert real.put(first(name, trial.config.document, before.config), before) is not None
@@ -718,9 +721,9 @@ def test_until_it_is_forgotten_a_generation_does_not_begin_again(real: RedisStor
     assert raw.keys(f"{keys(trial).prefix}:e:*")
 
 
-def hour_over(raw: redis.Redis, trial: Trial) -> None:
-    """An hour after its deletion."""
-    raw.hset(keys(trial).config, "updated", f"{trial.store.now_ms() - 3_700_000}-0")
+def kept_no_longer(raw: redis.Redis, trial: Trial) -> None:
+    """Long after its deletion."""
+    raw.hset(keys(trial).config, "updated", f"{trial.store.now_ms() - 605_000_000}-0")
     raw.delete(keys(trial).log)
 
 

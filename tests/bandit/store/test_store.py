@@ -249,17 +249,19 @@ def test_a_refused_reward_spends_nothing(trial: Trial) -> None:
 
 
 def test_clip_keeps_the_total_within_the_range_and_says_so(store: Store, name: str) -> None:
-    """45 + 20 is 50: credited 5, clipped; then -200 is -50. The entry keeps the value that was sent."""
+    """45 + 20 is 65 and credited as 50, then less 200 as -50, and less 1 or more of these 135 is still below."""
     trial = Trial(store, name, rewards={"sale": {"range": [-50, 50], "unit": 1, "over_range": "clip"}})
     ref = trial.decide()
-    judged = [trial.feed(ref, value, 0, str(value)) for value in (45, 20, -200, 1)]
-    assert [(each.credited, each.clipped) for each in judged] == [(45, False), (5, True), (-100, True), (1, False)]
+    judged = [trial.feed(ref, value, 0, str(value)) for value in (45, 20, -200, 1, 134)]
+    clipped = [(45, False), (5, True), (-100, True), (0, True), (50, False)]
+    assert [(each.credited, each.clipped) for each in judged] == clipped
     entries = [unpack_feedback(entry.record) for entry in trial.log() if entry.tag == b"f"]
     assert [(entry.value, entry.old, entry.new) for entry in entries] == [
         (45, (0,), (45,)),
         (20, (45,), (50,)),
         (-200, (50,), (-50,)),
-        (1, (-50,), (-49,)),
+        (1, (-50,), (-50,)),
+        (134, (-50,), (0,)),
     ]
 
 

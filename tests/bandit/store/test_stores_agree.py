@@ -15,12 +15,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trial import DAY, HOUR, Seen, Trial, exact, past, slow_sums, user
 
-from bandit.core.experiment import Aggregation
+from bandit.core.document import Aggregation
 from bandit.core.sums import ONE, Sums, increments
 from bandit.log.events import read_events
-from bandit.log.records import Entry, Position, unpack_activation, unpack_decision, unpack_feedback
+from bandit.log.records import (
+    Entry,
+    Feedback,
+    Position,
+    unpack_activation,
+    unpack_decision,
+    unpack_feedback,
+)
 from bandit.store.memory_store import MemoryStore
-from bandit.store.protocol import NO_ARM, Activate, Decide, Item, Logged, Outcome, Ref, Result, Stale, Store
+from bandit.store.protocol import NO_ARM, Activate, Decide, Item, Logged, Outcome, Ref, Result, Reward, Stale, Store
 from bandit.store.redis_store import RedisStore
 
 SHORT = 25  # ms: windows that pass between two batches
@@ -53,6 +60,7 @@ class Feeding(NamedTuple):
     credit: int
     event: str | None
     arm: int | str | None  # a place of what was shown, another arm, or none
+    of: str = ""  # the event that it takes back of, so much as `credit` says, or all
 
 
 class Showing(NamedTuple):
@@ -78,10 +86,27 @@ feeding = st.builds(
     Feeding, whose, st.integers(0, 3), st.one_of(st.integers(-3, 4), st.integers(-10, 10)),
     st.sampled_from([None, "e1", "e1", "e2"]), st.sampled_from([None, None, 0, 1, "other"]),
 )  # fmt: skip
+back = st.sampled_from(["r1", "r2", "e1"]), st.integers(0, 4), st.sampled_from([None, None, 0])
+refunding = st.builds(
+    lambda fed, event, credit, arm, of: fed._replace(event=event, credit=credit, arm=arm, of=of),
+    feeding, *back, st.sampled_from(["e1", "e1", "e2", "r1", "k0"]),
+)  # fmt: skip
+sold_and_back = st.builds(  # of one event, named alike or otherwise
+    lambda fed, credit, targets, event, part, arm: [
+        fed._replace(event="e1", kind=0, credit=credit, arm=arm),
+        *(fed._replace(event=event, kind=0, credit=part, target=to or fed.target, arm=arm, of="e1") for to in targets),
+    ],
+    feeding, st.integers(1, 8), st.lists(st.one_of(st.none(), st.none(), whose), max_size=2), *back,
+)  # fmt: skip
 showing = st.builds(Showing, named)
 changing = st.builds(
     Changing,
-    st.sampled_from(["reset", "explicit", "on_decision", "kind", "last", "first", "all", "repeat", "gap", "stale"]),
+    st.sampled_from(
+        [
+            *("reset", "explicit", "on_decision", "kind", "last", "first", "all", "repeat", "gap", "stale"),
+            *("trim", "trim", "trim", "trim", "no refunds"),
+        ]
+    ),
 )
 
 
@@ -92,15 +117,18 @@ def weighted(**choices: tuple[int, st.SearchStrategy[Any]]) -> st.SearchStrategy
 
 
 start = st.lists(making, min_size=3, max_size=6)
-batch = st.lists(weighted(made=(1, making), fed=(6, feeding), shown=(1, showing)), min_size=1, max_size=8)
-history = st.lists(weighted(batch=(6, batch), change=(1, changing)), min_size=4, max_size=16)
+one = {"made": (1, making), "fed": (5, feeding), "back": (3, refunding), "shown": (1, showing)}
+steps = weighted(both=(2, sold_and_back), one=(6, weighted(**one).map(lambda each: [each])))
+batch = st.lists(steps, min_size=1, max_size=8).map(lambda parts: [each for part in parts for each in part])
+history = st.lists(weighted(batch=(6, batch), change=(2, changing)), min_size=4, max_size=16)
 
 
 class Side:
     """One of the two stores, and what its replies have told."""
 
     def __init__(self, store: Store, name: str, grace_ms: int) -> None:
-        self.trial = Trial(store, name, grace_ms, rewards={"k0": KINDS[0], "k1": KINDS[1]})
+        self.trial = Trial(store, name, grace_ms, rewards={"k0": KINDS[0], "k1": KINDS[1]}, refunds="1h")
+        self.gone: list[Entry] = []  # trimmed
         self.refs: list[Ref] = []
         self.shown: dict[Ref, tuple[int, ...]] = {}
         self.decided: dict[Position, tuple[int, Decide]] = {}  # the order in which it was logged, and its record
@@ -124,7 +152,7 @@ class Side:
             return Activate(self.ref(each.target))
         kinds = len(self.trial.experiment.kinds)
         ref = self.ref(each.target)
-        return self.trial.reward(ref, each.credit, each.kind % kinds, each.event, self.arm(ref, each.arm))
+        return self.trial.reward(ref, each.credit, each.kind % kinds, each.event, self.arm(ref, each.arm), each.of)
 
     def arm(self, ref: Ref, named: int | str | None) -> int:
         """The index of the arm that feedback names."""
@@ -143,8 +171,11 @@ class Side:
 
     def send(self, step: list[Any]) -> None:
         """Send a batch and take its replies into account."""
-        items = self.items(step)
-        for item, result in zip(items, self.trial.send(*items), strict=True):
+        items, end = self.items(step), self.trial.store.end(self.trial.name)
+        results = self.trial.send(*items)
+        new = self.trial.store.read(self.trial.name, end, 10_000)
+        credited = iter([unpack_feedback(entry.record) for entry in new if entry.tag == b"f"])
+        for item, result in zip(items, results, strict=True):
             self.replies.append(self.plain(result))
             if isinstance(item, Decide) and isinstance(result, Logged) and not result.record:
                 self.decided[result.position] = len(self.decided), item
@@ -155,17 +186,18 @@ class Side:
                 if not unpack_decision(item.record).head.flags & 1:
                     self.active.add(result.position)
             for judged in result if isinstance(result, list) else [result]:
-                self.account(item, judged)
+                self.account(item, judged, credited)
 
-    def account(self, item: Item, judged: Result) -> None:
-        """What an accepted reply says of the sums."""
+    def account(self, item: Item, judged: Result, entries: Iterator[Feedback]) -> None:
+        """What an accepted reply says of the sums; of a refund by user only the log has the arm."""
         if not isinstance(judged, Outcome) or judged.status not in ("accepted", "activated"):
             return
-        if judged.status == "activated" or self.trial.experiment.document.activation != "explicit":
+        back = isinstance(item, Reward) and item.refund_of
+        if judged.status == "activated" or (self.trial.experiment.document.activation != "explicit" and not back):
             self.active.add(judged.position)
-        if judged.status == "accepted" and not isinstance(item, Decide | Activate):
-            shown = unpack_decision(self.decided[judged.position][1].record).arms
-            arm = shown[0] if item.arm == NO_ARM else item.arm
+        if judged.status == "accepted" and isinstance(item, Reward):
+            shown, entry = unpack_decision(self.decided[judged.position][1].record).arms, next(entries)
+            arm = entry.arm if back else shown[0] if item.arm == NO_ARM else item.arm
             self.credited[judged.position, arm][item.kind] += judged.credited
 
     def plain(self, result: Result) -> Any:
@@ -181,7 +213,7 @@ class Side:
 
     def entries(self) -> Iterator[Any]:
         """The log with decisions by their order."""
-        for entry in self.trial.log():
+        for entry in self.log():
             if entry.tag == b"f":
                 feedback = unpack_feedback(entry.record)
                 yield feedback._replace(decision=self.order(feedback.decision))
@@ -190,6 +222,18 @@ class Side:
                 yield activation._replace(decision=self.order(activation.decision))
             else:
                 yield Entry(Position(0, 0), entry.tag, entry.record.replace(self.trial.name.encode(), b"NAME"))
+
+    def log(self) -> list[Entry]:
+        """Every entry that there ever was."""
+        return self.gone + self.trial.log()
+
+    def trim(self) -> None:
+        """Drop the older half, more than a server would: windows may be open."""
+        entries = self.trial.log()
+        if len(entries) > 1:
+            half = len(entries) // 2
+            self.gone += entries[:half]
+            self.trial.trim(entries[half].position)
 
     def told(self) -> Seen:
         """The sums of this generation, from the replies alone."""
@@ -215,7 +259,7 @@ class Side:
         K, m, d = self.trial.experiment.shape
         sums = Sums.zeros(K, m, d)
         generation, defaults = self.trial.config.generation, self.trial.experiment.defaults
-        sums.add(*increments(read_events(self.trial.log(), generation, defaults, m, d).events))
+        sums.add(*increments(read_events(self.log(), generation, defaults, m, d).events))
         return sums
 
 
@@ -255,6 +299,10 @@ class Both:
                 trial.change(activation=what)
             elif what == "reset":
                 trial.change(reset=True)
+            elif what == "trim":
+                side.trim()
+            elif what == "no refunds":
+                trial.change(refunds=0.001)
             else:
                 trial.change(attribution=what)
 
@@ -297,6 +345,6 @@ def test_a_history_means_the_same_in_every_store(url: str, start: list[Any], his
             assert both.sides[0].replies == both.sides[1].replies
         assert list(both.sides[0].entries()) == list(both.sides[1].entries())
         for side in both.sides:
-            assert exact(side.folded()) == side.told() == slow_sums(side.trial.log(), side.trial.experiment)
+            assert exact(side.folded()) == side.told() == slow_sums(side.log(), side.trial.experiment)
     finally:
         real.close()

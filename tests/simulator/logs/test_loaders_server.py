@@ -282,6 +282,9 @@ def late_rewards(days: int, seed: int, window: str = "4d") -> list[dict[str, Any
         if rng.random() < 0.5 and came < min(begin + days * DAY, ms + 4 * DAY):
             row = {"type": "feedback", "decision_id": f"d{i}", "arm": arm, "event": "click", "credited": 1.0}
             rows.append((came, {**row, "decided": time_of(ms)}))
+            for name, credited in (("r", -1.0), ("a", 1.0)) if i % 9 == 0 else ():  # taken back late, and made good
+                back = {"credited": credited, "event_id": name, "refund_of": "e"}
+                rows.append((begin + (days + 1) * DAY, {**row, "decided": time_of(ms), **back}))
     ordered = sorted(enumerate(rows), key=lambda each: (each[1][0], each[0]))
     return [{**row, "time": time_of(ms), "position": f"{ms}-{k}"} for k, (_, (ms, row)) in enumerate(ordered)]
 

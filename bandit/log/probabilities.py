@@ -1,0 +1,175 @@
+"""The eligible set of a decision and its probabilities, as short as they can be said: the tail of its record.
+
+unsliced   form of the levels, the eligible set, the levels
+sliced     the eligible set, how many slices, and of each: its index, its share in millionths, form, levels
+
+set        0 everyone | 1 a list | 2 a bit for each
+levels     0 a number for each | 1 two numbers, and the set that has the larger | 2 one number for all
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from bandit.arrays import Int, Mask, Matrix, Vector
+from bandit.core.slices import WHOLE
+
+_SLICE = struct.Struct("<BI")  # index, share in millionths
+
+
+class SlicePart(NamedTuple):
+    """What one slice of the traffic would have drawn from."""
+
+    slice: int
+    share: float
+    probabilities: Vector  # of the eligible arms, in order
+
+
+def _is_listed(size: int, K: int) -> bool:
+    """Whether a list of so many indices below K is no longer than a bit for each."""
+    return 4 * size <= (K + 7) // 8
+
+
+def pack_set(members: Int, K: int) -> bytes:
+    """A set of arm indices below K: all of them, a list, or bits, whichever is shortest."""
+    if len(members) == K:
+        return struct.pack("<BI", 0, K)
+    if _is_listed(len(members), K):
+        return struct.pack("<BI", 1, len(members)) + members.astype("<u4").tobytes()
+    bits = np.zeros(K, bool)
+    bits[members] = True
+    return struct.pack("<BI", 2, K) + np.packbits(bits).tobytes()
+
+
+def unpack_set(data: bytes, at: int) -> tuple[Int, int]:
+    """(the set that `pack_set` packed at `at`, where it ends)."""
+    form, size = struct.unpack_from("<BI", data, at)
+    at += 5
+    if form == 0:
+        return np.arange(size), at
+    if form == 1:
+        return np.frombuffer(data, "<u4", size, at).astype(np.int64), at + 4 * size
+    end = at + (size + 7) // 8
+    bits = np.unpackbits(np.frombuffer(data[at:end], np.uint8), count=size)
+    return np.flatnonzero(bits), end
+
+
+@lru_cache(maxsize=256)
+def _packed_mask(mask: bytes) -> bytes:
+    """`pack_set` of a mask given as bytes: most decisions share the experiment's own."""
+    bits = np.frombuffer(mask, bool)
+    return pack_set(np.flatnonzero(bits), len(bits))
+
+
+def pack_probabilities(probabilities: Vector, eligible: Mask) -> bytes:
+    """The eligible set and each one's probability: two probabilities and a set where that is all there is."""
+    packed, K = _packed_mask(eligible.tobytes()), len(eligible)
+    members = np.flatnonzero(eligible) if packed[0] else None  # None: everyone
+    p = probabilities if members is None else probabilities[members]
+    low, high = p.item(p.argmin()), p.item(p.argmax())
+    top = p == high
+    if low < high and np.count_nonzero(top) + np.count_nonzero(p == low) < len(p):
+        return b"\x00" + packed + p.astype("<f8").tobytes()
+    which = top.nonzero()[0]
+    return b"\x01" + packed + struct.pack("<dd", low, high) + pack_set(which if members is None else members[which], K)
+
+
+def pack_all_probabilities(probabilities: Matrix, eligible: Mask) -> list[bytes]:
+    """`pack_probabilities` of each decision: probabilities (N, K), eligible (N, K), or (1, K) where all share it."""
+    if len(eligible) < len(probabilities):
+        return _packed_together(probabilities, eligible[0])
+    return [pack_probabilities(p, mask) for p, mask in zip(probabilities, eligible, strict=True)]
+
+
+def _packed_together(probabilities: Matrix, eligible: Mask) -> list[bytes]:
+    """Of decisions that share an eligible set."""
+    packed, K = _packed_mask(eligible.tobytes()), len(eligible)
+    members, p = None, probabilities
+    if not eligible.all():
+        members = np.flatnonzero(eligible)
+        p = probabilities[:, members]
+    low, high = p.min(axis=1, keepdims=True), p.max(axis=1, keepdims=True)
+    top = p == high
+    two, tops = (top | (p == low)).all(axis=1).tolist(), np.count_nonzero(top, axis=1).tolist()
+    which = np.nonzero(top)[1]
+    if members is not None:
+        which = members[which]
+    lone = struct.Struct(f"<B{len(packed)}sddBII")  # one arm has the larger, among so many that it is listed
+    listed, tails, start, arms = _is_listed(1, K), [], 0, which.tolist()
+    rows = zip(tops, two, low[:, 0].tolist(), high[:, 0].tolist(), strict=True)
+    for row, (size, pair, *ends) in enumerate(rows):
+        if pair and size == 1 and listed:
+            tails.append(lone.pack(1, packed, *ends, 1, 1, arms[start]))
+        elif pair:
+            tails.append(b"\x01" + packed + struct.pack("<dd", *ends) + pack_set(which[start : start + size], K))
+        else:
+            tails.append(b"\x00" + packed + p[row].astype("<f8").tobytes())
+        start += size
+    return tails
+
+
+def unpack_probabilities(data: bytes, at: int) -> tuple[Int, Vector, int]:
+    """(eligible arms, their probabilities) that `pack_probabilities` packed at `at`, and where they end."""
+    members, end = unpack_set(data, at + 1)
+    p, end = _unpack_levels(data, end, 1 if data[at] else 0, members)
+    return members, p, end
+
+
+def pack_slices(parts: Sequence[tuple[int, int]], probabilities: Sequence[Matrix], eligible: Mask) -> list[bytes]:
+    """The tail of each decision where traffic is sliced.
+
+    Args:
+        parts: (index, share in millionths) of each slice.
+        probabilities: of each slice, shape (N, K).
+        eligible: shape (N, K), or (1, K) where all share it.
+    """
+    tails, K = [], eligible.shape[1]
+    for row in range(len(probabilities[0])):
+        mask = eligible[row if len(eligible) > 1 else 0]
+        packed = _packed_mask(mask.tobytes())
+        members = np.flatnonzero(mask) if packed[0] else np.arange(K)
+        levels = [
+            _SLICE.pack(*part) + _levels(p[row][members], members, K)
+            for part, p in zip(parts, probabilities, strict=True)
+        ]
+        tails.append(b"".join([packed, bytes([len(parts)]), *levels]))
+    return tails
+
+
+def _levels(p: Vector, members: Int, K: int) -> bytes:
+    low, high = p.item(p.argmin()), p.item(p.argmax())
+    if low == high:
+        return b"\x02" + struct.pack("<d", low)
+    top = p == high
+    if np.count_nonzero(top) + np.count_nonzero(p == low) < len(p):
+        return b"\x00" + p.astype("<f8").tobytes()
+    return b"\x01" + struct.pack("<dd", low, high) + pack_set(members[top], K)
+
+
+def _unpack_levels(data: bytes, at: int, form: int, members: Int) -> tuple[Vector, int]:
+    if form == 0:
+        return np.frombuffer(data, "<f8", len(members), at).astype(np.float64), at + 8 * len(members)
+    if form == 2:
+        return np.full(len(members), *struct.unpack_from("<d", data, at)), at + 8
+    low, high = struct.unpack_from("<dd", data, at)
+    top, end = unpack_set(data, at + 16)
+    p = np.full(len(members), low)
+    p[np.searchsorted(members, top)] = high  # both ascend, and the second is within the first
+    return p, end
+
+
+def unpack_slices(data: bytes, at: int) -> tuple[Int, tuple[SlicePart, ...], int]:
+    """(eligible arms, the slices) that `pack_slices` packed at `at`, and where they end."""
+    members, at = unpack_set(data, at)
+    count, at, parts = data[at], at + 1, []
+    for _ in range(count):
+        index, share = _SLICE.unpack_from(data, at)
+        at += _SLICE.size
+        p, at = _unpack_levels(data, at + 1, data[at], members)
+        parts.append(SlicePart(index, share / WHOLE, p))
+    return members, tuple(parts), at

@@ -1,0 +1,237 @@
+"""What the client does while the server is away: fallback arms, what is settled of many, and the queue of feedback."""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+from planned import CHOICE, CREDITED, CUT, HELD, Answer, problem, talk
+
+from bandit.client import Client, ClientError, Lost, Recommendation, SyncClient
+
+BUSY = {"problem": {"status": 503, "code": "overloaded", "detail": "busy", "type": "about:blank", "title": "busy"}}
+WRONG = {"problem": {"status": 422, "code": "invalid_context", "detail": "age", "errors": [{"pointer": "/age"}]}}
+KINDS = Answer({"rewards": {"click": {}, "seconds": {"aggregation": "last"}}})
+
+
+def results(*each: Any) -> Answer:
+    """The answer to a batch."""
+    return Answer({"results": list(each)})
+
+
+def recommend(client: Client) -> Awaitable[Any]:
+    """A question of a page that has an arm of its own."""
+    return client.recommend("home", {}, fallback="newest")
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (CUT, 0),
+        (HELD, 0),
+        (problem(503, "overloaded"), 503),
+        (problem(429, "rate_limited"), 429),
+        (Answer("", 500), 500),
+    ],
+    ids=["cut", "held", "503", "429", "500"],
+)
+def test_a_page_gets_its_fallback_within_the_deadline(failure: Answer, status: int) -> None:
+    """Whatever keeps the server from answering; the error tells, and nothing was logged."""
+    start = time.monotonic()
+    choice, _ = talk([failure], recommend, decision_deadline=0.3)
+    assert time.monotonic() - start < 5.0
+    assert (choice.arm, choice.fallback, choice.logged, choice.decision_id) == ("newest", True, False, None)
+    assert choice.error.status == status
+
+
+def test_a_server_that_is_nowhere_costs_a_page_its_second_and_no_more() -> None:
+    """By default; port 9 is served nowhere. Without a fallback it is an error, as it was."""
+    with SyncClient("http://127.0.0.1:9") as client:
+        start = time.monotonic()
+        assert client.recommend("home", {}, fallback="newest").arm == "newest"
+        assert time.monotonic() - start < 3.0
+        with pytest.raises(ClientError, match="0 unreachable"):
+            client.recommend("home", {}, deadline=0.1)
+
+
+def test_a_fallback_hides_no_mistake_of_the_callers() -> None:
+    """What will not pass is raised, so that somebody mends it."""
+    error, _ = talk([problem(422, "invalid_context")], recommend)
+    assert (error.status, error.code) == (422, "invalid_context")
+
+
+def test_several_fall_back_each_to_its_own() -> None:
+    """One that is busy to the end, by its arm; one that was refused keeps its error; the third was answered once."""
+
+    def ask(client: Client) -> Awaitable[Any]:
+        arms = {"top": "a1", "side": "a2", "foot": "a3"}
+        return client.recommend_several(list(arms), {}, fallback=arms, deadline=1.0)
+
+    answer = Answer({"results": {"top": BUSY, "side": WRONG, "foot": CHOICE}})
+    later = Answer({"results": {"top": BUSY, "side": WRONG, "foot": BUSY}})
+    found, requests = talk([answer, later], ask)
+    assert [found["top"].arm, found["top"].error.code] == ["a1", "overloaded"]
+    assert (found["side"].code, found["foot"].arm, found["foot"].fallback) == ("invalid_context", "a", False)
+    assert len({str(r.body) for r in requests}) == 1 < len(requests)  # the same, with the same decision_id
+    all_of_them, _ = talk([CUT], ask)
+    assert [each.arm for each in all_of_them.values()] == ["a1", "a2", "a3"]
+
+
+def test_without_a_fallback_for_each_several_raise() -> None:
+    """A page without one must not take an error for an answer."""
+    error, requests = talk(
+        [CUT], lambda client: client.recommend_several(["top", "side"], {}, fallback={"top": "a"}, deadline=0.2)
+    )
+    assert error.code == "unreachable"
+    assert requests[0].body["experiments"] == {"top": {}, "side": {}}
+    assert requests[0].path == "/v1/recommendations"
+
+
+def test_of_a_batch_only_what_may_pass_is_asked_again() -> None:
+    """With the same ids, and each result at its place."""
+    plan = [results(BUSY, CHOICE, WRONG, BUSY), CUT, results(CHOICE, CHOICE)]
+    asked: Any = [{"context": {"i": i}} for i in range(4)]
+    found, requests = talk(plan, lambda client: client.recommend_batch("home", asked))
+    first, cut, last = (r.body["requests"] for r in requests)
+    assert cut == last == [first[0], first[3]]
+    assert len({each["decision_id"] for each in first}) == 4
+    assert [isinstance(each, Recommendation) for each in found] == [True, True, False, True]
+    assert (found[2].code, found[2].errors) == ("invalid_context", [{"pointer": "/age"}])
+
+
+def test_what_a_batch_was_answered_is_not_lost_by_what_came_after() -> None:
+    """At the deadline each has what was last known of it."""
+    asked: Any = [{"context": {}}, {"context": {}}]
+    found, _ = talk(
+        [results(CHOICE, BUSY), HELD], lambda client: client.recommend_batch("home", asked), deadline=1.0, timeout=30.0
+    )
+    assert found[0].arm == "a"
+    assert found[1].code == "overloaded"
+
+
+def test_an_answer_of_another_shape_is_an_error_of_ours() -> None:
+    """Also of one among several."""
+    asked: Any = [{"context": {}}]
+    error, _ = talk([results({"arms": "a"})], lambda client: client.recommend_batch("home", asked))
+    assert (error.status, error.code) == (200, "malformed_answer")
+
+
+@pytest.mark.parametrize("failure", [CUT, HELD, problem(503, "store_unavailable")], ids=["cut", "held", "503"])
+@pytest.mark.parametrize("what", ["experiment", "arm"])
+def test_a_deletion_is_sent_once(failure: Answer, what: str) -> None:
+    """A repeat could delete what somebody made anew, or be told 404 for what was done."""
+
+    def delete(client: Client) -> Awaitable[Any]:
+        return client.delete_experiment("home", version=3) if what == "experiment" else client.delete_arm("home", "a")
+
+    error, requests = talk([failure], delete, timeout=0.2)
+    assert isinstance(error, ClientError)
+    assert [r.method for r in requests] == ["DELETE"]
+    assert requests[0].headers.get("if-match") == ("3" if what == "experiment" else None)
+
+
+def test_only_a_word_confirms_a_deletion() -> None:
+    """The name is sent by itself where the caller says so, and only there."""
+
+    async def both(client: Client) -> None:
+        await client.delete_experiment("home")
+        await client.delete_experiment("home", confirm=True)
+
+    _, requests = talk([Answer(b"", 204)], both)
+    assert [r.path for r in requests] == ["/v1/experiments/home", "/v1/experiments/home?confirm=home"]
+
+
+def test_enqueued_feedback_outlasts_an_outage() -> None:
+    """It is sent again, the same, until it is answered: cut, refused for now, in part."""
+
+    async def use(client: Client) -> Any:
+        for i in range(3):
+            client.enqueue_feedback("home", decision_id=f"d{i}", event="seconds", value=i)
+        waiting = await client.flush()
+        return waiting, client.feedback_counts
+
+    plan = [CUT, KINDS, CUT, problem(503, "overloaded"), results(CREDITED, BUSY, CREDITED), results(CREDITED)]
+    (waiting, counts), requests = talk(plan, use)
+    assert (waiting, counts.accepted, counts.refused, counts.dropped) == (0, 3, 0, 0)
+    batches = [r.body["requests"] for r in requests if r.method == "POST"]
+    assert batches[0] == batches[1] == batches[2]
+    assert batches[3] == [batches[0][1]]
+    assert len({each["event_id"] for each in batches[0]}) == 3  # of ours, as the last one counts
+
+
+def test_what_is_sent_again_is_not_overtaken() -> None:
+    """Of one kind on one decision the order stays, although the first is busy: under `last` the second stands."""
+
+    async def use(client: Client) -> None:
+        for value in (30, 45):
+            client.enqueue_feedback("home", decision_id="d", event="seconds", value=value)
+        client.enqueue_feedback("home", decision_id="e", event="seconds", value=1)
+        await client.flush()
+
+    _, requests = talk([KINDS, results(BUSY), results(CREDITED), results(CREDITED, CREDITED)], use)
+    sent = [[each["value"] for each in r.body["requests"]] for r in requests[1:]]
+    assert sent == [[30], [30], [45, 1]]
+
+
+def test_what_is_lost_is_told() -> None:
+    """More than may wait, what is refused, and what waits still when the client is closed: each once, and counted."""
+    lost: list[Lost] = []
+
+    async def use(client: Client) -> Any:
+        taken = [client.enqueue_feedback("home", decision_id=f"d{i}", event="click") for i in range(4)]
+        assert taken == [True, True, True, False]
+        await client.flush(0.3)
+        return client.feedback_counts
+
+    plan = [KINDS, results(CREDITED, WRONG, BUSY), problem(503, "overloaded")]
+    counts, _ = talk(plan, use, queue_size=3, on_lost=lost.append, deadline=0.3)
+    assert [(each.decision_id, each.error.code) for each in lost] == [
+        ("d3", "queue_full"), ("d1", "invalid_context"), ("d2", "queue_closed"),
+    ]  # fmt: skip
+    assert (counts.accepted, counts.refused, counts.dropped, counts.waiting) == (1, 1, 2, 0)
+
+
+def test_what_is_lost_is_logged_where_nobody_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A warning; and a listener that fails does not stop the others."""
+
+    async def use(client: Client) -> None:
+        client.enqueue_feedback("home", decision_id="d", event="click")
+        await client.flush()
+
+    talk([KINDS, results(WRONG)], use)
+    assert "feedback lost: 'click' of 'd' in 'home': 422 invalid_context" in caplog.text
+
+    def fails(_: Lost) -> None:
+        raise ValueError("no")
+
+    talk([KINDS, results(WRONG)], use, on_lost=fails)
+    assert "on_lost failed" in caplog.text
+
+
+def test_one_experiment_that_is_refused_does_not_hold_up_another() -> None:
+    """Each has a line of its own."""
+
+    async def use(client: Client) -> Any:
+        client.enqueue_feedback("gone", decision_id="d", event="click")
+        client.enqueue_feedback("home", decision_id="d", event="click")
+        await client.flush()
+        return client.feedback_counts
+
+    counts, _ = talk([problem(404, "experiment_not_found"), KINDS, results(CREDITED)], use, on_lost=lambda _: None)
+    assert (counts.accepted, counts.refused) == (1, 1)
+
+
+def test_enqueueing_waits_for_nothing() -> None:
+    """While the server holds every connection, a page goes on."""
+
+    async def use(client: Client) -> float:
+        client.enqueue_feedback("home", decision_id="first", event="click")
+        await asyncio.sleep(0.05)
+        start = time.monotonic()
+        for i in range(1000):
+            client.enqueue_feedback("home", decision_id=f"d{i}", event="click")
+        return time.monotonic() - start
+
+    took, _ = talk([HELD], use, deadline=0.2, on_lost=lambda _: None)
+    assert took < 1.0  # some 10 us each; a machine that is busy with others has its time

@@ -1,0 +1,157 @@
+"""The lift that a live server answers: against the export read by the simulator, and against what was sent."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from live import Experiment, Live, ok, serving, valkey
+from logs import Array
+
+from simulator.logs.loaders import load
+from simulator.ope.checks.sample_ratio import sample_ratio
+from simulator.ope.evaluate import evaluate
+from simulator.ope.lift.sentence import said_of
+from simulator.policies.targets import target
+from simulator.reporting import report
+
+USERS, VISITS = 900, 3
+SLICES = {"learned": {"share": 0.6}, "random": {"share": 0.4, "policy": {"type": "uniform"}}}
+KINDS = {"click": {}, "sale": {"range": [0, 500], "unit": 0.01, "weight": 0.1, "cap": 50}}
+
+
+class Traffic(NamedTuple):
+    """What was sent to an experiment, and to which slice it came."""
+
+    url: str
+    one: Experiment
+    learned: Array
+    click: Array
+    sale: Array
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[str, Live]]:
+    """One server for all tests here."""
+    with valkey() as url, serving(url) as live:
+        yield url, live
+
+
+@pytest.fixture(scope="module")
+def traffic(server: tuple[str, Live]) -> Traffic:
+    """Each user comes three times; arm b is clicked most, and a sale is worth 20, or 400 of one user in fifty."""
+    rng = np.random.default_rng(0)
+    one = server[1].experiment(slices=SLICES, rewards=KINDS, policy={"type": "linucb", "explore": 0.1})
+    users = np.repeat(np.arange(USERS), VISITS)[rng.permutation(USERS * VISITS)]
+    learned, click, sale = np.zeros((3, len(users)))
+    for start in range(0, len(users), 100):
+        asked = [
+            {"context": {"age": 40, "country": "us"}, "user_id": f"u{user}"} for user in users[start : start + 100]
+        ]
+        answers = ok(one.post("recommendations/batch", {"requests": asked}))["results"]
+        events = []
+        for i, (user, each) in enumerate(zip(users[start : start + 100].tolist(), answers, strict=True), start):
+            learned[i] = each["slice_name"] == "learned"
+            click[i] = rng.random() < (0.6 if each["arms"][0]["arm"] == "b" else 0.2)
+            sale[i] = (400 if user % 50 == 0 else 20) * (rng.random() < 0.2)
+            events += [
+                {"decision_id": each["decision_id"], "event": kind, "value": value, "event_id": kind}
+                for kind, value in (("click", float(click[i])), ("sale", sale[i]))
+                if value
+            ]
+        assert all("problem" not in each for each in ok(one.post("feedback/batch", {"requests": events}))["results"])
+        time.sleep(0.02)  # a sum that is seen is scored a moment later
+    one.until_seen(lambda seen: sum(row["rewards"]["click"]["sum"] for row in seen.values()) == click.sum())
+    return Traffic(server[0], one, learned, click, sale)
+
+
+def lift_of(traffic: Traffic) -> dict[str, Any]:
+    """The live answer."""
+    found: dict[str, Any] = ok(traffic.one.client.get(f"{traffic.one.at}/evaluation"))
+    return found
+
+
+def test_the_lift_is_the_difference_of_what_the_slices_earned(traffic: Traffic) -> None:
+    """Of each kind, capped where it is, and of their weighted sum; a model of the past moves it by little."""
+    found = lift_of(traffic)
+    lift, in_learned = found["lift"], traffic.learned == 1
+    sale = np.minimum(traffic.sale, 50)
+    earned = {None: traffic.click + 0.1 * sale, "click": traffic.click, "sale": sale}
+    assert (lift["slice"], lift["baseline"], lift["decisions"]) == ("learned", "random", len(sale))
+    assert (lift["users"], lift["missing"], lift["cut"], lift["alarm"], lift["changes"]) == (USERS, 0, False, None, [])
+    for effect in (lift["effect"], *lift["kinds"]):
+        r = earned.pop(effect["kind"])
+        plain = r[in_learned].mean() - r[~in_learned].mean()
+        half = (effect["high"] - effect["low"]) / 2
+        assert effect["value"] == pytest.approx(plain, abs=0.2 * half)
+        assert effect["value"] == pytest.approx(effect["mean"] - effect["baseline"], rel=1e-9)
+    assert earned == {}
+    assert (lift["kinds"][1]["cap"], lift["kinds"][1]["capped"]) == (50.0, int((traffic.sale > 50).sum()))
+    assert lift["kinds"][0]["low"] > 0  # it learned
+    assert lift["sentence"].startswith("learned ")
+    assert "; click +" in lift["sentence"]
+    assert f"sale capped at 50 ({(traffic.sale > 50).sum()} decisions)" in lift["sentence"]
+
+
+def test_each_slice_has_its_name_and_what_it_earned(traffic: Traffic) -> None:
+    """By number and by name; without a cap, which is for the lift."""
+    whole, in_learned = traffic.click + 0.1 * traffic.sale, traffic.learned == 1
+    for each, rows in zip(lift_of(traffic)["slices"], (in_learned, ~in_learned), strict=True):
+        assert (each["slice_name"], each["n"]) == (("random", "learned")[int(in_learned[rows][0])], rows.sum())
+        assert each["value"] == pytest.approx(whole[rows].mean(), rel=1e-9)
+
+
+def test_the_simulator_says_the_same_of_the_export(traffic: Traffic) -> None:
+    """Sentence by sentence and number by number; what is not told live is how much has come."""
+    log = load(None, "server", experiment=traffic.one.name, redis_url=traffic.url)
+    found, live = said_of(log), lift_of(traffic)["lift"]
+    assert found is not None
+    assert (found[0], found[1].effect.value) == (live["sentence"], pytest.approx(live["effect"]["value"], rel=1e-9))
+    assert [each.high for each in found[1].kinds] == pytest.approx([each["high"] for each in live["kinds"]], rel=1e-9)
+
+
+def test_targets_are_valued_by_the_mixture_and_the_draw_is_checked_within_the_slice(traffic: Traffic) -> None:
+    """No weight is above that of the even slice's share; live and from the export alike."""
+    log = load(None, "server", experiment=traffic.one.name, redis_url=traffic.url)
+    assert log.within is not None
+    assert log.probability is not None
+    assert log.shares is not None
+    own = np.where((log.part == log.slices.index("random"))[:, None], 1 / 3, np.nan)
+    assert np.allclose(log.within[log.part == 1], own[log.part == 1])
+    assert log.probability.min() >= 0.4 / 3 - 1e-12
+    assert np.allclose(log.probability.sum(axis=1), 1)
+    assert sample_ratio(log).failures() == []
+    assert len(sample_ratio(log).shares) == 6
+    (row,) = evaluate(log, target(log, "uniform"), estimators=["dr"], looks="any")
+    (live,) = ok(traffic.one.client.get(f"{traffic.one.at}/evaluation", params={"target": "uniform"}))["targets"]
+    assert [live[each] for each in ("value", "low", "high")] == pytest.approx([row.value, row.low, row.high], rel=1e-6)
+    assert live["max_weight"] <= 2.5 + 1e-9
+
+
+def test_evaluate_and_report_lead_with_the_sentence(traffic: Traffic, tmp_path: Path) -> None:
+    """Before any target; as JSON in a line of its own."""
+    log = load(None, "server", experiment=traffic.one.name, redis_url=traffic.url)
+    found = said_of(log)
+    assert found is not None
+    page = report(log, {"uniform": target(log, "uniform")}, tmp_path / "page.html").read_text()
+    assert page.index(found[0].replace("+", "+")) < page.index('id="verdict">')
+    assert 'id="slices"' in page
+    asked = ["evaluate", "--format", "server", "--experiment", traffic.one.name, "--redis-url", traffic.url]
+    command = [sys.executable, "-m", "simulator", *asked, "--target", "uniform", "--estimator", "dr"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0] == found[0]
+    json = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert json[0].startswith('{"lift":{"sentence":"learned ')
+
+
+def test_without_two_slices_there_is_no_lift(server: tuple[str, Live]) -> None:
+    """Null, whether or not there are decisions."""
+    one = server[1].experiment()
+    assert ok(one.client.get(f"{one.at}/evaluation"))["lift"] is None
+    one.decided()
+    found = ok(one.client.get(f"{one.at}/evaluation", params={"min_age": "0s"}))
+    assert (found["lift"], found["slices"][0]["slice_name"]) == (None, None)
