@@ -228,33 +228,50 @@ def test_what_cannot_be_sent_is_refused_when_enqueued(client: SyncClient, name: 
 
 
 PROGRAM = """
-import sys
+import atexit, sys
 from bandit.client import SyncClient
 client = SyncClient(sys.argv[1].replace("127.0.0.1", "localhost"))
-for i in range(300):
-    client.enqueue_feedback(sys.argv[2], decision_id=f"d{i}", event="click")
+def last():
+    for i in range(300):
+        client.enqueue_feedback(sys.argv[2], decision_id=f"d{i}", event="click")
+if sys.argv[3] == "now":
+    last()
+else:  # no connection is there yet, and a host's name has to be found
+    client.__enter__()
+    atexit.register(last)
 """
 
 
-def test_what_is_enqueued_is_sent_before_the_program_ends(server: Live, client: SyncClient, name: str) -> None:
-    """It ends at once, well, and nothing is lost; a host's name is found although no thread can be started then."""
+@pytest.mark.parametrize("when", ["now", "while the interpreter ends"])
+def test_what_is_enqueued_is_sent_before_the_program_ends(
+    server: Live, client: SyncClient, name: str, when: str
+) -> None:
+    """It ends well, and nothing is lost; a host's name is found although no thread can be started then."""
     client.recommend_batch(name, [{"context": CONTEXT, "decision_id": f"d{i}"} for i in range(300)])
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, server.url, name], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", PROGRAM, server.url, name, when],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     until(lambda: sum(arm["rewards"]["click"]["sum"] for arm in client.arms(name)) == 300)
 
 
 FORKING = """
-import os, sys
+import gc, os, sys, time
 from bandit.client import SyncClient
-client = SyncClient(sys.argv[1])
+client = SyncClient(sys.argv[1], timeout=30, deadline=60)
 client.get_experiment(sys.argv[2])
 if (child := os.fork()) == 0:
     client.enqueue_feedback(sys.argv[2], decision_id="d0", event="click")
+    gc.collect()  # what was its parent's
     sys.exit(0)
 assert os.waitpid(child, 0)[1] == 0
+start = time.monotonic()
+client.get_experiment(sys.argv[2])  # on a connection that is still heard
+assert time.monotonic() - start < 20
 client.enqueue_feedback(sys.argv[2], decision_id="d1", event="click")
 """
 
@@ -263,7 +280,11 @@ def test_after_a_fork_both_processes_go_on(server: Live, client: SyncClient, nam
     """As the workers of many web servers are made; each sends its own."""
     client.recommend_batch(name, [{"context": CONTEXT, "decision_id": f"d{i}"} for i in range(2)])
     done = subprocess.run(
-        [sys.executable, "-c", FORKING, server.url, name], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING, server.url, name],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     until(lambda: sum(arm["rewards"]["click"]["sum"] for arm in client.arms(name)) == 2)

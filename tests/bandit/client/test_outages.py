@@ -222,6 +222,14 @@ def test_one_experiment_that_is_refused_does_not_hold_up_another() -> None:
     assert (counts.accepted, counts.refused) == (1, 1)
 
 
+def test_unknown_kinds_are_asked_for_once_a_batch() -> None:
+    """Not once for each event: each is then refused by the server, in one answer."""
+    events: Any = [{"decision_id": f"d{i}", "event": "clck"} for i in range(3)]
+    found, requests = talk([KINDS, results(WRONG, WRONG, WRONG)], lambda c: c.feedback_batch("home", events))
+    assert [r.method for r in requests] == ["GET", "POST"]
+    assert [each.code for each in found] == ["invalid_context"] * 3
+
+
 def test_enqueueing_waits_for_nothing() -> None:
     """While the server holds every connection, a page goes on."""
 
