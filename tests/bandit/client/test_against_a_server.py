@@ -69,6 +69,13 @@ def test_a_decision_says_all_that_the_server_does(client: SyncClient, name: str)
     assert "explanation" not in client.decision(name, "d")
 
 
+def test_a_user_who_sticks_is_answered_the_same(client: SyncClient, name: str) -> None:
+    """Although each call names a decision of its own."""
+    client.patch_experiment(name, {"sticky": {"for": "1h"}})
+    first, again = (client.recommend(name, CONTEXT, user_id="u") for _ in range(2))
+    assert (again.decision_id, again.arm, again.replayed) == (first.decision_id, first.arm, True)
+
+
 def test_a_paused_experiment_answers_its_own_fallback(client: SyncClient, name: str) -> None:
     """Without an error: the server answered."""
     client.patch_experiment(name, {"status": "paused", "fallback_arm": "b"})
@@ -166,6 +173,7 @@ def test_arms_are_listed_put_patched_and_retired(client: SyncClient, name: str) 
 
 def test_an_experiment_is_changed_from_the_version_that_was_read(client: SyncClient, name: str) -> None:
     """And only tried, where that is asked."""
+    assert {each["name"] for each in client.features(name)["features"]} == {"age", "country"}
     version = client.get_experiment(name)["version"]
     tried = client.patch_experiment(name, {"policy": {"alpha": 0.5}}, dry_run=True)
     assert tried["dry_run"]
