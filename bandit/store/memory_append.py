@@ -154,8 +154,8 @@ class Step:
 
     def _last_of(self, user: bytes) -> _LoggedDecision | None:
         """A user's last decision, if it is of this generation."""
-        kept = [logged for at in self.log.users.get(user, ())[:1] if (logged := self.log.fetch(at))]
-        return next((logged for logged in kept if logged.generation == self.rules.generation), None)
+        last = self.log.fetch(next(iter(self.log.users.get(user, ())), START))
+        return last if last and last.generation == self.rules.generation else None
 
     def _fits(self, item: Decide) -> bool:
         """Whether a record is of this generation and these kinds, as long as it says, and of this caller."""
@@ -355,10 +355,8 @@ class Step:
 
     def _known(self, user: bytes, item: Reward, event: bytes) -> _Event:
         """What is kept of a user's event."""
-        key = user, self.rules.generation, item.kind, event
-        if key in self.log.events and self.now > self.log.events[key].expires:
-            del self.log.events[key]
-        return self.log.events.get(key, _Event())
+        known = self.log.events.get((user, self.rules.generation, item.kind, event))
+        return known if known and self.now <= known.expires else _Event()
 
     def _remember(self, user: bytes, item: Reward, judged: list[tuple[_LoggedDecision, Outcome]]) -> None:
         """Keep what an event was first credited to, for each arm, for the window and the grace period from now on."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import msgspec
 
 from bandit.core.features import Feature
+from simulator.logs.encoded import Contexts
 
 
 class Kind(msgspec.Struct):
@@ -25,7 +27,7 @@ class Slice(msgspec.Struct):
     policy: dict[str, Any] | None = None
 
 
-class Document(msgspec.Struct):
+class Document(msgspec.Struct, dict=True):
     """What is needed of an experiment's document; whatever else a version may have, is ignored."""
 
     rewards: dict[str, Kind]
@@ -34,6 +36,11 @@ class Document(msgspec.Struct):
     arms: tuple[str | dict[str, Any], ...] = ()
     policy: dict[str, Any] | None = None
     slices: dict[str, Slice] | None = None
+
+    @cached_property
+    def contexts(self) -> Contexts:
+        """How its contexts become those of a table."""
+        return Contexts(self.features)
 
     @property
     def played(self) -> Played:

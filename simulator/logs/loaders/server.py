@@ -28,7 +28,6 @@ from bandit.replica.recent import Delays
 from simulator.logs.contexts import LogError
 from simulator.logs.documents import Document, Version, changed
 from simulator.logs.documents import Kind as Told
-from simulator.logs.encoded import Contexts
 from simulator.logs.loaders.rows import batches, ordered, surveyed
 from simulator.logs.log import Kind
 from simulator.logs.storage import json_of, lines
@@ -196,7 +195,6 @@ class _Joined:
         self.credited: dict[Key, Counter[str]] = {}
         self.activated: set[str] = set()
         self.made: dict[int, _Made] = {}
-        self._contexts: dict[int, Contexts] = {}
         self.end = (0, 0)
         self.told = (-1, -1)  # where the last document stands
         self.min_age_ms: int | None = None
@@ -252,7 +250,7 @@ class _Joined:
                 [_id(arm) for arm in self.document.arms], chain.from_iterable(version.arms for version in made)
             ),
             columns=tuple(name for name in Row.__struct_fields__ if some.get(name, name != "weight")),
-            features=tuple(self.contexts(self.document).features),
+            features=tuple(self.document.contexts.features),
             grid=True,
             probability="shown" if lists else "every",
             learning=True,
@@ -286,12 +284,6 @@ class _Joined:
             if self.times and ms > self.times[0]:
                 words = changed(before[1].document.played, after[1].document.played)
                 yield from ((ms, what) for what in words)
-
-    def contexts(self, document: Document) -> Contexts:
-        """How contexts of a document become those of a table."""
-        if (known := self._contexts.get(id(document))) is None:  # all of them are kept as long as this
-            known = self._contexts[id(document)] = Contexts(document.features)
-        return known
 
     def _range(self) -> tuple[float, float] | None:
         """The lowest and highest reward of a decision; a kind may be younger than the decision, and counts 0 then."""
@@ -362,7 +354,7 @@ class _Joined:
         """The document that a decision was made by; None if it was of a generation before the last."""
         made = self.versions.get(version)
         if made is None or self.last is None:  # its row has been trimmed from the log
-            names = self.contexts(self.document).names
+            names = self.document.contexts.names
             return self.document if self.last is None or names == set(context) else None
         return made.document if made.generation == self.last.generation else None
 
@@ -381,7 +373,7 @@ class _Joined:
         return Row(
             decision_id=decision_id,
             time=datetime.fromisoformat(entry["time"]),
-            context=self.contexts(document).table(entry["context"]),
+            context=document.contexts.table(entry["context"]),
             shown=shown,
             eligible=eligible if position == 0 else None,  # of lower positions only the marginal of the arm is known
             reward=sum(self.weights.get(kind, 0.0) * value for kind, value in earned.items()),
