@@ -39,10 +39,16 @@ def recommend(client: Client) -> Awaitable[Any]:
 def test_a_page_gets_its_fallback_within_the_deadline(failure: Answer, status: int) -> None:
     """Whatever keeps the server from answering; the error tells, and nothing was logged."""
     start = time.monotonic()
-    choice, _ = talk([failure], recommend, decision_deadline=0.3)
+    choice, _ = talk([failure], recommend, decision_deadline=1.0)
     assert time.monotonic() - start < 5.0
     assert (choice.arm, choice.fallback, choice.logged, choice.decision_id) == ("newest", True, False, None)
     assert choice.error.status == status
+
+
+def test_what_the_server_last_said_is_what_is_told() -> None:
+    """Not that time was up during the attempt after it."""
+    choice, requests = talk([problem(503, "overloaded"), HELD], recommend, decision_deadline=1.0)
+    assert (choice.error.code, len(requests)) == ("overloaded", 2)
 
 
 def test_a_server_that_is_nowhere_costs_a_page_its_second_and_no_more() -> None:
