@@ -189,6 +189,7 @@ def test_rooms_are_small_and_say_what_they_are() -> None:
     [
         ("import simulator", {"matplotlib", "sklearn", "pandas", "scipy", "pyarrow", "vowpalwabbit", "jinja2"}),
         ("from simulator import compare", {"matplotlib", "jinja2", "sklearn"}),
+        ("import simulator.live", {"matplotlib", "sklearn", "scipy", "pyarrow", "jinja2", "rich"}),  # servers have none
         ("from bandit.__main__ import app", {"fastapi", "redis", "simulator", "matplotlib", "numpy"}),
     ],
 )
