@@ -6,6 +6,9 @@ a constant; the FastAPI endpoint has its models checked by pydantic, in and out,
 encodes, scores 100 arms x 32 features, draws, writes the decision to the log and answers. Rungs are measured in turn,
 round by round: a figure is the median over the rounds, a ratio the median of each round's ratio.
 
+`live` is the same server with an experiment that uses what live traffic has: three slices, a user in every request,
+conditions on two attributes for half of the arms, and dates. (Not `sticky`, which answers without deciding.)
+
 `_cpu` ratios compare the processor's time of the serving process a request, so they leave out who had to wait.
 
 Run: python benchmarks/http_ladder.py [--json] [--rounds 5] [--seconds 2] [--only full,bare]
@@ -57,6 +60,14 @@ RATIOS = {
     "http_16_of_bare": ("full_16", "bare_16", "per_s", 1),
     "http_p99_16_of_bare": ("full_16", "bare_16", "p99_ms", 1),
     "feedback_of_bare": ("feedback_64", "bare_64", "per_s", 1),
+    "http_live_of_full": ("live_64", "full_64", "per_s", 1),
+    "http_live_of_full_cpu": ("live_64", "full_64", "cpu_us", -1),
+}
+ATTRIBUTES = {"country": "de", "basket": 30}
+SLICES = {
+    "learned": {},
+    "random": {"share": 0.05, "policy": {"type": "uniform"}},
+    "challenger": {"share": 0.05, "policy": {"type": "linucb", "alpha": 0.5}},
 }
 ANSWER = {
     "decision_id": "~AQAAAZrS5wYcAAAAANN5dM1E5Cg5", "experiment_version": 1, "model_position": "1764140525340-12",
@@ -138,6 +149,13 @@ class Rung:
     def __init__(self, name: str, port: int, pids: list[int], path: str) -> None:
         self.name, self.port, self.pids, self.path = name, port, pids, path
 
+    def bodies(self) -> list[str]:
+        """What it is asked."""
+        asked = contexts(np.random.default_rng(2), CONTEXTS)
+        if self.name == "live":
+            asked = [{"context": each["context"] | ATTRIBUTES, "user_id": f"u{i}"} for i, each in enumerate(asked)]
+        return [json.dumps(each) for each in asked]
+
     def cpu(self) -> float:
         """Seconds of the processor that its processes have taken."""
         ticks = 0
@@ -179,8 +197,8 @@ def peer(which: str) -> Iterator[Rung]:
 
 
 @contextmanager
-def ours(workers: int = 1) -> Iterator[Rung]:
-    """A server of ours with an experiment that has learned a little."""
+def ours(workers: int = 1, name: str = "full") -> Iterator[Rung]:
+    """A server of ours with an experiment that has learned a little; `live`: one that uses what live traffic has."""
     with tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as folder:
         command = [sys.executable, "-m", "bandit", "serve", "--data-dir", f"{folder}/d", "--port", "0"]
         command += ["--workers", str(workers)]
@@ -200,8 +218,10 @@ def ours(workers: int = 1) -> Iterator[Rung]:
                     for task in Path(f"/proc/{child}/task").iterdir():
                         os.sched_setaffinity(int(task.name), LOAD)
             port = int(address.rstrip("/").rpartition(":")[2])
-            rung = Rung("full", port, pids, "/v1/experiments/e/recommendations")
+            rung = Rung(name, port, pids, "/v1/experiments/e/recommendations")
             warm_up(address)
+            if name == "live":
+                go_live(address)
             yield rung
         finally:
             process.terminate()
@@ -223,6 +243,15 @@ def warm_up(address: str) -> None:
                 if rng.random() < 0.1
             ]
             client.post("/e/feedback/batch", json={"requests": rewarded}).raise_for_status()
+
+
+def go_live(address: str) -> None:
+    """Use slices, attributes, conditions and dates in the experiment."""
+    limits = {"when": {"country": ["de", "fr"], "basket": {"min": 20}}, "until": "2090-01-01T00:00:00Z"}
+    arms = [{"id": f"arm-{i}", **(limits if i % 2 else {})} for i in range(ARMS)]
+    change = {"arms": arms, "slices": SLICES, "attributes": list(ATTRIBUTES)}
+    url = f"{address.rstrip('/')}/v1/experiments/e"
+    httpx.patch(url, json=change, timeout=60).raise_for_status()
 
 
 def contexts(rng: np.random.Generator, n: int) -> list[dict[str, Any]]:
@@ -260,13 +289,13 @@ class Load:
 Measured = dict[str, dict[str, float]]  # rung and connections -> what was measured
 
 
-def round_of(load: Load, rungs: list[Rung], bodies: list[str], seconds: float) -> Measured:
+def round_of(load: Load, rungs: list[Rung], seconds: float) -> Measured:
     """Every rung at every number of connections, then feedback and batches."""
     found: Measured = {}
     for connections in CONNECTIONS:
         for rung in rungs:
             found[f"{rung.name}_{connections}"] = one(
-                load, rung, Asked(rung.port, rung.path, bodies, connections, seconds)
+                load, rung, Asked(rung.port, rung.path, rung.bodies(), connections, seconds)
             )
     for rung in rungs:
         if rung.name == "full":
@@ -345,23 +374,23 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a figure")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
-    parser.add_argument("--only", default="bare,fastapi,full", help="rungs")
+    parser.add_argument("--only", default="bare,fastapi,full,live", help="rungs")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve:
         serve(asked.serve[0], int(asked.serve[1]))
         return
     with ExitStack() as stack:
-        rungs = [stack.enter_context(ours() if name == "full" else peer(name)) for name in asked.only.split(",")]
+        names = asked.only.split(",")
+        rungs = [stack.enter_context(ours(name=n) if n in ("full", "live") else peer(n)) for n in names]
         load = Load()
         stack.callback(load.close)
-        bodies = [json.dumps(each) for each in contexts(np.random.default_rng(2), CONTEXTS)]
         for rung in rungs:  # first requests are slower
-            one(load, rung, Asked(rung.port, rung.path, bodies, 8, 0.5))
+            one(load, rung, Asked(rung.port, rung.path, rung.bodies(), 8, 0.5))
         rounds = []
         for number in range(asked.rounds):
             print(f"round {number + 1} of {asked.rounds} ...", file=sys.stderr)
-            rounds.append(round_of(load, rungs, bodies, asked.seconds))
+            rounds.append(round_of(load, rungs, asked.seconds))
     found = list(figures(rounds))
     print("\n".join(map(json.dumps, found)) if asked.json else table(found), flush=True)
 

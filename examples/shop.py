@@ -3,7 +3,7 @@
 A tenth of the users sees offers at random. Purchases come late and some go back, an editor pauses an offer while a
 nightly job sends all offers anew, and at the end stands a sentence about the lift, with the truth beside it.
 
-Takes a minute or two, with a server of its own, or with yours: python examples/shop.py [http://127.0.0.1:8080]
+Takes about two minutes, with a server of its own, or with yours: python examples/shop.py [http://127.0.0.1:8080]
 """
 
 import argparse
@@ -47,8 +47,8 @@ EXPERIMENT = {
     "features": [
         {"name": "country", "type": "category", "levels": ["de", "fr", "pl"]},
         {"name": "device", "type": "category", "levels": ["phone", "desktop"], "other": False},
-        {"name": "basket", "type": "number", "mean": 30, "scale": 25},
-        {"name": "hour", "type": "number", "min": 0, "max": 23},
+        {"name": "basket", "type": "number", "mean": 30, "scale": 25, "missing": "indicator"},
+        {"name": "hour", "type": "number", "cycle": 24},
     ],
     "attributes": ["member"],
     "rewards": {
@@ -91,28 +91,28 @@ class World:
         """Some visits: few users make most of them, and taste, country and device stay a user's."""
         visits = np.minimum((1 - rng.random(n)) ** (-1 / 1.5), 100).astype(int)  # of each user
         user = rng.permutation(np.repeat(np.arange(n), visits)[:n])
-        country, taste = (
-            rng.choice(["de", "fr", "pl", "es"], n, p=[0.4, 0.3, 0.2, 0.1])[user],
-            rng.gamma(2, 0.5, n)[user],
-        )
-        phone, member = (rng.random(n) < 0.6)[user], (rng.random(n) < 0.3)[user]
+        country = rng.choice(["de", "fr", "pl", "es"], n, p=[0.4, 0.3, 0.2, 0.1])[user]
+        phone, member, taste = (rng.random(n) < 0.6)[user], (rng.random(n) < 0.3)[user], rng.gamma(2, 0.5, n)[user]
         basket, hour = np.rint(25 * np.exp(0.7 * rng.standard_normal(n))), rng.integers(0, 24, n)
+        basket[rng.random(n) < 0.15] = np.nan  # nobody knows it: the context does not have it
         contexts = [
-            {"country": c, "device": "phone" if p else "desktop", "basket": b, "hour": h, "member": m}
+            {"country": c, "device": "phone" if p else "desktop", "hour": h, "member": m}
+            | ({} if np.isnan(b) else {"basket": b})
             for c, p, b, h, m in zip(country, phone, basket, hour, member, strict=True)
         ]
-        kinds = [country == "de", country == "fr", country == "pl", phone, (basket - 30) / 25, hour / 11.5 - 1]
-        x = np.column_stack([np.ones(n), *kinds])
-        likes = rng.standard_normal((2, len(OFFERS), x.shape[1])) * [0.5, 0.6, 0.6, 0.6, 0.6, 0.4, 0.6]
+        kinds = [country == "de", country == "fr", country == "pl", phone, np.isnan(basket)]
+        numbers = [np.nan_to_num((basket - 30) / 25), np.sin(hour * np.pi / 12)]
+        x = np.column_stack([np.ones(n), *kinds, *numbers])
+        likes = rng.standard_normal((2, len(OFFERS), x.shape[1])) * [0.5, 0.6, 0.6, 0.6, 0.6, 0.3, 0.4, 0.5]
         z, more = x @ likes[0].T, x @ likes[1].T
-        buy = np.minimum(0.4, 0.017 * np.exp(np.clip(0.3 * z + 0.5 * more, -3, 2)) * taste[:, None])
+        buy = np.minimum(0.4, 0.016 * np.exp(np.clip(0.4 * z + 0.6 * more, -3, 2)) * taste[:, None])
         eligible = np.array([[_meets(context, when) for when in OFFERS.values()] for context in contexts])
         return cls([f"user-{u}" for u in user], contexts, eligible, 1 / (1 + np.exp(2.2 - z)), buy)
 
 
 def _meets(context: dict[str, Any], when: dict[str, Any]) -> bool:
     return all(
-        context[name] in asked if isinstance(asked, list) else context[name] >= asked["min"]
+        context[name] in asked if isinstance(asked, list) else context.get(name, -np.inf) >= asked["min"]
         for name, asked in when.items()
     )
 
@@ -210,9 +210,15 @@ class Run:
         column = {offer: a for a, offer in enumerate(OFFERS)}
         seen = [column[self.answers[i].arm] for i in rows]
         open_ = self.world.eligible[rows]
-        gain = [p[rows, seen] - (p[rows] * open_).sum(1) / open_.sum(1) for p in (self.world.click, self.world.buy)]
-        found = {"click": float(gain[0].mean()), "purchase": float(gain[1].mean()) * purchase}
-        return {"sum": CLICK * found["click"] + found["purchase"], **found}
+        click, buy = self.world.click[rows], self.world.buy[rows] * purchase
+
+        def gain(worth: Numbers, chosen: Any) -> float:
+            at_random = (worth * open_).sum(1) / open_.sum(1)
+            return float((worth[range(len(rows)), chosen] - at_random).mean())
+
+        worth = CLICK * click + buy
+        best = gain(worth, np.where(open_, worth, -1).argmax(1))
+        return {"sum": gain(worth, seen), "click": gain(click, seen), "purchase": gain(buy, seen), "possible": best}
 
 
 def say(line: str) -> None:
@@ -269,7 +275,7 @@ async def main(url: str, decisions: int, seed: int, as_json: bool) -> None:
         told = {"seed": seed, "decisions": decisions, "seconds": took, "lift": lift, "truth": truth, "covered": covered}
         print(json.dumps(told | {"feedback": vars(counts), "fallbacks": fallbacks}))
         return
-    parts = f"click {truth['click']:+.4f}, purchase {truth['purchase']:+.3f}"
+    parts = f"click {truth['click']:+.4f}, purchase {truth['purchase']:+.3f}; {truth['possible']:.3f} are possible"
     print(f"\nwhat we say: {lift['sentence']}\nthe truth:   {truth['sum']:.3f} a decision ({parts})")
     print(f"covered:     {'nothing was said' if covered is None else 'yes' if covered else 'no'}, after {took:.0f} s")
 
@@ -277,7 +283,7 @@ async def main(url: str, decisions: int, seed: int, as_json: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url", nargs="?", help="a server that runs; by default one is started")
-    parser.add_argument("--decisions", type=int, default=40_000)
+    parser.add_argument("--decisions", type=int, default=60_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print one object")
     given = parser.parse_args()

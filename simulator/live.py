@@ -53,8 +53,7 @@ from bandit.serving.evaluation import (
 )
 from bandit.store.open import open_store
 from bandit.store.protocol import Store
-from simulator.logs.documents import Played, changed
-from simulator.logs.log import Kind, Log
+from simulator.logs.log import Kind, Log, Played, changed
 from simulator.ope.differences import Data, earned, lift
 from simulator.ope.evaluate import evaluate
 from simulator.ope.lift.lift import lift_of

@@ -209,7 +209,7 @@ class Client(Manager):
             event, decision_id=decision_id, user_id=user_id, value=value, event_id=event_id, arm=arm,
             refund_of=refund_of,
         )  # fmt: skip
-        await self._identify(experiment, body)
+        await self._identify(experiment, [body])
         return await self._call("POST", self._path(experiment, "/feedback"), body, Receipt)
 
     async def feedback_batch(self, experiment: str, events: Iterable[Told]) -> list[Receipt | ClientError]:
@@ -218,8 +218,7 @@ class Client(Manager):
         What may pass is sent again, with the same ids, until the deadline of all.
         """
         bodies = [told(**each) for each in events]
-        for each in bodies:
-            await self._identify(experiment, each)
+        await self._identify(experiment, bodies)
         return await self._batch(experiment, "/feedback/batch", bodies, Receipt)
 
     async def feedback_everywhere(
@@ -325,26 +324,26 @@ class Client(Manager):
 
     async def _sent(self, experiment: str, events: Sequence[Event]) -> list[Receipt | ClientError]:
         """What became of the events, sent once; for the queue."""
-        for each in events:
-            await self._identify(experiment, each)
+        await self._identify(experiment, events)
         path, body = self._path(experiment, "/feedback/batch"), {"requests": events}
         results = (await self._call("POST", path, body, dict[str, Any], repeat=False))["results"]
         return [item(each, Receipt) for each in results]
 
-    async def _identify(self, experiment: str, body: Event) -> None:
-        """Give the event an id of our own under `last`, none under `sum` and `first`."""
+    async def _identify(self, experiment: str, bodies: Sequence[Event]) -> None:
+        """Give each event an id of our own under `last`, none under `sum` and `first`."""
         # Under sum and first the server takes the kind's name for a missing id: a repeat is a duplicate already, and an
         # id of ours would turn a caller's second click into a second credit. Under last each event without an id
         # counts and the last one stands: a first attempt that was held up on its way, and arrives after its own repeat
         # and a newer value, would undo the newer value.
-        if body.event_id is not None or body.event is None:
-            return
-        if body.event not in self._aggregations.get(experiment, {}):
-            await self._learn_aggregations(experiment, body.event)
-        if self._aggregations[experiment].get(body.event) == "last":
-            body.event_id = uuid4().hex
+        kinds = self._aggregations.setdefault(experiment, {})
+        bare = [each for each in bodies if each.event_id is None]
+        if unknown := {each.event for each in bare} - kinds.keys():
+            await self._learn_aggregations(experiment, unknown)
+        for each in bare:
+            if each.event is not None and kinds.get(each.event) == "last":
+                each.event_id = uuid4().hex
 
-    async def _learn_aggregations(self, experiment: str, event: str) -> None:
+    async def _learn_aggregations(self, experiment: str, events: Iterable[str | None]) -> None:
         """Ask once how the experiment's kinds add up: that is fixed once learned from."""
         try:
             await self.get_experiment(experiment)
@@ -352,4 +351,4 @@ class Client(Manager):
             if error.status != HTTPStatus.FORBIDDEN:
                 raise
             # a key that may not read: take the default, do not ask again
-            self._aggregations.setdefault(experiment, {})[event] = "sum"
+            self._remember(experiment, {"rewards": {event: {} for event in events}})

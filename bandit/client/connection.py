@@ -101,6 +101,7 @@ class Connection:
         data = None if body is None else encode(body)
         clock, pauses = asyncio.get_running_loop().time, Pauses()
         end = clock() + (self._deadline if deadline is None else deadline)
+        said: ClientError | None = None
         while True:
             try:
                 seconds = end - clock() if patient else min(self._timeout, end - clock())
@@ -109,12 +110,12 @@ class Connection:
             except ClientError as refused:
                 if not refused.passes:
                     raise
-                error = refused
+                error = said = refused
             except (aiohttp.ClientError, TimeoutError) as cause:
                 error = unreachable(url, cause)
             wait = pauses.after(error)
             if not repeat or clock() + wait >= end:
-                raise error
+                raise said or error  # what the server last said tells more than that time was up
             await asyncio.sleep(wait)
 
     async def _settled(

@@ -102,6 +102,10 @@ class Manager(Connection):
         """Nothing, once the arm is retired: never shown again, but what it has learned is kept."""
         await self._call("DELETE", self._arm(experiment, arm), None, type(None), repeat=False)
 
+    async def features(self, experiment: str) -> Json:
+        """What came of each feature in the newest decisions, beside what the document declares."""
+        return await self._call("GET", self._path(experiment, "/features"), None, Json)
+
     async def evaluation(
         self,
         experiment: str,

@@ -107,6 +107,7 @@ class SyncClient:
     put_arm = _blocking(Client.put_arm)
     patch_arm = _blocking(Client.patch_arm)
     delete_arm = _blocking(Client.delete_arm)
+    features = _blocking(Client.features)
     evaluation = _blocking(Client.evaluation)
     decision = _blocking(Client.decision)
     recommend = _blocking(Client.recommend)

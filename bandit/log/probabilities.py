@@ -20,6 +20,7 @@ from bandit.arrays import Int, Mask, Matrix, Vector
 from bandit.core.slices import WHOLE
 
 _SLICE = struct.Struct("<BI")  # index, share in millionths
+_ONE, _TWO = struct.Struct("<d"), struct.Struct("<dd")
 
 
 class SlicePart(NamedTuple):
@@ -128,27 +129,43 @@ def pack_slices(parts: Sequence[tuple[int, int]], probabilities: Sequence[Matrix
         probabilities: of each slice, shape (N, K).
         eligible: shape (N, K), or (1, K) where all share it.
     """
-    tails, K = [], eligible.shape[1]
-    for row in range(len(probabilities[0])):
-        mask = eligible[row if len(eligible) > 1 else 0]
-        packed = _packed_mask(mask.tobytes())
-        members = np.flatnonzero(mask) if packed[0] else np.arange(K)
-        levels = [
-            _SLICE.pack(*part) + _levels(p[row][members], members, K)
-            for part, p in zip(parts, probabilities, strict=True)
-        ]
-        tails.append(b"".join([packed, bytes([len(parts)]), *levels]))
-    return tails
+    if len(eligible) < len(probabilities[0]):
+        return _sliced_together(parts, probabilities, eligible[0])
+    rows = range(len(eligible))
+    return [_sliced_together(parts, [p[i : i + 1] for p in probabilities], eligible[i])[0] for i in rows]
 
 
-def _levels(p: Vector, members: Int, K: int) -> bytes:
-    low, high = p.item(p.argmin()), p.item(p.argmax())
-    if low == high:
-        return b"\x02" + struct.pack("<d", low)
+def _sliced_together(parts: Sequence[tuple[int, int]], probabilities: Sequence[Matrix], eligible: Mask) -> list[bytes]:
+    """Of decisions that share an eligible set."""
+    packed, members = _packed_mask(eligible.tobytes()), np.flatnonzero(eligible)
+    whole = len(members) == len(eligible)
+    each = [_levels(p if whole else p[:, members], members, len(eligible)) for p in probabilities]
+    heads = [_SLICE.pack(*part) for part in parts]
+    start = packed + bytes([len(parts)])
+    return [
+        start + b"".join([part for pair in zip(heads, levels, strict=True) for part in pair])
+        for levels in zip(*each, strict=True)
+    ]
+
+
+def _levels(p: Matrix, members: Int, K: int) -> list[bytes]:
+    """The levels of each row, after their form."""
+    low, high = p.min(axis=1, keepdims=True), p.max(axis=1, keepdims=True)
+    lows, highs = low[:, 0].tolist(), high[:, 0].tolist()
+    if lows == highs:
+        return [b"\x02" + _ONE.pack(level) for level in lows]
     top = p == high
-    if np.count_nonzero(top) + np.count_nonzero(p == low) < len(p):
-        return b"\x00" + p.astype("<f8").tobytes()
-    return b"\x01" + struct.pack("<dd", low, high) + pack_set(members[top], K)
+    two, sizes = (top | (p == low)).all(axis=1).tolist(), np.count_nonzero(top, axis=1).tolist()
+    which, packed, start = members[np.nonzero(top)[1]], [], 0
+    for row, (size, pair, *ends) in enumerate(zip(sizes, two, lows, highs, strict=True)):
+        if ends[0] == ends[1]:
+            packed.append(b"\x02" + _ONE.pack(ends[0]))
+        elif pair:
+            packed.append(b"\x01" + _TWO.pack(*ends) + pack_set(which[start : start + size], K))
+        else:
+            packed.append(b"\x00" + p[row].astype("<f8").tobytes())
+        start += size
+    return packed
 
 
 def _unpack_levels(data: bytes, at: int, form: int, members: Int) -> tuple[Vector, int]:

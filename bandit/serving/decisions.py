@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bandit.arrays import Matrix, Vector
+from bandit.arrays import Mask, Matrix, Vector
 from bandit.core.draw import Choice, draw
 from bandit.core.engine import Decided, Model
 from bandit.core.experiment import Experiment
@@ -64,8 +64,7 @@ def decide(
     bits = np.frombuffer(random, "<u8").reshape(-1, 2)[:, 1]
     u = (bits >> np.uint64(11)) * 2.0**-53
     x = experiment.encoder.encode([request.context for request in requests])
-    shared = all(request.eligible is experiment.active for request in requests)
-    eligible = None if shared else np.stack([request.eligible for request in requests])
+    eligible = _shared(experiment, requests)
     ks, play, baseline = [request.k for request in requests], list[int](), list[int]()
     if experiment.slices:
         play, baseline = _players(experiment, requests, nonces)
@@ -78,6 +77,14 @@ def decide(
     records = _records(requests, experiment, decided.choices, packed, nonces, u, tails, scored, play)
     shadows = _shadows(decided.each[1], u) if baseline else ()
     return Made(decided, nonces, *records, play, shadows)
+
+
+def _shared(experiment: Experiment, requests: Sequence[RecommendationRequest]) -> Mask | None:
+    """The eligible arms of each request, (N, K); (1, K) where all have the same; None: the active ones."""
+    first = requests[0].eligible
+    if any(request.eligible is not first for request in requests):
+        return np.stack([request.eligible for request in requests])
+    return None if first is experiment.active else first[None]
 
 
 def _players(

@@ -1,15 +1,15 @@
-"""An experiment's document as an export has it, as far as decisions are read by it; how one differs from another."""
+"""An experiment's document as an export has it, as far as its decisions are read by it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from bandit.core.features import Feature
 from simulator.logs.encoded import Contexts
+from simulator.logs.log import Played
 
 
 class Kind(msgspec.Struct):
@@ -60,23 +60,3 @@ class Version(msgspec.Struct):
 
     generation: int
     document: Document
-
-
-class Played(NamedTuple):
-    """What is played, and what is aimed at: the policy, that of each slice, and the weight of each kind of reward."""
-
-    policy: Any
-    slices: Mapping[str, Any]
-    weights: Mapping[str, float]
-
-
-def changed(old: Played, new: Played) -> Iterator[str]:
-    """What of policies and weights is another than before, in words."""
-    if old.policy != new.policy:
-        yield "another policy"
-    for name in sorted(old.slices.keys() & new.slices.keys()):
-        if old.slices[name] != new.slices[name]:
-            yield f"another policy of {name}"
-    for kind in sorted(old.weights.keys() & new.weights.keys()):
-        if old.weights[kind] != new.weights[kind]:
-            yield f"{kind} weighs {new.weights[kind]:g}, not {old.weights[kind]:g}"

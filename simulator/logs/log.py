@@ -19,9 +19,9 @@ rewards      (n, m)  of each kind; None where only their sum is known
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,3 +115,23 @@ def eligible_of(log: Log, rows: Rows) -> Mask:
     repeated = len(log) > 0 and log.probability.strides[0] == 0  # one row that is there once in memory
     mask: Mask = (log.probability[:1] if repeated else log.probability[rows]) > 0
     return mask
+
+
+class Played(NamedTuple):
+    """What is played, and what is aimed at: the policy, that of each slice, and the weight of each kind of reward."""
+
+    policy: Any
+    slices: Mapping[str, Any]
+    weights: Mapping[str, float]
+
+
+def changed(old: Played, new: Played) -> Iterator[str]:
+    """What of policies and weights is another than before, in words."""
+    if old.policy != new.policy:
+        yield "another policy"
+    for name in sorted(old.slices.keys() & new.slices.keys()):
+        if old.slices[name] != new.slices[name]:
+            yield f"another policy of {name}"
+    for kind in sorted(old.weights.keys() & new.weights.keys()):
+        if old.weights[kind] != new.weights[kind]:
+            yield f"{kind} weighs {new.weights[kind]:g}, not {old.weights[kind]:g}"

@@ -26,10 +26,10 @@ from bandit.core.times import DURATION, seconds
 from bandit.errors import nearest
 from bandit.replica.recent import Delays
 from simulator.logs.contexts import LogError
-from simulator.logs.documents import Document, Version, changed
+from simulator.logs.documents import Document, Version
 from simulator.logs.documents import Kind as Told
 from simulator.logs.loaders.rows import batches, ordered, surveyed
-from simulator.logs.log import Kind
+from simulator.logs.log import Kind, changed
 from simulator.logs.storage import json_of, lines
 from simulator.logs.table import Eligible, Header, KindReward, Row, Share, Shown, Table
 

@@ -22,6 +22,7 @@ from simulator.ope.lift.traffic import Change, Effect, Lift, Traffic, many, matu
 
 USERS = 100  # of each of the two slices
 REWARDED = 20  # users of both together who earned something
+HEAVY = 0.1  # of the sum's variance: a kind with so much needs its own rewarded users before the sum is said
 LEARNED, RANDOM = "learned", "random"
 
 
@@ -84,8 +85,11 @@ def _effects(traffic: Traffic, w: Matrix, n: int, alpha: float, *, said: bool) -
     all_ = [Kind("", matured=matured_of(kinds, rewards)), *kinds]
     columns = np.column_stack([rewards @ per, rewards])
     f, found = useful(foreseen(traffic.x, columns, traffic.user), columns, traffic.user), []
-    for k, kind in enumerate(all_):
-        missing = max(0, REWARDED - many(traffic.user, shown & paid[:, k]))
+    few = [max(0, REWARDED - many(traffic.user, shown & paid[:, k])) for k in range(len(all_))]
+    spread = columns.var(axis=0)
+    heavy = per**2 * spread[1:] >= HEAVY * spread[0]  # kinds that the sum's noise is of
+    few[0] = max(few[0], *(each for each, counts_ in zip(few[1:], heavy.tolist(), strict=True) if counts_), 0)
+    for k, (kind, missing) in enumerate(zip(all_, few, strict=True)):
         earned = means(w, columns[:, k], f[:, k], traffic.user)
         effect = Effect(
             kind=kind.name or None,

@@ -69,6 +69,13 @@ def test_a_decision_says_all_that_the_server_does(client: SyncClient, name: str)
     assert "explanation" not in client.decision(name, "d")
 
 
+def test_a_user_who_sticks_is_answered_the_same(client: SyncClient, name: str) -> None:
+    """Although each call names a decision of its own."""
+    client.patch_experiment(name, {"sticky": {"for": "1h"}})
+    first, again = (client.recommend(name, CONTEXT, user_id="u") for _ in range(2))
+    assert (again.decision_id, again.arm, again.replayed) == (first.decision_id, first.arm, True)
+
+
 def test_a_paused_experiment_answers_its_own_fallback(client: SyncClient, name: str) -> None:
     """Without an error: the server answered."""
     client.patch_experiment(name, {"status": "paused", "fallback_arm": "b"})
@@ -166,6 +173,7 @@ def test_arms_are_listed_put_patched_and_retired(client: SyncClient, name: str) 
 
 def test_an_experiment_is_changed_from_the_version_that_was_read(client: SyncClient, name: str) -> None:
     """And only tried, where that is asked."""
+    assert {each["name"] for each in client.features(name)["features"]} == {"age", "country"}
     version = client.get_experiment(name)["version"]
     tried = client.patch_experiment(name, {"policy": {"alpha": 0.5}}, dry_run=True)
     assert tried["dry_run"]
@@ -228,33 +236,50 @@ def test_what_cannot_be_sent_is_refused_when_enqueued(client: SyncClient, name: 
 
 
 PROGRAM = """
-import sys
+import atexit, sys
 from bandit.client import SyncClient
 client = SyncClient(sys.argv[1].replace("127.0.0.1", "localhost"))
-for i in range(300):
-    client.enqueue_feedback(sys.argv[2], decision_id=f"d{i}", event="click")
+def last():
+    for i in range(300):
+        client.enqueue_feedback(sys.argv[2], decision_id=f"d{i}", event="click")
+if sys.argv[3] == "now":
+    last()
+else:  # no connection is there yet, and a host's name has to be found
+    client.__enter__()
+    atexit.register(last)
 """
 
 
-def test_what_is_enqueued_is_sent_before_the_program_ends(server: Live, client: SyncClient, name: str) -> None:
-    """It ends at once, well, and nothing is lost; a host's name is found although no thread can be started then."""
+@pytest.mark.parametrize("when", ["now", "while the interpreter ends"])
+def test_what_is_enqueued_is_sent_before_the_program_ends(
+    server: Live, client: SyncClient, name: str, when: str
+) -> None:
+    """It ends well, and nothing is lost; a host's name is found although no thread can be started then."""
     client.recommend_batch(name, [{"context": CONTEXT, "decision_id": f"d{i}"} for i in range(300)])
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, server.url, name], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", PROGRAM, server.url, name, when],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     until(lambda: sum(arm["rewards"]["click"]["sum"] for arm in client.arms(name)) == 300)
 
 
 FORKING = """
-import os, sys
+import gc, os, sys, time
 from bandit.client import SyncClient
-client = SyncClient(sys.argv[1])
+client = SyncClient(sys.argv[1], timeout=30, deadline=60)
 client.get_experiment(sys.argv[2])
 if (child := os.fork()) == 0:
     client.enqueue_feedback(sys.argv[2], decision_id="d0", event="click")
+    gc.collect()  # what was its parent's
     sys.exit(0)
 assert os.waitpid(child, 0)[1] == 0
+start = time.monotonic()
+client.get_experiment(sys.argv[2])  # on a connection that is still heard
+assert time.monotonic() - start < 20
 client.enqueue_feedback(sys.argv[2], decision_id="d1", event="click")
 """
 
@@ -263,7 +288,11 @@ def test_after_a_fork_both_processes_go_on(server: Live, client: SyncClient, nam
     """As the workers of many web servers are made; each sends its own."""
     client.recommend_batch(name, [{"context": CONTEXT, "decision_id": f"d{i}"} for i in range(2)])
     done = subprocess.run(
-        [sys.executable, "-c", FORKING, server.url, name], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING, server.url, name],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     until(lambda: sum(arm["rewards"]["click"]["sum"] for arm in client.arms(name)) == 2)

@@ -95,7 +95,7 @@ SCALARS = [
     (np.array(2.5), 2.5),
     (np.datetime64("2024-05-17"), "2024-05-17"),
     (np.datetime64("2024-05-17T08:30:00.000000000"), "2024-05-17T08:30:00"),
-    (np.datetime64("NaT"), None),
+    (np.datetime64("NaT", "s"), None),
     (Timestamp(2024, 5, 17, 8, 30, tzinfo=UTC), "2024-05-17T08:30:00Z"),
     (NaTType(1, 1, 1), None),
     (NAType(), None),

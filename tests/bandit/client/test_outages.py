@@ -39,10 +39,16 @@ def recommend(client: Client) -> Awaitable[Any]:
 def test_a_page_gets_its_fallback_within_the_deadline(failure: Answer, status: int) -> None:
     """Whatever keeps the server from answering; the error tells, and nothing was logged."""
     start = time.monotonic()
-    choice, _ = talk([failure], recommend, decision_deadline=0.3)
+    choice, _ = talk([failure], recommend, decision_deadline=1.0)
     assert time.monotonic() - start < 5.0
     assert (choice.arm, choice.fallback, choice.logged, choice.decision_id) == ("newest", True, False, None)
     assert choice.error.status == status
+
+
+def test_what_the_server_last_said_is_what_is_told() -> None:
+    """Not that time was up during the attempt after it."""
+    choice, requests = talk([problem(503, "overloaded"), HELD], recommend, decision_deadline=1.0)
+    assert (choice.error.code, len(requests)) == ("overloaded", 2)
 
 
 def test_a_server_that_is_nowhere_costs_a_page_its_second_and_no_more() -> None:
@@ -220,6 +226,14 @@ def test_one_experiment_that_is_refused_does_not_hold_up_another() -> None:
 
     counts, _ = talk([problem(404, "experiment_not_found"), KINDS, results(CREDITED)], use, on_lost=lambda _: None)
     assert (counts.accepted, counts.refused) == (1, 1)
+
+
+def test_unknown_kinds_are_asked_for_once_a_batch() -> None:
+    """Not once for each event: each is then refused by the server, in one answer."""
+    events: Any = [{"decision_id": f"d{i}", "event": "clck"} for i in range(3)]
+    found, requests = talk([KINDS, results(WRONG, WRONG, WRONG)], lambda c: c.feedback_batch("home", events))
+    assert [r.method for r in requests] == ["GET", "POST"]
+    assert [each.code for each in found] == ["invalid_context"] * 3
 
 
 def test_enqueueing_waits_for_nothing() -> None:

@@ -536,3 +536,22 @@ def test_closing_answers_what_waits() -> None:
         with serving(url) as again:
             logged = [e for e in again.service.store.read(one.name, START, 1000) if e.tag == b"d"]
             assert len(logged) == statuses[200]
+
+
+def test_a_user_is_in_one_slice_on_every_server_and_after_a_restart() -> None:
+    """The secret that users are hashed with is the store's."""
+    slices = {"learned": {}, "random": {"share": 0.5, "policy": {"type": "uniform"}}}
+    users = [{"context": CONTEXT, "user_id": f"u{i}"} for i in range(100)]
+
+    def named(one: Experiment) -> list[str]:
+        answers = ok(one.post("recommendations/batch", {"requests": users}))["results"]
+        return [each["slice_name"] for each in answers]
+
+    with valkey() as url:
+        with two_servers(url) as (a, b):
+            one = a.experiment(slices=slices)
+            first = named(one)
+            assert 20 < first.count("random") < 80
+            assert named(one.through(b)) == first
+        with serving(url) as again:
+            assert named(one.through(again)) == first

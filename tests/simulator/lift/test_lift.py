@@ -141,6 +141,17 @@ def test_nothing_is_said_of_few_users_or_of_few_rewards() -> None:
     assert (found.missing, found.effect.missing, found.effect.value) == (0, REWARDED - 7, None)
 
 
+def test_a_sum_waits_for_the_rewarded_users_of_what_decides_it() -> None:
+    """Many clicks say nothing of money that seven users brought; where money hardly counts they say it all."""
+    both = traffic(6000, user=np.arange(6000))
+    money = np.where(np.arange(6000) < 7, 100.0, 0.0)
+    for weight, missing in ((1.0, REWARDED - 7), (1e-4, 0)):
+        kinds = (Kind("click"), Kind("buy", weight))
+        found = lift_of(replace(both, kinds=kinds, rewards=np.column_stack([both.rewards, money])))
+        assert found is not None
+        assert (found.effect.missing, found.kinds[0].missing, found.kinds[1].missing) == (missing, 0, REWARDED - 7)
+
+
 def test_a_cap_winsorises_and_is_counted() -> None:
     """A kind's rewards above it count as it, in its own lift and in the sum."""
     money = traffic(6000, kinds=(Kind("buy", cap=1.0),))

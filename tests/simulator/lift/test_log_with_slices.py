@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from simulator.logs.bridge import from_log
-from simulator.logs.documents import Played, changed
 from simulator.logs.loaders import load
-from simulator.logs.log import Kind, Log
+from simulator.logs.log import Kind, Log, Played, changed
 from simulator.logs.storage import write_jsonl, write_parquet
 from simulator.ope.checks.sample_ratio import sample_ratio
 from simulator.ope.lift.sentence import said_of
