@@ -235,7 +235,8 @@ def home(server: Live) -> Experiment:
         ([{"name": "x", "type": "boolean"}, {"name": "x", "type": "boolean"}], ["/features/1/name"]),
         ([{"name": "x", "type": "category", "levels": ["a", "a"]}], ["/features/0"]),
         ([{"name": "x", "type": "category", "levels": []}], ["/features/0/levels"]),
-        ([{"name": "x", "type": "vector"}], ["/features/0/type"]),
+        ([{"name": "x", "type": "vector"}], ["/features/0/length"]),
+        ([{"name": "x", "type": "matrix"}], ["/features/0/type"]),
         ([{"type": "boolean"}], ["/features/0/name"]),
     ],
 )
