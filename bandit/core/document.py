@@ -276,7 +276,9 @@ def _condition_faults(document: Document) -> Iterable[Fault]:
         times = {name: instant(text) for name, text in (("from", arm.since), ("until", arm.until)) if text is not UNSET}
         for name, at in times.items():
             if at is None:
-                yield Fault(pointer("arms", i, name), 'a time such as "2026-11-25T08:00:00Z"', "another string")
+                yield Fault(
+                    pointer("arms", i, name), 'a time with its zone, such as "2026-11-25T08:00:00Z"', "another string"
+                )
         begin, end = times.get("from"), times.get("until")
         if begin is not None and end is not None and begin >= end:
             yield Fault(pointer("arms", i, "until"), "a time after from", "one before")

@@ -40,6 +40,7 @@ class Config(msgspec.Struct, frozen=True, rename={"lam": "lambda"}):
     layout: Layout | None = None  # None: the columns are those of the document's features, in their order
     units: dict[str, float] = {}  # of kinds whose default unit would be another by now: the one they began with
     stripped: bool = False  # the arms' payloads are not here, but in the store's own copy
+    resting: tuple[str, ...] = ()  # arms that were paused when they were left out
     slices: tuple[str, ...] = ()  # every slice of this generation, by index
     segments: tuple[Segment, ...] = ()  # which of them owns which part of the users
 

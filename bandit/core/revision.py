@@ -41,6 +41,7 @@ def revise(before: Config, document: Document, *, learned: bool, reset: bool) ->
     kinds = tuple(dict.fromkeys([*before.kinds, *document.rewards])) if learned else tuple(document.rewards)
     state = before.version + 1, before.generation, before.schema
     more = _sliced(before.slices, before.segments, document)
+    more |= {"resting": _resting(before, document)}
     more |= {"layout": _layout(before, document), "units": _units(before, document, learned)}
     after = Config(before.name, *state, document, tuple(index), kinds, **more)
     if learned and (faults := list(_fixed_faults(before, after))):
@@ -68,6 +69,13 @@ def _sliced(names: tuple[str, ...], before: tuple[Segment, ...], document: Docum
     index = {name: i for i, name in enumerate(names)}
     segments = segmented(before, {index[name]: share for name, share in shares.items()}) if shares else before
     return {"slices": names, "segments": segments}
+
+
+def _resting(before: Config, document: Document) -> tuple[str, ...]:
+    """The arms that are left out and were paused when they were."""
+    paused = [arm.id for arm in map(arm_spec, before.document.arms) if arm.paused]
+    named = {arm_spec(arm).id for arm in document.arms}
+    return tuple(name for name in dict.fromkeys([*before.resting, *paused]) if name not in named)
 
 
 def _layout(before: Config, document: Document) -> Layout | None:

@@ -70,7 +70,8 @@ def shares_in(specs: Mapping[str, SliceSpec]) -> dict[str, int] | str:
         return "shares of at most six digits after the point"
     rest = WHOLE - sum(shares.values())
     if rest < 0 or (rest and not open_):
-        return "shares that add up to 1"
+        told = sum(shares.values()) / WHOLE
+        return f"shares that add up to 1, not {told:g}: a slice that leaves its share out has the rest"
     return {name: shares.get(name, rest) for name in specs}
 
 

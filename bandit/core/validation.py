@@ -11,7 +11,9 @@ import msgspec
 from msgspec import inspect
 
 from bandit.core.document import DURATIONS, Document, Kind
+from bandit.core.eligibility import Condition
 from bandit.core.policies import LinUCB
+from bandit.core.slices import SliceSpec
 from bandit.errors import Code, Fault, Problem, nearest, pointer
 
 _PATH = re.compile(r" - at `(?:key in )?(.*)`$")
@@ -60,7 +62,7 @@ def _typed(part: dict[str, msgspec.Raw]) -> bool:
 
 
 def _refused(data: bytes, error: Exception) -> Problem:
-    """Why this is not a document. msgspec does not say which kind of reward is at fault, so that is looked for here."""
+    """Why this is no document. msgspec does not say which member of an object is at fault: that is looked for here."""
     try:
         whole = msgspec.json.decode(
             data
@@ -70,13 +72,20 @@ def _refused(data: bytes, error: Exception) -> Problem:
     if not isinstance(error, msgspec.ValidationError) or "out of range" in str(error):
         return malformed(error, data)
     problem = typed_problem(error, Code.INVALID_EXPERIMENT, Document)
-    if problem.faults[0].pointer.startswith("/rewards/*") and isinstance(kinds := whole["rewards"], dict):
-        for name, kind in kinds.items():
+    at, star, _ = problem.faults[0].pointer.partition("/*")
+    if star and (of := next((kind for place, kind in _MEMBERS.items() if re.fullmatch(place, at)), None)):
+        members = whole
+        for part in at.split("/")[1:]:
+            members = members[int(part) if part.isdigit() else part]
+        for name, member in members.items() if isinstance(members, dict) else ():  # of a field given twice it may be
             try:
-                msgspec.convert(kind, Kind)
+                msgspec.convert(member, of)
             except msgspec.ValidationError as found:
-                return typed_problem(found, Code.INVALID_EXPERIMENT, Kind, prefix=pointer("rewards", name))
+                return typed_problem(found, Code.INVALID_EXPERIMENT, of, prefix=at + pointer(name))
     return problem
+
+
+_MEMBERS: dict[str, Any] = {"/rewards": Kind, "/slices": SliceSpec, r"/arms/\d+/when": Condition}
 
 
 def malformed(error: Exception, data: bytes | msgspec.Raw) -> Problem:

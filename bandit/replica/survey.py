@@ -132,7 +132,7 @@ def _numbers(feature: Number, column: Grid, told: FeatureSeen) -> None:
 
 
 def _suggestion(feature: Valued, told: FeatureSeen) -> str:
-    if 2 * told.missing > told.decisions:
+    if 2 * told.missing > told.decisions and getattr(feature, "missing", None) == "indicator":  # else some were sent so
         return "it is mostly missing: leave it out, or see why"
     if told.other is not UNSET and 5 * told.other > told.decisions:
         return "many are none of the levels: add the frequent ones, which is live"

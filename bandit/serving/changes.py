@@ -79,12 +79,19 @@ def replaced(sent: Sent) -> Change:
 def _as_they_were(arms: Sequence[str | ArmSpec], before: Document) -> tuple[str | ArmSpec, ...]:
     """The arms, each with the status that it is given, or where it is given none, the one that it had."""
     paused = {arm.id for arm in map(arm_spec, before.arms) if arm.paused}
-    each = map(arm_spec, arms)
-    return tuple(_with_status(arm, arm.status or ("paused" if arm.id in paused else "active")) for arm in each)
+    return tuple(_paused(arm) if arm.status is UNSET and arm.id in paused else arm for arm in map(arm_spec, arms))
 
 
-def _with_status(arm: ArmSpec, status: str) -> str | ArmSpec:
-    return plain(msgspec.structs.replace(arm, status="paused" if status == "paused" else UNSET))
+def _paused(arm: ArmSpec) -> ArmSpec:
+    return msgspec.structs.replace(arm, status="paused")
+
+
+def _settled(document: Document, was: Document, resting: Sequence[str]) -> Document:
+    """The document with its arms as they are kept: one that comes back and is given no status rests if it did."""
+    back = set(resting).difference(arm.id for arm in map(arm_spec, was.arms))
+    arms = [_paused(arm) if arm.status is UNSET and arm.id in back else arm for arm in map(arm_spec, document.arms)]
+    kept = (msgspec.structs.replace(arm, status=UNSET) if arm.status == "active" else arm for arm in arms)
+    return msgspec.structs.replace(document, arms=tuple(map(plain, kept)))
 
 
 def version_in(sent: Sent) -> int | None:
@@ -148,8 +155,8 @@ def with_arm(arm: str, data: bytes, *, merge: bool) -> Change:
         text = _merged(msgspec.json.encode(arms[arm]), body) if merge else body
         fields = _OBJECT.decode(text) | {"id": Raw(msgspec.json.encode(arm))}
         spec = decode(_ARM, msgspec.json.encode(fields), Code.INVALID_EXPERIMENT)
-        was = "paused" if not merge and arm in arms and arms[arm].paused else "active"
-        arms[arm] = arm_spec(_with_status(spec, spec.status or was))
+        keeps = not merge and arm in arms and arms[arm].paused and spec.status is UNSET
+        arms[arm] = _paused(spec) if keeps else spec
         if len(arms) > ARMS_MAX:
             raise Problem(Code.INVALID_EXPERIMENT, f"the experiment has {ARMS_MAX} arms: no more are possible")
         return msgspec.structs.replace(document, arms=tuple(map(plain, arms.values())))
@@ -196,10 +203,11 @@ def config_after(name: str, before: Stored | None, change: Change | None, *, res
     if change is None:
         raise ValueError("only what exists can be deleted")
     if before is None:
-        config = first(name, change(Document({}, ())))
+        config = first(name, _settled(change(Document({}, ())), Document({}, ()), ()))
     else:
         was = Document({}, ()) if before.config.deleted else before.config.document
-        config = revise(before.config, change(was), learned=before.learned, reset=reset)
+        document = _settled(change(was), was, before.config.resting)
+        config = revise(before.config, document, learned=before.learned, reset=reset)
     compile_config(config)
     return config
 

@@ -59,10 +59,14 @@ class Experiments:
         self.store, self.follower, self.body_limit = store, follower, body_limit
         self._looks: dict[str, asyncio.Task[Stored]] = {}  # reads of the store that are under way
 
-    async def would_change(self, name: str, change: Change, *, reset: bool, if_match: int | None) -> dict[str, Any]:
+    async def would_change(
+        self, name: str, change: Change, *, reset: bool = False, if_match: int | None = None, create: bool = False
+    ) -> dict[str, Any]:
         """What a change would do, checked like one: nothing is changed."""
         before = await self._before(name, deleting=False)
         exists = before is not None and not before.config.deleted
+        if not exists and not create:
+            raise self._unknown(name)
         _check_version(if_match, before.config.version if exists and before else None)
         config = config_after(name, before, change, reset=reset)
         was = compared(before.config.document) if exists and before else None
@@ -144,15 +148,21 @@ class Experiments:
         found: dict[str, Any] = page["arms"][0]
         return found | (_more_of(spec) if (spec := experiment.arms.get(arm)) else {})
 
-    async def put_arms(self, name: str, data: bytes) -> dict[str, Any]:
+    async def put_arms(self, name: str, data: bytes, *, dry_run: bool = False) -> dict[str, Any]:
         """Replace the list of arms."""
         with pointing_into("/arms"):
+            if dry_run:
+                return await self.would_change(name, with_arms(data))
             await self._change(name, with_arms(data))
         return described(await self._stored(name))
 
-    async def put_arm(self, name: str, arm: str, data: bytes, *, merge: bool = False) -> tuple[bool, dict[str, Any]]:
+    async def put_arm(
+        self, name: str, arm: str, data: bytes, *, merge: bool = False, dry_run: bool = False
+    ) -> tuple[bool, dict[str, Any]]:
         """Add or replace one arm; with `merge`, change what the body names: (whether it is new, the arm)."""
         with pointing_into(r"/arms/\d+"):
+            if dry_run:
+                return False, await self.would_change(name, with_arm(arm, data, merge=merge))
             before = await self._change(name, with_arm(arm, data, merge=merge))
         found = await self.arm(name, arm)
         named = before is not None and names_arm(before.config.document, arm)

@@ -65,9 +65,9 @@ class OtherArm(msgspec.Struct, frozen=True):
 
     Attributes:
         arm: The arm that could not be shown.
-        reasons: Why, as far as the experiment of now tells: "retired", "paused", "from", "until", "when"; "attributes"
-            where it has conditions on attributes, which are not logged; "request" where nothing else tells: the request
-            did not want it.
+        reasons: Why, as far as the experiment of now tells: "retired", "paused", "from", "until", "when FIELD";
+            "perhaps when FIELD" where it has a condition on an attribute, which is not logged; "request" where nothing
+            else tells: the request did not want it.
     """
 
     arm: str
@@ -241,10 +241,11 @@ def _reasons(name: str, experiment: Experiment, context: dict[str, Any], ms: int
         yield "until"
     attributes = experiment.document.attributes or ()
     when = (arm.when or {}).items()
-    if any(field in context and not meets(context[field], asked_by(condition)) for field, condition in when):
-        yield "when"
-    if any(field in attributes for field, _ in when):
-        yield "attributes"
+    for field, condition in when:
+        if field in context and not meets(context[field], asked_by(condition)):
+            yield f"when {field}"
+        elif field in attributes:
+            yield f"perhaps when {field}"
 
 
 def _feedback(happened: Sequence[Entry], experiment: Experiment) -> Iterator[Happened]:

@@ -167,7 +167,11 @@ def _too_few(experiment: Experiment, body: Any, count: int) -> Problem:
         fault = Fault("/k", f"at most {count}, the arms that may be shown", "more")
         detail = f"{count} arms of {experiment.name!r} may be shown, fewer than k"
         return Problem(Code.NOT_ENOUGH_ARMS, detail, [fault])
-    at, got = ("/exclude", "all of them") if body.exclude and experiment.active_count else ("", "no active arm")
+    at, got = "", "no active arm"
+    if experiment.active_count:
+        got = "none to which this context and this moment fit"
+        if experiment.gate is None:
+            at, got = ("/exclude", "all of them") if body.exclude else ("/candidates", "none that is active")
     fault = Fault(at, "at least one arm left to show", got)
     return Problem(Code.NOT_ENOUGH_ARMS, f"no arm of {experiment.name!r} may be shown", [fault])
 
@@ -204,11 +208,16 @@ def _decoder(experiment: Experiment) -> Any:
         context, document = experiment.encoder.context_type, experiment.document
         if document.attributes:
             context = with_attributes(context, document.attributes)
-        field: Any = ("context", context) if experiment.encoder.features else ("context", context, context())
+        field: Any = ("context", context) if _needed(context) else ("context", context, context())
         fields = [field, *((f.name, f.type, f.default) for f in msgspec.structs.fields(RecommendationBody)[1:])]
         body = msgspec.defstruct("Recommendation", fields, forbid_unknown_fields=True, frozen=True, kw_only=True)
         experiment.decoders["recommendation"] = msgspec.json.Decoder(body)
     return experiment.decoders["recommendation"]
+
+
+def _needed(context: type[msgspec.Struct]) -> bool:
+    """Whether there are fields that every context has to have."""
+    return any(field.required for field in msgspec.structs.fields(context))
 
 
 def _refused(experiment: Experiment, data: bytes | Raw, error: Exception) -> Problem:
@@ -220,7 +229,7 @@ def _refused(experiment: Experiment, data: bytes | Raw, error: Exception) -> Pro
             wrong = "; ".join(fault.text for fault in faults[:10])
             detail = f"experiment {experiment.name!r} takes features {names[:20]}; {wrong}"
             return Problem(Code.INVALID_CONTEXT, detail, faults)
-    elif isinstance(body, dict) and experiment.encoder.features:
+    elif isinstance(body, dict) and _needed(experiment.encoder.context_type):
         return _invalid("/context", "an object", "nothing")
     if not isinstance(error, msgspec.ValidationError):
         return malformed(error, data)

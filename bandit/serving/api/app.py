@@ -108,6 +108,9 @@ class Front:
         if b"%" in scope["raw_path"] or b"%" in scope["query_string"]:
             _check_escapes(scope["raw_path"], scope["query_string"])
         found = self._address.fullmatch(path) if scope["method"] == "POST" else None
+        if found is not None and scope["query_string"]:
+            faults = [Fault("/query", "no parameters", "some")]
+            raise Problem.of(Code.INVALID_REQUEST, faults)
         if found is not None:
             return await hot.answer(self._service, found[2], found[1], scope["headers"], receive)
         if path.endswith("\n"):  # the router's patterns let a line end through: .../arms/a%0A would be a

@@ -339,17 +339,21 @@ _RESULTS = {200: "`results`, in order: each an answer or its problem"}
 
 LIST = _asking({200: "experiments"}, ExperimentsAnswer, 422, 503)
 _CHANGED = {"anyOf": [ref(ExperimentAnswer), ref(DryRunAnswer)]}
+_CHANGED_ARM = {"anyOf": [ref(ArmAnswer), ref(DryRunAnswer)]}
 
 PUT = _writing({201: "created", 200: "replaced, or what would change"}, _CHANGED, Document, 409, 412)
 PATCH = _writing({200: "changed, or what would change"}, _CHANGED, _part_of("DocumentPatch"), 409, 412)
 GET = _operation({200: "the experiment"}, ExperimentAnswer)
 DELETE = _operation({204: "ended"}, None, 412, 428)
 ARMS = _operation({200: "arms"}, ArmsAnswer)
-PUT_ARMS = _writing({200: "the experiment"}, ExperimentAnswer, _ARMS)
+PUT_ARMS = _writing({200: "the experiment, or what would change"}, _CHANGED, _ARMS)
 ARM = _operation({200: "the arm"}, ArmAnswer)
-PUT_ARM = _writing({201: "added", 200: "replaced"}, ArmAnswer, _part_of("ArmBody"), required=False)
-PATCH_ARM = _writing({200: "changed"}, ArmAnswer, _part_of("ArmPatch"))
+PUT_ARM = _writing(
+    {201: "added", 200: "replaced, or what would change"}, _CHANGED_ARM, _part_of("ArmBody"), required=False
+)
+PATCH_ARM = _writing({200: "changed, or what would change"}, _CHANGED_ARM, _part_of("ArmPatch"))
 DELETE_ARM = _operation({204: "retired"}, None)
+DELETE_ARM["responses"][200] = {"description": "what would change"} | _content(ref(DryRunAnswer))
 DECISION = _operation({200: "the decision"}, DecisionAnswer)
 FEATURES = _operation({200: "what came of each feature"}, FeaturesAnswer)
 EVALUATION = _operation({200: "what slices earned and targets would have earned"}, Evaluation)

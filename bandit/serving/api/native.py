@@ -6,16 +6,16 @@ import re
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from bandit import __version__
 from bandit.core.document import NAME
-from bandit.errors import Code, Fault, Problem
+from bandit.errors import Code, Fault, Problem, nearest
 from bandit.serving.api import body, docs, everywhere, hot, several
 from bandit.serving.api.problems import problem_response, response
-from bandit.serving.changes import Change, Sent, patched, replaced, version_in
+from bandit.serving.changes import Change, Sent, patched, replaced, version_in, without_arm
 from bandit.serving.evaluation import ROWS_MAX, Asked
 from bandit.serving.experiments import ANY_VERSION
 from bandit.serving.service import Service
@@ -48,8 +48,20 @@ IfMatch = Annotated[str | None, Header(description="change this version only")]
 
 _VERSION = re.compile(r'(?:W/)?"?([0-9]{1,15})"?')
 
-router = APIRouter()
-health = APIRouter(tags=["health"])
+
+async def _known_only(request: Request) -> None:
+    """Refuse parameters that a route does not have: a misspelt one, overlooked, would do something else."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    if unknown := [name for name in request.query_params if name not in known]:
+        expected = "a parameter of this address" if known else "no parameters"
+        raise Problem.of(
+            Code.INVALID_REQUEST,
+            [Fault(f"/query/{name}", expected + nearest(name, known), "an unknown one") for name in unknown],
+        )
+
+
+router = APIRouter(dependencies=[Depends(_known_only)])
+health = APIRouter(tags=["health"], dependencies=[Depends(_known_only)])
 
 
 def _service(request: Request) -> Service:
@@ -93,8 +105,8 @@ async def _change(request: Request, if_match: str | None) -> tuple[Sent, int | N
     return sent, stated
 
 
-async def _would_change(request: Request, e: str, change: Change, reset: bool, version: int | None) -> Response:
-    return _json(await _service(request).experiments.would_change(e, change, reset=reset, if_match=version))
+async def _would_change(request: Request, e: str, change: Change, **how: Any) -> Response:
+    return _json(await _service(request).experiments.would_change(e, change, **how))
 
 
 def _new_name(e: str) -> str:
@@ -125,11 +137,8 @@ async def put_experiment(
     """
     sent, version = await _change(request, if_match)
     if dry_run:
-        return _json(
-            await _service(request).experiments.would_change(
-                _new_name(e), replaced(sent), reset=reset, if_match=version
-            )
-        )
+        how = {"reset": reset, "if_match": version, "create": True}
+        return await _would_change(request, _new_name(e), replaced(sent), **how)
     created, experiment = await _service(request).experiments.put(_new_name(e), sent, reset=reset, if_match=version)
     return _json(experiment, 201 if created else 200)
 
@@ -141,7 +150,7 @@ async def patch_experiment(
     """Change a part of the document, by a JSON merge patch."""
     sent, version = await _change(request, if_match)
     if dry_run:
-        return await _would_change(request, e, patched(sent), reset, version)
+        return await _would_change(request, e, patched(sent), reset=reset, if_match=version)
     return _json(await _service(request).experiments.patch(e, sent, reset=reset, if_match=version))
 
 
@@ -170,9 +179,9 @@ async def get_arms(request: Request, e: Experiment, limit: Limit = 100, cursor: 
 
 
 @router.put("/v1/experiments/{e}/arms", tags=["arms"], **docs.PUT_ARMS)
-async def put_arms(request: Request, e: Experiment) -> Response:
+async def put_arms(request: Request, e: Experiment, dry_run: DryRun = False) -> Response:
     """Replace the list of arms."""
-    return _json(await _service(request).experiments.put_arms(e, await _body(request)))
+    return _json(await _service(request).experiments.put_arms(e, await _body(request), dry_run=dry_run))
 
 
 @router.get("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.ARM)
@@ -182,22 +191,25 @@ async def get_arm(request: Request, e: Experiment, arm: Arm) -> Response:
 
 
 @router.put("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.PUT_ARM)
-async def put_arm(request: Request, e: Experiment, arm: Arm) -> Response:
+async def put_arm(request: Request, e: Experiment, arm: Arm, dry_run: DryRun = False) -> Response:
     """Add or replace one arm; a retired one comes back with what it had learned."""
-    created, shown = await _service(request).experiments.put_arm(e, arm, await _body(request))
+    created, shown = await _service(request).experiments.put_arm(e, arm, await _body(request), dry_run=dry_run)
     return _json(shown, 201 if created else 200)
 
 
 @router.patch("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.PATCH_ARM)
-async def patch_arm(request: Request, e: Experiment, arm: Arm) -> Response:
-    """Change one arm's status or payload."""
-    _, shown = await _service(request).experiments.put_arm(e, arm, await _body(request), merge=True)
+async def patch_arm(request: Request, e: Experiment, arm: Arm, dry_run: DryRun = False) -> Response:
+    """Change one arm's status, conditions, dates, tags or payload."""
+    data = await _body(request)
+    _, shown = await _service(request).experiments.put_arm(e, arm, data, merge=True, dry_run=dry_run)
     return _json(shown)
 
 
 @router.delete("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], status_code=204, **docs.DELETE_ARM)
-async def delete_arm(request: Request, e: Experiment, arm: Arm) -> Response:
+async def delete_arm(request: Request, e: Experiment, arm: Arm, dry_run: DryRun = False) -> Response:
     """Retire an arm: it is never shown again, and what it has learned is kept."""
+    if dry_run:
+        return await _would_change(request, e, without_arm(arm))
     await _service(request).experiments.retire(e, arm)
     return Response(status_code=204)
 

@@ -65,8 +65,8 @@ def test_it_is_told_why_other_arms_could_not_be_shown(server: Live) -> None:
         "gone": ["retired"],
         "later": ["from"],
         "over": ["until"],
-        "old": ["when"],
-        "rich": ["attributes"],
+        "old": ["when age"],
+        "rich": ["perhaps when basket"],
     }
 
 
