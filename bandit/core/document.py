@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from bandit.core.eligibility import Bounds, When, instant
-from bandit.core.features import D_MAX, SMALLEST, Feature, FeatureName, Name, Real
+from bandit.core.eligibility import Bounds, Condition, When, instant
+from bandit.core.features import D_MAX, SMALLEST, Boolean, Category, Feature, FeatureName, Hashed, Name, Number, Real
 from bandit.core.policies import Fixed, LinUCB, Policy
 from bandit.core.slices import SLICES_MAX, SliceSpec, shares_in
 from bandit.core.sums import CREDIT_MAX
@@ -252,6 +252,8 @@ def _window_faults(document: Document) -> Iterable[Fault]:
 
 
 def _traffic_faults(document: Document, arms: dict[str, ArmSpec]) -> Iterable[Fault]:
+    if document.sticky and document.shadow:
+        yield Fault("/sticky", "nothing while in shadow, where the baseline is shown", "an object")
     if document.sticky and seconds(document.sticky.duration) > seconds(document.reward_window):
         yield Fault("/sticky/for", "at most the reward_window, for which a user's decisions are known", "more")
     if document.shadow and document.slices:
@@ -286,5 +288,27 @@ def _condition_faults(document: Document) -> Iterable[Fault]:
             if name not in features and name not in attributes:
                 near = nearest(name, [*features, *attributes])
                 yield Fault(pointer("arms", i, "when", name), "a feature or an attribute" + near, "neither")
-            elif condition == Bounds():
-                yield Fault(pointer("arms", i, "when", name), "a list of values, or min or max", "neither")
+            elif expected := _never_met(condition, features.get(name)):
+                yield Fault(pointer("arms", i, "when", name), expected, "what nothing meets")
+
+
+def _never_met(condition: Condition, feature: Feature | None) -> str:
+    """What a condition should be that no context could meet; empty where one can."""
+    if isinstance(condition, Bounds):
+        low, high = condition.min, condition.max
+        if low is UNSET and high is UNSET:
+            return "a list of values, or a min or max"
+        if low is not UNSET and high is not UNSET and low > high:
+            return "min <= max"
+        return "" if feature is None or isinstance(feature, Number) else "a list of values: only numbers have bounds"
+    if feature is None:
+        return ""
+    if isinstance(feature, Category) and not feature.other:
+        return "" if set(condition) & set(feature.levels) else "one of its levels at least"
+    if isinstance(feature, Number):
+        return "" if any(type(value) in (int, float) for value in condition) else "numbers"
+    if isinstance(feature, Boolean):
+        return "" if any(isinstance(value, bool) for value in condition) else "true or false"
+    if isinstance(feature, Category | Hashed):
+        return "" if any(isinstance(value, str) for value in condition) else "strings"
+    return "a condition on another field: no value is equal to one of this"

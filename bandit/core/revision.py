@@ -48,7 +48,11 @@ def revise(before: Config, document: Document, *, learned: bool, reset: bool) ->
         detail = "; ".join(f"{fault.pointer}: {fault.expected}" for fault in faults) + "; ?reset=true starts from zero"
         raise Problem(Code.INVALID_EXPERIMENT, detail, faults)
     same = kinds == before.kinds and all(_judged(before.kind(name)) == _judged(after.kind(name)) for name in kinds)
-    if same and _columns(before) == _columns(after) and not _differs_at_once(before.document, document):
+    known = (before.index, before.slices) == (
+        after.index,
+        after.slices,
+    )  # else a record may name what others do not know
+    if same and known and _columns(before) == _columns(after) and not _differs_at_once(before.document, document):
         return after
     return msgspec.structs.replace(after, schema=before.schema + 1)
 
@@ -64,7 +68,9 @@ def _sliced(names: tuple[str, ...], before: tuple[Segment, ...], document: Docum
     if isinstance(shares, str):
         raise Problem.of(Code.INVALID_EXPERIMENT, [Fault("/slices", shares, "others")])
     if len(names) > INDICES_MAX:
-        fault = Fault("/slices", f"at most {INDICES_MAX} names of slices in one generation", "more")
+        fault = Fault(
+            "/slices", f"at most {INDICES_MAX} names of slices in one generation: use one again, or ?reset=true", "more"
+        )
         raise Problem.of(Code.INVALID_EXPERIMENT, [fault])
     index = {name: i for i, name in enumerate(names)}
     segments = segmented(before, {index[name]: share for name, share in shares.items()}) if shares else before

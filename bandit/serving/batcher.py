@@ -19,7 +19,7 @@ from bandit.core.draw import Choice
 from bandit.core.engine import Outdated
 from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem
-from bandit.log.records import Position, unpack_decision
+from bandit.log.records import DEFERRED, Position, unpack_decision
 from bandit.replica.replica import Replica
 from bandit.serving.decisions import Made, Scores, decide, decisions_of
 from bandit.serving.producer import PATIENCE, UNAVAILABLE, Producer
@@ -338,16 +338,20 @@ def _work(request: Request, experiment: Experiment, longest: int) -> float:
     if isinstance(request, RecommendationRequest):
         K, d = len(experiment.config.index), experiment.encoder.d
         lists = 1.5e-4 + 8e-10 * K * d * d + request.k * (1e-9 * d * d + 6e-6) if request.k > 1 else 0.0
-        return 6e-5 + K * (3e-11 * d * d + 3e-8) + lists
+        return 6e-5 + K * (3e-11 * d * d + 3e-8) + lists + len(experiment.slices) * (5e-6 + 6e-8 * K)
     if isinstance(request, Reward) and request.ref.user:
         return BY_USER * (USER_MAX if experiment.document.attribution == "all" else 4)
     return 4e-5 + 7e-7 * longest
 
 
 def _will_do(record: bytes, request: RecommendationRequest) -> bool:
-    """Whether a user's earlier decision answers this request: as many arms, all of which may be shown."""
-    arms = unpack_decision(record).arms
-    return len(arms) == request.k and bool(request.eligible[list(arms)].all())
+    """Whether a user's earlier decision answers this request: as many arms, all of which may be shown, and learned from
+    unless this one is to wait as well.
+    """
+    decision = unpack_decision(record)
+    if decision.head.flags & DEFERRED and not request.deferred:
+        return False
+    return len(decision.arms) == request.k and bool(request.eligible[list(decision.arms)].all())
 
 
 def _fresh(read: Reader) -> Reader:

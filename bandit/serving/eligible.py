@@ -58,10 +58,10 @@ def _not_shown(experiment: Experiment, names: Sequence[str], indices: list[int])
 def fields_of(experiment: Experiment, context: msgspec.Struct) -> Mapping[str, Any]:
     """A decoded context's values by their names, of the fields that conditions name; what is absent is left out."""
     gate = experiment.gate
-    if gate is None or not gate.fields:
+    if gate is None or not gate.count:
         return {}
     values = dict(zip(_names(context), msgspec.structs.astuple(context), strict=True))
-    return {name: values[name] for name in gate.fields if values[name] not in (None, UNSET)}
+    return {name: values[name] for name in gate.names if values[name] not in (None, UNSET)}
 
 
 def _names(context: msgspec.Struct) -> tuple[str, ...]:

@@ -69,6 +69,11 @@ class Experiments:
             raise self._unknown(name)
         _check_version(if_match, before.config.version if exists and before else None)
         config = config_after(name, before, change, reset=reset)
+        self._can_be_sent(config.document, before)
+        sizes: dict[str, tuple[int, int]] = await self.call(self.store.reserved)
+        need, own = model_bytes(*shape_of(config)), sizes.pop(name, (0, 0))[0]
+        if need > own and need + (others := sum(size for size, _ in sizes.values())) > self.follower.budget:
+            raise self._too_large(need, others)
         was = compared(before.config.document) if exists and before else None
         starts = before is None or config.generation != before.config.generation
         found = difference(was, compared(config.document)) if was is not None else ()
@@ -280,10 +285,13 @@ class Experiments:
         need, budget = model_bytes(*shape_of(config)), self.follower.budget
         others: int | None = await self.call(self.store.reserve, config.name, need, budget)
         if others is not None:
-            most = f"{budget >> 20} MiB for the models of all experiments (BANDIT_MODEL_MEMORY)"
-            fault = Fault("/arms", f"arms x features^2 within {most}", f"{need >> 20} MiB beside {others >> 20}")
-            detail = f"the experiment is too large: expected {fault.expected}, got {fault.got}"
-            raise Problem(Code.INVALID_EXPERIMENT, detail, [fault])
+            raise self._too_large(need, others)
+
+    def _too_large(self, need: int, others: int) -> Problem:
+        most = f"{self.follower.budget >> 20} MiB for the models of all experiments (BANDIT_MODEL_MEMORY)"
+        fault = Fault("/arms", f"arms x features^2 within {most}", f"{need >> 20} MiB beside {others >> 20}")
+        detail = f"the experiment is too large: expected {fault.expected}, got {fault.got}"
+        return Problem(Code.INVALID_EXPERIMENT, detail, [fault])
 
     def _can_be_sent(self, document: Document, before: Stored | None) -> None:
         """Refuse a document that has grown too large, arm by arm, to be sent back as GET gives it."""

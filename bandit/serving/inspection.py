@@ -19,6 +19,7 @@ from bandit.arrays import Int, Vector
 from bandit.core.eligibility import asked_by, instant, meets
 from bandit.core.engine import Model
 from bandit.core.experiment import Experiment
+from bandit.core.features import Number
 from bandit.core.sums import ONE
 from bandit.core.times import time_of
 from bandit.log.records import (
@@ -66,8 +67,8 @@ class OtherArm(msgspec.Struct, frozen=True):
     Attributes:
         arm: The arm that could not be shown.
         reasons: Why, as far as the experiment of now tells: "retired", "paused", "from", "until", "when FIELD";
-            "perhaps when FIELD" where it has a condition on an attribute, which is not logged; "request" where nothing
-            else tells: the request did not want it.
+            "perhaps when FIELD" where that is an attribute, which is not logged, or a number, which is logged rounded;
+            "request" where nothing else tells: the request did not want it.
     """
 
     arm: str
@@ -241,11 +242,13 @@ def _reasons(name: str, experiment: Experiment, context: dict[str, Any], ms: int
         yield "until"
     attributes = experiment.document.attributes or ()
     when = (arm.when or {}).items()
+    numbers = {feature.name for feature in experiment.encoder.features if isinstance(feature, Number)}
     for field, condition in when:
-        if field in context and not meets(context[field], asked_by(condition)):
+        fits = field in context and meets(context[field], asked_by(condition))
+        if field in attributes or (field in numbers and not fits):
+            yield f"perhaps when {field}"  # attributes are not logged, and numbers are, rounded and cut
+        elif not fits:
             yield f"when {field}"
-        elif field in attributes:
-            yield f"perhaps when {field}"
 
 
 def _feedback(happened: Sequence[Entry], experiment: Experiment) -> Iterator[Happened]:

@@ -102,8 +102,10 @@ class Service:
             Problem: decision_not_found, where there is none of the generation in force.
         """
         replica, ref = await self.experiments.replica(name), ref_of(decision_id)
-        model, scored = replica.served, replica.scored
         look = await self.experiments.call(_look, self.store, name, decision_id, ref)
+        if look is not None and decision_head(look.entry.record).version > experiment_of(replica).config.version:
+            await self.experiments.newer(name, experiment_of(replica))  # it may name what is not known here yet
+        model, scored = replica.served, replica.scored
         if look is None or decision_head(look.entry.record).generation != model.experiment.config.generation:
             raise unknown_decision()
         return await asyncio.to_thread(described, look, model, scored, limit, explain)

@@ -232,7 +232,7 @@ class Step:
             return logged.answer("duplicate")
         if self.now > logged.deadline + (self.rules.refunds_ms if item.refund_of else 0):
             return logged.answer("late")
-        if life.count >= EVENTS_MAX:
+        if life.count >= EVENTS_MAX * (2 if item.refund_of else 1):
             return logged.answer("events")
         if item.refund_of:
             taken = _taken(life, item)

@@ -133,7 +133,9 @@ def _plain(kind: type[ContextFree]) -> Callable[[Mapping[str, Any], Task], Learn
     return made
 
 
-TYPES = tuple(str(each.__struct_config__.tag) for each in (typing.get_args(Policy) or (Policy,)))
+OWN = {"uniform", "fixed", "epsilon-greedy"}  # names that mean something else here; a document has the server's
+TAGS = (str(each.__struct_config__.tag) for each in (typing.get_args(Policy) or (Policy,)))
+TYPES = tuple(tag for tag in TAGS if tag not in OWN)
 KINDS: dict[str, Callable[[Mapping[str, Any], Task], Learner]] = {
     **{kind: _engine(kind) for kind in TYPES},
     "document": _document,

@@ -262,7 +262,8 @@ def refusal(result: Outcome, experiment: Experiment, kind: int) -> Problem:
     if result.status == "range":
         low, high = spec.range
         fault = Fault("/value", f"a value that keeps the decision's {name!r} within [{low}, {high}]", "another number")
-        return Problem(Code.REWARD_OUT_OF_RANGE, f"the decision's {name!r} would leave [{low}, {high}]", [fault])
+        detail = f'the decision\'s {name!r} would leave [{low}, {high}]; over_range "clip" would cut it instead'
+        return Problem(Code.REWARD_OUT_OF_RANGE, detail, [fault])
     if result.status == "events":
         return Problem(Code.TOO_MANY_EVENTS, f"a decision takes at most {EVENTS_MAX} events")
     if result.status in _REFUNDS:

@@ -315,7 +315,7 @@ local function credit(d, kind, value, event, arm, of)
   if rule.aggregation == 'first' and seen then return answer('D', d) end
   if now() > late then return answer('L', d) end
   count = count and tonumber(count) or 0
-  if count >= EVENTS_MAX then return answer('E', d) end
+  if count >= (of and 2 or 1) * EVENTS_MAX then return answer('E', d) end
   local left
   if of then
     value, left = taken(fields[7], value)

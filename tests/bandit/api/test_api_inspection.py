@@ -54,7 +54,7 @@ def test_it_is_told_why_other_arms_could_not_be_shown(server: Live) -> None:
     arms = [
         "a", "unwanted", {"id": "resting", "status": "paused"}, "gone", {"id": "later", "from": "2090-01-01T00:00:00Z"},
         {"id": "over", "until": "2020-01-01T00:00:00Z"}, {"id": "old", "when": {"age": {"min": 60}}},
-        {"id": "rich", "when": {"basket": {"min": 20}}},
+        {"id": "rich", "when": {"basket": {"min": 20}}}, {"id": "abroad", "when": {"country": ["cn"]}},
     ]  # fmt: skip
     one = server.experiment(arms=arms, attributes=["basket"])
     assert server.client.delete(f"{one.at}/arms/gone").status_code == 204
@@ -65,7 +65,8 @@ def test_it_is_told_why_other_arms_could_not_be_shown(server: Live) -> None:
         "gone": ["retired"],
         "later": ["from"],
         "over": ["until"],
-        "old": ["when age"],
+        "old": ["perhaps when age"],
+        "abroad": ["when country"],
         "rich": ["perhaps when basket"],
     }
 

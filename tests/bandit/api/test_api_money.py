@@ -191,5 +191,5 @@ def test_more_than_a_hundred_experiments_are_refused(server: Live) -> None:
     made = [server.experiment(features=[], arms=["a"], rewards={kind: {}}) for _ in range(101)]
     ok(made[0].post("recommendations", {"user_id": "u"}))
     assert pointers(everywhere(server, event=kind, user_id="u"), Code.INVALID_REQUEST) == ["/event"]
-    assert server.client.delete(made[-1].at).status_code == 204
+    assert server.client.delete(made[-1].at, params={"confirm": made[-1].name}).status_code == 204
     assert ok(everywhere(server, event=kind, user_id="u"))["results"][made[0].name]["status"] == "accepted"

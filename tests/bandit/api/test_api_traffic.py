@@ -203,6 +203,17 @@ def test_sticky_ends(server: Live) -> None:
     assert not ok(one.post("recommendations", {"user_id": "u"}))["replayed"]
 
 
+def test_a_page_that_is_seen_is_not_answered_a_decision_that_waits(server: Live) -> None:
+    """Of a prefetched one only the rewarded would be learned from: 400 views at a rate of .1 had a mean of 1."""
+    one = free(server, sticky={"for": "1h"})
+    waiting = ok(one.post("recommendations", {"user_id": "u", "defer": True}))
+    assert ok(one.post("recommendations", {"user_id": "u", "defer": True}))["decision_id"] == waiting["decision_id"]
+    seen = ok(one.post("recommendations", {"user_id": "u"}))
+    assert not seen["replayed"]
+    assert ok(one.post("recommendations", {"user_id": "u"}))["decision_id"] == seen["decision_id"]
+    assert pointers(one.patch({"shadow": True}), Code.INVALID_EXPERIMENT) == ["/sticky"]
+
+
 # shadow
 
 
@@ -313,6 +324,10 @@ def test_attributes_are_a_part_of_what_a_decision_id_means(server: Live) -> None
 
 @pytest.mark.parametrize(("changes", "place"), [
     ({"attributes": ["age"]}, "/attributes/0"),
+    ({"arms": [{"id": "a", "when": {"age": {"min": 2, "max": 1}}}]}, "/arms/0/when/age"),
+    ({"arms": [{"id": "a", "when": {"age": ["2"]}}]}, "/arms/0/when/age"),
+    ({"arms": [{"id": "a", "when": {"land": ["DE"]}}]}, "/arms/0/when/land"),
+    ({"arms": [{"id": "a", "when": {"land": {"min": 1}}}]}, "/arms/0/when/land"),
     ({"attributes": ["x", "x"]}, "/attributes/1"),
     ({"arms": [{"id": "a", "when": {"countr": ["de"]}}]}, "/arms/0/when/countr"),
     ({"arms": [{"id": "a", "when": {"age": {}}}]}, "/arms/0/when/age"),
@@ -322,8 +337,11 @@ def test_attributes_are_a_part_of_what_a_decision_id_means(server: Live) -> None
     ({"arms": [{"id": "a", "from": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}]}, "/arms/0/until"),
 ])  # fmt: skip
 def test_wrong_conditions_are_refused(server: Live, changes: dict[str, Any], place: str) -> None:
-    """Each at its place."""
-    features = [{"name": "age", "type": "number", "mean": 40, "scale": 12}]
+    """Each at its place, those that nothing could meet among them."""
+    features = [
+        {"name": "age", "type": "number", "mean": 40, "scale": 12},
+        {"name": "land", "type": "category", "levels": ["de", "fr"], "other": False},
+    ]
     one = server.experiment(features=features, attributes=["country"], rewards={"click": {}}, arms=["a"])
     assert pointers(one.patch(changes), Code.INVALID_EXPERIMENT) == [place]
 

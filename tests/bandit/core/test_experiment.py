@@ -459,13 +459,16 @@ def test_an_experiment_starts_at_version_generation_and_schema_1() -> None:
 
 def test_each_change_is_a_new_version_of_the_same_generation() -> None:
     """Live settings leave generation and schema alone, learned or not."""
-    arms = [*msgspec.to_builtins(start().document.arms), "new"]
-    live = {"policy": {"alpha": 2}, "lambda": 3, "noise": 1, "reward_window": "1d", "arms": arms}
+    live = {"policy": {"alpha": 2}, "lambda": 3, "noise": 1, "reward_window": "1d"}
     for learned in (True, False):
         config = changed(
             start(), learned=learned, **live, rewards={"click": {"weight": 3, "over_range": "clip", "cap": 9}}
         )
         assert (config.version, config.generation, config.schema) == (2, 1, 1)
+    arms = [*msgspec.to_builtins(start().document.arms), "new"]
+    slices = {"learned": {}, "random": {"share": 0.1}}
+    for more in ({"arms": arms}, {"slices": slices}):  # what a server has not heard of must not be in its records
+        assert changed(start(), learned=True, **more).schema == 2
 
 
 def test_what_takes_something_away_is_a_new_schema() -> None:

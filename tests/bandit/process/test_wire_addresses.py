@@ -121,7 +121,7 @@ def test_allow_tells_all_that_a_path_takes_and_nothing_else(server: Live) -> Non
         takes.setdefault(path, set()).update((method, "HEAD") if method == "GET" else (method,))
     assert len(takes) > 15
     for path, methods in takes.items():
-        at = path.format(e="nothing", arm="x/y")
+        at = path.format(e="nothing", arm="x/y", decision_id="x/y")
         for method in {"GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS", "TRACE"}:
             response = server.client.request(method, at)
             assert (response.status_code == 405) == (method not in methods), f"{method} {at}"
@@ -133,7 +133,11 @@ def test_allow_tells_all_that_a_path_takes_and_nothing_else(server: Live) -> Non
 def test_head_is_answered_as_get_is_without_the_body(server: Live, home: Experiment) -> None:
     """Health, version, documents, pages and what is not there: the same status and headers."""
     paths = [path for method, path in requests(server) if method == "GET"]
-    for path in (*(path.format(e=home.name, arm="a") for path in paths), "/nothing", "/v1/experiments/none"):
+    for path in (
+        *(path.format(e=home.name, arm="a", decision_id="d") for path in paths),
+        "/nothing",
+        "/v1/experiments/none",
+    ):
         got, head = server.client.get(path), server.client.head(path)
         assert (head.status_code, head.content) == (got.status_code, b""), path
         assert head.headers["content-type"] == got.headers["content-type"]
