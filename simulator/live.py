@@ -1,8 +1,7 @@
 """What slices earned and what a candidate would have earned on a server's newest decisions. It needs NumPy alone.
 
-    lift                   one slice against another, by the difference of what they earned (`ope.lift`)
-    value of a slice       mean reward of what was shown
-    value of a candidate   by DR, in the decisions in which it could be shown       lift: less what was shown in these
+    lift, value of a slice  by users, rewards capped; the lift is one slice against another (`ope.lift`)
+    value of a candidate    by DR, in the decisions in which it could be shown      lift: less what was shown in these
 
 All with sequences that hold at every look as long as the window starts at the same time, also while policies learn
 (`ope.drifting`); `bandit-simulator evaluate --looks any` on the same rows says the same. A policy is a candidate as it
@@ -18,7 +17,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -29,19 +28,19 @@ from bandit.arrays import Matrix
 from bandit.core.document import Document
 from bandit.core.engine import Model
 from bandit.core.experiment import Config, Experiment, compile_config
+from bandit.core.features import Category
+from bandit.core.features.special import is_special
 from bandit.core.policies import Uniform
 from bandit.core.sums import ONE, Sums
 from bandit.core.times import time_of
 from bandit.core.validation import typed_problem
 from bandit.errors import Code, CorruptLog, Problem, StoreUnavailable
-from bandit.log.records import Position
+from bandit.log.records import Position, read_config
 from bandit.replica.recent import Recent, Window, recent
 from bandit.replica.replica import Replica
 from bandit.serving.evaluation import (
     Asked,
     Candidate,
-    Change,
-    Effect,
     Evaluation,
     Lift,
     Refused,
@@ -54,11 +53,14 @@ from bandit.serving.evaluation import (
 from bandit.store.open import open_store
 from bandit.store.protocol import Store
 from simulator.logs.log import Kind, Log, Played, changed
-from simulator.ope.differences import Data, earned, lift
+from simulator.ope.differences import Data, lift
 from simulator.ope.evaluate import evaluate
+from simulator.ope.lift.earned import earned_of
 from simulator.ope.lift.lift import lift_of
-from simulator.ope.lift.sentence import sentence
-from simulator.ope.lift.traffic import traffic_of
+from simulator.ope.lift.pair import Pair, pair_of, silence
+from simulator.ope.lift.pair import wrong as wrong_pair
+from simulator.ope.lift.sentence import told
+from simulator.ope.lift.traffic import Traffic, decisions_of
 from simulator.policies import specs
 from simulator.wording import named
 
@@ -82,41 +84,32 @@ class Plan(NamedTuple):
     probabilities: Callable[[Source], Matrix]
 
 
-def slices(source: Source, alpha: float = 0.05) -> list[Slice]:
-    """The value of each slice, and of what was decided without slices."""
-    log, span, names = log_of(source), _span(source.experiment), source.experiment.config.slices
-    part = np.where(source.recent.shares.any(axis=1), source.recent.slice, -1)
-    found = []
-    for g in np.unique(part).tolist():
-        rows = np.flatnonzero(part == g)
-        side = earned(Data(log.take(rows), np.zeros((len(rows), log.K)), span), alpha, looks="any")
-        name = names[g] if g >= 0 else None
-        found.append(Slice(max(0, g), name, len(rows), side.value, side.low, side.high))
-    return found
+def slices(source: Source, traffic: Traffic, alpha: float = 0.05) -> list[Slice]:
+    """What each slice earned, and what was decided without slices, each as a lift takes it."""
+    names = source.experiment.config.slices
+    return [
+        Slice(max(0, each.slice), names[each.slice] if each.slice >= 0 else None, *each[1:])
+        for each in earned_of(traffic, alpha)
+    ]
 
 
-def lifted(source: Source, now_ms: int) -> Lift | None:
+def lifted(traffic: Traffic, pair: Pair) -> Lift | None:
     """The lift of one slice over another; None where there are no two."""
-    traffic = traffic_of(log_of(source, now_ms))
-    found = lift_of(replace(traffic, cut=source.recent.cut)) if traffic else None
-    if found is None:
-        return None
-    changes = [Change(time_of(each.time_ms), each.what) for each in found.changes]
-    effects = [msgspec.convert(asdict(each), Effect) for each in (found.effect, *found.kinds)]
-    return Lift(
-        sentence=sentence(found),
-        slice=found.slice,
-        baseline=found.baseline,
-        effect=effects[0],
-        kinds=effects[1:],
-        decisions=found.decisions,
-        users=found.users,
-        missing=found.missing,
-        changes=changes,
-        alarm=found.alarm,
-        cut=found.cut,
-        confidence=1 - found.alpha,
-    )
+    indices = pair_of(traffic, pair)
+    found = lift_of(traffic, indices) if indices else None
+    return msgspec.convert(told(found), Lift) if found else None
+
+
+def _pair(experiment: Experiment, asked: Asked) -> Pair:
+    """The two slices that are asked for.
+
+    Raises:
+        Problem: there are no such two.
+    """
+    pair = Pair(asked.slice or None, asked.baseline or None)
+    if (found := wrong_pair(pair, experiment.config.slices)) is not None:
+        raise wrong(*found, "the same one" if pair.slice == pair.baseline else "another name")
+    return pair
 
 
 def changes_of(configs: Sequence[tuple[int, Config]], first_ms: int) -> Iterator[tuple[int, str]]:
@@ -302,13 +295,16 @@ def evaluated(store: Store, asked: Asked) -> Evaluation:
     replica.fold_to_end()
     if (model := replica.model) is None:
         raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {asked.experiment!r}")
+    pair = _pair(model.experiment, asked)
     tables = 2 if model.experiment.config.slices else 1  # within a slice, and over all
     room = max(1, CELLS // max(1, tables * model.experiment.shape[0]))
     window = window_of(asked, now, min(now, replica.position.ms))
     found, matured = _matured(
         store, model.experiment, replica.position, window._replace(rows=min(window.rows, room)), asked
     )
-    source, n = Source(model.experiment, model.sums, found), len(found)
+    source, n = Source(model.experiment, model.sums, _since_the_cut(store, asked.experiment, found)), len(found)
+    decisions = decisions_of(replace(log_of(source, now), context=_context(source))) if n else None
+    traffic = None if decisions is None or not decisions.shares.any() else replace(decisions, cut=found.cut)
     return Evaluation(
         decisions=n,
         first=time_of(int(found.ms[0])) if n else None,
@@ -316,9 +312,41 @@ def evaluated(store: Store, asked: Asked) -> Evaluation:
         cut=found.cut,
         waiting=found.waiting,
         matured=matured,
-        lift=lifted(source, now),
-        slices=slices(source) if n else [],
+        lift=lifted(traffic, pair) if traffic else None,
+        note=silence(traffic, pair) if n else _nothing(matured),
+        slices=slices(source, decisions) if decisions else [],
         targets=candidates(source, asked.targets),
+    )
+
+
+def _context(source: Source) -> Matrix:
+    """Contexts as an export has them: what a feature that came later was before is its mean, or another level.
+
+    There is no column that tells when it came.
+    """
+    encoder, x = source.experiment.encoder, source.recent.x / ONE
+    layout = encoder.layout
+    for feature in encoder.features:
+        if isinstance(feature, Category) and feature.other and not is_special(feature):
+            places = layout.at(feature)
+            x[~x[:, places].any(axis=1), places[-1]] = 1.0
+    return np.delete(x, sorted({int(layout.local[column]) for column in layout.known.values()}), axis=1)
+
+
+def _since_the_cut(store: Store, name: str, found: Recent) -> Recent:
+    """The decisions, with the config that was in force where the log was cut, if the first change came right after."""
+    if not found.configs or not (data := store.base_config(name)):
+        return found
+    base, after = read_config(data), found.configs[0][1]
+    if (base.generation, base.version + 1) != (after.generation, after.version):
+        return found
+    return replace(found, configs=[(store.cursor(name, "base").ms, base), *found.configs])
+
+
+def _nothing(matured: float | None) -> str:
+    """Why there is no lift where there are no decisions."""
+    return "no lift: there is no decision" + (
+        "" if matured is None else f" that is {matured:,g} seconds old (`matured`)"
     )
 
 

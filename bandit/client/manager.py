@@ -114,12 +114,16 @@ class Manager(Connection):
         since: str | datetime | timedelta | None = None,
         min_age: str | timedelta | None = None,
         rows: int | None = None,
+        slice: str | None = None,  # noqa: A002 - the parameter's name
+        baseline: str | None = None,
     ) -> Json:
         """How much one slice beats another (`lift`, with its `sentence`), and what `targets` would have earned.
 
+        By default learned against random, or else the first slice against the one that plays uniformly or the next.
         It may take a minute or two where the log is long, and has a deadline of its own for that.
         """
-        query = _query(target=list(targets) or None, since=_when(since), min_age=_when(min_age), rows=rows)
+        asked = {"since": _when(since), "min_age": _when(min_age), "rows": rows, "slice": slice, "baseline": baseline}
+        query = _query(target=list(targets) or None, **asked)
         path = self._path(experiment, "/evaluation" + query)
         return await self._call("GET", path, None, Json, deadline=EVALUATING, patient=True)
 

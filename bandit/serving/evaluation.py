@@ -35,6 +35,9 @@ class Asked(NamedTuple):
         min_age: decisions younger than this duration, at the log's end, are left out: their feedback may still come;
             empty: the age by which 99 % of rewards came, as decisions older than the reward window tell.
         rows: how many decisions at most.
+        slice: name of the slice that the lift is of; empty: "learned", or else the first one.
+        baseline: name of the slice that it is compared with; empty: "random", or else what plays uniformly, or else
+            the next slice.
     """
 
     experiment: str
@@ -42,26 +45,28 @@ class Asked(NamedTuple):
     since: str
     min_age: str
     rows: int
+    slice: str = ""
+    baseline: str = ""
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """What a share of the traffic earned: mean reward a decision, with a 95 % confidence sequence.
+    """What a share of the traffic earned a decision, computed as a lift is: rewards capped, by users.
 
     Attributes:
-        slice: The slice's number; 0 where the experiment has none.
-        slice_name: The slice's name; null where the experiment has none.
+        slice: The slice's number; 0 where `slice_name` is null.
+        slice_name: The slice's name; null: all that was decided while the experiment had no slices.
         n: How many decisions it has.
-        value: The mean reward of a decision, in weighted reward units.
-        low: The lower end of the value's 95 % confidence sequence.
-        high: The upper end of the value's 95 % confidence sequence.
+        value: What a decision earned, in weighted reward units, each kind's rewards cut to its `cap`.
+        low: The lower end of the value's 95 % confidence sequence; null where there are too few users to say.
+        high: The upper end of the value's 95 % confidence sequence; null with it.
     """
 
     slice: int
     slice_name: str | None
     n: int
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -118,8 +123,9 @@ class Lift(msgspec.Struct, frozen=True):
 
     Attributes:
         sentence: All of this in one sentence.
-        slice: The slice's name: "learned", or else the first one.
-        baseline: The name of what it is compared with: "random", or else what plays uniformly, or else the next slice.
+        slice: The slice's name: as asked for, or "learned", or else the first one.
+        baseline: The name of what it is compared with: as asked for, or "random", or else what plays uniformly, or
+            else the next slice.
         effect: Of the sum of all kinds by their weights.
         kinds: Of each kind, each with 95 % confidence for itself.
         decisions: How many decisions of both slices it is from.
@@ -195,6 +201,7 @@ class Evaluation(msgspec.Struct, frozen=True):
         matured: How many seconds old decisions have to be at the log's end; null where nothing tells how long rewards
             take, so that all count and rewards on their way count as none.
         lift: How much more one slice earned than another; null where there are no two slices.
+        note: Why `lift` is null; empty where it is not.
         slices: What each slice of the traffic earned.
         targets: What each target would have earned, in the order asked for.
     """
@@ -206,6 +213,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     waiting: int
     matured: float | None
     lift: Lift | None
+    note: str
     slices: list[Slice]
     targets: list[Candidate]
 

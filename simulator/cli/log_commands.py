@@ -11,7 +11,7 @@ import typer
 
 from simulator.cli.common import Alpha, AsJson, Seed, beside_cap, grouped, note, tell_cleaning
 from simulator.cli.log_options import Source
-from simulator.cli.ope_options import CapOption, Estimators, LooksOption, Model, RangeOption, Targets
+from simulator.cli.ope_options import CapOption, Compared, Estimators, LooksOption, Model, RangeOption, Targets
 from simulator.wording import capped, named, noted
 
 
@@ -21,6 +21,7 @@ def evaluate(
     targets: Targets,
     estimators: Estimators,
     model: Model,
+    compared: Compared,
     stream: Annotated[
         bool, typer.Option("--stream", help="Read the log in pieces, if it exceeds memory; q is ridge or mean.")
     ] = False,
@@ -36,12 +37,13 @@ def evaluate(
     """
     from simulator.cli import output
     from simulator.ope import evaluate as evaluation
-    from simulator.ope.lift.sentence import said_of
 
     how = {**estimators.how(), **model.how(seed)}
     cleaning: dict[str, int] = {}
     if lists and stream:
         raise typer.BadParameter("--lists takes no --stream")
+    if (lists or stream) and compared.named:
+        raise typer.BadParameter("--slice and --baseline take no --lists and no --stream")
     if lists:
         valued = _of_lists(source, targets, how, cleaning)
     elif stream:
@@ -49,8 +51,7 @@ def evaluate(
     else:
         log = source.load(targets.names)
         cleaning.update(log.cleaning)
-        if lift := said_of(log, model.alpha):
-            output.print_lift(lift, as_json=as_json)
+        _say_lift(log, model.alpha, compared, as_json=as_json)
         if log.position is not None and log.position.any() and log.decision_id is not None:
             note("the log has lists: values are per position; --lists values whole lists")
         rows, pis = targets.of(log, seed)
@@ -66,6 +67,21 @@ def evaluate(
         else:
             output.print_evaluation(name, plain, capped(model.cap))
     tell_cleaning(cleaning)
+
+
+def _say_lift(log: Any, alpha: float, compared: Compared, *, as_json: bool) -> None:
+    """The lift of a log with slices, or why there is none."""
+    from simulator.cli import output
+    from simulator.ope.lift.pair import silence
+    from simulator.ope.lift.sentence import said_of
+    from simulator.ope.lift.traffic import traffic_of
+
+    pair = compared.pair()
+    if lift := said_of(log, alpha, pair):
+        output.print_lift(lift, as_json=as_json)
+    elif log.slices:
+        lists = log.position is not None and log.position.any()
+        note("no lift: positions of lists are no decisions" if lists else silence(traffic_of(log), pair))
 
 
 def _explained(log: Any, rows: list[Any]) -> list[Any]:
@@ -314,6 +330,7 @@ def report(
     targets: Targets,
     estimators: Estimators,
     model: Model,
+    compared: Compared,
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
     figures: Annotated[Path | None, typer.Option(help="A folder for the figures, as PNG and SVG.")] = None,
     segment: Annotated[str | None, typer.Option(help="A context column to split the log by.")] = None,
@@ -338,8 +355,9 @@ def report(
     how = {**estimators.how(), **model.how(seed)}
     pis = {Path(name).name if _is_file(name) else name: pi for name, pi in pis.items()}
     page = written(
-        rows, pis, output, how=how, settings=settings, curves=drawn, segment=segment, figures=figures, title=title
-    )
+        rows, pis, output, how=how, settings=settings, curves=drawn, segment=segment, figures=figures, title=title,
+        pair=compared.pair(),
+    )  # fmt: skip
     out.print_rows(beside_cap([{"report": str(page)}], model.cap, as_json=as_json), as_json=as_json)
     if model.cap is not None and not as_json:
         note(capped(model.cap))

@@ -210,6 +210,30 @@ LooksOption = Annotated[
 
 
 @dataclass(frozen=True)
+class Compared:
+    """Which slices of the traffic the lift is of."""
+
+    slice: Annotated[
+        str | None, typer.Option(help="server: whose lift; by default learned, or else the first slice.")
+    ] = None
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="server: over which slice; by default random, or what plays uniformly, or the next one."),
+    ] = None
+
+    def pair(self) -> Any:
+        """As the lift takes it."""
+        from simulator.ope.lift.pair import Pair
+
+        return Pair(self.slice, self.baseline)
+
+    @property
+    def named(self) -> bool:
+        """Whether one of the two is asked for."""
+        return self.slice is not None or self.baseline is not None
+
+
+@dataclass(frozen=True)
 class Estimators:
     """The estimators."""
 

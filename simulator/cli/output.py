@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bandit.errors import printable
+from simulator.ope.lift.sentence import told
 from simulator.wording import beside, noted, number
 
 BESIDE = {  # ends of an interval, and what stands beside it
@@ -81,7 +82,7 @@ def print_evaluation(target: str, rows: Sequence[Mapping[str, Any]], capped: str
 
 def print_lift(found: tuple[str, Any], *, as_json: bool) -> None:
     """How much more one slice of the traffic earned than another: the sentence, or all of it."""
-    whole = msgspec.json.encode({"lift": {"sentence": found[0], **asdict(found[1])}}).decode() if as_json else ""
+    whole = msgspec.json.encode({"lift": told(found[1])}).decode() if as_json else ""
     sys.stdout.write((whole or printable(found[0])) + "\n")  # a sentence is not folded where nobody sees it
 
 

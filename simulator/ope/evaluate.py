@@ -366,7 +366,8 @@ def _caps(name: str, problem: EstimationProblem, n_eff: float, skew: float) -> l
     cap = sufficient_cap(problem)
     if cap is None or cap >= problem.log.reward.max():
         return []
-    return [f"or a cap of {amount(cap)} (cap={cap:.3g}): the value is then of the capped reward"]
+    cap = float(f"{cap:.3g}")  # a quantile has digits that say nothing
+    return [f"or a cap of {amount(cap)} (cap={cap:g}): the value is then of the capped reward"]
 
 
 def too_little(n: int, n_eff: float, skew: float) -> list[str]:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from bandit.arrays import Matrix
 from bandit.errors import printable
 from simulator.logs.log import Log
+from simulator.ope.lift.pair import Pair
 from simulator.reporting.answers import differences, facts, over_time, per_arm, per_segment, spread_of_weights, values
 from simulator.reporting.evidence import cleaning, guide, learning, model, ratio
 from simulator.reporting.evidence import settings as all_settings
@@ -38,6 +39,7 @@ def report(
     segment: str | None = None,
     figures: Path | None = None,
     title: str = "Offline evaluation",
+    pair: Pair | None = None,
 ) -> Path:
     """The path of one page of HTML, written: a sentence first, then values, differences, and what they rest on.
 
@@ -56,13 +58,14 @@ def report(
         segment: what the log is cut by: a feature of the context, or `position`; None: the most used category.
         figures: a folder for every figure as SVG and PNG; None: only inside the page.
         title: of the page.
+        pair: names of the slice whose lift it is, and of its baseline.
 
     Raises:
         ValueError: there is no target, there is no such segment, or `evaluate` refuses its arguments.
     """
     if not targets:
         raise ValueError("a report takes at least one target; got none")
-    subject = Subject(log, targets, how or {}, settings or {}, curves, segment, figures is not None)
+    subject = Subject(log, targets, how or {}, settings or {}, curves, segment, figures is not None, pair)
     with drawing():
         made = _sections(subject)
     page = _template().render(

@@ -16,6 +16,7 @@ from simulator.ope.checks.reasons import LOST, likely
 from simulator.ope.checks.sample_ratio import SampleRatio, sample_ratio
 from simulator.ope.differences import Data, Difference, Side, earned, lift
 from simulator.ope.evaluate import EstimatorRow, evaluate
+from simulator.ope.lift.pair import Pair
 from simulator.ope.lift.sentence import said_of
 from simulator.ope.lift.traffic import Lift
 from simulator.reporting.contrasts import windows
@@ -72,6 +73,7 @@ class Subject:
     curves: Sequence[Curve]
     segment: str | None
     png: bool
+    pair: Pair | None = None
 
     @cached_property
     def rows(self) -> dict[str, list[EstimatorRow]]:
@@ -118,7 +120,7 @@ class Subject:
     @cached_property
     def lift(self) -> tuple[str, Lift] | None:
         """How much more one slice of the traffic earned than another, in a sentence; None where there are no two."""
-        return said_of(self.log, self.alpha)
+        return said_of(self.log, self.alpha, self.pair)
 
     @cached_property
     def ratio(self) -> SampleRatio:

@@ -44,6 +44,8 @@ Explain = Annotated[bool, Strictly, Query(description="add what the model of now
 Targets = Annotated[list[str] | None, Query(description="uniform, fixed:ARM, linucb:alpha=0.5; one or more")]
 Since = Annotated[str, Query(description="a time, or a duration before now; by default the whole log")]
 MinAge = Annotated[str, Query(description="leave out younger decisions: their feedback may still come")]
+Compared = Annotated[str, Query(alias="slice", description="whose lift; by default learned, or else the first slice")]
+Baseline = Annotated[str, Query(description="over which one; by default random, or what plays uniformly, or the next")]
 IfMatch = Annotated[str | None, Header(description="change this version only")]
 
 _VERSION = re.compile(r'(?:W/)?"?([0-9]{1,15})"?')
@@ -242,9 +244,12 @@ async def get_evaluation(
     since: Since = "",
     min_age: MinAge = "",
     rows: Rows = ROWS_MAX,
+    compared: Compared = "",
+    baseline: Baseline = "",
 ) -> Response:
     """How much one slice beats another, what each earned and what candidates would have, on the newest decisions."""
-    return _json(await _service(request).evaluation(Asked(e, tuple(target or ()), since, min_age, rows)))
+    asked = Asked(e, tuple(target or ()), since, min_age, rows, compared, baseline)
+    return _json(await _service(request).evaluation(asked))
 
 
 # deciding and feedback

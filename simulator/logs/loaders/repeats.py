@@ -9,12 +9,14 @@ Copies break one of them: all rows twice the first, some of the rows twice the s
 from __future__ import annotations
 
 import math
+from array import array
 
 import numpy as np
 import pyarrow as pa
 
 from bandit.arrays import Int
 
+LARGEST = 1 << 64  # of a position in 8 bytes
 MOST = 100_000  # different rows that are counted; of a longer log a share, chosen by the rows' hashes
 EVEN = 0.9  # share of the different rows from which on all are told to be there twice, or more often
 SPREADS = 2.5  # ... and so many times the root of their number above one half: 5 standard deviations
@@ -50,3 +52,25 @@ class Repeats:
         if twice >= TWICE * D and expected >= TRIPLES and thrice < expected / 4:
             return self.step * int(times[times > 1].sum())
         return 0
+
+
+class Once:
+    """Tells whether a log position comes for the first time, in a few bytes for each while they come in order."""
+
+    def __init__(self) -> None:
+        self.last = -1
+        self.ordered = array("Q")  # all so far, where none was before another
+        self.all: set[int] | None = None
+
+    def is_new(self, position: tuple[int, int]) -> bool:
+        """Take a position."""
+        key = (position[0] << 20) + position[1]  # never a million in a millisecond
+        if self.all is None and self.last < key < LARGEST:
+            self.last = key
+            self.ordered.append(key)
+            return True
+        if self.all is None:
+            self.all, self.ordered = set(self.ordered), array("Q")
+        new = key not in self.all
+        self.all.add(key)
+        return new

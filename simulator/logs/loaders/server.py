@@ -28,6 +28,7 @@ from bandit.replica.recent import Delays
 from simulator.logs.contexts import LogError
 from simulator.logs.documents import Document, Version
 from simulator.logs.documents import Kind as Told
+from simulator.logs.loaders.repeats import Once
 from simulator.logs.loaders.rows import batches, ordered, surveyed
 from simulator.logs.log import Kind, changed
 from simulator.logs.storage import json_of, lines
@@ -41,7 +42,6 @@ YOUNG = "rows left out: their rewards may still come, as they were younger at th
 UNSURE = "rows whose rewards may still come, and count as none: nothing tells how long rewards take (matured: null)"
 TYPES = ("decision", "feedback", "activation", "experiment")
 OTHERS = "it is no log as `bandit-server export` writes it: for one of another kind give --format (csv, vw, ...)"
-LARGEST = 1 << 64  # of a position in 8 bytes
 Entry = dict[str, Any]  # a row of the export
 Key = tuple[str, str]  # decision id, arm
 
@@ -122,7 +122,7 @@ def _from_file(path: Path, repeated: Counter[str]) -> Iterator[Entry]:
     Raises:
         LogError: a line is none, or tells of the experiment after decisions that were made by what it tells.
     """
-    once, decided = _Once(), (-1, -1)
+    once, decided = Once(), (-1, -1)
     repeated.clear()
     for number, line in lines(path):
         try:
@@ -151,28 +151,6 @@ def _from_file(path: Path, repeated: Counter[str]) -> Iterator[Entry]:
         if entry["type"] == "decision":
             decided = max(decided, position)
         yield entry
-
-
-class _Once:
-    """Tells whether a log position comes for the first time, in a few bytes for each while they come in order."""
-
-    def __init__(self) -> None:
-        self.last = -1
-        self.ordered = array("Q")  # all so far, where none was before another
-        self.all: set[int] | None = None
-
-    def is_new(self, position: tuple[int, int]) -> bool:
-        """Take a position."""
-        key = (position[0] << 20) + position[1]  # never a million in a millisecond
-        if self.all is None and self.last < key < LARGEST:
-            self.last = key
-            self.ordered.append(key)
-            return True
-        if self.all is None:
-            self.all, self.ordered = set(self.ordered), array("Q")
-        new = key not in self.all
-        self.all.add(key)
-        return new
 
 
 def _from_store(experiment: str | None, redis_url: str | None, data_dir: Path | None) -> Iterator[Entry]:
@@ -278,8 +256,10 @@ class _Joined:
             yield Kind(name, self.weights.get(name, 0.0), kind.default, kind.cap, matured)
 
     def _changes(self) -> Iterator[tuple[int, str]]:
-        """When policies and weights changed after the first decision, and how."""
-        for before, after in pairwise(sorted(self.versions.items())):
+        """When policies and weights changed after the first decision, and how; within the last generation."""
+        last = self.last.generation if self.last else None
+        versions = sorted((n, each) for n, each in self.versions.items() if each.generation == last)
+        for before, after in pairwise(versions):
             ms = self.told_ms[after[0]]
             if self.times and ms > self.times[0]:
                 words = changed(before[1].document.played, after[1].document.played)
@@ -346,6 +326,8 @@ class _Joined:
             made = self._places(entry, document)
             matched += sum((entry["decision_id"], row.shown[-1].arm) in self.credited for row in made)
             kept = made if places == "each" else made[:1]
+            if places == "first" and len(made) > 1:
+                kept = [msgspec.structs.replace(made[0], rewards=self._whole(entry, document))]
             counts[LOWER] += len(made) - len(kept)
             yield from kept
         counts[ORPHANS] += len(self.credited) - matched
@@ -362,6 +344,15 @@ class _Joined:
         """A row for each position of a decision."""
         shown = [Shown(each["arm"], each["propensity"], each["marginal"]) for each in entry["arms"]]
         return [self._row(entry, document, shown[: j + 1], len(shown)) for j in range(len(shown))]
+
+    def _whole(self, entry: Entry, document: Document) -> list[KindReward]:
+        """What all arms of a decision earned together, of each kind, as a lift counts it."""
+        found = {kind: each.default * len(entry["arms"]) for kind, each in document.rewards.items()}
+        for shown in entry["arms"]:
+            for kind, credit in self.credited.get((entry["decision_id"], shown["arm"]), {}).items():
+                if kind in found:
+                    found[kind] += credit
+        return [KindReward(kind, value) for kind, value in found.items()]
 
     def _row(self, entry: Entry, document: Document, shown: list[Shown], k: int) -> Row:
         decision_id, position = entry["decision_id"], len(shown) - 1

@@ -12,9 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from bandit.arrays import Mask, Matrix
+from bandit.arrays import Matrix
 from simulator.logs.log import Kind
 from simulator.ope.lift.contrast import Means, means, relative, weights
+from simulator.ope.lift.pair import pair_of, rows_of
 from simulator.ope.lift.past import foreseen, useful
 from simulator.ope.lift.sequence import more, multiplier
 from simulator.ope.lift.shares import imbalance
@@ -23,7 +24,6 @@ from simulator.ope.lift.traffic import Change, Effect, Lift, Traffic, many, matu
 USERS = 100  # of each of the two slices
 REWARDED = 20  # users of both together who earned something
 HEAVY = 0.1  # of the sum's variance: a kind with so much needs its own rewarded users before the sum is said
-LEARNED, RANDOM = "learned", "random"
 
 
 def lift_of(traffic: Traffic, pair: tuple[int, int] | None = None, alpha: float = 0.05) -> Lift | None:
@@ -37,8 +37,7 @@ def lift_of(traffic: Traffic, pair: tuple[int, int] | None = None, alpha: float 
     pair = pair_of(traffic) if pair is None else pair
     if pair is None:
         return None
-    rows: Mask = np.all(traffic.shares[:, pair] > 0, axis=1)
-    if not all((traffic.part[rows] == g).any() for g in pair):
+    if (rows := rows_of(traffic, pair)) is None:
         return None
     both = traffic.take(rows)
     w = weights(both.part, both.shares, pair)
@@ -53,27 +52,11 @@ def lift_of(traffic: Traffic, pair: tuple[int, int] | None = None, alpha: float 
         decisions=decisions,
         users=many(both.user, np.any(w > 0, axis=1)),
         missing=few,
-        changes=tuple(sorted([*_moved(both), *(Change(*each) for each in both.changes)], key=lambda c: c.time_ms)),
+        changes=_changes(both),
         alarm=_alarm(both),
         cut=both.cut,
         alpha=alpha,
     )
-
-
-def pair_of(traffic: Traffic) -> tuple[int, int] | None:
-    """The slice asked about, and its baseline: learned and random, where two are called so.
-
-    Else the first of the slices that decide against the one that plays at random, or against the next one.
-    """
-    deciding = np.flatnonzero(np.any(traffic.shares > 0, axis=0)).tolist()
-    called = {traffic.names[g]: g for g in deciding}
-    if LEARNED in called and RANDOM in called:
-        return called[LEARNED], called[RANDOM]
-    if len(deciding) < 2:
-        return None
-    baseline = traffic.uniform if traffic.uniform in deciding else None
-    rest = [g for g in deciding if g != baseline]
-    return rest[0], rest[1] if baseline is None else baseline
 
 
 def _effects(traffic: Traffic, w: Matrix, n: int, alpha: float, *, said: bool) -> tuple[Effect, ...]:
@@ -118,6 +101,13 @@ def _ends(effect: Effect, found: Means, n: int, alpha: float) -> Effect:
         relative_high=ratio[2],
         more=None if abs(value) > half else more(n, value, found.error, alpha),
     )
+
+
+def _changes(traffic: Traffic) -> tuple[Change, ...]:
+    """What changed between the first and the last of these decisions, in order of time."""
+    first, last = int(traffic.time_ms.min()), int(traffic.time_ms.max())
+    others = (Change(*each) for each in traffic.changes if first < each[0] <= last or not last)  # 0: no times are known
+    return tuple(sorted([*_moved(traffic), *others], key=lambda change: change.time_ms))
 
 
 def _moved(traffic: Traffic) -> Iterator[Change]:

@@ -59,15 +59,19 @@ class Traffic:
 
 def traffic_of(log: Log) -> Traffic | None:
     """The decisions of a log; None where it has no slices, or has rows that are no decisions but positions of lists."""
-    if log.shares is None or log.part is None or log.rewards is None or not log.shares.any():
-        return None
-    if log.position is not None and log.position.any():
-        return None
+    sliced = log.part is not None and log.shares is not None and log.shares.any()
+    return decisions_of(log) if sliced else None
+
+
+def decisions_of(log: Log) -> Traffic | None:
+    """The same whether or not there are slices."""
     n = len(log)
+    if log.rewards is None or (log.position is not None and log.position.any()):
+        return None
     return Traffic(
         names=log.slices,
-        part=log.part,
-        shares=log.shares,
+        part=np.zeros(n, np.int64) if log.part is None else log.part,
+        shares=np.zeros((n, len(log.slices))) if log.shares is None else log.shares,
         user=np.arange(n) if log.user is None else users_of(log.user),
         time_ms=np.zeros(n, np.int64) if log.time_ms is None else log.time_ms,
         kinds=log.kinds,

@@ -7,7 +7,9 @@ import pytest
 
 from simulator.logs.log import Kind
 from simulator.ope.lift.contrast import means, relative, weights
-from simulator.ope.lift.lift import REWARDED, USERS, lift_of, pair_of
+from simulator.ope.lift.earned import earned_of
+from simulator.ope.lift.lift import REWARDED, USERS, lift_of
+from simulator.ope.lift.pair import Pair, pair_of, silence, wrong
 from simulator.ope.lift.past import foreseen, useful
 from simulator.ope.lift.sequence import more, multiplier
 from simulator.ope.lift.shares import imbalance
@@ -172,6 +174,61 @@ def test_the_pair_is_learned_against_random_else_the_first_against_the_uniform_o
     assert pair_of(replace(three, uniform=2)) == (0, 2)
     assert pair_of(replace(three, names=("random", "x", "learned"))) == (2, 0)
     assert pair_of(replace(three, shares=np.tile([1.0, 0.0, 0.0], (10, 1)))) is None
+
+
+def test_a_pair_can_be_asked_for_by_name() -> None:
+    """Of one that is named the other is found: random, what plays uniformly, or the next; and learned, or the first."""
+    names = ("random", "x", "learned", "y")
+    four = replace(traffic(10), names=names, shares=np.tile([0.25] * 4, (10, 1)), uniform=0)
+    assert pair_of(four, Pair("x", "y")) == (1, 3)
+    assert pair_of(four, Pair("x")) == (1, 0)
+    assert pair_of(four, Pair("random")) == (0, 1)
+    assert pair_of(four, Pair(baseline="x")) == (2, 1)
+    assert pair_of(replace(four, names=("a", "b", "c", "d")), Pair(baseline="b")) == (2, 1)
+    assert pair_of(replace(four, names=("a", "b", "c", "d"), uniform=2), Pair("a")) == (0, 2)
+    assert pair_of(replace(four, shares=np.tile([0.5, 0.5, 0.0, 0.0], (10, 1))), Pair("x", "y")) is None
+
+
+def test_what_cannot_be_compared_says_why() -> None:
+    """A name that is near; the same one twice; one slice alone, none at all, or two that never decided together."""
+    two = traffic(10)
+    names = two.names
+    assert wrong(Pair("lerned"), ("learned", "random")) == (
+        "slice",
+        "one of learned, random; did you mean 'learned'?",
+    )
+    assert wrong(Pair(names[0], names[0]), names) == (
+        "baseline",
+        "another slice than the one that is compared with it",
+    )
+    assert wrong(Pair(baseline="a"), ()) == ("baseline", "nothing, as there are no slices")
+    assert wrong(Pair(*names[::-1]), names) is None
+    assert silence(two) == ""
+    assert silence(None) == "no lift: these decisions were made without slices"
+    alone = replace(two, shares=np.tile([1.0, 0.0], (10, 1)), part=np.zeros(10, int))
+    assert silence(alone) == "no lift: a single slice has all of these decisions"
+    assert silence(alone, Pair(names[1])) == f"no lift: {names[1]} has no share of these decisions"
+    apart = np.where(np.arange(10)[:, None] < 5, [[1.0, 0.0]], [[0.0, 1.0]])
+    never = f"no lift: there is no time at which both {names[0]} and {names[1]} decided"
+    assert silence(replace(two, shares=apart, part=(np.arange(10) >= 5).astype(int))) == never
+
+
+def test_what_a_slice_earned_is_what_its_lift_says_of_it() -> None:
+    """Both means of a lift, capped; with shares that never move the plain mean but for what was foreseen."""
+    whole = traffic(6000, kinds=(Kind("buy", cap=1.0),))
+    large = replace(whole, rewards=whole.rewards * np.where(np.arange(6000) % 100 == 0, 400.0, 1.0)[:, None])
+    found, (first, second) = lift_of(large), earned_of(large)
+    assert found is not None
+    assert (first.value, second.value) == (found.effect.mean, found.effect.baseline)
+    assert (first.slice, first.decisions, second.decisions) == (0, *np.bincount(large.part).tolist())
+    for each in (first, second):
+        assert each.low is not None
+        assert each.low < large.capped()[large.part == each.slice].mean() < (each.high or 0)
+    unsliced = replace(large, shares=np.zeros((6000, 2)))
+    (only,) = earned_of(unsliced)
+    assert (only.slice, only.decisions) == (-1, 6000)
+    assert only.value == pytest.approx(large.capped().mean(), rel=1e-12)
+    assert earned_of(large.take(np.arange(6000) < 50))[0][3:] == (None, None)
 
 
 def test_what_is_foreseen_of_a_decision_knows_nothing_of_its_reward_nor_of_later_ones() -> None:

@@ -62,7 +62,7 @@ def test_a_file_keeps_what_the_sentence_is_from(form: str, tmp_path: Path) -> No
     assert before is not None
     assert after is not None
     assert after[0] == before[0]
-    assert "; 75 % of the reward has come so far; another policy on 1970-01-01 00:33" in after[0]
+    assert "; 75 % of the reward has come so far; another policy on 1970-01-01 00:33 UTC" in after[0]
     assert (found.kinds, found.slices, found.uniform, found.changes) == (
         made.kinds,
         made.slices,
