@@ -53,6 +53,7 @@ class Options(TypedDict, total=False):
     timeout: float
     deadline: float
     decision_deadline: float
+    close_deadline: float
     connections: int
     queue_size: int
     on_lost: Callable[[Lost], None] | None
