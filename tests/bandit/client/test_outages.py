@@ -116,7 +116,7 @@ def test_a_known_outage_is_not_waited_for(failure: Answer) -> None:
         for _ in range(5):
             await client.recommend("home", {}, fallback="newest", deadline=0.02)
         start = time.monotonic()
-        pages = [await client.recommend("home", {}, fallback="newest", deadline=60.0) for _ in range(100)]
+        pages = [await client.recommend("home", {}, fallback="newest", deadline=60.0) for _ in range(20)]
         pages.append((await client.recommend_several(["a"], {}, fallback={"a": "newest"}, deadline=60.0))["a"])
         return pages, time.monotonic() - start
 
