@@ -44,7 +44,8 @@ class Client(Manager):
 
         async with Client("http://127.0.0.1:8080") as client:
             choice = await client.recommend("home", {"age": 41.0}, fallback="newest")
-            client.enqueue_feedback("home", decision_id=choice.decision_id, event="click")
+            if choice.logged:
+                client.enqueue_feedback("home", decision_id=choice.decision_id, event="click")
 
     A call that meets 429, 502, 503, 504, a cut connection or a timeout is sent again, with the same ids and after
     exponentially growing, randomised pauses (or the server's Retry-After), until its deadline. It can then not be

@@ -64,7 +64,7 @@ class ClientError(Exception):
 
     @property
     def unanswered(self) -> bool:
-        """Whether the server is away: no answer, a proxy's, or one that it cannot decide. One that is busy is there."""
+        """Whether the server is away: no answer, a gateway's, or that it cannot decide. One that is busy is there."""
         return self.passes and self.status != HTTPStatus.TOO_MANY_REQUESTS and self.code != OVERLOADED
 
 

@@ -116,12 +116,12 @@ def test_a_known_outage_is_not_waited_for(failure: Answer) -> None:
         for _ in range(5):
             await client.recommend("home", {}, fallback="newest", deadline=0.02)
         start = time.monotonic()
-        pages = [await client.recommend("home", {}, fallback="newest", deadline=60.0) for _ in range(20)]
-        pages.append((await client.recommend_several(["a"], {}, fallback={"a": "newest"}, deadline=60.0))["a"])
+        pages = [await client.recommend("home", {}, fallback="newest", deadline=1.0) for _ in range(20)]
+        pages.append((await client.recommend_several(["a"], {}, fallback={"a": "newest"}, deadline=1.0))["a"])
         return pages, time.monotonic() - start
 
     (pages, took), requests = talk([failure], use)
-    assert took < 0.9  # one page of 60 s would be far above; the time to the next probe just above
+    assert took < 0.9  # less than the second of one page that waits, and than the time to the next probe
     assert {each.arm for each in pages} == {"newest"}
     assert all("not asked, after 5 calls" in each.error.detail for each in pages)
     assert len(requests) <= 10  # some of the five were sent twice
