@@ -310,12 +310,12 @@ class Client(Manager):
     def _deciding(self, deadline: float | None) -> float:
         return self._decision_deadline if deadline is None else deadline
 
-    async def _decided(self, ask: Callable[[], Awaitable[A]], own: bool) -> A:
-        """The answer; of a caller with an arm of its `own` nothing is asked while the server is known to be away."""
+    async def _decided(self, ask: Callable[..., Awaitable[A]], own: bool) -> A:
+        """The answer; of a caller with an arm of its `own` nothing, or only once, is asked in a known outage."""
         if own and (away := self._outage.known(asyncio.get_running_loop().time())) is not None:
             raise away
         try:
-            found = await ask()
+            found = await ask(repeat=not (own and self._outage.lasts))
         except ClientError as error:
             self._outage.learn(error)
             raise
@@ -343,12 +343,12 @@ class Client(Manager):
         return found
 
     async def _by_experiment(
-        self, path: str, body: object, answer: type[A], deadline: float
+        self, path: str, body: object, answer: type[A], deadline: float, *, repeat: bool = True
     ) -> dict[str, A | ClientError]:
         """The result of each experiment; where one may pass all is sent again, and what was settled stays."""
 
         async def ask(_: dict[str, A | ClientError], seconds: float) -> dict[str, A | ClientError]:
-            found = await self._call("POST", self._url + path, body, dict[str, Any], deadline=seconds)
+            found = await self._call("POST", self._url + path, body, dict[str, Any], deadline=seconds, repeat=repeat)
             return {name: item(each, answer) for name, each in found["results"].items()}
 
         return await self._settled(ask, deadline)

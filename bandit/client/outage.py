@@ -15,9 +15,14 @@ class Outage:
         self._unanswered, self._next = 0, 0.0
         self._last: tuple[int, str, str] = (0, "", "")
 
+    @property
+    def lasts(self) -> bool:
+        """Whether the server was away when it was last asked: a call that looks whether it is back is not repeated."""
+        return self._unanswered >= CALLS
+
     def known(self, now: float) -> ClientError | None:
         """Why a call need not be made; None where it is to be made, also as the one that probes."""
-        if self._unanswered < CALLS or now >= self._next:
+        if not self.lasts or now >= self._next:
             self._next = now + PROBE
             return None
         status, code, detail = self._last

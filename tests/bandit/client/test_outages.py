@@ -11,7 +11,7 @@ import pytest
 from planned import CHOICE, CREDITED, CUT, HELD, Answer, problem, talk
 
 from bandit.client import Client, ClientError, Lost, Recommendation, Shown, SyncClient
-from bandit.client.outage import Outage
+from bandit.client.outage import PROBE, Outage
 
 BUSY = {"problem": {"status": 503, "code": "overloaded", "detail": "busy", "type": "about:blank", "title": "busy"}}
 WRONG = {"problem": {"status": 422, "code": "invalid_context", "detail": "age", "errors": [{"pointer": "/age"}]}}
@@ -142,6 +142,22 @@ def test_what_is_remembered_of_an_outage() -> None:
         assert [outage.known(6.6) for _ in range(3)] == [None] * 3
         outage.learn(away)
         assert outage.known(6.6) is None  # counted from zero again
+
+
+def test_a_call_that_probes_is_not_repeated() -> None:
+    """A server that refuses connections then costs even the page that probes next to nothing."""
+
+    async def use(client: Client) -> None:
+        for _ in range(5):
+            await client.recommend("home", {}, fallback="newest")
+        await asyncio.sleep(PROBE)
+        await client.recommend("home", {}, fallback="newest")
+        await asyncio.sleep(PROBE)
+        await client.recommend_several(["home"], {}, fallback={"home": "newest"})
+
+    away = problem(503, "not_ready", headers={"Retry-After": "60"})
+    _, requests = talk([away] * 5 + [CUT], use)
+    assert len(requests) == 7
 
 
 def test_who_has_no_arm_of_his_own_asks_in_an_outage_too() -> None:
