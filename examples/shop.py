@@ -56,7 +56,7 @@ EXPERIMENT = {
         "purchase": {"range": [0, 500], "over_range": "clip", "unit": 0.01, "cap": CAP},
     },
     "refunds": "30d",
-    "slices": {"learned": {"share": 0.9}, "random": {"share": 0.1, "policy": {"type": "uniform"}}},
+    "slices": {"learned": {}, "random": {"share": 0.1, "policy": {"type": "uniform"}}},
 }
 PAUSED = "clearance"
 STEP = 250  # decisions after which what is due is sent

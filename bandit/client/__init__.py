@@ -1,8 +1,8 @@
 """The Python client of the server: `Client` for programs with an event loop, `SyncClient` for all others.
 
 `examples/offers.py` shows it at work. Needs the extra `client` (aiohttp). Imports no other room, as it is a part of
-other programs. Begin with `client`; `connection` repeats calls, `queue` sends feedback in the background, `wire` has
-what is sent and answered.
+other programs. Begin with `client`; `connection` repeats calls, `queue` sends feedback in the background, `outage`
+remembers that the server is away, `wire` has what is sent and answered.
 """
 
 from bandit.client.client import Client

@@ -1,7 +1,8 @@
 """The client: decisions, feedback and activations, one at a time, many at once, or in the background."""
 
+import asyncio
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from http import HTTPStatus
 from types import TracebackType
@@ -9,20 +10,23 @@ from typing import Any, Final, Self, TypeVar
 from uuid import uuid4
 
 from bandit.client.manager import Manager
+from bandit.client.outage import Outage
 from bandit.client.queue import Counts, FeedbackQueue, Lost
-from bandit.client.values import Id, name_sent
+from bandit.client.values import Id, listed, name_sent, names_sent
 from bandit.client.wire import (
     BATCH,
     ClientError,
     Event,
     Receipt,
     Recommendation,
+    Shown,
     Told,
     Wanted,
     Wish,
     encode,
     item,
     named,
+    own_arm,
     question,
     told,
 )
@@ -31,6 +35,7 @@ A = TypeVar("A")
 
 DECIDING: Final = 1.0  # seconds a page waits for a decision
 OTHERWISE: Final = 10.0  # seconds for everything else
+CLOSING: Final = 5.0  # seconds for what is enqueued, once the client is closed
 WAITING: Final = 10_000  # events of feedback that wait at most
 
 
@@ -39,7 +44,8 @@ class Client(Manager):
 
         async with Client("http://127.0.0.1:8080") as client:
             choice = await client.recommend("home", {"age": 41.0}, fallback="newest")
-            client.enqueue_feedback("home", decision_id=choice.decision_id, event="click")
+            if choice.logged:
+                client.enqueue_feedback("home", decision_id=choice.decision_id, event="click")
 
     A call that meets 429, 502, 503, 504, a cut connection or a timeout is sent again, with the same ids and after
     exponentially growing, randomised pauses (or the server's Retry-After), until its deadline. It can then not be
@@ -53,6 +59,7 @@ class Client(Manager):
         deadline: seconds one call may take with all its attempts and pauses. (An experiment's first feedback without
             an event_id may take two such calls: it asks for the reward kinds first.)
         decision_deadline: the same of `recommend` and `recommend_several`, for which a page waits.
+        close_deadline: seconds that closing may take to send what is enqueued; what is left is lost, and told.
         connections: at most this many at once; further calls wait for one.
         queue_size: how many enqueued events may wait; further ones are dropped, counted and told.
         on_lost: told of each enqueued event that was refused or dropped; by default a warning is logged.
@@ -69,12 +76,14 @@ class Client(Manager):
         timeout: float = 5.0,
         deadline: float = OTHERWISE,
         decision_deadline: float = DECIDING,
+        close_deadline: float = CLOSING,
         connections: int = 100,
         queue_size: int = WAITING,
         on_lost: Callable[[Lost], None] | None = None,
     ) -> None:
         super().__init__(url, api_key, timeout, deadline, connections)
-        self._decision_deadline = decision_deadline
+        self._decision_deadline, self._close_deadline = decision_deadline, close_deadline
+        self._outage = Outage()
         self._queue = FeedbackQueue(self._sent, queue_size, on_lost)
 
     async def __aenter__(self) -> Self:
@@ -86,7 +95,7 @@ class Client(Manager):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            await self._queue.close(self._deadline)
+            await self._queue.close(self._close_deadline)
         finally:
             await super().__aexit__(kind, error, trace)
 
@@ -103,7 +112,7 @@ class Client(Manager):
         defer: bool = False,
         strict: bool = False,
         baseline: str | None = None,
-        fallback: str | None = None,
+        fallback: str | Shown | None = None,
         deadline: float | None = None,
     ) -> Recommendation:
         """The arms to show for this context, drawn, logged and learned from by the server.
@@ -113,25 +122,30 @@ class Client(Manager):
 
         A context may have scalars of NumPy and pandas, dates (sent as ISO 8601) and Decimals.
 
-        With a `fallback`, a server that does not answer within the deadline, or with 5xx or 429 only, costs nobody a
-        page: that arm is answered, with `fallback` and the `error`. It is not logged, and takes no feedback.
+        With a `fallback`, an arm's name or a `Shown` with its payload too, nobody is without a page where the server
+        does not answer within the deadline, or with 5xx or 429 only, or where an editor has left nothing to show (409
+        `paused`, 422 `not_enough_arms`): that arm is answered, with `fallback` and the `error`. It is not logged, and
+        takes no feedback. After 5 calls in a row without an answer it is answered at once, but for one call each
+        second that looks whether the server is back.
 
         Raises:
             TypeError: if there is no way to send a value, such as an array.
-            ClientError: if the server refused (such as 422 `invalid_context`) or, without a fallback, the deadline
-                passed.
+            ClientError: if the server refused (such as 422 `invalid_context`, whether or not there is a fallback) or,
+                without one, the deadline passed.
         """
         asked = question(
             context, decision_id=decision_id, user_id=user_id, k=k, candidates=candidates, exclude=exclude,
             defer=defer, strict=strict, baseline=baseline,
         )  # fmt: skip
+        own = None if fallback is None else own_arm(fallback)
         path, seconds = self._path(experiment, "/recommendations"), self._deciding(deadline)
+        ask = functools.partial(self._call, "POST", path, named(asked), Recommendation, deadline=seconds)
         try:
-            return await self._call("POST", path, named(asked), Recommendation, deadline=seconds)
+            return await self._decided(ask, own is not None)
         except ClientError as error:
-            if fallback is None or not error.outage:
+            if own is None or not error.falls_back:
                 raise
-            return Recommendation.instead(fallback, error)
+            return Recommendation.instead(own, error)
 
     async def recommend_several(
         self,
@@ -140,35 +154,38 @@ class Client(Manager):
         *,
         user_id: Id | None = None,
         decision_id: Id | None = None,
-        fallback: Mapping[str, str] | None = None,
+        fallback: Mapping[str, str | Shown] | None = None,
         deadline: float | None = None,
     ) -> dict[str, Recommendation | ClientError]:
         """Of each experiment its recommendation, or why there is none: one round trip for a page with several.
 
         `experiments` are names, or of each name what else is asked, such as `{"top": {"k": 3}, "side": {}}`. The
         context is that of all: of each experiment its own features are taken. `fallback` has an arm for those
-        experiments that need one, and is used as by `recommend`.
+        experiments that need one, such as `{"top": "newest"}`, and is used as by `recommend`.
 
         Raises:
             ClientError: if the whole request was refused or, where an experiment has no fallback, the deadline passed.
         """
-        wishes = experiments if isinstance(experiments, Mapping) else {name: Wish() for name in experiments}
+        given = experiments if isinstance(experiments, Mapping) else listed(experiments, "experiments' names")
+        wishes = given if isinstance(given, Mapping) else {name: Wish() for name in given}
         chosen = uuid4().hex if decision_id is None else name_sent(decision_id)
         body = {
             "experiments": {name: question(**wish) for name, wish in wishes.items()},
             "context": context,
             "decision_id": chosen,
         } | ({} if user_id is None else {"user_id": name_sent(user_id)})
-        instead = fallback or {}
+        own = {name: own_arm(arm) for name, arm in (fallback or {}).items()}
+        path, seconds = "/v1/recommendations", self._deciding(deadline)
+        ask = functools.partial(self._by_experiment, path, body, Recommendation, seconds)
         try:
-            found = await self._by_experiment("/v1/recommendations", body, Recommendation, self._deciding(deadline))
+            found = await self._decided(ask, wishes.keys() <= own.keys())
         except ClientError as error:
-            if not error.outage or not wishes.keys() <= instead.keys():
+            if not error.falls_back or not wishes.keys() <= own.keys():
                 raise
             found = dict.fromkeys(wishes, error)
         return {
-            name: Recommendation.instead(instead[name], each)
-            if isinstance(each, ClientError) and each.outage and name in instead
+            name: Recommendation.instead(own[name], each)
+            if isinstance(each, ClientError) and each.falls_back and name in own
             else each
             for name, each in found.items()
         }
@@ -180,7 +197,7 @@ class Client(Manager):
 
         What may pass is asked again, with the same ids, until the deadline of all.
         """
-        asked = [named(question(**each)) for each in requests]
+        asked = [named(question(**each)) for each in listed(requests, "requests")]
         return await self._batch(experiment, "/recommendations/batch", asked, Recommendation)
 
     async def feedback(
@@ -203,6 +220,7 @@ class Client(Manager):
         attempt of yours. `refund_of` takes back of an earlier event, by default all that is left of it.
 
         Raises:
+            ValueError: if it names neither a decision_id nor a user_id.
             ClientError: if the server refused (such as 404 `decision_not_found`) or the deadline passed.
         """
         body = told(
@@ -217,7 +235,7 @@ class Client(Manager):
 
         What may pass is sent again, with the same ids, until the deadline of all.
         """
-        bodies = [told(**each) for each in events]
+        bodies = [told(**each) for each in listed(events, "events")]
         await self._identify(experiment, bodies)
         return await self._batch(experiment, "/feedback/batch", bodies, Receipt)
 
@@ -261,6 +279,7 @@ class Client(Manager):
 
         Raises:
             TypeError: if there is no way to send a value.
+            ValueError: if it names neither a decision_id nor a user_id.
         """
         body = told(
             event, decision_id=decision_id, user_id=user_id, value=value, event_id=event_id, arm=arm,
@@ -285,11 +304,23 @@ class Client(Manager):
 
     async def activate_batch(self, experiment: str, decision_ids: Iterable[Id]) -> list[Receipt | ClientError]:
         """Of each deferred decision whether it was activated, or why it was refused."""
-        bodies = [{"decision_id": name_sent(each)} for each in decision_ids]
+        bodies = [{"decision_id": each} for each in names_sent(decision_ids, "decision_ids") or ()]
         return await self._batch(experiment, "/activations/batch", bodies, Receipt)
 
     def _deciding(self, deadline: float | None) -> float:
         return self._decision_deadline if deadline is None else deadline
+
+    async def _decided(self, ask: Callable[..., Awaitable[A]], own: bool) -> A:
+        """The answer; of a caller with an arm of its `own` nothing, or only once, is asked in a known outage."""
+        if own and (away := self._outage.known(asyncio.get_running_loop().time())) is not None:
+            raise away
+        try:
+            found = await ask(repeat=not (own and self._outage.lasts))
+        except ClientError as error:
+            self._outage.learn(error)
+            raise
+        self._outage.learn(None)
+        return found
 
     async def _batch(
         self, experiment: str, what: str, bodies: Sequence[object], answer: type[A]
@@ -312,12 +343,12 @@ class Client(Manager):
         return found
 
     async def _by_experiment(
-        self, path: str, body: object, answer: type[A], deadline: float
+        self, path: str, body: object, answer: type[A], deadline: float, *, repeat: bool = True
     ) -> dict[str, A | ClientError]:
         """The result of each experiment; where one may pass all is sent again, and what was settled stays."""
 
         async def ask(_: dict[str, A | ClientError], seconds: float) -> dict[str, A | ClientError]:
-            found = await self._call("POST", self._url + path, body, dict[str, Any], deadline=seconds)
+            found = await self._call("POST", self._url + path, body, dict[str, Any], deadline=seconds, repeat=repeat)
             return {name: item(each, answer) for name, each in found["results"].items()}
 
         return await self._settled(ask, deadline)

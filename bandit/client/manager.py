@@ -1,12 +1,12 @@
 """What whoever runs an experiment asks for: its document, its arms, its evaluation, its decisions looked at."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from bandit.client.connection import Connection
-from bandit.client.values import Id, name_sent
+from bandit.client.values import Id, listed, name_sent, names_sent
 
 PAGE: Final = 1000  # arms or experiments that the server tells at once
 EVALUATING: Final = 130.0  # seconds an evaluation may take: the server gives it 120
@@ -82,25 +82,40 @@ class Manager(Connection):
         """What each arm has seen, in the order in which they were first named, retired ones too."""
         return [each async for each in self._pages(self._path(experiment, "/arms"), "arms")]
 
-    async def put_arms(self, experiment: str, arms: Sequence[str | Mapping[str, Any]]) -> Json:
-        """The experiment, after its whole list of arms was replaced; a status changes only where the list names it."""
-        return await self._call("PUT", self._path(experiment, "/arms"), list(arms), Json)
+    async def put_arms(
+        self, experiment: str, arms: Iterable[str | Mapping[str, Any]], *, dry_run: bool = False
+    ) -> Json:
+        """The experiment, after its whole list of arms was replaced; a status changes only where the list names it.
+
+        With `dry_run` nothing is changed, and the answer lists what would be, here and for a single arm.
+
+        Raises:
+            TypeError: if the arms are no list, such as a mapping by name: each is a name or an object with its `id`.
+        """
+        body = listed(arms, "arms' names, or of objects with an `id`")
+        return await self._call("PUT", self._path(experiment, "/arms" + _trying(dry_run)), body, Json)
 
     async def get_arm(self, experiment: str, arm: str) -> Json:
         """One arm as the document has it, and what it has seen."""
         return await self._call("GET", self._arm(experiment, arm), None, Json)
 
-    async def put_arm(self, experiment: str, arm: str, document: Mapping[str, Any]) -> Json:
+    async def put_arm(self, experiment: str, arm: str, document: Mapping[str, Any], *, dry_run: bool = False) -> Json:
         """The arm, after it was added or replaced; its status changes only where the document names it."""
-        return await self._call("PUT", self._arm(experiment, arm), document, Json)
+        return await self._call("PUT", self._arm(experiment, arm) + _trying(dry_run), document, Json)
 
-    async def patch_arm(self, experiment: str, arm: str, patch: Mapping[str, Any]) -> Json:
+    async def patch_arm(self, experiment: str, arm: str, patch: Mapping[str, Any], *, dry_run: bool = False) -> Json:
         """The arm, after a change of what the patch names, such as `{"status": "paused"}`."""
-        return await self._call("PATCH", self._arm(experiment, arm), patch, Json)
+        return await self._call("PATCH", self._arm(experiment, arm) + _trying(dry_run), patch, Json)
 
-    async def delete_arm(self, experiment: str, arm: str) -> None:
-        """Nothing, once the arm is retired: never shown again, but what it has learned is kept."""
+    async def delete_arm(self, experiment: str, arm: str, *, dry_run: bool = False) -> Json | None:
+        """None, once the arm is retired: never shown again, but what it has learned is kept.
+
+        With `dry_run` it is not, and the answer lists what would change.
+        """
+        if dry_run:
+            return await self._call("DELETE", self._arm(experiment, arm) + _trying(dry_run), None, Json)
         await self._call("DELETE", self._arm(experiment, arm), None, type(None), repeat=False)
+        return None
 
     async def features(self, experiment: str) -> Json:
         """What came of each feature in the newest decisions, beside what the document declares."""
@@ -123,7 +138,7 @@ class Manager(Connection):
         It may take a minute or two where the log is long, and has a deadline of its own for that.
         """
         asked = {"since": _when(since), "min_age": _when(min_age), "rows": rows, "slice": slice, "baseline": baseline}
-        query = _query(target=list(targets) or None, **asked)
+        query = _query(target=names_sent(targets, "targets") or None, **asked)
         path = self._path(experiment, "/evaluation" + query)
         return await self._call("GET", path, None, Json, deadline=EVALUATING, patient=True)
 
@@ -164,6 +179,10 @@ def _query(**given: Any) -> str:
     """The query of what is not None."""
     found = {name: value for name, value in given.items() if value is not None}
     return "?" + urlencode(found, doseq=True) if found else ""
+
+
+def _trying(dry_run: bool) -> str:
+    return "?dry_run=true" if dry_run else ""
 
 
 def _if_match(version: int | None) -> dict[str, str]:

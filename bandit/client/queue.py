@@ -13,12 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from bandit.client.connection import Pauses
-from bandit.client.wire import ClientError, Event, Receipt
+from bandit.client.wire import NO_ANSWER, ClientError, Event, Receipt, encode
 
 BATCH: Final = 500  # events sent at once
 FULL: Final = ClientError(0, "queue_full", "the queue of feedback is full: the event was not taken")
 CLOSED: Final = ClientError(0, "queue_closed", "the client was closed before the event could be sent")
+CUT_SHORT: Final = ClientError(0, NO_ANSWER, "no answer before the client was closed")
 
 _log = logging.getLogger("bandit.client")
 
@@ -36,7 +39,10 @@ class Lost:
         user_id: as it was given.
         event_id: as it was given, or made.
         value: as it was given; None where it was not.
-        error: why; `queue_full` and `queue_closed` are the queue's own codes.
+        error: why; `queue_full` and `queue_closed` are the queue's own codes. What waited when the client was closed
+            has why it waited, such as `unreachable`.
+        arm: as it was given.
+        refund_of: as it was given.
     """
 
     experiment: str
@@ -46,6 +52,8 @@ class Lost:
     event_id: str | None
     value: object
     error: ClientError
+    arm: str | None = None
+    refund_of: str | None = None
 
 
 @dataclass
@@ -73,6 +81,7 @@ class FeedbackQueue:
         self.counts = Counts()
         self._send, self._capacity, self._on_lost = send, capacity, on_lost or _warn
         self._lines: dict[str, deque[Event]] = {}
+        self._stopped: dict[str, ClientError] = {}  # why a line waits
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -120,7 +129,12 @@ class FeedbackQueue:
             self._lines.clear()
             self.counts.waiting, self.counts.dropped = 0, self.counts.dropped + len(left)
         for name, event in left:
-            self._tell(name, event, CLOSED)
+            self._tell(name, event, self._why(name))
+
+    def _why(self, experiment: str) -> ClientError:
+        """Why events of an experiment still wait: its own reason, or a server that no other could reach."""
+        nowhere = next((each for each in self._stopped.values() if each.code == NO_ANSWER), CLOSED)
+        return self._stopped.get(experiment, nowhere)
 
     async def _run(self) -> None:
         pauses = Pauses()
@@ -143,6 +157,9 @@ class FeedbackQueue:
             found = await self._send(experiment, batch)
         except ClientError as error:
             found = [error] * len(batch)
+        except asyncio.CancelledError:
+            self._stopped.setdefault(experiment, CUT_SHORT)
+            raise
         except Exception as error:  # whatever it is, the events are not lost in silence
             found = [_failed(error)] * len(batch)
         again = [(event, each) for event, each in zip(batch, found, strict=True) if _passes(each)]
@@ -156,7 +173,11 @@ class FeedbackQueue:
         for event, each in zip(batch, found, strict=True):
             if not _passes(each):
                 self._count(experiment, event, each)
-        return next((each for _, each in again if isinstance(each, ClientError)), None)
+        why = next((each for _, each in again if isinstance(each, ClientError)), None)
+        self._stopped.pop(experiment, None)
+        if why is not None:
+            self._stopped[experiment] = why
+        return why
 
     def _batch(self, experiment: str) -> list[Event]:
         """The first events of a line, up to the second about the same."""
@@ -179,8 +200,11 @@ class FeedbackQueue:
             self._tell(experiment, event, found)
 
     def _tell(self, experiment: str, event: Event, error: ClientError) -> None:
-        value = event.value if isinstance(event.value, int | float) else None
-        lost = Lost(experiment, event.event, event.decision_id, event.user_id, event.event_id, value, error)
+        value = None if event.value is msgspec.UNSET else event.value
+        lost = Lost(
+            experiment, event.event, event.decision_id, event.user_id, event.event_id, value, error, event.arm,
+            event.refund_of,
+        )  # fmt: skip
         try:
             self._on_lost(lost)
         except Exception:
@@ -198,5 +222,7 @@ def _failed(error: Exception) -> ClientError:
 
 
 def _warn(lost: Lost) -> None:
-    where = f"{lost.event!r} of {lost.decision_id or lost.user_id!r} in {lost.experiment!r}"
-    _log.warning("feedback lost: %s: %s", where, lost.error)
+    """Log the event as the body that would send it again."""
+    body = {name: value for name, value in vars(lost).items() if value is not None}
+    error, experiment = body.pop("error"), body.pop("experiment")
+    _log.warning("feedback lost in %r: %s: %s", experiment, encode(body).decode(), error)

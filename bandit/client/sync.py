@@ -53,6 +53,7 @@ class Options(TypedDict, total=False):
     timeout: float
     deadline: float
     decision_deadline: float
+    close_deadline: float
     connections: int
     queue_size: int
     on_lost: Callable[[Lost], None] | None
@@ -85,7 +86,8 @@ class SyncClient:
 
         client = SyncClient("http://127.0.0.1:8080")
         choice = client.recommend("home", {"age": 41.0}, fallback="newest")
-        client.enqueue_feedback("home", decision_id=choice.decision_id, event="click")
+        if choice.logged:
+            client.enqueue_feedback("home", decision_id=choice.decision_id, event="click")
 
     It opens with the first call. Enqueued feedback is sent before the interpreter ends; `close`, or leaving a `with`
     block, does so earlier. The arguments are those of `Client`.

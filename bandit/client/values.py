@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
+
+T = TypeVar("T")
 
 Id = str | int | date | UUID  # and what is like them; sent as text
 EXACT: Final = 2.0**53  # from here on not every whole number is a float
@@ -49,8 +51,17 @@ def name_sent(value: Any) -> str | None:
     return None if found is None else str(found)
 
 
-def names_sent(values: Iterable[Any] | None) -> list[str | None] | None:
+def listed(values: Iterable[T], of: str) -> list[T]:
+    """The values as a list, also from an array or an iterator.
+
+    Raises:
+        TypeError: they are a text, a mapping or a table, of which going through would keep characters or keys only.
+    """
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable) or getattr(values, "ndim", 1) != 1:
+        raise TypeError(f"expected a list of {of}; got {type(values).__name__}")
+    return list(values)
+
+
+def names_sent(values: Iterable[Any] | None, of: str = "arms' names") -> list[str | None] | None:
     """A list of names, also from an array."""
-    if isinstance(values, str):
-        raise TypeError(f"expected a list of arms, got the text {values!r}")
-    return None if values is None else [name_sent(each) for each in values]
+    return None if values is None else [name_sent(each) for each in listed(values, of)]

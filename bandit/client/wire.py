@@ -24,6 +24,8 @@ RETRIED: Final = frozenset(
 )
 UNREACHABLE: Final = 0  # the status of a ClientError when no answer came at all
 NO_ANSWER: Final = "unreachable"  # and its code
+OVERLOADED: Final = "overloaded"
+NOTHING_TO_SHOW: Final = frozenset({"paused", "not_enough_arms"})  # what editors bring about, and no caller mends
 BATCH: Final = 1000  # requests that the server takes at once
 
 
@@ -56,9 +58,14 @@ class ClientError(Exception):
         return self.code == NO_ANSWER or self.status in RETRIED
 
     @property
-    def outage(self) -> bool:
-        """Whether the server, and not the request, is at fault: then an arm of the caller's is shown."""
-        return self.passes or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    def falls_back(self) -> bool:
+        """Whether an arm of the caller's is shown: the server is at fault, or an editor has left it nothing to show."""
+        return self.passes or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR or self.code in NOTHING_TO_SHOW
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the server is away: no answer, a gateway's, or that it cannot decide. One that is busy is there."""
+        return self.passes and self.status != HTTPStatus.TOO_MANY_REQUESTS and self.code != OVERLOADED
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -101,9 +108,9 @@ class Recommendation(msgspec.Struct, frozen=True):
         return self.arms[0].arm
 
     @classmethod
-    def instead(cls, arm: str, error: ClientError) -> "Recommendation":
-        """The caller's own arm, where the server did not answer."""
-        return cls([Shown(arm)], logged=False, fallback=True, error=error)
+    def instead(cls, own: Shown, error: ClientError) -> "Recommendation":
+        """The caller's own arm, where the server did not answer or had nothing to show."""
+        return cls([own], logged=False, fallback=True, error=error)
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -203,6 +210,17 @@ def question(context: Any = msgspec.UNSET, *, user_id: Id | None = None, **wish:
     )
 
 
+def own_arm(fallback: str | Shown) -> Shown:
+    """The arm that the caller names to be shown instead.
+
+    Raises:
+        TypeError: it is something else; said before there is an outage.
+    """
+    if not isinstance(fallback, str | Shown):
+        raise TypeError(f"expected as fallback an arm's name or a Shown; got {type(fallback).__name__}")
+    return Shown(fallback) if isinstance(fallback, str) else fallback
+
+
 def named(asked: Question) -> Question:
     """It with a decision_id: a random one, unless the caller named one."""
     return asked if asked.decision_id is not None else msgspec.structs.replace(asked, decision_id=uuid4().hex)
@@ -222,7 +240,13 @@ def told(
 
     Raises:
         TypeError: an id is none.
+        ValueError: it says neither of which decision it is nor of which user.
     """
+    if decision_id is None and user_id is None:
+        raise ValueError(
+            f"expected a decision_id or a user_id with the event {event!r}; got neither: what was not logged, "
+            "such as a fallback, takes no feedback"
+        )
     return Event(
         name_sent(event), msgspec.UNSET if value is None else value, name_sent(decision_id), name_sent(user_id),
         name_sent(event_id), name_sent(arm), name_sent(refund_of),

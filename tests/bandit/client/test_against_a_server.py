@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from live import CONTEXT, DOCUMENT, Live, until
 
-from bandit.client import Client, ClientError, Lost, Receipt, Recommendation, SyncClient
+from bandit.client import Client, ClientError, Lost, Receipt, Recommendation, Shown, SyncClient
 from bandit.client.sync import Options
 
 SLICES = {"learned": {"share": 0.5}, "random": {"share": 0.5, "policy": {"type": "uniform"}}}
@@ -169,6 +169,44 @@ def test_arms_are_listed_put_patched_and_retired(client: SyncClient, name: str) 
     assert client.put_arm(name, "a/0", {"payload": 2})["status"] == "paused"  # only a status that is named changes
     client.delete_arm(name, "a/0")
     assert client.get_arm(name, "a/0")["status"] == "retired"
+
+
+def test_a_change_of_arms_is_only_tried_where_that_is_asked(client: SyncClient, name: str) -> None:
+    """Each call answers as a dry run of the document does, and nothing has changed."""
+    before = client.get_experiment(name)
+    tried = [
+        client.put_arms(name, ["a", "z"], dry_run=True),
+        client.put_arm(name, "z", {"payload": 1}, dry_run=True),
+        client.patch_arm(name, "a", {"status": "paused"}, dry_run=True),
+        client.delete_arm(name, "a", dry_run=True),
+    ]
+    assert all(each and each["dry_run"] and each["changes"] for each in tried)
+    assert client.get_experiment(name) == before
+
+
+@pytest.mark.parametrize(
+    ("edit", "code"),
+    [
+        ({"status": "paused"}, "paused"),
+        ({"arms": [{"id": arm, "status": "paused"} for arm in DOCUMENT["arms"]]}, "not_enough_arms"),
+    ],
+    ids=["paused", "no arm left"],
+)
+def test_whatever_an_editor_pauses_a_page_has_its_own_arm(
+    client: SyncClient, name: str, edit: dict[str, Any], code: str
+) -> None:
+    """Alone and among several; with what the page reads of it."""
+    client.patch_experiment(name, edit)
+    own = Shown("mine", payload={"headline": "Hello"})
+    choice = client.recommend(name, CONTEXT, fallback=own)
+    among = client.recommend_several([name], CONTEXT, fallback={name: own})[name]
+    assert isinstance(among, Recommendation)
+    for each in (choice, among):
+        assert (each.arms, each.logged, each.fallback) == ([own], False, True)
+        assert each.error is not None
+        assert each.error.code == code
+    with pytest.raises(ClientError, match=code):
+        client.recommend(name, CONTEXT)
 
 
 def test_an_experiment_is_changed_from_the_version_that_was_read(client: SyncClient, name: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from http import HTTPStatus
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from planned import CHOICE, CREDITED, CUT, HELD, Answer, problem, talk
 
-from bandit.client import Client, ClientError
+from bandit.client import Client, ClientError, Counts
 
 
 def recommend(client: Client) -> Awaitable[Any]:
@@ -155,6 +155,89 @@ def test_what_is_no_id_is_refused_before_it_is_sent(wrong: Any) -> None:
             await client.recommend("home", {}, user_id=wrong)
 
     assert talk([Answer(CHOICE)], ask) == (None, [])
+
+
+LISTS: dict[str, Callable[[Client, Any], Awaitable[Any]]] = {
+    "candidates": lambda c, wrong: c.recommend("home", {}, candidates=wrong),
+    "exclude": lambda c, wrong: c.recommend("home", {}, exclude=wrong),
+    "experiments": lambda c, wrong: c.recommend_several(wrong, {}),
+    "requests": lambda c, wrong: c.recommend_batch("home", wrong),
+    "events": lambda c, wrong: c.feedback_batch("home", wrong),
+    "activations": lambda c, wrong: c.activate_batch("home", wrong),
+    "arms": lambda c, wrong: c.put_arms("home", wrong),
+    "targets": lambda c, wrong: c.evaluation("home", targets=wrong),
+}
+
+
+@pytest.mark.parametrize("call", LISTS)
+@pytest.mark.parametrize(
+    "wrong", ["a", b"a", {"a": {"payload": 1}}, np.array([["a"]]), 7], ids=lambda w: type(w).__name__
+)
+def test_what_is_no_list_is_refused_before_it_is_sent(call: str, wrong: Any) -> None:
+    """Of a mapping the keys alone would be sent, of a text its characters; only experiments may be a mapping."""
+    if call == "experiments" and isinstance(wrong, dict):
+        return
+
+    async def ask(client: Client) -> None:
+        with pytest.raises(TypeError, match=f"expected a list of .*; got {type(wrong).__name__}"):
+            await LISTS[call](client, wrong)
+
+    assert talk([Answer({})], ask) == (None, [])
+
+
+def test_arms_by_name_are_told_how_they_are_listed() -> None:
+    """It was taken for a list of bare names, and threw conditions and payloads away."""
+
+    async def ask(client: Client) -> None:
+        wrong: Any = {"a": {"payload": 1}}
+        with pytest.raises(TypeError, match="a list of arms' names, or of objects with an `id`; got dict"):
+            await client.put_arms("home", wrong)
+        await client.put_arms("home", (each for each in ("a", {"id": "b"})))
+
+    _, requests = talk([Answer({})], ask)
+    assert [r.body for r in requests] == [["a", {"id": "b"}]]
+
+
+def test_feedback_about_nothing_is_refused_at_once() -> None:
+    """Such as that of a fallback, whose decision_id is None: it was taken, and lost later."""
+    about: Any = {"event": "click", "decision_id": None}
+
+    async def tell(client: Client) -> None:
+        with pytest.raises(ValueError, match="expected a decision_id or a user_id"):
+            client.enqueue_feedback("home", **about)
+        with pytest.raises(ValueError, match="expected a decision_id or a user_id"):
+            await client.feedback("home", **about)
+        with pytest.raises(ValueError, match="expected a decision_id or a user_id"):
+            await client.feedback_batch("home", [about])
+        assert client.feedback_counts == Counts()
+
+    assert talk([Answer({})], tell) == (None, [])
+
+
+def test_a_dry_run_of_an_arm_is_asked_for_in_the_query() -> None:
+    """And nowhere else; a deletion that is only tried may be sent again, and has an answer."""
+
+    async def each(client: Client) -> Any:
+        await client.put_arms("home", ["a"], dry_run=True)
+        await client.put_arm("home", "a", {}, dry_run=True)
+        await client.patch_arm("home", "a", {}, dry_run=True)
+        tried = await client.delete_arm("home", "a", dry_run=True)
+        await client.put_arms("home", ["a"])
+        await client.delete_arm("home", "a")
+        return tried
+
+    plan = {"dry_run": True, "changes": []}
+    tried, requests = talk([Answer(plan)] * 3 + [CUT, Answer(plan)], each)
+    assert tried == plan
+    place = "/v1/experiments/home/arms"
+    assert [(r.method, r.path) for r in requests] == [
+        ("PUT", f"{place}?dry_run=true"),
+        ("PUT", f"{place}/a?dry_run=true"),
+        ("PATCH", f"{place}/a?dry_run=true"),
+        *[("DELETE", f"{place}/a?dry_run=true")] * 2,
+        ("PUT", place),
+        ("DELETE", f"{place}/a"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
 """What the client does while the server is away: fallback arms, what is settled of many, and the queue of feedback."""
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from planned import CHOICE, CREDITED, CUT, HELD, Answer, problem, talk
 
-from bandit.client import Client, ClientError, Lost, Recommendation, SyncClient
+from bandit.client import Client, ClientError, Lost, Recommendation, Shown, SyncClient
+from bandit.client.outage import PROBE, Outage
 
 BUSY = {"problem": {"status": 503, "code": "overloaded", "detail": "busy", "type": "about:blank", "title": "busy"}}
 WRONG = {"problem": {"status": 422, "code": "invalid_context", "detail": "age", "errors": [{"pointer": "/age"}]}}
@@ -65,6 +68,111 @@ def test_a_fallback_hides_no_mistake_of_the_callers() -> None:
     """What will not pass is raised, so that somebody mends it."""
     error, _ = talk([problem(422, "invalid_context")], recommend)
     assert (error.status, error.code) == (422, "invalid_context")
+
+
+@pytest.mark.parametrize(("status", "code"), [(409, "paused"), (422, "not_enough_arms")])
+def test_where_an_editor_left_nothing_to_show_the_fallback_is_shown(status: int, code: str) -> None:
+    """With why; asked once, for it does not pass by itself. Without a fallback it is raised."""
+    choice, requests = talk([problem(status, code)], recommend)
+    assert (choice.arm, choice.fallback, choice.logged, choice.error.code) == ("newest", True, False, code)
+    assert len(requests) == 1
+    error, _ = talk([problem(status, code)], lambda client: client.recommend("home", {}))
+    assert error.code == code
+    answer = Answer({"results": {"top": {"problem": {"status": status, "code": code}}, "side": CHOICE}})
+    several = lambda client: client.recommend_several(["top", "side"], {}, fallback={"top": "a1"})  # noqa: E731
+    found, _ = talk([answer], several)
+    assert [found["top"].arm, found["top"].error.code, found["side"].arm] == ["a1", code, "a"]
+
+
+def test_a_fallback_brings_its_payload() -> None:
+    """A page reads the same of it as of an answer."""
+    own = Shown("newest", payload={"headline": "New"})
+    choice, _ = talk([CUT], lambda client: client.recommend("home", {}, fallback=own), decision_deadline=0.1)
+    assert choice.arms[0].payload == {"headline": "New"}
+    page, _ = talk([CUT], lambda client: client.recommend_several(["home"], {}, fallback={"home": own}, deadline=0.1))
+    assert page["home"].arms == [own]
+
+
+def test_what_is_no_fallback_is_said_before_the_outage() -> None:
+    """Not on the day it is needed."""
+
+    async def ask(client: Client) -> None:
+        wrong: Any = {"arm": "newest"}
+        with pytest.raises(TypeError, match="an arm's name or a Shown; got dict"):
+            await client.recommend("home", {}, fallback=wrong)
+        with pytest.raises(TypeError, match="an arm's name or a Shown; got dict"):
+            await client.recommend_several(["home"], {}, fallback={"home": wrong})
+
+    assert talk([Answer(CHOICE)], ask) == (None, [])
+
+
+@pytest.mark.parametrize(
+    "failure", [CUT, HELD, problem(503, "not_ready"), Answer(b"<html>", 502)], ids=["cut", "held", "503", "proxy"]
+)
+def test_a_known_outage_is_not_waited_for(failure: Answer) -> None:
+    """After five calls in a row, pages have their arms at once, of one experiment and of several, and with why."""
+
+    async def use(client: Client) -> Any:
+        for _ in range(5):
+            await client.recommend("home", {}, fallback="newest", deadline=0.02)
+        start = time.monotonic()
+        pages = [await client.recommend("home", {}, fallback="newest", deadline=1.0) for _ in range(20)]
+        pages.append((await client.recommend_several(["a"], {}, fallback={"a": "newest"}, deadline=1.0))["a"])
+        return pages, time.monotonic() - start
+
+    (pages, took), requests = talk([failure], use)
+    assert took < 0.9  # less than the second of one page that waits, and than the time to the next probe
+    assert {each.arm for each in pages} == {"newest"}
+    assert all("not asked, after 5 calls" in each.error.detail for each in pages)
+    assert len(requests) <= 10  # some of the five were sent twice
+
+
+def test_what_is_remembered_of_an_outage() -> None:
+    """One call a second goes through, whoever asks; any answer ends it, a refusal too, and one that is busy."""
+    away = ClientError(0, "unreachable", "nowhere")
+    for end in (None, ClientError(422, "invalid_context", ""), ClientError(503, "overloaded", ""),
+                ClientError(429, "rate_limited", ""), ClientError(500, "internal", "")):  # fmt: skip
+        outage = Outage()
+        for i in range(5):
+            assert outage.known(float(i)) is None
+            outage.learn(away)
+        asked = [time for time in (4.0, 4.5, 4.9, 5.0, 5.1, 5.9, 6.5, 6.6, 7.4) if outage.known(time) is None]
+        assert asked == [5.0, 6.5]
+        outage.learn(end)
+        assert [outage.known(6.6) for _ in range(3)] == [None] * 3
+        outage.learn(away)
+        assert outage.known(6.6) is None  # counted from zero again
+
+
+def test_a_call_that_probes_is_not_repeated() -> None:
+    """A server that refuses connections then costs even the page that probes next to nothing."""
+
+    async def use(client: Client) -> None:
+        for _ in range(5):
+            await client.recommend("home", {}, fallback="newest")
+        await asyncio.sleep(PROBE)
+        await client.recommend("home", {}, fallback="newest")
+        await asyncio.sleep(PROBE)
+        await client.recommend_several(["home"], {}, fallback={"home": "newest"})
+
+    away = problem(503, "not_ready", headers={"Retry-After": "60"})
+    _, requests = talk([away] * 5 + [CUT], use)
+    assert len(requests) == 7
+
+
+def test_who_has_no_arm_of_his_own_asks_in_an_outage_too() -> None:
+    """And where it is answered, the outage is over for all."""
+
+    async def use(client: Client) -> Any:
+        for _ in range(5):
+            await client.recommend("home", {}, fallback="newest", deadline=0.02)
+        assert (await client.recommend("home", {}, fallback="newest")).fallback
+        assert (await client.recommend("home", {})).arm == "a"
+        return await client.recommend("home", {}, fallback="newest")
+
+    away = problem(503, "not_ready", headers={"Retry-After": "60"})
+    choice, requests = talk([away] * 5 + [Answer(CHOICE)], use)
+    assert (choice.arm, choice.fallback, len(requests)) == ("a", False, 7)
 
 
 def test_several_fall_back_each_to_its_own() -> None:
@@ -191,28 +299,52 @@ def test_what_is_lost_is_told() -> None:
         return client.feedback_counts
 
     plan = [KINDS, results(CREDITED, WRONG, BUSY), problem(503, "overloaded")]
-    counts, _ = talk(plan, use, queue_size=3, on_lost=lost.append, deadline=0.3)
+    counts, _ = talk(plan, use, queue_size=3, on_lost=lost.append, close_deadline=0.3)
     assert [(each.decision_id, each.error.code) for each in lost] == [
-        ("d3", "queue_full"), ("d1", "invalid_context"), ("d2", "queue_closed"),
+        ("d3", "queue_full"), ("d1", "invalid_context"), ("d2", "overloaded"),
     ]  # fmt: skip
     assert (counts.accepted, counts.refused, counts.dropped, counts.waiting) == (1, 1, 2, 0)
 
 
 def test_what_is_lost_is_logged_where_nobody_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """A warning; and a listener that fails does not stop the others."""
+    """All that sends it again, as the body that was sent; and a listener that fails does not stop the others."""
 
     async def use(client: Client) -> None:
-        client.enqueue_feedback("home", decision_id="d", event="click")
+        client.enqueue_feedback(
+            "home", user_id="u", event="click", value=Decimal("2.50"), event_id="e", arm="a", refund_of="r"
+        )
         await client.flush()
 
-    talk([KINDS, results(WRONG)], use)
-    assert "feedback lost: 'click' of 'd' in 'home': 422 invalid_context" in caplog.text
+    _, requests = talk([results(WRONG)], use)
+    place, body = caplog.messages[0].split(": ", 1)
+    body, why = body.split(": 422 ")
+    assert (place, why) == ("feedback lost in 'home'", "invalid_context: age")
+    assert json.loads(body) == requests[0].body["requests"][0]
+    assert json.loads(body) == {
+        "user_id": "u", "event": "click", "value": 2.5, "event_id": "e", "arm": "a", "refund_of": "r",
+    }  # fmt: skip
 
     def fails(_: Lost) -> None:
         raise ValueError("no")
 
     talk([KINDS, results(WRONG)], use, on_lost=fails)
     assert "on_lost failed" in caplog.text
+
+
+@pytest.mark.parametrize("failure", [CUT, HELD], ids=["cut", "held"])
+def test_closing_in_an_outage_ends_in_time_and_says_why(failure: Answer) -> None:
+    """Of every experiment, also of one whose turn never came; not that the queue was closed."""
+    lost: list[Lost] = []
+
+    async def use(client: Client) -> float:
+        client.enqueue_feedback("home", decision_id="d", event="click", event_id="e")
+        await asyncio.sleep(0.05)
+        client.enqueue_feedback("side", decision_id="d", event="click", event_id="e")
+        return time.monotonic()
+
+    start, _ = talk([failure], use, on_lost=lost.append, close_deadline=0.3)
+    assert time.monotonic() - start < 4.0  # by far less than the 5 s of an attempt and of closing by default
+    assert [(each.experiment, each.error.code) for each in lost] == [("home", "unreachable"), ("side", "unreachable")]
 
 
 def test_one_experiment_that_is_refused_does_not_hold_up_another() -> None:
@@ -247,5 +379,5 @@ def test_enqueueing_waits_for_nothing() -> None:
             client.enqueue_feedback("home", decision_id=f"d{i}", event="click")
         return time.monotonic() - start
 
-    took, _ = talk([HELD], use, deadline=0.2, on_lost=lambda _: None)
+    took, _ = talk([HELD], use, close_deadline=0.2, on_lost=lambda _: None)
     assert took < 1.0  # some 10 us each; a machine that is busy with others has its time

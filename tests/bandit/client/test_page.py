@@ -16,7 +16,7 @@ def test_every_program_of_the_page_runs(server: Live, caplog: Any) -> None:
     for block in blocks:
         exec(block.replace("http://127.0.0.1:8080", server.url), names)  # noqa: S102 - our own page
     counts = names["client"].feedback_counts
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     assert (names["waiting"], counts.accepted, counts.refused, counts.dropped) == (0, 4, 0, 0)
     assert names["choice"].logged
     assert [each.arm for each in names["page"].values()] == [names["page"]["offers"].arm, names["page"]["teaser"].arm]
