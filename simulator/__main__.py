@@ -1,39 +1,20 @@
-"""The command line, `bandit-simulator`: what would this policy have earned, and how sure are we?"""
+"""The console command `bandit-simulator`. Every command of it needs the libraries of the extra `simulator`."""
 
-from typing import Annotated
+from importlib.util import find_spec
 
-import typer
+from bandit.telling import run, tell
 
-from bandit import __version__
-from bandit.telling import run
-from simulator.cli import log_commands as logs
-from simulator.cli import play_commands as runs
-from simulator.cli.common import PROGRAM
-from simulator.cli.ope_options import Command
-
-app = typer.Typer(
-    help="Offline replay and evaluation: what a policy would have earned on your traffic, and how sure that is.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (
-    runs.run, logs.evaluate, logs.convert, logs.replay, logs.compare, logs.select, logs.report, runs.sweep, runs.power,
-):  # fmt: skip
-    app.command(cls=Command)(command)
-
-
-@app.callback(invoke_without_command=True)
-def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
-    if version:
-        typer.echo(f"{PROGRAM} {__version__}")
-        raise typer.Exit
+PROGRAM = "bandit-simulator"
+NEEDED = "jinja2", "matplotlib", "plotext", "pyarrow", "rich", "scipy", "sklearn", "threadpoolctl"
 
 
 def main() -> None:
-    """The console command `bandit-simulator`."""
+    """The console command."""
+    if lacking := [name for name in NEEDED if find_spec(name) is None]:
+        tell(PROGRAM, f"without {', '.join(lacking)} it cannot run: pip install 'bandit-server[simulator]'")
+        raise SystemExit(1)
+    from simulator.cli.app import app
+
     run(app, PROGRAM)
 
 

@@ -302,7 +302,7 @@ def evaluated(store: Store, asked: Asked) -> Evaluation:
     found, matured = _matured(
         store, model.experiment, replica.position, window._replace(rows=min(window.rows, room)), asked
     )
-    source, n = Source(model.experiment, model.sums, _since_the_cut(store, asked.experiment, found)), len(found)
+    source, n = Source(model.experiment, model.sums, since_the_cut(store, asked.experiment, found)), len(found)
     decisions = decisions_of(replace(log_of(source, now), context=_context(source))) if n else None
     traffic = None if decisions is None or not decisions.shares.any() else replace(decisions, cut=found.cut)
     return Evaluation(
@@ -333,14 +333,14 @@ def _context(source: Source) -> Matrix:
     return np.delete(x, sorted({int(layout.local[column]) for column in layout.known.values()}), axis=1)
 
 
-def _since_the_cut(store: Store, name: str, found: Recent) -> Recent:
+def since_the_cut(store: Store, name: str, found: Recent) -> Recent:
     """The decisions, with the config that was in force where the log was cut, if the first change came right after."""
     if not found.configs or not (data := store.base_config(name)):
         return found
     base, after = read_config(data), found.configs[0][1]
     if (base.generation, base.version + 1) != (after.generation, after.version):
         return found
-    return replace(found, configs=[(store.cursor(name, "base").ms, base), *found.configs])
+    return replace(found, configs=[(0, base), *found.configs])
 
 
 def _nothing(matured: float | None) -> str:

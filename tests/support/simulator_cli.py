@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from typer.testing import CliRunner
 
-from simulator.__main__ import app
+from simulator.cli.app import app
 
 OPEN_BANDIT = Path(__file__).parents[1] / "data" / "open-bandit"
 MEN = OPEN_BANDIT / "random" / "men"

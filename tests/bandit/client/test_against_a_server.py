@@ -241,6 +241,8 @@ def test_the_lift_is_told_in_a_sentence(client: SyncClient, name: str) -> None:
     told = client.evaluation(name, targets=["uniform"], since=timedelta(hours=1), min_age=timedelta(0), rows=40)
     assert told["lift"]["sentence"].startswith("learned")
     assert (told["decisions"], [each["target"] for each in told["targets"]]) == (40, ["uniform"])
+    turned = client.evaluation(name, min_age="0s", slice="random", baseline="learned")["lift"]
+    assert (turned["slice"], turned["baseline"]) == ("random", "learned")
 
 
 def test_what_is_enqueued_arrives_in_order_and_is_counted(server: Live, name: str) -> None:

@@ -141,8 +141,10 @@ def test_the_window_can_be_pinned_and_cut(traffic: Traffic) -> None:
     assert newest["slices"][0]["value"] == pytest.approx(traffic.reward[-100:].mean(), rel=1e-12)
     empty = {"decisions": 0, "first": None, "last": None, "cut": False, "waiting": 0, "lift": None}
     empty |= {"slices": [], "targets": []}
-    assert evaluation(one, target="uniform", min_age="1h") == {**empty, "matured": 3600.0}
-    assert evaluation(one, since="2100-01-01T00:00:00Z") == {**empty, "matured": None}
+    none = "no lift: there is no decision"
+    old = f"{none} that is 3,600 seconds old (`matured`)"
+    assert evaluation(one, target="uniform", min_age="1h") == {**empty, "matured": 3600.0, "note": old}
+    assert evaluation(one, since="2100-01-01T00:00:00Z") == {**empty, "matured": None, "note": none}
     assert whole["matured"] is None  # nothing is older than the reward window
     assert evaluation(one, since="1970-01-01T00:00:00+00:00", min_age="0.001s")["decisions"] == VISITORS
 
@@ -164,6 +166,8 @@ WRONG: list[tuple[dict[str, Any], Code, str]] = [
     ({"since": "2026-11-25T08:00:00"}, Code.INVALID_REQUEST, "/query/since"),
     ({"since": "1d\n"}, Code.INVALID_REQUEST, "/query/since"),
     ({"min_age": "5"}, Code.INVALID_REQUEST, "/query/min_age"),
+    ({"slice": "learned"}, Code.INVALID_REQUEST, "/query/slice"),
+    ({"baseline": "random"}, Code.INVALID_REQUEST, "/query/baseline"),
     ({"rows": 0}, Code.INVALID_REQUEST, "/query/rows"),
     ({"rows": 100_001}, Code.INVALID_REQUEST, "/query/rows"),
 ]

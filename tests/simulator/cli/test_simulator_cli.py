@@ -9,7 +9,7 @@ import pytest
 from simulator_cli import MEN, OPEN_BANDIT, rows, run
 
 import simulator
-from simulator.__main__ import app
+from simulator.cli.app import app
 from simulator.ope.evaluate import evaluate
 from simulator.studies.run import run as played
 
@@ -22,6 +22,15 @@ def test_it_runs_as_a_module() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["decisions"] == pytest.approx(2 * 76.65294, abs=1)  # R's power.prop.test
+
+
+@pytest.mark.parametrize("asked", [["--help"], ["evaluate", "log.jsonl"], ["power", "--help"]])
+def test_without_the_libraries_of_its_extra_it_says_what_to_install(asked: list[str]) -> None:
+    """In one line, whatever is asked."""
+    lacking = "import sys; sys.modules.update(pyarrow=None, scipy=None); from simulator.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", lacking, *asked], capture_output=True, text=True, check=False)
+    said = "bandit-simulator: without pyarrow, scipy it cannot run: pip install 'bandit-server[simulator]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
 
 def test_every_command_has_help_json_and_a_seed() -> None:
