@@ -81,7 +81,11 @@ def _say_lift(log: Any, alpha: float, compared: Compared, *, as_json: bool) -> N
         output.print_lift(lift, as_json=as_json)
     elif log.slices:
         lists = log.position is not None and log.position.any()
-        note("no lift: positions of lists are no decisions; --places first takes whole lists for it" if lists else silence(traffic_of(log), pair))
+        note(
+            "no lift: positions of lists are no decisions; --places first takes whole lists for it"
+            if lists
+            else silence(traffic_of(log), pair)
+        )
 
 
 def _explained(log: Any, rows: list[Any]) -> list[Any]:
