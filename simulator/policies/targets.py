@@ -75,7 +75,7 @@ def frozen(log: Log, text: str | specs.Spec, rows: int, *, refresh: int = REFRES
 def learns(text: str) -> bool:
     """Whether the target that `text` names learns."""
     wanted = named(text)
-    return wanted.kind == "document" or (wanted.name in specs.KINDS and wanted.name != "uniform")
+    return wanted.kind == "document" or (wanted.kind == "policy" and wanted.name in specs.KINDS)
 
 
 class Learned:

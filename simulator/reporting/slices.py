@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from simulator.ope.lift.sentence import rounded
 from simulator.ope.lift.traffic import Effect, Lift
 from simulator.reporting.glossary import INTRODUCTION
 from simulator.reporting.model import Section, Subject, Table
@@ -26,7 +27,7 @@ def _line(effect: Effect) -> Sequence[str]:
     ends = both(effect.value, effect.low, effect.high)
     own = DASH if effect.relative is None else percent(effect.relative, sign=True)
     each = [percent(end, sign=True) for end in (effect.relative_low, effect.relative_high) if end is not None]
-    more = DASH if effect.more is None else f"{effect.more:,}"
+    more = DASH if effect.more is None else f"about {rounded(effect.more):,}"
     return name, number(effect.mean), number(effect.baseline), *ends, own, " to ".join(each) or DASH, more
 
 

@@ -125,10 +125,10 @@ def _more(effect: Effect, decisions: int = 0) -> str:
     """How much longer it takes."""
     if effect.more is None:
         return f", more than {FAR:g} times as many decisions needed"
-    return f", about {_rounded(effect.more):,} decisions more"
+    return f", about {rounded(effect.more):,} decisions more"
 
 
-def _rounded(n: int) -> int:
+def rounded(n: int) -> int:
     """Two significant digits: nobody knows it better."""
     return round(n, min(0, 2 - len(str(n))))
 

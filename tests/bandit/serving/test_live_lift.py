@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from live import Experiment, Live, ok, pointers, problem, serving, valkey
 from logs import Array
-from trial import Trial, at
+from trial import Trial, at, past
 
 from bandit.errors import Code
 from bandit.replica.recent import Window, recent
@@ -197,7 +197,7 @@ def test_after_a_trim_nothing_is_told_that_was_not_done() -> None:
     """Shares changed, and then the log was cut: the config of then is the one before the change."""
     one = Trial(MemoryStore(), "home", slices=SLICES)
     first = one.decide()
-    one.decide()
+    past(one.store, at(one.decide()).ms)
     before = one.config
     one.change(slices={"learned": {"share": 0.5}, "random": {"share": 0.5, "policy": {"type": "uniform"}}})
     one.decide()
