@@ -74,7 +74,7 @@ class Model:
         scored = _live(experiment) if also is None else _live(experiment) | also
         self.scorer = Scorer(K, m, d, experiment.ridge, np.flatnonzero(scored))
         self.pending: dict[int, bool] = {}  # arms to refresh, oldest first; True where the factor is out of date
-        self._shared, self._rules = self._active(), self._placed()
+        self._shared, self._rules, self._warm_up = self._active(), self._placed(), experiment.warm_up
         self._squares = _squares(self.sums, experiment.layout)
         self._impressions = int(self.sums.n.sum())
         self._rescale()
@@ -101,7 +101,7 @@ class Model:
         with self.learning, self.lock:
             self.experiment, self.sums, self.scorer = experiment, sums, scorer
             scorer.ridge, scorer.derived = experiment.ridge, derived
-            self._shared, self._rules = self._active(), self._placed()
+            self._shared, self._rules, self._warm_up = self._active(), self._placed(), experiment.warm_up
         if refactor:
             self._mark(np.arange(K), factor=True)
 
@@ -151,7 +151,7 @@ class Model:
 
     def _ruling(self) -> list[Rule]:
         """The rules that are in force: while it warms up, what has been learned decides nothing."""
-        if self._impressions >= self.experiment.warm_up:
+        if not self._warm_up or self._impressions >= self._warm_up:
             return self._rules
         return [rule if isinstance(rule, Shown) else Uniform() for rule in self._rules]
 
