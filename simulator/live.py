@@ -45,6 +45,7 @@ from bandit.serving.evaluation import (
     Lift,
     Refused,
     Reply,
+    Shadow,
     Slice,
     duration_ms,
     window_of,
@@ -316,7 +317,14 @@ def evaluated(store: Store, asked: Asked) -> Evaluation:
         note=silence(traffic, pair) if n else _nothing(matured),
         slices=slices(source, decisions) if decisions else [],
         targets=candidates(source, asked.targets),
+        shadow=_shadow(found),
     )
+
+
+def _shadow(found: Recent) -> Shadow | None:
+    """How often the same arm would have been shown."""
+    n = int((found.shadow >= 0).sum())
+    return Shadow(n, int((found.shadow == found.arm).sum())) if n else None
 
 
 def _context(source: Source) -> Matrix:

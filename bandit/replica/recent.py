@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Int, Mask, Matrix, Vector
+from bandit.core.draw import draw
 from bandit.core.experiment import Config, Experiment
 from bandit.core.sums import Sums, increments
 from bandit.log.events import read_events
@@ -64,6 +65,7 @@ class Recent:
         probability: of every arm within the slice, 0 where it was not eligible, shape (n, K).
         mixture: of every arm over all slices, shape (n, K); the same array where traffic is not sliced.
         eligible: whether it was, shape (n, K): without exploration many that were had probability 0.
+        shadow: index of the arm that would have been shown, had it not been in shadow; -1 where it was not, shape (n,).
         x: feature vectors on the grid, shape (n, d).
         credits: of each kind as they stand, in the kind's units, shape (n, m).
         earned: the same of all arms of a list together, shape (n, m).
@@ -86,6 +88,7 @@ class Recent:
     probability: Matrix
     mixture: Matrix
     eligible: Mask
+    shadow: Int
     x: NDArray[np.int16]
     credits: Int
     earned: Int
@@ -282,6 +285,7 @@ class _Reader:
         P, eligible, credits_ = np.zeros((n, K)), np.zeros((n, K), bool), np.zeros((2, n, m), np.int64)
         slice_, arm, propensity = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n)
         shares, mixture = np.zeros((n, len(self.experiment.config.slices))), P
+        shadow = np.full(n, -1)
         users: list[bytes] = []
         x: list[tuple[bytes, int]] = []
         for i, (entry, known) in enumerate(reversed(self.rows)):
@@ -296,6 +300,8 @@ class _Reader:
             for part in decision.slices:
                 shares[i, part.slice] = part.share
                 mixture[i, decision.eligible] += part.share * part.probabilities
+                if (self.experiment.config.slices[part.slice], part.share) == ("learned", 0.0):
+                    shadow[i] = decision.eligible[draw(part.probabilities[None], np.array([decision.head.u]))[0]]
             start = self.experiment.defaults[: decision.head.m]
             each = [known.credits.get(shown, start) for shown in decision.arms]
             credits_[:, i, : len(each[0])] = each[0], np.sum(each, axis=0) if len(each) > 1 else each[0]
@@ -312,6 +318,7 @@ class _Reader:
             probability=P,
             mixture=mixture,
             eligible=eligible,
+            shadow=shadow,
             x=unpack_x(x, d, self.experiment.layout),
             credits=credits_[0],
             earned=credits_[1],

@@ -189,6 +189,18 @@ class Candidate(msgspec.Struct, frozen=True):
     note: str
 
 
+class Shadow(msgspec.Struct, frozen=True):
+    """What would have been shown beside what was, of the decisions made in shadow.
+
+    Attributes:
+        decisions: How many of the decisions were made in shadow.
+        agreed: In how many of these the same arm would have been shown.
+    """
+
+    decisions: int
+    agreed: int
+
+
 class Evaluation(msgspec.Struct, frozen=True):
     """Values on the newest decisions of the log.
 
@@ -204,6 +216,7 @@ class Evaluation(msgspec.Struct, frozen=True):
         note: Why `lift` is null; empty where it is not.
         slices: What each slice of the traffic earned.
         targets: What each target would have earned, in the order asked for.
+        shadow: How often what would have been shown was what was shown; null where nothing was decided in shadow.
     """
 
     decisions: int
@@ -216,6 +229,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     note: str
     slices: list[Slice]
     targets: list[Candidate]
+    shadow: Shadow | None = None
 
 
 class Refused(msgspec.Struct):

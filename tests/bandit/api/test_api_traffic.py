@@ -232,6 +232,25 @@ def test_in_shadow_the_baseline_is_shown_and_what_would_have_been_is_told(server
     assert ok(one.patch({"baseline_explore": 0}))["evaluable"] is False
 
 
+def test_what_would_have_been_shown_is_counted_and_its_worth_estimated(server: Live) -> None:
+    """As often the same arm as was told; and each arm's worth by the decisions that were spread evenly."""
+    one = free(server, shadow=True, baseline_explore=0.5, policy={"type": "uniform"})
+    answers = batch(one, [{"baseline": "a", "decision_id": f"d{i}"} for i in range(600)])
+    for i, each in enumerate(answers):
+        if each["arms"][0]["arm"] == "c" and i % 2:
+            ok(one.feedback(decision_id=f"d{i}", event="click"))
+    asked = {"min_age": "0s", "target": ["fixed:c", "fixed:b"]}
+    found = ok(server.client.get(f"{one.at}/evaluation", params=asked))
+    agreed = sum(each["shadow"]["arm"] == each["arms"][0]["arm"] for each in answers)
+    assert found["shadow"] == {"decisions": 600, "agreed": agreed}
+    best, none = (each["value"] for each in found["targets"])
+    assert best == pytest.approx(0.5, abs=0.2)
+    assert none == pytest.approx(0, abs=0.05)
+    ok(one.patch({"shadow": None}))
+    ok(one.post("recommendations", {}))
+    assert ok(server.client.get(f"{one.at}/evaluation", params=asked))["shadow"]["decisions"] == 600
+
+
 def test_a_baseline_is_asked_for_in_shadow_and_only_there(server: Live) -> None:
     """It must be an arm that may be shown."""
     one = free(server, shadow=True)
