@@ -140,7 +140,7 @@ def test_the_window_can_be_pinned_and_cut(traffic: Traffic) -> None:
     assert (newest["decisions"], newest["cut"], newest["last"]) == (100, True, whole["last"])
     assert newest["slices"][0]["value"] == pytest.approx(traffic.reward[-100:].mean(), rel=1e-12)
     empty = {"decisions": 0, "first": None, "last": None, "cut": False, "waiting": 0, "lift": None}
-    empty |= {"slices": [], "targets": []}
+    empty |= {"slices": [], "targets": [], "shadow": None}
     none = "no lift: there is no decision"
     old = f"{none} that is 3,600 seconds old (`matured`)"
     assert evaluation(one, target="uniform", min_age="1h") == {**empty, "matured": 3600.0, "note": old}
