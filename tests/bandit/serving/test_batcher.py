@@ -75,8 +75,9 @@ def test_few_wait_for_the_append_under_way_and_many_go_beside_it(more: int, size
     played(play)
 
 
-def test_micro_batches_beside_each_other_take_no_more_work_than_one() -> None:
+def test_micro_batches_beside_each_other_take_no_more_work_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store runs their scripts one after the other: whoever comes behind waits for both."""
+    monkeypatch.setattr("bandit.serving.batcher.PATIENCE", 60)  # a large process of tests may stand still for seconds
 
     async def play() -> None:
         bench, gate = Bench(arms=[f"a{i}" for i in range(1000)]), asyncio.Event()
