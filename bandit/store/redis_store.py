@@ -162,7 +162,11 @@ class RedisStore(Connected):
         with self._asking():
             state: dict[bytes, bytes] = self._sync.hgetall(keys.prefix.encode() + b":d:" + decision.text())
         places = {Position.parse(at) for field, at in state.items() if field[:1] in b"ta" and b"-" in at}
-        return [entry for at in sorted(places) if (entry := self.at(name, at)) is not None]
+        with self._asking():
+            pipe = self._sync.pipeline(transaction=False)
+            for at in sorted(places):
+                pipe.xrange(keys.log, at.text(), at.text())
+            return [entry for found in pipe.execute() for entry in entries(found)]
 
     def grown(self, positions: Mapping[str, Position]) -> list[str]:
         """See `Store`."""
