@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from bandit.core.eligibility import Bounds, Condition, When, instant
+from bandit.core.eligibility import Bounds, Condition, When
 from bandit.core.features import D_MAX, SMALLEST, Boolean, Category, Feature, FeatureName, Hashed, Name, Number, Real
 from bandit.core.policies import Fixed, LinUCB, Policy
 from bandit.core.slices import SLICES_MAX, SliceSpec, shares_in
 from bandit.core.sums import CREDIT_MAX
-from bandit.core.times import DURATION, seconds
+from bandit.core.times import DURATION, instant, seconds
 from bandit.errors import Fault, nearest, pointer
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # of an experiment

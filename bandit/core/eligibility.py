@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -19,6 +18,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from bandit.arrays import Int, Mask, Vector
 from bandit.core.features import Name, Real
+from bandit.core.times import instant
 
 Value = bool | float | str  # of an attribute
 REMEMBERED = 4 << 20  # bytes of sets of arms that one version of an experiment remembers
@@ -59,15 +59,6 @@ class Limited(Protocol):
     @property
     def until(self) -> str | UnsetType:
         """Until when."""
-
-
-def instant(text: str) -> int | None:
-    """Milliseconds since 1970 of a time with its zone (RFC 3339); None where it is none."""
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return None if time.tzinfo is None else round(time.timestamp() * 1000)
 
 
 @dataclass(frozen=True)
@@ -156,13 +147,11 @@ def asked_by(condition: Condition) -> Asked:
     return condition if isinstance(condition, Bounds) else frozenset(map(_typed, condition))
 
 
-def meets(value: Value | None, asked: Asked) -> bool:
+def meets(value: Value | None, condition: Condition) -> bool:
     """Whether a context's value meets a condition; one that is absent does not."""
-    if isinstance(asked, Bounds):
-        if value is None or isinstance(value, bool | str):
-            return False
-        return (asked.min is UNSET or value >= asked.min) and (asked.max is UNSET or value <= asked.max)
-    return _typed(value) in asked
+    met: Mask = np.zeros(1, np.bool_)
+    _conditions("", {asked_by(condition): 0}).meet(value, met)
+    return bool(met[0])
 
 
 def _typed(value: Any) -> tuple[type, Value]:

@@ -80,21 +80,9 @@ class EpsilonGreedy(msgspec.Struct, tag="epsilon-greedy", frozen=True, forbid_un
 
     explore: Annotated[float, Meta(ge=0, le=1)] = 0.02
 
-    def probabilities(self, estimates: Estimates) -> Matrix:
-        """See `Rule`."""
-        return mixed(estimates.best(), estimates, self.explore)
-
-    def score(self, mean: Size, spread: Size) -> Size:
-        """See `Rule`."""
-        return mean
-
-    def leading(self, estimates: Estimates, k: Int) -> Matrix:
-        """See `Rule`."""
-        return estimates.leading(0.0, k)
-
     def rule(self, slot_of: SlotOf) -> Rule:
-        """Itself."""
-        return self
+        """LinUCB's, with nothing added for uncertainty."""
+        return LinUCB(0.0, self.explore)
 
 
 class Uniform(msgspec.Struct, tag="uniform", frozen=True, forbid_unknown_fields=True):

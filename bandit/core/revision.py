@@ -40,18 +40,18 @@ def revise(before: Config, document: Document, *, learned: bool, reset: bool) ->
     index = dict.fromkeys([*before.index, *(arm_spec(arm).id for arm in document.arms)])
     kinds = tuple(dict.fromkeys([*before.kinds, *document.rewards])) if learned else tuple(document.rewards)
     state = before.version + 1, before.generation, before.schema
-    more = _sliced(before.slices, before.segments, document)
-    more |= {"resting": _resting(before, document)}
-    more |= {"layout": _layout(before, document), "units": _units(before, document, learned)}
+    more = _sliced(before.slices, before.segments, document) | {
+        "resting": _resting(before, document),
+        "layout": _layout(before, document),
+        "units": _units(before, document, learned),
+    }
     after = Config(before.name, *state, document, tuple(index), kinds, **more)
     if learned and (faults := list(_fixed_faults(before, after))):
         detail = "; ".join(f"{fault.pointer}: {fault.expected}" for fault in faults) + "; ?reset=true starts from zero"
         raise Problem(Code.INVALID_EXPERIMENT, detail, faults)
     same = kinds == before.kinds and all(_judged(before.kind(name)) == _judged(after.kind(name)) for name in kinds)
-    known = (before.index, before.slices) == (
-        after.index,
-        after.slices,
-    )  # else a record may name what others do not know
+    # else a record may name what others do not know
+    known = before.index == after.index and before.slices == after.slices
     if same and known and _columns(before) == _columns(after) and not _differs_at_once(before.document, document):
         return after
     return msgspec.structs.replace(after, schema=before.schema + 1)
@@ -61,17 +61,17 @@ def _sliced(names: tuple[str, ...], before: tuple[Segment, ...], document: Docum
     """The slices of a config by index, and their segments, in place of those before.
 
     Raises:
-        Problem: `invalid_experiment`, where there have been too many slices, or their shares do not add up.
+        Problem: `invalid_experiment`, where there have been too many slices.
     """
     names = tuple(dict.fromkeys([*names, *document.sliced]))
     shares = shares_in(document.sliced)
-    if isinstance(shares, str):
-        raise Problem.of(Code.INVALID_EXPERIMENT, [Fault("/slices", shares, "others")])
     if len(names) > INDICES_MAX:
         fault = Fault(
             "/slices", f"at most {INDICES_MAX} names of slices in one generation: use one again, or ?reset=true", "more"
         )
         raise Problem.of(Code.INVALID_EXPERIMENT, [fault])
+    if isinstance(shares, str):
+        shares = {}  # `faults_of` says what is wrong with them
     index = {name: i for i, name in enumerate(names)}
     segments = segmented(before, {index[name]: share for name, share in shares.items()}) if shares else before
     return {"slices": names, "segments": segments}

@@ -49,6 +49,10 @@ class Position(NamedTuple):
         """As the store writes it."""
         return b"%d-%d" % self
 
+    def before(self) -> Position:
+        """The one just before."""
+        return Position(self.ms, self.seq - 1) if self.seq else Position(self.ms - 1, 2**64 - 1)
+
     @classmethod
     def parse(cls, text: bytes) -> Position:
         """From the store's writing."""

@@ -28,12 +28,12 @@ def pack_x(x: NDArray[np.int16], layout: Layout | None = None) -> list[tuple[byt
         data, size = x.astype("<i2", copy=False).tobytes(), 2 * d
         return [(data[at : at + size], 0) for at in range(0, n * size, size)]
     dense = x.astype("<i2", copy=False)
-    pairs = _pairs(x, np.arange(d))
+    pairs = sparse_x(x, np.arange(d))
     return [(pair, SPARSE) if len(pair) < 2 * d else (dense[i].tobytes(), 0) for i, pair in enumerate(pairs)]
 
 
-def _pairs(x: NDArray[np.int16], own: Int) -> list[bytes]:
-    """The columns and values of each row that are not 0."""
+def sparse_x(x: NDArray[np.int16], own: Int) -> list[bytes]:
+    """Pairs of column and value, of each row of x (N, d) where it is not 0; `own` numbers the columns, shape (d,)."""
     rows, columns = np.nonzero(x)
     pairs = np.column_stack([own[columns].astype("<u2"), x[rows, columns].astype("<i2").view("<u2")]).tobytes()
     ends = np.searchsorted(rows, np.arange(len(x) + 1)).tolist()
@@ -42,7 +42,7 @@ def _pairs(x: NDArray[np.int16], own: Int) -> list[bytes]:
 
 def _pack_numbered(x: NDArray[np.int16], own: Int) -> list[tuple[bytes, int]]:
     """With columns between its own, which are 0: no row is ever longer than its pairs."""
-    size, packed = 2 * (int(own[-1]) + 1), [(pair, SPARSE) for pair in _pairs(x, own)]
+    size, packed = 2 * (int(own[-1]) + 1), [(pair, SPARSE) for pair in sparse_x(x, own)]
     for i in (i for i, (pair, _) in enumerate(packed) if len(pair) >= size):
         wide = np.zeros(size // 2, "<i2")
         wide[own] = x[i]

@@ -156,8 +156,7 @@ def recent(store: Store, experiment: Experiment, upto: Position, window: Window)
 def _backwards(store: Store, name: str, upto: Position) -> Iterator[Entry]:
     while entries := store.read_back(name, upto, READ):
         yield from entries
-        last = entries[-1].position
-        upto = Position(last.ms, last.seq - 1) if last.seq else Position(last.ms - 1, 2**64 - 1)
+        upto = entries[-1].position.before()
 
 
 @dataclass

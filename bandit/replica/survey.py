@@ -96,8 +96,7 @@ def _decisions(store: Store, experiment: Experiment, upto: Position) -> Iterator
         for entry in entries:
             if entry.tag == b"d" and decision_head(entry.record).generation == experiment.config.generation:
                 yield entry
-        last = entries[-1].position
-        upto = Position(last.ms, last.seq - 1) if last.seq else Position(last.ms - 1, 2**64 - 1)
+        upto = entries[-1].position.before()
 
 
 def _seen(feature: Valued, x: Grid) -> FeatureSeen:

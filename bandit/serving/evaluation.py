@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.subprocess import PIPE
-from datetime import datetime
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from bandit.core.document import WINDOW_MAX
-from bandit.core.times import DURATION, seconds
+from bandit.core.times import DURATION, instant, seconds
 from bandit.errors import Code, Fault, Problem
 from bandit.replica.recent import Window
 
@@ -308,13 +307,9 @@ def _since_ms(text: str, now_ms: int) -> int:
         return 0
     if DURATION.fullmatch(text):
         return now_ms - duration_ms("since", text)
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
+    if (time := instant(text)) is None:
         raise wrong("since", 'a time such as "2026-11-25T08:00:00Z" or a duration such as "7d"', "another text")
-    return max(0, round(time.timestamp() * 1000))
+    return max(0, time)
 
 
 def duration_ms(name: str, text: str) -> int:

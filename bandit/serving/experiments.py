@@ -63,21 +63,15 @@ class Experiments:
         self, name: str, change: Change, *, reset: bool = False, if_match: int | None = None, create: bool = False
     ) -> dict[str, Any]:
         """What a change would do, checked like one: nothing is changed."""
-        before = await self._before(name, deleting=False)
-        exists = before is not None and not before.config.deleted
-        if not exists and not create:
-            raise self._unknown(name)
-        _check_version(if_match, before.config.version if exists and before else None)
-        config = config_after(name, before, change, reset=reset)
-        self._can_be_sent(config.document, before)
+        before, config = await self._made(name, change, reset=reset, if_match=if_match, create=create)
         sizes: dict[str, tuple[int, int]] = await self.call(self.store.reserved)
         need, own = model_bytes(*shape_of(config)), sizes.pop(name, (0, 0))[0]
         if need > own and need + (others := sum(size for size, _ in sizes.values())) > self.follower.budget:
             raise self._too_large(need, others)
-        was = compared(before.config.document) if exists and before else None
+        was = None if before is None or before.config.deleted else before.config
         starts = before is None or config.generation != before.config.generation
-        found = difference(was, compared(config.document)) if was is not None else ()
-        return {"dry_run": True, "creates": not exists, "starts_from_zero": starts, "changes": list(found)}
+        found = difference(compared(was.document), compared(config.document)) if was is not None else ()
+        return {"dry_run": True, "creates": was is None, "starts_from_zero": starts, "changes": list(found)}
 
     async def put(self, name: str, sent: Sent, *, reset: bool, if_match: int | None) -> tuple[bool, dict[str, Any]]:
         """Create or replace an experiment: (whether it is new, the experiment as `get` gives it)."""
@@ -242,14 +236,8 @@ class Experiments:
         """Store and log what `change` makes of the document (None: delete); try again if another change comes first."""
         self.check_suitable()
         for _ in range(CONFLICTS):
-            before = await self._before(name, deleting=change is None)
-            exists = before is not None and not before.config.deleted
-            if not exists and not create:
-                raise self._unknown(name)
-            _check_version(if_match, before.config.version if exists and before else None)
-            config = config_after(name, before, change, reset=reset)
+            before, config = await self._made(name, change, reset=reset, if_match=if_match, create=create)
             if not config.deleted:
-                self._can_be_sent(config.document, before)
                 await self._fits(config)  # last: it reserves
             done = await self.call(self.store.put, config, before, ours := round(time.time() * 1000))
             if isinstance(done, Ahead):
@@ -260,6 +248,20 @@ class Experiments:
                 await self._taken_up(config)
                 return before
         raise Problem(Code.OVERLOADED, f"experiment {name!r} is being changed by others; try again in a second")
+
+    async def _made(
+        self, name: str, change: Change | None, *, reset: bool, if_match: int | None, create: bool
+    ) -> tuple[Stored | None, Config]:
+        """(the experiment as the store has it, what `change` makes of it); nothing is stored yet."""
+        before = await self._before(name, deleting=change is None)
+        now = None if before is None or before.config.deleted else before.config.version
+        if now is None and not create:
+            raise self._unknown(name)
+        _check_version(if_match, now)
+        config = config_after(name, before, change, reset=reset)
+        if not config.deleted:
+            self._can_be_sent(config.document, before)
+        return before, config
 
     def check_suitable(self) -> None:
         """Refuse to use a store that has turned out unsuitable.

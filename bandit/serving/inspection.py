@@ -8,7 +8,7 @@ and the model of now, and labelled so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,12 +16,13 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from bandit.arrays import Int, Vector
-from bandit.core.eligibility import asked_by, instant, meets
+from bandit.core.document import ArmSpec
+from bandit.core.eligibility import meets
 from bandit.core.engine import Model
 from bandit.core.experiment import Experiment
 from bandit.core.features import Number
 from bandit.core.sums import ONE
-from bandit.core.times import time_of
+from bandit.core.times import instant, time_of
 from bandit.log.records import (
     DEFERRED,
     Decision,
@@ -225,13 +226,19 @@ def _others(
 ) -> Iterator[OtherArm]:
     out = np.ones(len(experiment.config.index), bool)
     out[decision.eligible] = False
+    attributes = frozenset(experiment.document.attributes or ())
+    numbers = frozenset(feature.name for feature in experiment.encoder.features if isinstance(feature, Number))
     for arm in np.flatnonzero(out)[:limit].tolist():
         name = experiment.config.index[arm]
-        yield OtherArm(name, list(_reasons(name, experiment, context, ms)) or ["request"])
+        spec = experiment.arms.get(name)
+        reasons = list(_reasons(spec, attributes, numbers, context, ms))
+        yield OtherArm(name, reasons or ["request"])
 
 
-def _reasons(name: str, experiment: Experiment, context: dict[str, Any], ms: int) -> Iterator[str]:
-    if (arm := experiment.arms.get(name)) is None:
+def _reasons(
+    arm: ArmSpec | None, attributes: Set[str], numbers: Set[str], context: dict[str, Any], ms: int
+) -> Iterator[str]:
+    if arm is None:
         yield "retired"
         return
     if arm.paused:
@@ -240,11 +247,8 @@ def _reasons(name: str, experiment: Experiment, context: dict[str, Any], ms: int
         yield "from"
     if arm.until is not UNSET and ms >= (instant(arm.until) or 0):
         yield "until"
-    attributes = experiment.document.attributes or ()
-    when = (arm.when or {}).items()
-    numbers = {feature.name for feature in experiment.encoder.features if isinstance(feature, Number)}
-    for field, condition in when:
-        fits = field in context and meets(context[field], asked_by(condition))
+    for field, condition in (arm.when or {}).items():
+        fits = field in context and meets(context[field], condition)
         if field in attributes or (field in numbers and not fits):
             yield f"perhaps when {field}"  # attributes are not logged, and numbers are, rounded and cut
         elif not fits:
@@ -267,14 +271,15 @@ def explained(model: Model, decision: Decision, x: Any, scored: Position, limit:
     with model.lock:
         experiment, scorer = model.experiment, model.scorer
         derived, factors = scorer.derived, scorer.rows.factors
-        arms = _ranked(model, decision, x, limit)
+        alpha = getattr(_policy(experiment, decision), "alpha", 0.0)
+        arms = _ranked(model, decision, x, alpha, limit)
         slots = scorer.slot[arms]
         theta, W, sigma = derived.theta[slots], factors.W[slots], derived.sigma[slots]
     value = x.astype(np.float64) / ONE
     y = W @ value
     width = np.sqrt(np.einsum("ki,ki->k", y, y))
     spread = np.einsum("ki,kij->kj", y, W) * value / np.where(width > 0, width, 1.0)[:, None]
-    alpha, columns = getattr(_policy(experiment, decision), "alpha", 0.0), _columns(experiment)
+    columns = _columns(experiment)
     told = []
     for arm, means, spreads, scale in zip(arms.tolist(), theta * value, spread, sigma.tolist(), strict=True):
         mean_parts, width_parts = _parts(columns, means), _parts(columns, spreads)
@@ -284,14 +289,13 @@ def explained(model: Model, decision: Decision, x: Any, scored: Position, limit:
     return Explanation(scored.text().decode(), experiment.config.version, alpha, told)
 
 
-def _ranked(model: Model, decision: Decision, x: Any, limit: int) -> Int:
+def _ranked(model: Model, decision: Decision, x: Any, alpha: float, limit: int) -> Int:
     """Arms that are scored now: those shown first, then the other eligible ones by their score."""
     scorer, K = model.scorer, len(model.experiment.config.index)
     eligible = np.zeros((1, K), bool)
     eligible[0, decision.eligible] = True
     eligible &= scorer.slot >= 0
     estimates = scorer.estimate(x[None], eligible)
-    alpha = getattr(_policy(model.experiment, decision), "alpha", 0.0)
     score: Vector = scorer.whole(estimates.mean + alpha * estimates.spread)[0]
     first = [arm for arm in decision.arms if scorer.slot[arm] >= 0]
     rest = np.flatnonzero(eligible[0])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bandit.core.experiment import Experiment
 from bandit.core.features import Interaction, compile_encoder, earlier
 from bandit.log.records import SPARSE, unpack_decision
-from bandit.log.vectors import pack_x, unpack_x
+from bandit.log.vectors import pack_x, sparse_x, unpack_x
 from bandit.serving.requests import RecommendationRequest
 
 
@@ -37,7 +37,10 @@ def digest_then(request: RecommendationRequest, experiment: Experiment, record: 
         if (values := _encoded(then.feature, msgspec.to_builtins(context))) is None:
             return None
         row[then.columns] = values
-    return request.digest(_packed(row, bool(sparse)))
+    if not sparse:
+        return request.digest(row.astype("<i2").tobytes())
+    (pairs,) = sparse_x(row[None], np.arange(total))
+    return request.digest(pairs)
 
 
 def _encoded(feature: Any, context: dict[str, Any]) -> NDArray[np.int16] | None:
@@ -50,11 +53,3 @@ def _encoded(feature: Any, context: dict[str, Any]) -> NDArray[np.int16] | None:
         return None
     found: NDArray[np.int16] = x[0, 1:]
     return found
-
-
-def _packed(row: NDArray[np.int16], sparse: bool) -> bytes:
-    """x in the form of the record."""
-    if not sparse:
-        return row.astype("<i2").tobytes()
-    numbers = np.flatnonzero(row)
-    return np.column_stack([numbers.astype("<u2"), row[numbers].astype("<i2").view("<u2")]).tobytes()

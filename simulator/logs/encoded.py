@@ -26,10 +26,11 @@ class Contexts:
         self.encoder = compile_encoder(features)
         self.names = {feature.name for feature in self.encoder.features}
         self.features: list[Feature] = []
+        others = by_name(features)
         self.columns: dict[str, int] = {}  # of what becomes columns, in x
         for feature in features:
             if isinstance(feature, Interaction) or is_special(feature):
-                named = [f"{feature.name} {part}".rstrip() for part in parts(feature, by_name(features))]
+                named = [f"{feature.name} {part}".rstrip() for part in parts(feature, others)]
                 self.columns |= zip(named, self.encoder.layout.at(feature), strict=True)
                 self.features += [Feature(name, "number") for name in named]
             else:

@@ -148,11 +148,11 @@ def compile_encoder(features: Sequence[Feature], layout: Layout | None = None) -
     linear: list[tuple[int, Number | Boolean]] = []
     categories: list[Choices] = []
     special: list[Special] = []
-    products = []
+    products, named = [], by_name(features)
     for feature in features:
         columns = layout.at(feature)
         if isinstance(feature, Interaction):
-            one, other = (_factors(features, layout, name) for name in feature.of)
+            one, other = (_factors(named[name], layout) for name in feature.of)
             products.append((one, other, columns))
         elif is_special(feature):
             special.append(Special(feature, columns))
@@ -182,9 +182,8 @@ def compile_encoder(features: Sequence[Feature], layout: Layout | None = None) -
     )
 
 
-def _factors(features: Sequence[Feature], layout: Layout, name: str) -> list[int]:
+def _factors(feature: Feature, layout: Layout) -> list[int]:
     """The columns of a feature's values, which interactions multiply."""
-    feature = by_name(features)[name]
     columns = layout.at(feature)
     return columns[: len(columns) - (not isinstance(feature, Interaction) and feature.missing == "indicator")]
 
@@ -197,7 +196,7 @@ def _sliced(columns: list[int]) -> NDArray[np.int64] | slice:
 
 
 def _check(features: Sequence[Feature]) -> None:
-    names = [feature.name for feature in features]
+    names, named = [feature.name for feature in features], by_name(features)
     faults = [
         Fault(pointer("features", i), fault, "other parameters") for i, f in enumerate(features) if (fault := f.fault())
     ]
@@ -211,7 +210,7 @@ def _check(features: Sequence[Feature]) -> None:
         for i, feature in enumerate(features)
         if isinstance(feature, Interaction)
         for j, name in enumerate(feature.of)
-        if isinstance(by_name(features).get(name, feature), Interaction)
+        if isinstance(named.get(name, feature), Interaction)
     ]
     if faults:
         detail = "; ".join(f"feature {fault.pointer} takes {fault.expected}" for fault in faults)

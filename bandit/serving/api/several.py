@@ -78,8 +78,9 @@ async def answered(service: Service, data: bytes) -> bytes:
     secret = await service.secret()
     looked_up = await asyncio.gather(*(_known(service, name) for name in body.experiments))
     experiments = dict(zip(body.experiments, looked_up, strict=True))
-    if all(isinstance(each, Experiment) for each in experiments.values()):  # else one of them may know other names
-        _check_names(body.context, [each for each in experiments.values() if isinstance(each, Experiment)])
+    served = [each for each in looked_up if isinstance(each, Experiment)]
+    if len(served) == len(looked_up):  # else one of them may know other names
+        _check_names(body.context, served)
     found = await asyncio.gather(*(_in_one(service, name, each, body, secret) for name, each in experiments.items()))
     return _ENCODER.encode({"results": dict(zip(experiments, found, strict=True))})
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit.core.document import ArmSpec
-from bandit.core.eligibility import Bounds, gate_of, instant
+from bandit.core.eligibility import Bounds, gate_of
+from bandit.core.times import instant
 
 VALUES = st.sampled_from([0, 1, 2.5, -0.0, "a", "b", "", True, False])
 BOUNDS = st.builds(Bounds, min=st.sampled_from([-1.0, 0.0, 1.0]), max=st.sampled_from([0.0, 1.0, 3.0]))
