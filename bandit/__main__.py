@@ -67,8 +67,8 @@ def serve(
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
-    Every option, and the settings that only the README lists, can also be given as BANDIT_NAME in the environment, such
-    as BANDIT_DATA_DIR; options win.
+    Every option, and the settings that only docs/settings.md lists, can also be given as BANDIT_NAME in the
+    environment, such as BANDIT_DATA_DIR; options win.
     """
     settings = settings_from(
         redis_url=redis_url,
