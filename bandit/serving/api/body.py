@@ -9,14 +9,14 @@ from bandit.errors import Code, Fault, Problem
 Headers = list[tuple[bytes, bytes]]
 
 
-async def read(headers: Headers, receive: Receive, limit: int) -> bytes:
-    """A request's body.
+async def read(headers: Headers, receive: Receive, limit: int, also: bytes = b"") -> bytes:
+    """A request's body, which is JSON, or of the one other media type that the route takes.
 
     Raises:
         Problem: `too_large` by its declared or its real length, `unsupported_media_type`, or `malformed` where the
             client has gone before its end.
     """
-    _check(headers, limit)
+    _check(headers, limit, also)
     body = bytearray()  # grows in place: if single bytes are sent, not all of them are copied each time
     while (message := await receive())["type"] == "http.request":
         part: bytes = message.get("body", b"")
@@ -28,13 +28,15 @@ async def read(headers: Headers, receive: Receive, limit: int) -> bytes:
     raise Problem(Code.MALFORMED, "the connection ended before the body did")
 
 
-def _check(headers: Headers, limit: int) -> None:
+def _check(headers: Headers, limit: int, also: bytes) -> None:
     """Refuse by the headers alone what can be refused by them."""
     for name, value in headers:
         if name == b"content-type" and value != b"application/json":
             kind = value.partition(b";")[0].strip().lower()
-            if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
-                raise _unsupported("Content-Type", "application/json", "another type")
+            json = kind == b"application/json" or (kind.startswith(b"application/") and kind.endswith(b"+json"))
+            if not json and (not also or kind != also):
+                expected = "application/json" + (f" or {also.decode()}" if also else "")
+                raise _unsupported("Content-Type", expected, "another type")
         elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
             raise _unsupported("Content-Encoding", "a body that is not compressed", "another encoding")
         elif name == b"content-length" and value.isdigit() and int(value[:20]) > limit:

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from bandit.core.document import ArmSpec, Document
 from bandit.core.eligibility import When
+from bandit.core.inferred.proposal import Proposal
 from bandit.replica.survey import FeaturesAnswer
 from bandit.serving.api.answers import ActivationAnswer, FeedbackAnswer, RecommendationAnswer
 from bandit.serving.api.examples import EXCHANGES, body_of
@@ -17,6 +18,7 @@ from bandit.serving.api.schemas import PREFIX, Schema, ref, schemas_of, show
 from bandit.serving.api.several import SeveralBody
 from bandit.serving.evaluation import Evaluation
 from bandit.serving.feedback import ActivationBody, FeedbackBody, UserFeedbackBody
+from bandit.serving.firstminutes.sample import SampleBody
 from bandit.serving.inspection import DecisionAnswer
 from bandit.serving.requests import BatchBody, RecommendationBody
 
@@ -209,7 +211,7 @@ TYPES = (
     Document, ArmSpec, RecommendationBody, RecommendationAnswer, FeedbackBody, FeedbackAnswer, UserFeedbackBody,
     ActivationBody, ActivationAnswer, BatchBody, ProblemDetails, ExperimentAnswer, ExperimentsAnswer, ArmAnswer,
     ArmsAnswer, Readiness, Evaluation, Alive, Version, DryRunAnswer, SeveralBody,
-    DecisionAnswer, FeaturesAnswer,
+    DecisionAnswer, FeaturesAnswer, SampleBody, Proposal,
 )  # fmt: skip
 
 PARTS = {
@@ -277,7 +279,7 @@ def _or_null(about: Schema) -> Schema:
 
 def _put(found: dict[str, Any], shown: dict[str, Any], value: Any) -> None:
     """A real body or answer as the example of where it belongs, unless there is one, and of its fields."""
-    (content,) = shown["content"].values()
+    content = next(iter(shown["content"].values()))
     content.setdefault("example", value)
     show(found, content["schema"], value)
 

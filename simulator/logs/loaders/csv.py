@@ -19,12 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bandit.core.document import ARMS_MAX
+from bandit.core.inferred.words import like_times
 from simulator.logs.cleaning import Rules, faults
 from simulator.logs.contexts import ARROW, Feature, LogError, Survey, as_floats
 from simulator.logs.loaders.csv_numbers import Marks
 from simulator.logs.loaders.csv_roles import Roles
 from simulator.logs.loaders.csv_source import Source, WidenedError
-from simulator.logs.loaders.csv_text import AMOUNT, DATED, like_times
+from simulator.logs.loaders.csv_text import AMOUNT, DATED
 from simulator.logs.loaders.csv_times import Times
 from simulator.logs.loaders.repeats import Repeats
 from simulator.logs.loaders.rows import lost, ordered

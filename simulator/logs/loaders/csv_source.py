@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from bandit.core.inferred.words import MISSING, after_the_fact, like_users
 from bandit.errors import nearest
 from simulator.logs.contexts import LogError
 from simulator.logs.loaders.csv_blocks import BLOCK, Blocks, fault, parsed
 from simulator.logs.loaders.csv_numbers import OTHER, all_grouped, grouped, ungrouped
 from simulator.logs.loaders.csv_roles import Roles
-from simulator.logs.loaders.csv_text import COMMA, Form, after_the_fact, form_of, like_users
-from simulator.logs.loaders.csv_times import MISSING
+from simulator.logs.loaders.csv_text import COMMA, Form, form_of
 
 WIDER = {"null": pa.float64(), "int64": pa.float64(), "bool": pa.string(), "double": pa.string()}
 FAULT = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?(.*)", re.DOTALL)

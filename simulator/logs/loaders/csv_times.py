@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bandit.arrays import Vector
+from bandit.core.inferred.words import MISSING
 from simulator.logs.contexts import LogError, as_floats
 
-MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")  # of a number or time; of a text only ""
 NOTHING = pa.array([*MISSING, "NaT"])
 UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
 LEAST = np.array([1e8, 1e11, 1e14, 1e17, 1e20])  # sizes of a time in 1973 in each unit, and of none

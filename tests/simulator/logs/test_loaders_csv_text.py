@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from bandit.core.inferred.words import after_the_fact
 from simulator.logs.contexts import LogError
 from simulator.logs.loaders import load
-from simulator.logs.loaders.csv_text import after_the_fact
 from simulator.logs.log import Log
 
 COLUMNS = {"arm": "arm", "reward": "reward", "propensity": "p"}

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bandit.core.inferred.words import like_users
 from simulator.logs.contexts import LogError
 from simulator.logs.loaders import load
-from simulator.logs.loaders.csv_text import like_users
 from simulator.logs.log import Log
 
 COLUMNS = {"arm": "arm", "reward": "reward", "propensity": 0.5}
