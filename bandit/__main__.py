@@ -168,6 +168,58 @@ def doctor(
 
 
 @app.command()
+def init(
+    file: Annotated[Path | None, typer.Argument(help="The file to write.  [default: NAME.toml]")] = None,
+    sample: Annotated[
+        Path | None, typer.Option("--from", help="A CSV file of what was shown and what came of it, to infer it from.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The experiment's name.  [default: the file's, else home]")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="What a column of the sample is: COLUMN=arm, reward, feature, dropped ...")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take every default.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Write an experiment as a file with comments: from a few questions, or from a sample of data."""
+    with exit_on_error(PROGRAM):
+        from bandit.commands.firstminutes.asked import begin
+
+        begin(file, sample, name, role or [], asking=not yes, force=force)
+
+
+@app.command()
+def apply(
+    file: Annotated[Path, typer.Argument(help="The experiment's file, TOML (as init writes it) or JSON.")],
+    url: Annotated[str, typer.Option(envvar="BANDIT_URL", help="The server.")] = "http://127.0.0.1:8080",
+    key: Annotated[str | None, typer.Option(envvar="BANDIT_KEY", help="A key of the role admin.")] = None,
+    name: Annotated[str | None, typer.Option(help="The experiment's name.  [default: as the file says]")] = None,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Begin anew where features change: all learned is gone.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Put an experiment's file live on a running server.
+
+    What would change is shown first; it is changed only if nobody else has changed it meanwhile.
+    """
+    from bandit.commands.firstminutes.applied import apply as applied
+    from bandit.commands.firstminutes.server import Server, ServerError
+
+    with exit_on_error(PROGRAM, (ServerError,)):
+        done = applied(
+            file,
+            Server(url, key),
+            name=name,
+            reset=reset,
+            dry_run=dry_run,
+            agreed=lambda: yes or typer.confirm("Change it?"),
+            say=typer.echo,
+        )
+        raise typer.Exit(int(not done))
+
+
+@app.command()
 def demo(
     visitors: Annotated[int | None, typer.Option(min=1, help="How many visitors to send.  [default: all]")] = None,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Worker processes.")] = 1,
