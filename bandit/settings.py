@@ -130,6 +130,8 @@ class Handoff(BaseModel):
     life      read end of a pipe that only the parent can write to: at its end the worker stops
     status    write end of a pipe: `ready`, `failed WHY`, or `refused WHY` by a store, one line each
     flag      a file of one byte, 1 once all workers of this start are ready
+    slots     the file of what all workers have counted, and how many slots it has (`bandit.process.slots`)
+    slot      the worker's own
     replaced  the worker takes a dead one's place: it accepts connections only once it is ready
     """
 
@@ -141,6 +143,8 @@ class Handoff(BaseModel):
     life: int
     status: int
     flag: int
+    slots: tuple[int, int]
+    slot: int = 0
     replaced: bool = False
 
 

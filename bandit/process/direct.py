@@ -12,6 +12,7 @@ their whole body behind them and nothing before them, are not parsed again.
 from __future__ import annotations
 
 import re
+import time
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -38,6 +39,9 @@ class Server(Protocol):
     def begin(self, what: str, name: str, data: bytes, client: Exchange, /) -> None:
         """Answer a request now or later; whatever happens, it is answered."""
 
+    def told(self, what: str, status: int, seconds: float, /) -> None:
+        """Take note of an answer."""
+
 
 class _Unheard:
     """In the place of an event that nobody waits for."""
@@ -50,7 +54,7 @@ class Exchange:
     """One request and its answer; the attributes without a docstring are those of uvicorn's `RequestResponseCycle`."""
 
     __slots__ = (
-        "_name", "_protocol", "_what", "body", "disconnected", "keep_alive", "message_event", "more_body",
+        "_name", "_protocol", "_since", "_what", "body", "disconnected", "keep_alive", "message_event", "more_body",
         "response_complete", "response_started", "transport", "waiting_for_100_continue",
     )  # fmt: skip
 
@@ -64,11 +68,13 @@ class Exchange:
 
     def begin(self) -> None:
         """Its turn has come, and its body is all there."""
+        self._since = time.monotonic()
         body, self.body = bytes(self.body), b""  # an idle connection keeps its last exchange
         self._protocol.direct.begin(self._what, self._name, body, self)
 
     def answer(self, answer: Answer) -> None:
         """Send the answer, and let the next request have its turn."""
+        self._protocol.direct.told(self._what, answer.status, time.monotonic() - self._since)
         if self.transport.is_closing():
             return
         self.response_started = self.response_complete = True

@@ -23,6 +23,7 @@ import uvloop
 
 from bandit.errors import StoreUnsuitable
 from bandit.process.direct import direct_protocol
+from bandit.process.slots import Publisher, Slots
 from bandit.process.workers import HANDOFF, STOP_SIGNALS
 from bandit.serving.api.app import Front, build_app
 from bandit.serving.api.hot import Hot
@@ -121,11 +122,12 @@ def _leave_signals_to_the_parent() -> None:
 
 async def _serve(handoff: Handoff, life: Life, status: Status) -> BaseException | None:
     """Serve until the end: the error that the service failed from, or None."""
-    service = Service.open(handoff.settings)
+    service, publisher = Service.open(handoff.settings), None
     try:
-        app, hot = build_app(service, _flag(handoff.flag)), Hot(service)
+        publisher = Publisher(Slots(*handoff.slots), handoff.slot, service.counters)
+        app, hot = build_app(service, _flag(handoff.flag), publisher.everyone), Hot(service)
         server = Server(_config(app, hot, handoff.settings))
-        watch = asyncio.create_task(_watch(service, server, life, status))
+        watch = asyncio.create_task(_watch(service, server, life, status, publisher))
         if handoff.replaced:  # the others serve meanwhile: whoever connects to this one gets an answer at once
             await _until(lambda: service.ready.is_set() or server.should_exit)
         if not server.should_exit:
@@ -134,11 +136,13 @@ async def _serve(handoff: Handoff, life: Life, status: Status) -> BaseException 
         await watch
     finally:
         await service.close()
+        if publisher is not None:
+            publisher.publish(gauges=False)  # the last of it: whoever goes on from here has it all
     return service.failed
 
 
-async def _watch(service: Service, server: Server, life: Life, status: Status) -> None:
-    """Reports to the parent when the replica is ready, and stops the server at the end."""
+async def _watch(service: Service, server: Server, life: Life, status: Status, publisher: Publisher) -> None:
+    """Reports to the parent when the replica is ready, publishes what is counted, and stops the server at the end."""
     reported = False
     while not server.should_exit:
         if service.ready.is_set() and not reported:
@@ -147,6 +151,7 @@ async def _watch(service: Service, server: Server, life: Life, status: Status) -
             gc.freeze()  # what was loaded stays: later collections need not walk it
             gc.set_threshold(10_000, 20, 20)  # requests leave no cycles: looking for them as often takes 5 % of a core
             status.ready()
+        publisher.look()
         server.should_exit = life.over.is_set() or service.failed is not None
         await asyncio.sleep(LOOK_SECONDS)
 

@@ -9,11 +9,11 @@ import os
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from bandit.process.slots import Slots, shared_file
 from bandit.settings import Handoff, Settings
 
 log = logging.getLogger(__name__)
@@ -64,11 +64,12 @@ def _signals_blocked() -> Iterator[None]:
 class Worker:
     """One of the N workers: its process, what that reported, and when the next process may start."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, number: int, slots: Slots) -> None:
+        self.number, self._slots = number, slots
         self.process: subprocess.Popen[bytes] | None = None
         self.status: int | None = None
         self.ready = False
+        self.slot: int | None = None  # what the process counts is in this one
         self.failed_starts = 0  # in a row, without having been ready
         self.said, self.refused = "", ""
         self.backoff = Backoff()
@@ -78,13 +79,14 @@ class Worker:
         """Starts a process, which inherits what is handed to it and writes its state to a pipe of its own."""
         self.status, write = os.pipe()
         os.set_blocking(self.status, False)
+        self.slot = self._slots.take()
         try:
             with _signals_blocked():
                 self.process = subprocess.Popen(  # noqa: S603 - our own interpreter
                     command,
                     stdin=subprocess.DEVNULL,
-                    env=_environment(handoff.model_copy(update={"status": write})),
-                    pass_fds=(handoff.listener, handoff.life, write, handoff.flag),
+                    env=_environment(handoff.model_copy(update={"status": write, "slot": self.slot})),
+                    pass_fds=(handoff.listener, handoff.life, write, handoff.flag, handoff.slots[0]),
                 )
         finally:
             os.close(write)
@@ -103,6 +105,8 @@ class Worker:
                 log.warning("worker %d ended (%s); again in %.1f s", self.number, _ending(code), delay)
             self.process, self.ready = None, False
             self._deafen()
+            if self.slot is not None:
+                self._slots.give(self.slot)
 
     def _listen(self) -> None:
         with suppress(BlockingIOError):
@@ -157,26 +161,18 @@ def _ending(code: int) -> str:
     return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
 
-def _shared_byte() -> int:
-    """The descriptor of a file of one zero byte that other processes can map; in memory, where the system has such."""
-    if hasattr(os, "memfd_create"):
-        byte = os.memfd_create("bandit-all-ready")
-    else:
-        with tempfile.TemporaryFile() as file:
-            byte = os.dup(file.fileno())
-    os.ftruncate(byte, 1)
-    return byte
-
-
 class Workers:
     """The N workers, their common life pipe, and the flag that all of them are ready."""
 
     def __init__(self, command: Sequence[str], settings: Settings, listener: socket.socket) -> None:
         self._command = command
-        self._flag = _shared_byte()
+        self._flag, self._slots = shared_file("bandit-all-ready", 1), Slots.made(settings.workers)
         life, self._life = os.pipe()
-        self._handoff = Handoff(settings=settings, listener=listener.fileno(), life=life, status=-1, flag=self._flag)
-        self._workers = [Worker(number) for number in range(settings.workers)]
+        slots = self._slots.descriptor, self._slots.count
+        self._handoff = Handoff(
+            settings=settings, listener=listener.fileno(), life=life, status=-1, flag=self._flag, slots=slots
+        )
+        self._workers = [Worker(number, self._slots) for number in range(settings.workers)]
         self.all_ready = False
         self._refusal = ""
 
@@ -222,4 +218,5 @@ class Workers:
         well = [worker.close() for worker in self._workers]
         os.close(self._handoff.life)
         os.close(self._flag)
+        self._slots.close()
         return all(well)

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 SLICE = 1 << 20  # bytes of rows in one script
 BEAT = 1.0  # seconds between two beats of the leases
+LAST = "bandit_last_checkpoint_timestamp_seconds"
 BUDGET = 0.05  # seconds of slices in one turn
 
 
@@ -112,6 +113,9 @@ class Checkpointer:
             return False
         for row in rows:
             self.replica.dirty.pop(row.arm, None)
+        if done:
+            self.replica.freshness.counters.add("bandit_checkpoints_total", self.replica.name)
+            self.replica.freshness.counters.set(LAST, time.time(), self.replica.name)
         self._todo = None if done else todo
         self._written = now if done else self._written
         return True
@@ -138,6 +142,7 @@ class Beats(threading.Thread):
         self.store, self.checkpointers, self.wrote, self.lost = store, checkpointers, wrote, lost
         self.stopping, self.woken = threading.Event(), threading.Event()
         self._unreadable: Set[str] = set()  # leases
+        self.offset_ms = 0  # how far the store's clock is ahead of ours
 
     def run(self) -> None:
         """Beat once a second until stopped."""
@@ -166,6 +171,7 @@ class Beats(threading.Thread):
         self._unreadable = held.keys() - answers.keys()
         self.store.probe()
         store, ours = self.store.now_ms(), round(time.time() * 1000)
+        self.offset_ms = store - ours
         newest = max((checkpointer.replica.position.ms for checkpointer in living.values()), default=0)
         self.wrote(Ahead(store, newest).problem(ours) if is_ahead(store, ours, newest) else None)
 

@@ -22,10 +22,12 @@ from typing import TypeVar
 from bandit.core.engine import model_bytes
 from bandit.errors import CorruptLog, StoreUnavailable, StoreUnsuitable
 from bandit.replica.checkpoint import Beats, Checkpointer
+from bandit.replica.figures import StoreMemory
 from bandit.replica.replica import TURN, UNREADABLE, Replica
 from bandit.replica.trim import trim
 from bandit.replica.watcher import BUSY, Watcher
-from bandit.store.protocol import FULL, Store
+from bandit.store.protocol import Store
+from bandit.telemetry.counters import Counters
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -53,11 +55,12 @@ class Follower(threading.Thread):
 
     def __init__(
         self, store: Store, holder: bytes, *, lease_seconds: float, checkpoint_seconds: float, grace_ms: int,
-        budget: int = 2**63, forgot: Callable[[str], None] = lambda _: None,
+        budget: int = 2**63, forgot: Callable[[str], None] = lambda _: None, counters: Counters | None = None,
     ) -> None:  # fmt: skip
         super().__init__(name="follower", daemon=True)
         self.store, self.holder, self.grace_ms = store, holder, grace_ms
         self.lease_seconds, self.checkpoint_seconds = lease_seconds, checkpoint_seconds
+        self.counters = counters or Counters()
         self.budget, self.forgot = budget, forgot  # bytes for all models; called when an experiment is forgotten
         self.replicas: dict[str, Replica] = {}
         self.checkpointers: dict[str, Checkpointer] = {}
@@ -73,7 +76,7 @@ class Follower(threading.Thread):
         self._due = dict.fromkeys(("housekeeping", "check", "trim", "forget", "sweep"), 0.0)
         self._logging = threading.Lock()
         self._retries: dict[str, tuple[float, float]] = {}  # of what failed: when next, and how long after that
-        self._checked, self._full = 0, False
+        self._checked, self.store_memory = 0, StoreMemory()
         self._wanted: list[str] = []
         self._sweeping: set[tuple[str, int]] = set()  # deleted experiments, with versions, whose keys are being deleted
         self._swept = set[tuple[str, int]]()  # those whose keys are deleted: forgotten an hour after their deletion
@@ -143,6 +146,7 @@ class Follower(threading.Thread):
         with self._logging:  # several threads meet an outage at once
             logged, self._outage_logged = self._outage_logged, True
         if not logged:
+            self.counters.add("bandit_store_outages_total")
             log.error("decisions wait, and are refused after a while: %s", error)
 
     @property
@@ -276,25 +280,12 @@ class Follower(threading.Thread):
                 log.error("%s: the log is %.0f s ahead of the store's clock", replica.name, ahead)
         if self._is_due("check", CHECK):
             self.store.check()
-            self._look_at_memory()
+            self.store_memory.look(self.store)
             self._account(now_ms - SETTLED_MS)
             self._checked += 1
             for replica in self._living():
                 if arms := replica.shape[0]:
                     self._isolated(replica, partial(replica.check_row, self._checked % arms))
-
-    def _look_at_memory(self) -> None:
-        """Warn before the store is full and refuses decisions, and say when it has room again."""
-        used, most = self.store.memory()
-        full = most > 0 and used > FULL * most
-        if full and not self._full:
-            log.warning(
-                "the store uses %d of %d MiB: at its end decisions are refused until older ones leave the log;"
-                " give it more, or shorten reward_window", used >> 20, most >> 20,
-            )  # fmt: skip
-        elif self._full and not full:
-            log.warning("the store has room again: it uses %d of %d MiB", used >> 20, most >> 20)
-        self._full = full
 
     def _account(self, before_ms: int) -> None:
         """Correct the memory reserved for models, except recent reservations: their experiment may not be here yet."""
@@ -345,7 +336,7 @@ class Follower(threading.Thread):
 
     def _load(self, name: str) -> None:
         """Load an experiment and fold its log up to the end."""
-        replica = Replica(name, self.store, self._room(name))
+        replica = Replica(name, self.store, self._room(name), self.counters)
         try:
             replica.load()
             replica.catch_up()
@@ -379,6 +370,7 @@ class Follower(threading.Thread):
             except UNREADABLE:
                 log.exception("%s: the start of its log cannot be read, so it is not trimmed", replica.name)
             if total:
+                self.counters.add("bandit_trimmed_entries_total", replica.name, by=total)
                 log.info("%s: %d entries trimmed", replica.name, total)
         self._due["trim"] = 0.0 if more else time.monotonic() + TRIM
 

@@ -20,8 +20,10 @@ from bandit.errors import Code, CorruptLog, Problem
 from bandit.log.batch import EventBatch
 from bandit.log.events import read_events
 from bandit.log.records import START, Entry, Position, read_config
+from bandit.replica.figures import Freshness
 from bandit.replica.folded import Folded, load, stands
 from bandit.store.protocol import READ_BYTES, Row, Store, Stored
+from bandit.telemetry.counters import Counters
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +40,9 @@ QUANTUM = 0.005  # seconds of refreshing in one turn
 class Replica:
     """One experiment in this server's memory. One thread changes it; others read attributes, `served` and `held`."""
 
-    def __init__(self, name: str, store: Store, room: int = 2**63) -> None:
+    def __init__(self, name: str, store: Store, room: int = 2**63, counters: Counters | None = None) -> None:
         self.name, self.store, self.room = name, store, room  # bytes that the model may take
+        self.freshness = Freshness(counters or Counters())
         self.model: Model | None = None  # None: never was, deleted, or not loaded yet
         self.config: Config | None = None
         self.position = START  # folded up to here
@@ -109,6 +112,7 @@ class Replica:
         while self.model is not None and self.model.refresh(AT_START):
             pass
         self.scored = self.position
+        self.freshness.loaded()
 
     def fold_to_end(self) -> None:
         """Fold up to the log's end as it is now; others may go on writing."""
@@ -141,6 +145,8 @@ class Replica:
                 run.append(entry)
         self._fold_run(run)
         self.grown_bytes += sum(len(entry.record) for entry in entries)
+        if entries:
+            self.freshness.folded(len(entries), entries[0].position.ms)
 
     @property
     def is_fresh(self) -> bool:
@@ -160,11 +166,12 @@ class Replica:
         then has been refreshed, even if others wait since.
         """
         if self.model is None or not self.model.pending:
-            self.scored = self.position
+            self._reflect(self.position)
             return False
         model, position, waiting = self._goal
         if not waiting or model is not self.model:
             position, waiting = self.position, set(self.model.pending)
+            self.freshness.aim()
         chosen = list(islice(self.model.pending, min(self._chunk, self.model.at_once)))
         waiting.difference_update(chosen)
         self._goal = self.model, position, waiting
@@ -173,8 +180,12 @@ class Replica:
         seconds_per_arm = (time.thread_time() - begun) / len(chosen)
         self._chunk = min(CHUNK, max(1, int(QUANTUM / max(seconds_per_arm, 1e-9))))
         if not waiting:
-            self.scored = position if self.model.pending else self.position
+            self._reflect(position if self.model.pending else self.position)
         return True
+
+    def _reflect(self, position: Position) -> None:
+        self.scored = position
+        self.freshness.reflected(position, all_=position == self.position)
 
     def check_position(self) -> None:
         """Load anew if the log no longer has the entry folded last: what was folded before it may be gone too."""
@@ -213,11 +224,13 @@ class Replica:
         """
         if self._anew >= ANEW:
             raise CorruptLog("the log does not go on from where its checkpoints and its config say")
+        self.freshness.counters.add("bandit_replica_reloads_total", self.name)
         new = Replica(self.name, self.store, self.room)
         new._anew = self._anew + 1
         new.load()
         new.catch_up()
         self.dirty, self.scored, self.grown_bytes, self._last = new.dirty, new.scored, new.grown_bytes, new._last
+        self.freshness.loaded()
         self._put(new.position, new.config, new.model, new._folded)
 
     def check_row(self, arm: int) -> None:

@@ -25,6 +25,7 @@ from bandit.serving.decisions import Made, Scores, decide, decisions_of
 from bandit.serving.producer import PATIENCE, UNAVAILABLE, Producer
 from bandit.serving.repeated import digest_then
 from bandit.serving.requests import RecommendationRequest
+from bandit.serving.telemetry.tally import Tally
 from bandit.store.protocol import (
     USER_MAX,
     Activate,
@@ -40,6 +41,7 @@ from bandit.store.protocol import (
     Store,
     rules_of,
 )
+from bandit.telemetry.counters import Counters
 
 log = logging.getLogger(__name__)
 
@@ -126,10 +128,11 @@ class Batcher:
 
     def __init__(
         self, replica: Replica, store: Store, grace_ms: int, entropy: Callable[[int], bytes],
-        on_gap: Callable[[], None], wrote: Callable[[Exception | None], None],
+        on_gap: Callable[[], None], wrote: Callable[[Exception | None], None], counters: Counters | None = None,
     ) -> None:  # fmt: skip
         self.replica, self.store, self.grace_ms = replica, store, grace_ms
         self.entropy, self.on_gap, self.wrote = entropy, on_gap, wrote
+        self.tally = Tally(counters or Counters(), replica.name)
         self._waiting: list[PendingRequest] = []
         self.work = 0.0  # estimated seconds that the waiting requests will take
         self._rules: tuple[Experiment, Rules] | None = None  # of the version last appended for
@@ -155,6 +158,7 @@ class Batcher:
             Problem: the request is at fault, or too many wait.
         """
         if len(self._waiting) >= WAITING:  # first: a refusal must cost less than a service
+            self.tally.counters.add("bandit_sheds_total", "waiting")
             raise Problem(Code.OVERLOADED, f"{WAITING} requests are waiting already; try again in a second")
         request = read(experiment)
         work = _work(request, experiment, self.replica.longest)
@@ -163,10 +167,18 @@ class Batcher:
         if len(self._runners) < PRODUCERS and self._may_begin(len(self._runners)):
             self._runners.add(asyncio.get_running_loop().create_task(self._run()))
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._waiting)
+
     async def drain(self) -> None:
         """Wait until every request has its answer."""
         while self._runners:
             await asyncio.wait(self._runners)
+
+    def _producer(self) -> Producer:
+        return Producer(self.replica.name, self.store, self.entropy, self.wrote, self.tally.counters)
 
     def _may_begin(self, others: int) -> bool:
         """Whether to begin a micro-batch beside so many others."""
@@ -176,7 +188,7 @@ class Batcher:
 
     async def _run(self) -> None:
         """Serve micro-batches by one producer for as long as any should begin."""
-        producer = self._idle.pop() if self._idle else Producer(self.replica.name, self.store, self.entropy, self.wrote)
+        producer = self._idle.pop() if self._idle else self._producer()
         try:
             while self._may_begin(len(self._runners) - 1):
                 batch, work = self._next()
@@ -248,7 +260,9 @@ class Batcher:
         ]
         try:  # also where nothing is to be written: whether they are paused still, and how, only the store knows
             since = min((pending.since for pending in batch), default=-math.inf)
+            begun = time.monotonic()
             reply = await producer.append(self._rules_of(experiment), items, since)
+            self.tally.tick(len(items), time.monotonic() - begun)
             if isinstance(reply, Ahead):
                 raise reply.problem(round(time.time() * 1000))
         except Problem:
@@ -297,6 +311,7 @@ class Batcher:
             "%s: the store has forgotten acknowledged writes (its last number is %d, ours %d)",
             self.replica.name, gap.last, producer.sequence,
         )  # fmt: skip
+        self.tally.counters.add("bandit_gaps_total", self.replica.name)
         self.on_gap()
         producer.renew()
         raise Problem(Code.STORE_UNAVAILABLE, "the store has lost writes; nothing of this request was written")
@@ -305,13 +320,16 @@ class Batcher:
         self, batch: list[PendingRequest], reply: list[Result], experiment: Experiment, made: Made | None,
         scored: Position,
     ) -> None:  # fmt: skip
-        decisions = decisions_of(made) if made else iter(())
+        decisions, tally, place = decisions_of(made) if made else iter(()), self.tally, -1
+        tally.version(experiment)
         for pending, result in zip(batch, reply, strict=True):
             request, answer = pending.request, cast(Any, result)
             if isinstance(request, Reward):
+                tally.judged(request, answer)
                 answer = Credited(experiment, request.kind, answer)
             elif isinstance(request, RecommendationRequest):
                 choice, nonce, digest, scores, play, shadow = next(decisions)
+                place += 1
                 if isinstance(result, Logged):
                     at, record, _ = result
                     if record and result.sticky and not _will_do(record, request):
@@ -320,12 +338,16 @@ class Batcher:
                         self._waiting.insert(0, pending)
                         continue
                     if record:
+                        tally.again("sticky" if result.sticky else "replayed")
                         then: bytes | None = None if result.sticky else digest
                         if then is not None and experiment.layout.changes:  # else the digests are of the same columns
                             then = digest_then(request, experiment, record) or b""
                         answer = Replayed(at, experiment, record, then)
                     else:
+                        tally.decided(request, choice, cast(Made, made), place, at.ms)
                         answer = NewDecision(at, experiment, choice, nonce, request, scores, scored, play, shadow)
+            else:
+                tally.activated(answer)
             if not pending.answer.done():
                 pending.answer.set_result(answer)
 

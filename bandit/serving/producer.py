@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from bandit.errors import Code, CorruptLog, Problem, StoreUnavailable, StoreUnsuitable
 from bandit.store.protocol import Ahead, Batch, Gap, Item, Reply, Rules, Stale, Store
+from bandit.telemetry.counters import Counters
 
 PATIENCE = 4.0  # seconds a request waits for the store
 IDLE = 86_400.0  # a producer that was silent for a day takes a new name: its last number may be forgotten
@@ -22,9 +23,10 @@ class Producer:
     """Appends to one log, one append at a time."""
 
     def __init__(
-        self, log: str, store: Store, entropy: Callable[[int], bytes], wrote: Callable[[Exception | None], None]
-    ) -> None:
-        self.log, self.store, self.entropy, self.wrote = log, store, entropy, wrote
+        self, log: str, store: Store, entropy: Callable[[int], bytes], wrote: Callable[[Exception | None], None],
+        counters: Counters,
+    ) -> None:  # fmt: skip
+        self.log, self.store, self.entropy, self.wrote, self.counters = log, store, entropy, wrote, counters
         self.renew()
 
     def renew(self) -> None:
@@ -52,8 +54,10 @@ class Producer:
             except StoreUnavailable as error:
                 self.wrote(error)
                 if time.monotonic() - since + pause > PATIENCE:
+                    self.counters.add("bandit_append_failures_total")
                     self.renew()
                     raise Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE) from error
+                self.counters.add("bandit_append_retries_total")
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 1.0)
             except CorruptLog as error:

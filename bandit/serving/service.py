@@ -28,9 +28,12 @@ from bandit.serving.gathered import Gathered
 from bandit.serving.inspection import DecisionAnswer, Look, described
 from bandit.serving.repeated import digest_then
 from bandit.serving.requests import RecommendationRequest
+from bandit.serving.telemetry.gauges import set_gauges
+from bandit.serving.telemetry.requests import Requests
 from bandit.settings import Settings
 from bandit.store.open import open_store
 from bandit.store.protocol import Ref, Store
+from bandit.telemetry.counters import Counters
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,9 @@ class Service:
         self.store, self.settings, self.entropy = store, settings, entropy
         self.grace_ms = round(settings.late_grace * 1000)
         self._batchers: dict[str, Batcher] = {}
+        self.counters = Counters()
+        self.requests = Requests(self.counters)
+        self.counters.gauges.append(lambda: set_gauges(self))
         self.follower = Follower(
             store,
             f"{os.getpid()}.{secrets.token_hex(8)}".encode(),  # the process, for people who look at the lease
@@ -62,6 +68,7 @@ class Service:
             grace_ms=self.grace_ms,
             budget=settings.model_bytes,
             forgot=self._forgot,
+            counters=self.counters,
         )
         self.ready = self.follower.ready
         self.experiments = Experiments(store, self.follower, settings.body_limit)
@@ -149,6 +156,14 @@ class Service:
 
     async def as_before(self, batcher: Batcher, answer: Any, again: Again) -> Any:
         """The answer, or the earlier one if this repeats a request that was answered before the experiment changed."""
+        found = await self._as_before(batcher, answer, again)
+        if isinstance(found, Replayed):
+            batcher.tally.again("replayed")
+        elif isinstance(found, Paused) and found.request.experiment.document.fallback_arm is not None:
+            batcher.tally.again("fallback")
+        return found
+
+    async def _as_before(self, batcher: Batcher, answer: Any, again: Again) -> Any:
         moved = isinstance(answer, Paused) or (isinstance(answer, Problem) and answer.code in MOVED)
         if not moved or (ask := again(experiment := experiment_of(batcher.replica))) is None:
             return answer
@@ -180,9 +195,27 @@ class Service:
     def _batcher(self, replica: Replica) -> Batcher:
         batcher = self._batchers.get(replica.name)
         if batcher is None or batcher.replica is not replica:  # it was loaded again, or deleted and made anew
-            batcher = Batcher(replica, self.store, self.grace_ms, self.entropy, self._suspect, self.follower.wrote)
+            wrote, counters = self.follower.wrote, self.counters
+            batcher = Batcher(replica, self.store, self.grace_ms, self.entropy, self._suspect, wrote, counters)
             self._batchers[replica.name] = batcher
         return batcher
+
+    def refused(self, experiment: str, what: str, error: BaseException) -> None:
+        """Count a refusal: of a request, or of an item of a batch.
+
+        Args:
+            experiment: the name that was given; one that is not known gets no label of its own.
+            what: the operation.
+            error: why; what is no problem is an error of our own.
+        """
+        known = experiment if experiment in self.follower.replicas else ""
+        code = error.code.value if isinstance(error, Problem) else "internal"
+        self.counters.add("bandit_problems_total", known, what, code)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a micro-batch."""
+        return sum(batcher.waiting for batcher in self._batchers.values())
 
     def _forgot(self, name: str) -> None:
         self._batchers.pop(name, None)

@@ -150,6 +150,9 @@ class Wire:
         seconds = SECONDS.get(target)
         self.loop.call_later(seconds, answer) if seconds else answer()
 
+    def told(self, what: str, status: int, seconds: float) -> None:
+        """Takes note of nothing."""
+
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers with what it took; /soon and /slow after a while, /early before the body."""
         self.headers.append(scope["headers"])

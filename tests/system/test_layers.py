@@ -18,12 +18,15 @@ ROOT = Path(__file__).parents[2]
 ROOMS: dict[str, tuple[str, ...]] = {
     "bandit.base": (),
     "bandit.client": (),  # for other programs: it stands alone
+    "bandit.telemetry": ("bandit.base",),
     "bandit.core": ("bandit.base",),
     "bandit.log": ("bandit.base", "bandit.core"),
     "bandit.store": ("bandit.base", "bandit.core", "bandit.log"),
-    "bandit.replica": ("bandit.base", "bandit.core", "bandit.log", "bandit.store"),
-    "bandit.serving": ("bandit.base", "bandit.core", "bandit.log", "bandit.store", "bandit.replica"),
-    "bandit.process": ("bandit.base", "bandit.serving", "bandit.store"),
+    "bandit.replica": ("bandit.base", "bandit.telemetry", "bandit.core", "bandit.log", "bandit.store"),
+    "bandit.serving": (
+        "bandit.base", "bandit.telemetry", "bandit.core", "bandit.log", "bandit.store", "bandit.replica",
+    ),
+    "bandit.process": ("bandit.base", "bandit.telemetry", "bandit.serving", "bandit.store"),
     "bandit.commands": (
         "bandit.base", "bandit.client", "bandit.core", "bandit.log", "bandit.store", "bandit.replica", "bandit.process",
     ),

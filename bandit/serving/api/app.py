@@ -21,17 +21,23 @@ from bandit.serving.api import docs, hot, native
 from bandit.serving.api.problems import INTERNAL, Answer, problem_response, response
 from bandit.serving.firstminutes import routes as firstminutes
 from bandit.serving.service import Service
+from bandit.serving.telemetry import routes as telemetry
+from bandit.serving.telemetry.requests import Counted
+from bandit.serving.telemetry.routes import Everyone, alone
 from bandit.settings import expected_by
 
 log = logging.getLogger(__name__)
 
 
-def build_app(service: Service, all_ready: Callable[[], bool] = lambda: True) -> Front:
+def build_app(
+    service: Service, all_ready: Callable[[], bool] = lambda: True, everyone: Everyone | None = None
+) -> Front:
     """The application in front of a service: ASGI.
 
     Args:
         service: already open; who opened it closes it.
         all_ready: whether every worker of this start is ready, so that `/readyz` speaks for all of them.
+        everyone: gives what all workers have counted; by default there is this one only.
     """
     app: FastAPI = FastAPIOffline(
         title="bandit-server",
@@ -42,9 +48,11 @@ def build_app(service: Service, all_ready: Callable[[], bool] = lambda: True) ->
         swagger_ui_parameters={"validatorUrl": None},  # else the page asks another server whether our document is valid
     )
     app.state.service, app.state.all_ready = service, all_ready
+    app.state.everyone = everyone or alone(service.counters)
     app.include_router(native.router)
     app.include_router(native.health)
     app.include_router(firstminutes.router)
+    app.include_router(telemetry.router)
     app.add_exception_handler(Problem, native.on_problem)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_query)
@@ -77,16 +85,27 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer requests to these routes, and pass all others on."""
+        if scope["type"] != "http":
+            await self._pass_on(scope, receive, send)
+            return
+        counted = Counted(self._service.requests, scope["method"], send)
+        try:
+            await self._serve(scope, receive, counted)
+        finally:
+            counted.end()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Counted) -> None:
         answer = None
-        if scope["type"] == "http":
-            try:
-                answer = await self._answer(scope, receive)
-            except Exception as error:
-                answer = hot.failure(error)
+        try:
+            answer = await self._answer(scope, receive, send)
+        except Exception as error:
+            answer = hot.failure(error)
+            self._service.refused(*(send.asked or ("", "other")), error)
+        if answer is None:
             if scope["method"] == "HEAD":
                 scope = {**scope, "method": "GET"}  # whoever sends the answer knows, and leaves its body out
-        if answer is None:
             await self._pass_on(scope, receive, send)
+            send.route = getattr(scope.get("route"), "path", send.route)
             return
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -100,7 +119,7 @@ class Front:
             if ANSWERED not in scope:
                 raise
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer | None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Counted) -> Answer | None:
         """The answer to a request of these routes; None to any other.
 
         Raises:
@@ -110,6 +129,8 @@ class Front:
         if b"%" in scope["raw_path"] or b"%" in scope["query_string"]:
             _check_escapes(scope["raw_path"], scope["query_string"])
         found = self._address.fullmatch(path) if scope["method"] == "POST" else None
+        if found is not None:
+            send.route, send.asked = found[2], (found[1], found[2])
         if found is not None and scope["query_string"]:
             faults = [Fault("/query", "no parameters", "some")]
             raise Problem.of(Code.INVALID_REQUEST, faults)

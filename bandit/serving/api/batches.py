@@ -24,11 +24,14 @@ Render = Callable[[Any], Any]
 _ENCODER = msgspec.json.Encoder()
 
 
-async def answered(service: Service, name: str, data: bytes, read: Read, render: Render, again: Read) -> bytes:
+async def answered(
+    service: Service, what: str, name: str, data: bytes, read: Read, render: Render, again: Read
+) -> bytes:
     """The answer to a batch.
 
     Args:
         service: which serves.
+        what: the operation.
         name: of the experiment.
         data: the body.
         read: reads an item.
@@ -42,7 +45,8 @@ async def answered(service: Service, name: str, data: bytes, read: Read, render:
     room = _Room(service.settings.body_limit)
     reads = [lambda experiment, part=part: room.read(experiment, part, secret, read) for part in parts]
     same = [lambda experiment, part=part: again(experiment, part, secret) for part in parts]
-    return await _encoded(await service.ask_all(name, reads, same), render)
+    found = await service.ask_all(name, reads, same)
+    return await _encoded(found, render, lambda problem: service.refused(name, what, problem))
 
 
 class _Room:
@@ -71,11 +75,11 @@ class _Room:
         return item
 
 
-async def _encoded(results: Sequence[Any], render: Render) -> bytes:
+async def _encoded(results: Sequence[Any], render: Render, refused: Callable[[Problem], None]) -> bytes:
     """A batch's answer, an item at a time: long lists take long, and others are served in between."""
     parts, turn = [], time.monotonic()
     for result in results:
-        parts.append(_ENCODER.encode(_rendered(result, render)))
+        parts.append(_ENCODER.encode(_rendered(result, render, refused)))
         if time.monotonic() - turn > TURN:
             await asyncio.sleep(0)
             turn = time.monotonic()
@@ -85,9 +89,13 @@ async def _encoded(results: Sequence[Any], render: Render) -> bytes:
     return b",".join(parts)
 
 
-def _rendered(result: Any, render: Render) -> Any:
-    """An item of a batch's answer: the answer, or its problem."""
+def _rendered(result: Any, render: Render, refused: Callable[[Problem], None]) -> Any:
+    """An item of a batch's answer: the answer, or its problem, which is counted."""
     try:
-        return {"problem": details(result)} if isinstance(result, Problem) else render(result)
-    except Problem as problem:
-        return {"problem": details(problem)}
+        if not isinstance(result, Problem):
+            return render(result)
+        problem = result
+    except Problem as found:
+        problem = found
+    refused(problem)
+    return {"problem": details(problem)}

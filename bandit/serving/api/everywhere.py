@@ -42,6 +42,7 @@ async def _in_one(service: Service, name: str, body: FeedbackBody, secret: bytes
     try:
         return answers.feedback(await service.ask(name, lambda experiment: reward(experiment, body, secret)))
     except Problem as problem:
+        service.refused(name, "feedback", problem)
         if problem.code == Code.DECISION_NOT_FOUND:
             fault = Fault("/user_id", "a user with a decision of this experiment within its reward window", "another")
             problem = Problem.of(problem.code, [fault])

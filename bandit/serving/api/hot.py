@@ -71,7 +71,7 @@ async def answer(service: Service, what: str, name: str, headers: body.Headers, 
     operation, settings = OPERATIONS[kind], service.settings
     data = await body.read(headers, receive, settings.batch_limit if batch else settings.body_limit)
     if batch:
-        return Answer(200, JSON, await batches.answered(service, name, data, *operation))
+        return Answer(200, JSON, await batches.answered(service, kind, name, data, *operation))
     return await _answered(service, operation, name, data)
 
 
@@ -112,61 +112,68 @@ class Hot:
     """
 
     def __init__(self, service: Service) -> None:
-        self._service = service
+        self.service = service
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, what: str, name: str, data: bytes, client: Client) -> None:
         """Serve one request; its client is answered now or later. What has to be looked up first takes a task."""
-        operation, service = OPERATIONS[what], self._service
+        operation, service = OPERATIONS[what], self.service
         try:
             known = service.known(name)
             if known is not None:
                 batcher, secret = known
-                waiting = _Waiting(self, operation, batcher, data, secret, client)
+                waiting = _Waiting(self, what, batcher, data, secret, client)
                 batcher.enqueue(waiting.read, experiment_of(batcher.replica), waiting)
                 return
         except Exception as error:
             if not isinstance(error, Problem) or error.code not in DOUBTFUL:
-                client.answer(failure(error))
+                client.answer(self.refusal(name, what, error))
                 return
-        self.later(client, _answered(service, operation, name, data))
+        self.later(client, name, what, _answered(service, operation, name, data))
 
-    def later(self, client: Client, answered: Coroutine[Any, Any, Answer]) -> None:
+    def told(self, what: str, status: int, seconds: float) -> None:
+        """Count an answered request."""
+        self.service.requests.told(what, status, seconds)
+
+    def refusal(self, name: str, what: str, error: Exception) -> Answer:
+        """`failure`, counted."""
+        self.service.refused(name, what, error)
+        return failure(error)
+
+    def later(self, client: Client, name: str, what: str, answered: Coroutine[Any, Any, Answer]) -> None:
         """Answer when this is done; refuse where too many wait for such, those whose clients have gone included."""
         if len(self._tasks) >= LOOKED_UP:
             answered.close()
             many = f"{LOOKED_UP} requests wait for the store already; try again in a second"
-            client.answer(problem_answer(Problem(Code.OVERLOADED, many)))
+            self.service.counters.add("bandit_sheds_total", "looked_up")
+            client.answer(self.refusal(name, what, Problem(Code.OVERLOADED, many)))
             return
-        task = asyncio.get_running_loop().create_task(_told(client, answered))
+        task = asyncio.get_running_loop().create_task(self._finish(client, name, what, answered))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def _finish(self, client: Client, name: str, what: str, answered: Coroutine[Any, Any, Answer]) -> None:
+        try:
+            answer = await answered
+        except Exception as error:
+            answer = self.refusal(name, what, error)
+        client.answer(answer)
+
     async def as_before(self, waiting: _Waiting, value: Any) -> Answer:
         """The answer to a request that found a paused experiment, or other arms than were decided among before."""
-        found = await self._service.as_before(waiting.batcher, value, waiting.again)
+        found = await self.service.as_before(waiting.batcher, value, waiting.again)
         if isinstance(found, Problem):
             raise found
         return _rendered(waiting.operation, found)
 
 
-async def _told(client: Client, answered: Coroutine[Any, Any, Answer]) -> None:
-    try:
-        answer = await answered
-    except Exception as error:
-        answer = failure(error)
-    client.answer(answer)
-
-
 class _Waiting:
     """A request that a batcher has, and who waits for its answer: in the place of a future and a task."""
 
-    __slots__ = ("batcher", "client", "data", "hot", "operation", "over", "secret")
+    __slots__ = ("batcher", "client", "data", "hot", "operation", "over", "secret", "what")
 
-    def __init__(
-        self, hot: Hot, operation: Operation, batcher: Batcher, data: bytes, secret: bytes, client: Client
-    ) -> None:
-        self.hot, self.operation, self.batcher = hot, operation, batcher
+    def __init__(self, hot: Hot, what: str, batcher: Batcher, data: bytes, secret: bytes, client: Client) -> None:
+        self.hot, self.what, self.operation, self.batcher = hot, what, OPERATIONS[what], batcher
         self.data, self.secret, self.client = data, secret, client
         self.over = False
 
@@ -186,20 +193,27 @@ class _Waiting:
         """Answer."""
         self.over = True
         if isinstance(value, Paused):
-            self.hot.later(self.client, self.hot.as_before(self, value))
+            self._later(value)
             return
         try:
             answer = _rendered(self.operation, value)
         except Exception as error:
-            answer = failure(error)
+            answer = self._refusal(error)
         self.client.answer(answer)
 
     def set_exception(self, error: BaseException) -> None:
         """Answer with what was wrong; who failed has logged what is no problem."""
         self.over = True
-        if not isinstance(error, Problem):
-            self.client.answer(INTERNAL)
-        elif error.code in MOVED:
-            self.hot.later(self.client, self.hot.as_before(self, error))
+        if isinstance(error, Problem) and error.code in MOVED:
+            self._later(error)
+        elif isinstance(error, Problem):
+            self.client.answer(self._refusal(error))
         else:
-            self.client.answer(problem_answer(error))
+            self.hot.service.refused(self.batcher.replica.name, self.what, error)
+            self.client.answer(INTERNAL)
+
+    def _later(self, value: Any) -> None:
+        self.hot.later(self.client, self.batcher.replica.name, self.what, self.hot.as_before(self, value))
+
+    def _refusal(self, error: Exception) -> Answer:
+        return self.hot.refusal(self.batcher.replica.name, self.what, error)

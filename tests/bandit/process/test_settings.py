@@ -100,7 +100,9 @@ def test_a_password_in_the_address_is_never_shown(monkeypatch: pytest.MonkeyPatc
 
 def test_a_handoff_survives_the_way_to_the_worker() -> None:
     """Parent and worker see the same settings, apart from the places that only the parent needs."""
-    handoff = Handoff(settings=Settings(redis_url="unix:///s", port=0), listener=3, life=4, status=5, flag=6)
+    handoff = Handoff(
+        settings=Settings(redis_url="unix:///s", port=0), listener=3, life=4, status=5, flag=6, slots=(7, 2)
+    )
     assert Handoff.model_validate_json(handoff.model_dump_json(exclude={"settings": {"data_dir"}})) == handoff
 
 

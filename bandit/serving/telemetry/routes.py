@@ -1,0 +1,46 @@
+"""GET /metrics: the numbers of all workers of this server, whichever answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from bandit.serving.api import native
+from bandit.telemetry.counters import Counters, Snapshot
+from bandit.telemetry.exposition import rendered, together
+
+Everyone = Callable[[], Awaitable[Sequence[tuple[str, bool, Snapshot]]]]
+
+
+def alone(counters: Counters) -> Everyone:
+    """Of a process that has no others beside it."""
+
+    async def everyone() -> Sequence[tuple[str, bool, Snapshot]]:
+        counters.look()
+        return [("0", True, counters.snapshot())]
+
+    return everyone
+
+
+METRICS: dict[str, Any] = {
+    "responses": {
+        200: {
+            "description": "every metric, as text 0.0.4 or, where Accept asks for it, as OpenMetrics",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        }
+    }
+}
+
+router = APIRouter(tags=["health"], dependencies=[Depends(native._known_only)])
+
+
+@router.get("/metrics", response_class=Response, **METRICS)
+async def metrics(request: Request) -> Response:
+    """What Prometheus scrapes: counters, gauges and histograms, summed over this server's workers."""
+    everyone: Everyone = request.app.state.everyone
+    parts = await everyone()
+    text, kind = await asyncio.to_thread(lambda: rendered(together(parts), request.headers.get("accept", "")))
+    return Response(text, media_type=kind)
