@@ -1,6 +1,6 @@
 """Every metric, declared once: nothing else can be counted, and everything here is exposed and documented.
 
-To add one: a row here, a row in docs/operations.md, and in the code that knows of it
+To add one: a row here, the page renewed (`test_metrics.py --write`), and in the code that knows of it
 `counters.add(NAME, *labels)` (any thread; what is rare), `counters.cell(NAME, *labels)[0] += 1` (the event loop; hot,
 the cell kept), `counters.histogram(NAME, *labels).observe(value)` (the event loop) or `counters.set(NAME, value,
 *labels)`. `tests/bandit/telemetry/` proves table, exposition and page to be the same.
