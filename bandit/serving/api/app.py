@@ -19,6 +19,7 @@ from bandit import __version__
 from bandit.errors import Code, Fault, Problem, pointer
 from bandit.serving.api import docs, hot, native
 from bandit.serving.api.problems import INTERNAL, Answer, problem_response, response
+from bandit.serving.dashboard import pages as dashboard
 from bandit.serving.firstminutes import routes as firstminutes
 from bandit.serving.service import Service
 from bandit.serving.telemetry import routes as telemetry
@@ -53,6 +54,7 @@ def build_app(
     app.include_router(native.health)
     app.include_router(firstminutes.router)
     app.include_router(telemetry.router)
+    app.include_router(dashboard.router)
     app.add_exception_handler(Problem, native.on_problem)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_query)

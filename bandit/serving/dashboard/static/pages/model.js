@@ -1,0 +1,72 @@
+// What has been learned: what each feature weighs for an arm, and whether what was predicted came true.
+import { ask, experiment } from "../lib/api.js";
+import { count, dayTime, number } from "../lib/format.js";
+import { html, useState } from "../lib/html.js";
+import { useLive } from "../lib/live.js";
+import { Calibration } from "../parts/calibration.js";
+import { Interval, scaleOf } from "../parts/interval.js";
+import { Loaded } from "../parts/notice.js";
+import { Table } from "../parts/table.js";
+
+export function Model({ document }) {
+  return html`<${Weights} document=${document} /><${Checked} document=${document} />`;
+}
+
+const idOf = (arm) => (typeof arm === "string" ? arm : arm.id);
+const LISTED = 200; // arms in the choice; any other can be typed
+
+function Weights({ document }) {
+  const arms = document.arms.map(idOf);
+  const [arm, choose] = useState(arms[0] ?? "");
+  const { name } = document;
+  const live = useLive((signal) => (arm ? ask(experiment(name, "weights"), { query: { arm }, signal }) : null), 10, [name, arm]);
+  return html`<section aria-labelledby="weights"><div class="title"><h3 id="weights">What each feature weighs</h3>
+      <${Pick} arms=${arms} arm=${arm} choose=${choose} /></div>
+    ${arm ? html`<${Loaded} live=${live} what="weights">${(found) => html`<${Weighed} found=${found} />`}<//>` : html`<p class="muted">No arms yet.</p>`}</section>`;
+}
+
+function Pick({ arms, arm, choose }) {
+  if (arms.length <= LISTED) {
+    return html`<label class="choice">For the arm <select value=${arm} onChange=${(event) => choose(event.target.value)}>
+      ${arms.map((id) => html`<option key=${id} value=${id}>${id}</option>`)}</select></label>`;
+  }
+  return html`<label class="choice">For the arm (${count(arms.length)}) <input value=${arm} onChange=${(event) => choose(event.target.value)} /></label>`;
+}
+
+function Weighed({ found }) {
+  const [from, to] = scaleOf(found.weights);
+  const columns = [
+    { name: "Feature", head: true, cell: (row) => `${row.feature} ${row.column}` },
+    { name: "Weight", number: true, cell: (row) => number(row.weight) },
+    { name: "95 % interval", number: true, cell: (row) => `${number(row.low)} to ${number(row.high)}` },
+    { name: "", cell: (row) => html`<${Interval} low=${row.low} high=${row.high} at=${row.weight} from=${from} to=${to} />` },
+  ];
+  return html`<${Table} caption="${found.arm}: weighted reward that each feature adds, from ${count(found.impressions)} impressions"
+      columns=${columns} rows=${found.weights} id=${(row) => `${row.feature}\n${row.column}`} />
+    <p class="muted">A number's weight is for one scale of its document; an interval is the model's own, given its assumptions. Where it holds 0
+      the sign is not known.</p>`;
+}
+
+function Checked({ document }) {
+  const { name } = document;
+  const live = useLive((signal) => ask(experiment(name, "calibration"), { signal, seconds: 60 }), 60, [name]);
+  return html`<section aria-labelledby="calibration"><h3 id="calibration">Does what is predicted come true?</h3>
+    <${Loaded} live=${live} what="calibration">${(found) => html`<${Bins} found=${found} />`}<//></section>`;
+}
+
+function Bins({ found }) {
+  if (!found.bins.length) return html`<p class="muted">${found.note || "Not enough data yet."}</p>`;
+  const inside = found.bins.filter((bin) => bin.predicted >= bin.observed_low && bin.predicted <= bin.observed_high).length;
+  const columns = [
+    { name: "Predicted between", head: true, cell: (bin) => `${number(bin.low)} and ${number(bin.high)}` },
+    { name: "Decisions", number: true, cell: (bin) => count(bin.decisions) },
+    { name: "Predicted, mean", number: true, cell: (bin) => number(bin.predicted) },
+    { name: "Observed, mean", number: true, cell: (bin) => number(bin.observed) },
+    { name: "95 % interval", number: true, cell: (bin) => `${number(bin.observed_low)} to ${number(bin.observed_high)}` },
+  ];
+  const sentence = `In ${inside} of ${found.bins.length} groups the observed mean agrees with the predicted one within its 95 % interval.`;
+  return html`<figure class="chart"><figcaption><span class="sentence">${sentence}</span></figcaption>
+      <${Calibration} bins=${found.bins} label=${sentence} /></figure>
+    <${Table} caption="Decisions by what was predicted of them" columns=${columns} rows=${found.bins} id=${(bin) => bin.low} />
+    <p class="muted">${found.predicted_by} ${count(found.decisions)} decisions${found.first ? `, ${dayTime(found.first)} to ${dayTime(found.last)}` : ""}. ${found.note}</p>`;
+}

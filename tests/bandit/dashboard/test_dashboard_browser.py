@@ -1,0 +1,403 @@
+"""The dashboard in a real browser: what it shows and changes, for whoever looks, by whatever means."""
+
+import json
+import random
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import pytest
+from browser import Visit, chromium, visit
+from live import Experiment, Live, ok
+from playwright.sync_api import Browser, Page, Route, expect
+
+EVIL = "<img src=x onerror=alert(1)>"
+DOCUMENT: dict[str, Any] = {
+    "features": [
+        {"name": "age", "type": "number", "mean": 40, "scale": 12},
+        {"name": "country", "type": "category", "levels": ["cn", "us"]},
+        {"name": "member", "type": "boolean"},
+    ],
+    "rewards": {"click": {}, "sale": {"range": [0, 1000], "weight": 0.01}},
+    "arms": ["hero", "list", EVIL],
+    "slices": {"learned": {"share": 0.8}, "random": {"share": 0.2, "policy": {"type": "uniform"}}},
+}
+CHANCE = {"hero": 0.1, "list": 0.4}
+
+
+class Site(NamedTuple):
+    """A server with an experiment that visitors came to."""
+
+    live: Live
+    experiment: Experiment
+    decision: str
+
+    def pages(self) -> dict[str, str]:
+        """Where each page is, by its heading."""
+        e = f"e/{self.experiment.name}"
+        return {
+            "experiments": "", "overview": e, "arms": f"{e}/arms", "model": f"{e}/model", "what-if": f"{e}/what-if",
+            "decision": f"{e}/decision/{quote(self.decision, safe='')}", "change": f"{e}/change", "new": "new",
+            "audit": "audit",
+        }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One for all tests of this module."""
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def site(server: Live) -> Site:
+    """Visited by 600, some of whom clicked."""
+    experiment, chance = server.experiment(**DOCUMENT), random.Random(1)
+    last = ""
+    for batch in range(3):
+        context = [
+            {"age": chance.gauss(40, 12), "country": chance.choice(["cn", "us"]), "member": chance.random() < 0.3}
+            for _ in range(200)
+        ]
+        asked = [{"context": each, "user_id": f"{batch}-{i}"} for i, each in enumerate(context)]
+        shown = ok(experiment.post("recommendations/batch", {"requests": asked}))["results"]
+        clicks = [
+            {"decision_id": each["decision_id"], "event": "click"}
+            for each in shown
+            if chance.random() < CHANCE.get(each["arms"][0]["arm"], 0.2)
+        ]
+        ok(experiment.post("feedback/batch", {"requests": clicks}))
+        last = clicks[-1]["decision_id"]
+    experiment.until_seen(lambda seen: sum(row["impressions"] for row in seen.values()) == 600)
+    return Site(server, experiment, last)
+
+
+@pytest.fixture
+def admin(browser: Browser, site: Site) -> Iterator[Visit]:
+    """Who may change everything; in the end nothing went wrong on the way."""
+    with visit(browser, site.live.url) as found:
+        yield found
+        assert found.errors == []
+
+
+@pytest.mark.parametrize("phone", [False, True], ids=["desktop-light", "phone-dark"])
+def test_each_page_is_whole_and_accessible(browser: Browser, site: Site, phone: bool) -> None:
+    """Nothing fails, nothing is asked of others, axe finds nothing serious, and nothing is wider than the screen."""
+    with visit(browser, site.live.url, phone=phone, dark=phone) as viewer:
+        for name, where in site.pages().items():
+            viewer.open(where)
+            assert (name, viewer.violations()) == (name, [])
+            assert (name, viewer.beyond()) == (name, 0)
+        served = ok(site.live.client.get("/openapi.json"))["paths"].keys()
+        missing = [line for line in viewer.refused if not (line.startswith("404") and later(line, served))]
+        assert (viewer.errors, missing) == ([], [])
+        assert viewer.origins == {site.live.url}
+
+
+def later(refused: str, served: Collection[str]) -> bool:
+    """Whether an address is not served yet by this version, and so may be missed."""
+    return any(f"/{name}" in refused and not any(path.endswith(f"/{name}") for path in served) for name in LATER)
+
+
+LATER = "whoami", "summary", "series", "estimates", "weights", "calibration", "preview", "audit"
+
+
+def test_the_first_load_is_small(browser: Browser, site: Site) -> None:
+    """The list, and an experiment with its charts, come in 200 kB together, as they went over the wire."""
+    with visit(browser, site.live.url) as viewer:
+        network = viewer.page.context.new_cdp_session(viewer.page)
+        sizes: list[float] = []
+        network.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+        network.send("Network.enable")
+        viewer.open()
+        page = viewer.page
+        page.get_by_role("link", name=site.experiment.name).click()
+        viewer.settled()
+        expect(page.locator(".canvas canvas, .notice").first).to_be_visible()
+        assert 30_000 < sum(sizes) < 200_000
+
+
+def test_what_is_shown_is_text(admin: Visit, site: Site) -> None:
+    """An arm that is named like markup is shown as it is named, on every page, and runs nothing."""
+    asked: list[str] = []
+    admin.page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    for name in ("arms", "model", "decision"):
+        page = admin.open(site.pages()[name])
+        expect(page.get_by_text(EVIL).first).to_be_attached()
+        assert page.locator("img").count() == 0
+    assert asked == []
+
+
+def test_a_page_is_reached_and_left_by_the_keyboard(admin: Visit, site: Site) -> None:
+    """The first stop leads past the head; a link leads to a page whose content is focused."""
+    page = admin.open()
+    page.keyboard.press("Tab")
+    assert admin.focused() == "Skip to the content"
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.get_by_role("link", name=site.experiment.name).focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1, name=site.experiment.name)).to_be_visible()
+    expect(page.locator("main")).to_be_focused()
+
+
+def test_alpha_is_changed_by_the_keyboard_alone_once_confirmed(admin: Visit, server: Live) -> None:
+    """Edit, see what would change, refuse, ask again, confirm: only then the document is another."""
+    made = server.experiment(**DOCUMENT)
+    page = admin.open(f"e/{made.name}/change")
+    page.get_by_label("alpha").focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("0.25")
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("/policy/alpha")
+    expect(dialog.locator("ins")).to_have_text("0.25")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    expect(page.get_by_label("alpha")).to_be_focused()
+    assert ok(server.client.get(made.at))["policy"]["alpha"] == 1.0
+    page.keyboard.press("Enter")
+    expect(dialog).to_be_visible()
+    for _ in range(4):
+        if admin.focused() == "Change it":
+            break
+        page.keyboard.press("Tab")
+    assert admin.focused() == "Change it"
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("It is in force from the next decision on")).to_be_visible()
+    assert ok(server.client.get(made.at))["policy"]["alpha"] == 0.25
+
+
+def test_shares_and_weights_are_changed_together(admin: Visit, server: Live) -> None:
+    """Only what differs is sent; shares that do not add up are refused by the server, in its words."""
+    made = server.experiment(**DOCUMENT)
+    page = admin.open(f"e/{made.name}/change")
+    page.get_by_label("learned").fill("0.5")
+    expect(page.get_by_text("it must be 1")).to_be_visible()
+    page.get_by_role("button", name="Show what would change").click()
+    expect(page.locator(".notice.bad")).to_contain_text("/slices")
+    page.get_by_label("random").fill("0.5")
+    page.get_by_label("sale").fill("0.02")
+    page.get_by_role("button", name="Show what would change").click()
+    page.get_by_role("button", name="Change it").click()
+    expect(page.get_by_text("It is in force from the next decision on")).to_be_visible()
+    found = ok(server.client.get(made.at))
+    assert found["rewards"]["sale"]["weight"] == 0.02
+    assert {name: spec["share"] for name, spec in found["slices"].items()} == {"learned": 0.5, "random": 0.5}
+    assert found["slices"]["random"]["policy"] == {"type": "uniform"}
+
+
+def test_pausing_everything_needs_the_name_typed(admin: Visit, server: Live) -> None:
+    """A change that stops all decisions cannot be confirmed by the habit of clicking."""
+    made = server.experiment(**DOCUMENT)
+    page = admin.open(f"e/{made.name}/change")
+    page.get_by_label("paused").check()
+    page.get_by_role("button", name="Show what would change").click()
+    confirm = page.get_by_role("button", name="Change it")
+    expect(confirm).to_be_disabled()
+    page.get_by_label("to confirm").fill(made.name[:-1])
+    expect(confirm).to_be_disabled()
+    page.get_by_label("to confirm").fill(made.name)
+    confirm.click()
+    expect(page.locator(".title .status")).to_have_text("paused")
+    assert ok(server.client.get(made.at))["status"] == "paused"
+
+
+def test_a_change_is_of_the_version_that_was_looked_at(admin: Visit, server: Live) -> None:
+    """Somebody else's change meanwhile is not overwritten by one that did not see it."""
+    made = server.experiment(**DOCUMENT)
+    page = admin.open(f"e/{made.name}/change")
+    page.get_by_label("alpha").fill("0.5")
+    ok(made.patch({"policy": {"alpha": 2}}))
+    page.get_by_role("button", name="Show what would change").click()
+    expect(page.locator(".notice.bad")).to_contain_text("version")
+    assert ok(server.client.get(made.at))["policy"]["alpha"] == 2
+
+
+def test_an_arm_is_paused_and_resumed(admin: Visit, server: Live) -> None:
+    """Where it is listed, after a look at what would change."""
+    made = server.experiment(**DOCUMENT)
+    page = admin.open(f"e/{made.name}/arms")
+    page.get_by_role("button", name=f"Pause {EVIL}").click()
+    expect(page.get_by_role("dialog")).to_contain_text("/status")
+    page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("button", name=f"Resume {EVIL}")).to_be_visible()
+    assert made.seen()[EVIL]["status"] == "paused"
+
+
+def test_a_decision_is_found_with_what_was_credited(admin: Visit, site: Site) -> None:
+    """Paste an id: the arm and its probability, the click, and who else could have been shown."""
+    page = admin.open(f"e/{site.experiment.name}/decision")
+    page.get_by_label("Decision id").fill(f" {site.decision} ")
+    page.get_by_role("button", name="Look").click()
+    expect(page.get_by_text("was shown with a probability of")).to_be_visible()
+    credited = page.get_by_role("region", name="Feedback in the order")
+    expect(credited.get_by_role("cell", name="click", exact=True).first).to_be_visible()
+    page.get_by_label("Decision id").fill("nobody")
+    page.get_by_role("button", name="Look").click()
+    expect(page.get_by_text("No such decision.")).to_be_visible()
+
+
+def answer(body: Any, status: int = 200) -> Any:
+    """A route's handler that answers this."""
+    kind = "application/json" if status == 200 else "application/problem+json"
+
+    def handler(route: Route) -> None:
+        route.fulfill(status=status, content_type=kind, body=json.dumps(body))
+
+    return handler
+
+
+def refusal(code: str, status: int) -> Any:
+    """A route's handler that refuses."""
+    return answer({"type": code, "title": code, "status": status, "code": code, "detail": f"it was {code}"}, status)
+
+
+def test_who_may_only_read_sees_no_controls(admin: Visit, site: Site) -> None:
+    """All figures, and nothing that changes anything, whatever address is typed."""
+    admin.page.route(
+        "**/v1/whoami", answer({"key": "k1", "name": "eyes", "role": "read", "experiments": None, "auth": True})
+    )
+    page = admin.open(site.pages()["arms"])
+    expect(page.get_by_role("rowheader", name="hero").first).to_be_visible()
+    for name in ("New", "Audit", "Change"):
+        expect(page.get_by_role("link", name=name, exact=True)).to_have_count(0)
+    expect(page.get_by_role("button", name="Pause ", exact=False).filter(has_not_text="updates")).to_have_count(0)
+    for name in ("new", "audit", "change"):
+        page = admin.open(site.pages()[name])
+        expect(page.get_by_text("no such page", exact=False).first).to_be_visible()
+        expect(page.locator("main form")).to_have_count(0)
+
+
+def test_a_key_is_asked_for_kept_in_the_tab_and_sent_in_a_header(admin: Visit, site: Site) -> None:
+    """Never in an address, never beyond the tab."""
+    sent: list[str | None] = []
+
+    def whoami(route: Route) -> None:
+        sent.append(route.request.headers.get("authorization"))
+        if sent[-1] == "Bearer right":
+            answer({"key": "k1", "name": "ops", "role": "admin", "experiments": None, "auth": True})(route)
+        else:
+            refusal("unauthenticated", 401)(route)
+
+    admin.page.route("**/v1/whoami", whoami)
+    page = admin.open()
+    expect(page.get_by_role("heading", name="A key, please")).to_be_visible()
+    assert admin.violations() == []
+    for typed in ("wrong", "right"):
+        page.get_by_label("API key").fill(typed)
+        page.keyboard.press("Enter")
+        if typed == "wrong":
+            expect(page.get_by_role("alert")).to_contain_text("not known")
+    expect(page.get_by_role("link", name=site.experiment.name)).to_be_visible()
+    assert (sent[0], sent[-1]) == (None, "Bearer right")
+    assert "right" not in page.url
+    assert page.evaluate("[sessionStorage.getItem('bandit-key'), JSON.stringify(localStorage)]") == ["right", "{}"]
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="A key, please")).to_be_visible()
+    assert page.evaluate("sessionStorage.getItem('bandit-key')") is None
+
+
+def test_an_outage_is_said_and_what_was_there_stays(admin: Visit, site: Site) -> None:
+    """Old figures are shown as old; when the store is back, they go on by themselves."""
+    admin.page.clock.install()
+    page = admin.open(site.pages()["arms"])
+    page.route("**/v1/**", refusal("store_unavailable", 503))
+    page.clock.run_for(6_000)
+    expect(page.get_by_text("The store is away.").first).to_be_visible()
+    expect(page.get_by_text("What is shown is from").first).to_be_visible()
+    expect(page.get_by_role("rowheader", name="hero").first).to_be_visible()
+    page.unroute("**/v1/**")
+    page.clock.run_for(65_000)
+    expect(page.get_by_text("The store is away.")).to_have_count(0)
+
+
+def test_an_experiment_that_is_deleted_meanwhile_is_said_to_be_gone(admin: Visit, server: Live) -> None:
+    """With a way back, and no figures that could be taken for those of now."""
+    made = server.experiment(**DOCUMENT)
+    admin.page.clock.install()
+    page = admin.open(f"e/{made.name}/change")
+    assert server.client.delete(made.at, params={"confirm": made.name}).status_code == 204
+    page.clock.run_for(15_000)
+    expect(page.get_by_text("There is no such experiment.")).to_be_visible()
+    expect(page.locator("main form")).to_have_count(0)
+
+
+def asked_of(page: Page) -> list[str]:
+    """Addresses that are asked for from now on."""
+    found: list[str] = []
+    page.on("request", lambda request: found.append(request.url))
+    return found
+
+
+def test_a_refresh_moves_no_focus_and_stops_when_told(admin: Visit, site: Site) -> None:
+    """A button that is focused stays so while figures change; paused, nothing is asked any more."""
+    admin.page.clock.install()
+    page = admin.open(site.pages()["arms"])
+    button = page.get_by_role("button", name="Pause list")
+    button.focus()
+    with page.expect_response(lambda response: "/arms?" in response.url):
+        page.clock.run_for(6_000)
+    expect(button).to_be_focused()
+    page.get_by_role("button", name="Pause updates").click()
+    asked = asked_of(page)
+    page.clock.run_for(300_000)
+    assert asked == []
+    page.get_by_role("button", name="Paused").click()
+    expect(page.get_by_role("button", name="Pause updates")).to_be_visible()
+    with page.expect_response(lambda response: "/arms?" in response.url):
+        page.clock.run_for(6_000)
+
+
+def test_an_empty_server_says_how_to_begin(admin: Visit) -> None:
+    """Not an empty table."""
+    admin.page.route("**/v1/experiments?*", answer({"experiments": []}))
+    admin.page.route("**/v1/summary?*", answer({"experiments": []}))
+    page = admin.open()
+    page.get_by_role("link", name="Make one").click()
+    expect(page.get_by_role("heading", name="New experiment")).to_be_visible()
+
+
+SAMPLE = "age,country,member,area,click\n" + "".join(
+    f"{20 + i % 40},{('cn', 'us')[i % 2]},{('true', 'false')[i % 3 == 0]},{('hero', 'list')[i % 2]},{i % 5 == 0:d}\n"
+    for i in range(60)
+)
+
+
+def test_an_experiment_is_made_from_a_sample(admin: Visit, server: Live) -> None:
+    """Features are proposed with why, can be edited, are checked, and only then is anything made."""
+    page = admin.open("new")
+    page.get_by_text("Begin with a sample").click()
+    page.get_by_label("Or paste rows").fill(SAMPLE)
+    page.get_by_role("button", name="Propose features").click()
+    expect(page.get_by_role("heading", name="What the sample says")).to_be_visible()
+    assert admin.violations() == []
+    expect(page.get_by_role("group", name="feature 4")).to_be_visible()
+    page.get_by_label("What area is").select_option("arm")
+    expect(page.get_by_label("Arms, one a line")).to_have_value("hero\nlist")
+    expect(page.get_by_role("group", name="feature 4")).to_have_count(0)
+    page.get_by_label("Name", exact=True).first.fill("from-sample")
+    page.get_by_role("button", name="Check it").click()
+    expect(page.get_by_role("dialog")).to_contain_text("The experiment is new.")
+    assert server.client.get("/v1/experiments/from-sample").status_code == 404
+    page.get_by_role("button", name="Create it").click()
+    expect(page.get_by_role("heading", level=1, name="from-sample")).to_be_visible()
+    made = ok(server.client.get("/v1/experiments/from-sample"))
+    assert {"age", "country", "member"} <= {feature["name"] for feature in made["features"]}
+    page = admin.open("new")
+    page.get_by_label("Name", exact=True).first.fill("from-sample")
+    page.get_by_label("Arms, one a line").fill("a\nb")
+    page.get_by_role("button", name="Check it").click()
+    expect(page.get_by_text("There is one of that name already.")).to_be_visible()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_ten_thousand_arms_come_by_pages(admin: Visit, server: Live) -> None:
+    """What is left out is said, and reached."""
+    made = server.experiment(features=[], arms=[f"arm-{i}" for i in range(10_000)])
+    page = admin.open(f"e/{made.name}/arms")
+    expect(page.get_by_text("50 arms of 10,000")).to_be_visible()
+    expect(page.get_by_role("rowheader", name="arm-0", exact=True).first).to_be_visible()
+    page.get_by_role("button", name="Next").first.click()
+    expect(page.get_by_role("rowheader", name="arm-50", exact=True).first).to_be_visible()
+    assert page.locator("tbody tr").count() <= 100
