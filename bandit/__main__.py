@@ -1,6 +1,5 @@
 """The command line, `bandit-server`: each command imports only what it needs, when it runs."""
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,8 +7,9 @@ import typer
 from pydantic import ValidationError
 
 from bandit import __version__
+from bandit.commands import keys
 from bandit.errors import printable
-from bandit.settings import Settings, expected_by, overridden, port_is_linked
+from bandit.settings import Settings, expected_by, is_loopback, overridden, port_is_linked
 from bandit.telling import exit_on_error, run, start_logging
 
 PROGRAM = "bandit-server"
@@ -42,6 +42,11 @@ StoreMemory = Annotated[
 LogLevel = Annotated[
     str | None, typer.Option(help="What is logged to stderr: debug, info, warning or error.  [default: info]")
 ]
+Auth = Annotated[
+    bool | None,
+    typer.Option("--auth/--no-auth", help="Ask for API keys.  [default: yes, unless the host is a loopback address]"),
+]
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback(invoke_without_command=True)
@@ -64,6 +69,7 @@ def serve(
     durability: Durability = None,
     store_memory: StoreMemory = None,
     log_level: LogLevel = None,
+    auth: Auth = None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
@@ -80,16 +86,18 @@ def serve(
         durability=durability,
         store_memory=store_memory,
         log_level=log_level,
+        auth=None if auth is None else "on" if auth else "off",
     )
     start_logging(settings.log_level)
     if port is None and port_is_linked():
         message = f"warning: BANDIT_PORT is the link of a Kubernetes service, not a port: taking {settings.port}"
         typer.echo(f"{message}; give --port, rename the service, or set enableServiceLinks: false", err=True)
-    if not _is_loopback(settings.host):
-        message = (
-            f"warning: listening on {settings.host}: anyone who reaches it can use it: there is no authentication yet"
+    if not is_loopback(settings.host) and not settings.auth_on:
+        typer.echo(
+            f"warning: listening on {settings.host} without API keys: anyone who reaches it can use it", err=True
         )
-        typer.echo(message, err=True)
+    with exit_on_error(PROGRAM):
+        settings.admin_keys()
     from bandit.process.supervisor import Supervisor
 
     raise typer.Exit(Supervisor(settings).run())
@@ -262,15 +270,6 @@ def _fault(error: Any) -> str:
     words = expected_by(error)
     message = f"expected {words}, got another value" if words else str(error["msg"]).removeprefix("Value error, ")
     return f"{name} (BANDIT_{name.upper()}): {message}" if name else message
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def main() -> None:

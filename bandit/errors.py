@@ -42,6 +42,9 @@ class Code(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
     OVERLOADED = "overloaded"
     NOT_READY = "not_ready"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    RATE_LIMITED = "rate_limited"
 
 
 class Fault(NamedTuple):
@@ -58,13 +61,14 @@ class Fault(NamedTuple):
 
 
 class Problem(Exception):  # noqa: N818 - the wire's own word (RFC 9457)
-    """A refused request. `detail` is for people, `faults` for programs."""
+    """A refused request. `detail` is for people, `faults` for programs; `wait` are seconds after which it may pass."""
 
-    def __init__(self, code: Code, detail: str, faults: Iterable[Fault] = ()) -> None:
+    def __init__(self, code: Code, detail: str, faults: Iterable[Fault] = (), wait: int = 1) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.faults = tuple(faults)
+        self.wait = wait
 
     @classmethod
     def of(cls, code: Code, faults: Iterable[Fault]) -> Problem:

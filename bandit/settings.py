@@ -1,5 +1,6 @@
 """Settings of a server: from the command line, else from BANDIT_* in the environment, else the default."""
 
+import ipaddress
 import os
 import re
 from pathlib import Path
@@ -8,9 +9,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bandit.errors import EmbeddedError
+
 Durability = Literal["everysec", "always"]
+Auth = Literal["auto", "on", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 MIB = 1 << 20
+KEY = re.compile(r"bs_[0-9A-Za-z]{10}_[0-9A-Za-z]{43}")
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#,@]+")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LINK = re.compile(r"(tcp|udp|sctp)://")
 
 
@@ -40,6 +47,19 @@ class Settings(BaseSettings):
         None, ge=1, description="memory that all models may take in a worker, in MiB; by default a quarter, shared"
     )
     log_level: LogLevel = Field("info", description="what is logged to stderr: debug, info, warning or error")
+    auth: Auth = Field(
+        "auto", description="whether API keys are asked for: on, off, or auto, which is off on a loopback address"
+    )
+    admin_key: str | None = Field(None, repr=False, description="an admin key to begin with, instead of a made one")
+    admin_key_file: Path | None = Field(None, description="a file with such keys, one a line")
+    first_key_file: Path | None = Field(
+        None, description="where the first admin key is written where there is no terminal; by default in data_dir"
+    )
+    cors_origins: str | None = Field(None, description="origins whose pages may use the server from a browser, or *")
+    trusted_proxies: str | None = Field(None, description="addresses or networks whose X-Forwarded-For is believed")
+    audit_entries: int = Field(
+        10_000, ge=100, description="entries that the audit log keeps, about; 4 KiB at most each"
+    )
     request_timeout: float = Field(
         30, gt=0, description="seconds within which a request's headers and body must arrive"
     )
@@ -62,7 +82,60 @@ class Settings(BaseSettings):
         """Bytes that our own store may take; None: by the machine's memory."""
         return None if self.store_memory is None else self.store_memory * MIB
 
-    @field_validator("durability", "log_level", mode="before")
+    @property
+    def auth_on(self) -> bool:
+        """Whether API keys are asked for."""
+        return self.auth == "on" or (self.auth == "auto" and not is_loopback(self.host))
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins of `cors_origins`."""
+        return tuple(_words(self.cors_origins or ""))
+
+    @property
+    def proxies(self) -> tuple[Network, ...]:
+        """The networks of `trusted_proxies`."""
+        return tuple(map(ipaddress.ip_network, _words(self.trusted_proxies or "")))
+
+    def admin_keys(self) -> list[str]:
+        """The admin keys that are given.
+
+        Raises:
+            OSError: the file cannot be read.
+            EmbeddedError: what is given is no key.
+        """
+        found = _words(self.admin_key or "")
+        if self.admin_key_file is not None:
+            found += _words(self.admin_key_file.read_text(errors="replace"))
+        if wrong := [key for key in found if KEY.fullmatch(key) is None]:
+            detail = (
+                "an admin key is bs_ID_SECRET with 10 and 43 letters and digits, as `bandit-server keys new` prints"
+            )
+            raise EmbeddedError(f"{detail}; {len(wrong)} of those given are not")
+        return found
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, given: str | None) -> str | None:
+        """Refused unless each is an origin as browsers send it."""
+        if any(word != "*" and ORIGIN.fullmatch(word) is None for word in _words(given or "")):
+            raise ValueError(
+                "expected origins such as https://shop.example, separated by commas, or *; got another value"
+            )
+        return given
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies(cls, given: str | None) -> str | None:
+        """Refused unless each is an address or a network."""
+        try:
+            for word in _words(given or ""):
+                ipaddress.ip_network(word)
+        except ValueError:
+            raise ValueError("expected addresses or networks such as 10.0.0.0/8, separated by commas") from None
+        return given
+
+    @field_validator("durability", "log_level", "auth", mode="before")
     @classmethod
     def _in_any_case(cls, given: Any) -> Any:
         """A word, however it is written: INFO is info."""
@@ -78,6 +151,20 @@ class Settings(BaseSettings):
         if "redis_url" in given and "data_dir" in given:
             raise ValueError("expected redis_url or data_dir, got both: a store of its own, or one that we start there")
         return given
+
+
+def _words(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on this host."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 # what a value should have been, by the type of pydantic's error
@@ -132,6 +219,7 @@ class Handoff(BaseModel):
     flag      a file of one byte, 1 once all workers of this start are ready
     slots     the file of what all workers have counted, and how many slots it has (`bandit.process.slots`)
     slot      the worker's own
+    limits    a file in memory in which all workers count the requests of keys that have a limit
     replaced  the worker takes a dead one's place: it accepts connections only once it is ready
     """
 
@@ -145,6 +233,7 @@ class Handoff(BaseModel):
     flag: int
     slots: tuple[int, int]
     slot: int = 0
+    limits: int = -1
     replaced: bool = False
 
 

@@ -46,7 +46,8 @@ class Lines(logging.Formatter):
 
 
 def masked(text: str) -> str:
-    """The text with the user names and passwords of the addresses in it replaced by `***`."""
+    """The text with the user names and passwords of the addresses in it, and the secrets of keys, replaced by `***`."""
+    text = re.sub(r"\b(bs_[0-9A-Za-z]{10}_)[0-9A-Za-z]+", r"\1***", text)
     return re.sub(r"(\w+://)\S*@", r"\1***@", re.sub(r"(?<=[?&]password=)[^\s&]*", "***", text))
 
 

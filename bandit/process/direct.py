@@ -17,7 +17,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from bandit.access.keys import WRITE
+from bandit.access.ring import GRANT
 from bandit.process.deadline import DeadlineProtocol
+from bandit.serving.access.gate import Gate, credential_in
 from bandit.serving.api.hot import PLAIN
 from bandit.serving.api.problems import Answer
 
@@ -31,6 +34,8 @@ class Plain(NamedTuple):
     name: str  # of the experiment
     what: str  # the operation
     length: int  # bytes of the body
+    credential: bytes  # the key that it has
+    lines: bytes  # of the answer's head, because of the request's origin
 
 
 class Server(Protocol):
@@ -54,12 +59,12 @@ class Exchange:
     """One request and its answer; the attributes without a docstring are those of uvicorn's `RequestResponseCycle`."""
 
     __slots__ = (
-        "_name", "_protocol", "_since", "_what", "body", "disconnected", "keep_alive", "message_event", "more_body",
+        "_lines", "_plain", "_protocol", "_since", "body", "disconnected", "keep_alive", "message_event", "more_body",
         "response_complete", "response_started", "transport", "waiting_for_100_continue",
     )  # fmt: skip
 
     def __init__(self, protocol: DirectProtocol, plain: Plain, keep_alive: bool, whole: bytes | None = None) -> None:
-        self._protocol, self._name, self._what = protocol, plain.name, plain.what
+        self._protocol, self._plain, self._lines = protocol, plain, plain.lines
         self.transport, self.keep_alive = protocol.transport, keep_alive
         self.body: bytes | bytearray = bytearray() if whole is None else whole
         self.more_body = whole is None
@@ -70,15 +75,38 @@ class Exchange:
         """Its turn has come, and its body is all there."""
         self._since = time.monotonic()
         body, self.body = bytes(self.body), b""  # an idle connection keeps its last exchange
-        self._protocol.direct.begin(self._what, self._name, body, self)
+        plain, protocol = self._plain, self._protocol
+        if protocol.gate.on:
+            grant = protocol.gate.ring.found.get(plain.credential)
+            if grant is None or not grant.plain:
+                self._judge(body)
+                return
+        protocol.direct.begin(plain.what, plain.name, body, self)
+
+    def _judge(self, body: bytes) -> None:
+        """Begin, if the gate lets it in; else it is refused here."""
+        plain, protocol = self._plain, self._protocol
+        verdict = protocol.gate.admit(plain.credential, WRITE, plain.name)
+        self._lines += b"".join(b"%b: %b\r\n" % header for header in verdict.headers)
+        if verdict.refusal is not None:
+            self.answer(verdict.refusal)
+            return
+        before = GRANT.set(verdict.grant)
+        try:
+            protocol.direct.begin(plain.what, plain.name, body, self)
+        finally:
+            GRANT.reset(before)
 
     def answer(self, answer: Answer) -> None:
         """Send the answer, and let the next request have its turn."""
-        self._protocol.direct.told(self._what, answer.status, time.monotonic() - self._since)
+        self._protocol.direct.told(self._plain.what, answer.status, time.monotonic() - self._since)
         if self.transport.is_closing():
             return
         self.response_started = self.response_complete = True
-        self.transport.write(self._protocol.head(answer, self.keep_alive) + answer.body)
+        head = self._protocol.head(answer, self.keep_alive)
+        if self._lines:
+            head = b"%b%b\r\n" % (head[:-2], self._lines)
+        self.transport.write(head + answer.body)
         if not self.keep_alive:
             self.transport.close()
         self._protocol.answered()
@@ -93,6 +121,7 @@ class DirectProtocol(DeadlineProtocol):
     cycle: Any
     address: ClassVar[re.Pattern[bytes]] = PLAIN  # (name, what) of what goes the short way
     direct: ClassVar[Server]
+    gate: ClassVar[Gate]
     known: ClassVar[dict[bytes, Plain]]  # of heads that were parsed before, and keep the connection alive
     heads: ClassVar[dict[Any, bytes]]
     stamp: ClassVar[list[Any]]  # the default headers, once a second new ones, that `heads` were made with
@@ -145,13 +174,18 @@ class DirectProtocol(DeadlineProtocol):
         found = self.address.fullmatch(self.url)
         if found is None or self.parser.get_method() != b"POST" or self.flow.write_paused or self.expect_100_continue:
             return None
-        length = SMALL + 1
+        length, origin = SMALL + 1, None
         for name, value in self.headers:
             if name == b"content-length":
                 length = int(value)
             elif (name == b"content-type" and value != b"application/json") or name == b"content-encoding":
                 return None
-        return Plain(found[1].decode(), found[2].decode(), length) if length <= SMALL else None
+            elif name == b"origin":
+                origin = value
+        if length > SMALL:
+            return None
+        lines = b"" if self.gate.cors is None else self.gate.cors.lines(origin)
+        return Plain(found[1].decode(), found[2].decode(), length, credential_in(self.headers), lines)
 
     def on_message_complete(self) -> None:
         """Begins an exchange whose turn it is, once all at hand is parsed: an answer may end the connection."""
@@ -212,8 +246,10 @@ class DirectProtocol(DeadlineProtocol):
         return b"%b%d\r\n\r\n" % (head, len(answer.body))
 
 
-def direct_protocol(request_timeout: float, most_connections: int, server: Server) -> type[DirectProtocol]:
-    """The protocol of one server: `server` answers what goes the short way; for the rest see `deadline_protocol`."""
+def direct_protocol(request_timeout: float, most_connections: int, server: Server, gate: Gate) -> type[DirectProtocol]:
+    """The protocol of one server: `server` answers what goes the short way and `gate` lets in; for the rest see
+    `deadline_protocol`.
+    """
     bound = {"request_timeout": request_timeout, "most_connections": most_connections, "waiting": {}}
-    own = {"direct": server, "known": {}, "heads": {}, "stamp": [None]}
+    own = {"direct": server, "gate": gate, "known": {}, "heads": {}, "stamp": [None]}
     return type("BoundDirectProtocol", (DirectProtocol,), {**bound, **own})

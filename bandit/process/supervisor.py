@@ -124,7 +124,9 @@ class Supervisor:
         listener = stack.enter_context(self._bound())
         url = self._settings.redis_url or self._start_store(stack)
         listener.listen(BACKLOG)  # only now: a client that comes earlier is refused, not left waiting
-        workers = Workers(self._command, self._settings.model_copy(update={"redis_url": url}), listener)
+        first_key = self._settings.first_key_file or self._data_dir / "first-admin-key"
+        own = {"redis_url": url, "first_key_file": first_key.absolute()}
+        workers = Workers(self._command, self._settings.model_copy(update=own), listener)
         stack.callback(self._stop_workers, workers, listener)
         announced = False
         while not self._signals.asked:

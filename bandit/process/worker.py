@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 import uvicorn
 import uvloop
 
+from bandit.access.limits import Limits
 from bandit.errors import StoreUnsuitable
 from bandit.process.direct import direct_protocol
 from bandit.process.slots import Publisher, Slots
@@ -28,7 +29,7 @@ from bandit.process.workers import HANDOFF, STOP_SIGNALS
 from bandit.serving.api.app import Front, build_app
 from bandit.serving.api.hot import Hot
 from bandit.serving.service import Service
-from bandit.settings import Handoff, Settings
+from bandit.settings import Handoff
 from bandit.store.redis_connection import CONNECTIONS
 from bandit.telling import start_logging
 
@@ -122,11 +123,12 @@ def _leave_signals_to_the_parent() -> None:
 
 async def _serve(handoff: Handoff, life: Life, status: Status) -> BaseException | None:
     """Serve until the end: the error that the service failed from, or None."""
-    service, publisher = Service.open(handoff.settings), None
+    limits = Limits(handoff.limits if handoff.limits >= 0 else None)
+    service, publisher = Service.open(handoff.settings, limits), None
     try:
         publisher = Publisher(Slots(*handoff.slots), handoff.slot, service.counters)
         app, hot = build_app(service, _flag(handoff.flag), publisher.everyone), Hot(service)
-        server = Server(_config(app, hot, handoff.settings))
+        server = Server(_config(app, hot, service))
         watch = asyncio.create_task(_watch(service, server, life, status, publisher))
         if handoff.replaced:  # the others serve meanwhile: whoever connects to this one gets an answer at once
             await _until(lambda: service.ready.is_set() or server.should_exit)
@@ -167,18 +169,19 @@ def _flag(descriptor: int) -> Callable[[], bool]:
     return lambda: shared[0] == 1
 
 
-def _config(app: Front, hot: Hot, settings: Settings) -> uvicorn.Config:
+def _config(app: Front, hot: Hot, service: Service) -> uvicorn.Config:
+    settings = service.settings
     most = _most_connections()
     return uvicorn.Config(
         app,
-        http=direct_protocol(settings.request_timeout, most, hot),
+        http=direct_protocol(settings.request_timeout, most, hot, service.gate),
         ws="none",
         lifespan="on",
         log_config=None,
         log_level="debug" if settings.log_level == "debug" else "error",  # not a line for each client's bad request
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # the client address is not used, and reading it costs every request
+        proxy_headers=False,  # `access.routes` reads the client address, where it is asked for
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=math.ceil(settings.stop_timeout * DRAIN_SHARE),
         limit_concurrency=most + 1,  # reached only when every connection has a request under way

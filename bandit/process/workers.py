@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from bandit.access.limits import shared_counts
 from bandit.process.slots import Slots, shared_file
 from bandit.settings import Handoff, Settings
 
@@ -86,7 +87,7 @@ class Worker:
                     command,
                     stdin=subprocess.DEVNULL,
                     env=_environment(handoff.model_copy(update={"status": write, "slot": self.slot})),
-                    pass_fds=(handoff.listener, handoff.life, write, handoff.flag, handoff.slots[0]),
+                    pass_fds=(handoff.listener, handoff.life, write, handoff.flag, handoff.slots[0], handoff.limits),
                 )
         finally:
             os.close(write)
@@ -169,9 +170,11 @@ class Workers:
         self._flag, self._slots = shared_file("bandit-all-ready", 1), Slots.made(settings.workers)
         life, self._life = os.pipe()
         slots = self._slots.descriptor, self._slots.count
+        self._limits = shared_counts(settings.workers)
         self._handoff = Handoff(
-            settings=settings, listener=listener.fileno(), life=life, status=-1, flag=self._flag, slots=slots
-        )
+            settings=settings, listener=listener.fileno(), life=life, status=-1, flag=self._flag, slots=slots,
+            limits=self._limits,
+        )  # fmt: skip
         self._workers = [Worker(number, self._slots) for number in range(settings.workers)]
         self.all_ready = False
         self._refusal = ""
@@ -219,4 +222,5 @@ class Workers:
         os.close(self._handoff.life)
         os.close(self._flag)
         self._slots.close()
+        os.close(self._limits)
         return all(well)

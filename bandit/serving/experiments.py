@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from bandit.access.ring import GRANT
 from bandit.core.document import NAME, ArmSpec, Document
 from bandit.core.engine import model_bytes
 from bandit.core.experiment import Config, Experiment, shape_of
@@ -21,6 +22,7 @@ from bandit.errors import Code, CorruptLog, Fault, Problem, StoreUnavailable, St
 from bandit.replica.follower import Follower
 from bandit.replica.replica import Replica, unserved
 from bandit.replica.survey import FeaturesAnswer, survey
+from bandit.serving.access.audited import put_audited
 from bandit.serving.changes import (
     Change,
     Sent,
@@ -53,10 +55,11 @@ class Experiments:
         store: where they are.
         follower: has the replicas.
         body_limit: bytes that a document may take.
+        audit: entries that the audit log keeps.
     """
 
-    def __init__(self, store: Store, follower: Follower, body_limit: int) -> None:
-        self.store, self.follower, self.body_limit = store, follower, body_limit
+    def __init__(self, store: Store, follower: Follower, body_limit: int, audit: int = 10_000) -> None:
+        self.store, self.follower, self.body_limit, self._audit = store, follower, body_limit, audit
         self._looks: dict[str, asyncio.Task[Stored]] = {}  # reads of the store that are under way
 
     async def would_change(
@@ -109,7 +112,7 @@ class Experiments:
 
     async def page(self, limit: int, cursor: str) -> dict[str, Any]:
         """Experiments by name, a page at a time."""
-        names = [name for name in await self.call(self.store.names) if name > cursor]
+        names = [name for name in await self.call(self.store.names) if name > cursor and GRANT.get().may_touch(name)]
         found: list[dict[str, Any]] = []
         size = 0
         for name in names:
@@ -176,7 +179,7 @@ class Experiments:
         heard of is looked up.
         """
         found, kinds = [], set[str]()
-        for name in await self.call(self.store.names):
+        for name in filter(GRANT.get().may_touch, await self.call(self.store.names)):
             replica = self.follower.replicas.get(name)
             try:
                 replica = replica or await self.replica(name)
@@ -239,7 +242,8 @@ class Experiments:
             before, config = await self._made(name, change, reset=reset, if_match=if_match, create=create)
             if not config.deleted:
                 await self._fits(config)  # last: it reserves
-            done = await self.call(self.store.put, config, before, ours := round(time.time() * 1000))
+            ours = round(time.time() * 1000)
+            done = await self.call(put_audited, self.store, config, before, ours, self._audit)
             if isinstance(done, Ahead):
                 raise done.problem(ours)
             if done is not None:
@@ -321,7 +325,7 @@ class Experiments:
     def _unknown(self, name: str) -> Problem:
         if not NAME.fullmatch(name):
             return Problem(Code.EXPERIMENT_NOT_FOUND, "there is no such experiment: no experiment can have this name")
-        known = [replica.name for replica in self.served()]
+        known = [replica.name for replica in self.served() if GRANT.get().may_touch(replica.name)]
         return Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {name!r}{nearest(name, known)}")
 
     async def call(self, work: Callable[..., Any], *args: Any) -> Any:

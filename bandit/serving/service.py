@@ -15,11 +15,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from bandit.access.limits import Limits
+from bandit.access.manage import begin
+from bandit.access.ring import Looking
 from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem
 from bandit.log.records import Position, decision_head
 from bandit.replica.follower import Follower
 from bandit.replica.replica import Replica
+from bandit.serving.access.gate import Gate
 from bandit.serving.batcher import Batcher, Paused, Reader, Replayed
 from bandit.serving.evaluation import Asked, Evaluation, Evaluator
 from bandit.serving.experiments import Experiments, experiment_of
@@ -53,8 +57,16 @@ def never_before(_: Experiment) -> None:
 class Service:
     """Everything a server does. Make it with `open`, end it with `close`."""
 
-    def __init__(self, store: Store, settings: Settings, entropy: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        entropy: Callable[[int], bytes] = os.urandom,
+        limits: Limits | None = None,
+    ) -> None:
         self.store, self.settings, self.entropy = store, settings, entropy
+        self.gate = Gate(settings, store, limits)
+        self._looking = Looking(self.gate.ring, self._first_key) if self.gate.on else None
         self.grace_ms = round(settings.late_grace * 1000)
         self._batchers: dict[str, Batcher] = {}
         self.counters = Counters()
@@ -71,17 +83,19 @@ class Service:
             counters=self.counters,
         )
         self.ready = self.follower.ready
-        self.experiments = Experiments(store, self.follower, settings.body_limit)
+        self.experiments = Experiments(store, self.follower, settings.body_limit, settings.audit_entries)
         self._secret: bytes | None = None
         self._evaluator = Evaluator(settings.redis_url or "")
 
     @classmethod
-    def open(cls, settings: Settings) -> Service:
+    def open(cls, settings: Settings, limits: Limits | None = None) -> Service:
         """A service on the settings' store, loading in the background; `ready` is set when it has."""
         if settings.redis_url is None:
             raise ValueError("a service needs the address of a store")
-        service = cls(open_store(settings.redis_url), settings)
+        service = cls(open_store(settings.redis_url), settings, limits=limits)
         service.follower.start()
+        if service._looking is not None:
+            service._looking.start()
         return service
 
     @property
@@ -93,9 +107,16 @@ class Service:
         """Answer the waiting requests, fold the rest of the log, write the last checkpoint, and close the store."""
         await asyncio.gather(*(batcher.drain() for batcher in self._batchers.values()))
         self.follower.stop()
+        if self._looking is not None:
+            self._looking.stop()
         await asyncio.to_thread(self.follower.join)
         await self.store.aclose()
         self.store.close()
+
+    def _first_key(self) -> None:
+        settings = self.settings
+        file = settings.first_key_file or settings.data_dir / "first-admin-key"
+        begin(self.store, settings.admin_keys(), file, settings.audit_entries)
 
     async def evaluation(self, asked: Asked) -> Evaluation:
         """What each slice earned and each candidate would have earned on the newest decisions."""

@@ -7,6 +7,9 @@ from typing import NamedTuple
 EXPERIMENTS = "bandit:experiments"
 META = "bandit:meta"  # format version of the store, and the secret that user ids are hashed with
 MODELS = "bandit:models"  # hash: bytes that an experiment's model takes in a worker, and since when (ms)
+ACCESS_KEYS = "bandit:keys:{access}"  # hash: a row an API key, and their version
+AUDIT = "bandit:audit:{access}"  # stream: who changed what
+AUDIT_OPEN = "bandit:audit-open:{access}"  # hash: changes that are under way
 FIRST = "bandit:{"  # of every key of an experiment
 SHARD = 0  # one shard until traffic asks for more
 

@@ -16,6 +16,7 @@ from bandit.log.records import (
     Position,
     decision_of,
 )
+from bandit.store.access import MemoryAccess
 from bandit.store.memory_append import MemoryLog, Step
 from bandit.store.protocol import (
     Ahead,
@@ -32,10 +33,11 @@ from bandit.store.protocol import (
 )
 
 
-class MemoryStore:
+class MemoryStore(MemoryAccess):
     """See `bandit.store.protocol.Store`."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        super().__init__()
         self._clock = clock
         self._lock = threading.RLock()
         self._written = threading.Condition(self._lock)

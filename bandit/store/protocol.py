@@ -16,6 +16,7 @@ from bandit.core.experiment import Config, Experiment
 from bandit.core.times import seconds, time_of
 from bandit.errors import Code, Problem
 from bandit.log.records import Entry, Position
+from bandit.store.access import AccessStore
 
 Table = Literal["sums", "base"]
 
@@ -180,7 +181,7 @@ class Lease(NamedTuple):
     beat: int
 
 
-class Store(Protocol):
+class Store(AccessStore, Protocol):
     """The promises. Every method raises `StoreUnavailable` where the store does not answer or cannot write."""
 
     def check(self) -> None:

@@ -24,7 +24,7 @@ CONNECTIONS = 32  # of a worker's threads, about; its event loop has one
 TIMEOUT = 2.0  # seconds for one command: longer than the longest script, a checkpoint of 1 MB, by far
 STORE_FORMAT = b"1"
 FLOOR = {"redis": (7, 0), "valkey": (7, 2)}
-SCRIPTS = "append", "configure", "reserve", "lease", "beat", "checkpoint", "trim", "forget"
+SCRIPTS = "append", "configure", "reserve", "lease", "beat", "checkpoint", "trim", "forget", "keys", "audit"
 
 
 class Script:

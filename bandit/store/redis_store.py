@@ -11,6 +11,7 @@ from bandit.core.document import NAME, Document, Kind
 from bandit.core.experiment import Config
 from bandit.errors import CorruptLog
 from bandit.log.records import START, Entry, Position
+from bandit.store.access import RedisAccess
 from bandit.store.keys import EXPERIMENTS, FIRST, MODELS, Keys
 from bandit.store.protocol import (
     CLOCK_AHEAD_MS,
@@ -25,7 +26,6 @@ from bandit.store.protocol import (
     Table,
     retention_ms,
 )
-from bandit.store.redis_connection import Connected
 from bandit.store.redis_faults import StoreMoved, mapped, refused
 from bandit.store.redis_wire import POSITION, ahead, append_call, entries, reply, row, stored
 
@@ -33,7 +33,7 @@ SWEEP = 1000  # keys looked at, or taken away, in one step
 PIECE, PIECES_MAX = 64, 2048  # entries asked for at first, and at most: their size is not known before
 
 
-class RedisStore(Connected):
+class RedisStore(RedisAccess):
     """See `bandit.store.protocol.Store`."""
 
     def names(self) -> list[str]:

@@ -12,7 +12,10 @@ import uvloop
 from uvicorn.server import ServerState
 
 from bandit.process.direct import direct_protocol
+from bandit.serving.access.gate import Gate
 from bandit.serving.api.problems import Answer
+from bandit.settings import Settings
+from bandit.store.memory_store import MemoryStore
 
 HANGS = 5.0  # seconds without an answer
 SECONDS = {"/soon": 0.001, "/slow": 0.02, "/slower": 0.6}  # until an answer
@@ -69,7 +72,7 @@ class Wire:
         self.most_waiting = 0
         self.loop = uvloop.new_event_loop()
         self.direct = 0  # requests answered without ASGI
-        bound: Any = direct_protocol(seconds, 1000, self)
+        bound: Any = direct_protocol(seconds, 1000, self, Gate(Settings(), MemoryStore()))
         self.known = _Known()
         own = {"data_received": _counting(bound), "address": DIRECT if direct else NONE, "known": self.known}
         self._kind = type("Counting", (bound,), own)

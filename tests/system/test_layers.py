@@ -22,15 +22,18 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "bandit.core": ("bandit.base",),
     "bandit.log": ("bandit.base", "bandit.core"),
     "bandit.store": ("bandit.base", "bandit.core", "bandit.log"),
+    "bandit.access": ("bandit.base", "bandit.core", "bandit.store"),
     "bandit.replica": ("bandit.base", "bandit.telemetry", "bandit.core", "bandit.log", "bandit.store"),
     "bandit.serving": (
         "bandit.base", "bandit.telemetry", "bandit.core", "bandit.log", "bandit.store", "bandit.replica",
+        "bandit.access",
     ),
-    "bandit.process": ("bandit.base", "bandit.telemetry", "bandit.serving", "bandit.store"),
+    "bandit.process": ("bandit.base", "bandit.telemetry", "bandit.serving", "bandit.store", "bandit.access"),
     "bandit.commands": (
         "bandit.base", "bandit.client", "bandit.core", "bandit.log", "bandit.store", "bandit.replica", "bandit.process",
+        "bandit.access",
     ),
-    "bandit.top": ("bandit.base", "bandit.process"),
+    "bandit.top": ("bandit.base", "bandit.process", "bandit.commands"),  # a group of commands is a module there
     "simulator.base": (),
     "simulator.logs": ("simulator.base", "bandit.base", "bandit.core", "bandit.replica"),
     "simulator.ope": ("simulator.base", "simulator.logs", "bandit.base", "bandit.core"),

@@ -16,7 +16,12 @@ from starlette.routing import Match, Mount
 from starlette.types import Receive, Scope, Send
 
 from bandit import __version__
+from bandit.access.audit import ACTOR
+from bandit.access.ring import GRANT
 from bandit.errors import Code, Fault, Problem, pointer
+from bandit.serving.access import routes as access
+from bandit.serving.access.gate import PAGES
+from bandit.serving.access.headers import with_page_headers
 from bandit.serving.api import docs, hot, native
 from bandit.serving.api.problems import INTERNAL, Answer, problem_response, response
 from bandit.serving.dashboard import pages as dashboard
@@ -55,6 +60,7 @@ def build_app(
     app.include_router(firstminutes.router)
     app.include_router(telemetry.router)
     app.include_router(dashboard.router)
+    app.include_router(access.router)
     app.add_exception_handler(Problem, native.on_problem)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_query)
@@ -84,9 +90,14 @@ class Front:
 
     def __init__(self, app: FastAPI, service: Service) -> None:
         self.app, self._service = app, service
+        self._entered = service.gate.cors.around(self._enter) if service.gate.cors else self._enter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer requests to these routes, and pass all others on."""
+        await self._entered(scope, receive, send)
+
+    async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A request, counted; those that a browser asks before it are not."""
         if scope["type"] != "http":
             await self._pass_on(scope, receive, send)
             return
@@ -97,19 +108,26 @@ class Front:
             counted.end()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Counted) -> None:
-        answer = None
+        """Let a request through the gate, or refuse it without reading its body."""
+        verdict = self._service.gate.judge(scope["method"], scope["path"], scope["headers"])
+        GRANT.set(verdict.grant)  # of this request's own task
+        ACTOR.set(access.actor_of(verdict.grant, scope, self._service.settings))
+        answer = verdict.refusal
+        if answer is not None and (found := self._address.fullmatch(scope["path"])):
+            send.route = found[2]
         try:
-            answer = await self._answer(scope, receive, send)
+            answer = answer or await self._answer(scope, receive, send)
         except Exception as error:
             answer = hot.failure(error)
             self._service.refused(*(send.asked or ("", "other")), error)
         if answer is None:
             if scope["method"] == "HEAD":
                 scope = {**scope, "method": "GET"}  # whoever sends the answer knows, and leaves its body out
-            await self._pass_on(scope, receive, send)
+            shown: Send = access.with_headers(send, verdict.headers) if verdict.headers else send
+            await self._pass_on(scope, receive, with_page_headers(shown) if PAGES.fullmatch(scope["path"]) else shown)
             send.route = getattr(scope.get("route"), "path", send.route)
             return
-        headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+        headers = [*answer.headers, *verdict.headers, (b"content-length", b"%d" % len(answer.body))]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 

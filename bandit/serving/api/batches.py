@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from bandit.access.ring import GRANT
 from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem
 from bandit.serving.api import answers
@@ -41,7 +42,9 @@ async def answered(
     Raises:
         Problem: the batch is at fault as a whole.
     """
-    secret, parts = await service.secret(), read_batch(data)
+    parts = read_batch(data)
+    service.gate.charge(GRANT.get(), len(parts) - 1)
+    secret = await service.secret()
     room = _Room(service.settings.body_limit)
     reads = [lambda experiment, part=part: room.read(experiment, part, secret, read) for part in parts]
     same = [lambda experiment, part=part: again(experiment, part, secret) for part in parts]

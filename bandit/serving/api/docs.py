@@ -11,6 +11,7 @@ from bandit.core.document import ArmSpec, Document
 from bandit.core.eligibility import When
 from bandit.core.inferred.proposal import Proposal
 from bandit.replica.survey import FeaturesAnswer
+from bandit.serving.access import docs as access
 from bandit.serving.api.answers import ActivationAnswer, FeedbackAnswer, RecommendationAnswer
 from bandit.serving.api.examples import EXCHANGES, body_of
 from bandit.serving.api.problems import ProblemDetails
@@ -211,7 +212,7 @@ TYPES = (
     Document, ArmSpec, RecommendationBody, RecommendationAnswer, FeedbackBody, FeedbackAnswer, UserFeedbackBody,
     ActivationBody, ActivationAnswer, BatchBody, ProblemDetails, ExperimentAnswer, ExperimentsAnswer, ArmAnswer,
     ArmsAnswer, Readiness, Evaluation, Alive, Version, DryRunAnswer, SeveralBody,
-    DecisionAnswer, FeaturesAnswer, SampleBody, Proposal,
+    DecisionAnswer, FeaturesAnswer, SampleBody, Proposal, *access.TYPES,
 )  # fmt: skip
 
 PARTS = {
@@ -255,6 +256,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         properties = found[name]["properties"]
         found[name]["properties"] = {field: _or_null(about) for field, about in properties.items()}
     document["components"] = {"schemas": found}  # FastAPI's own are those of errors that it does not answer with
+    access.guarded(document)
     return document
 
 

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from bandit import __version__
+from bandit.access.ring import GRANT
 from bandit.core.document import NAME
 from bandit.errors import Code, Fault, Problem, nearest
 from bandit.serving.api import body, docs, everywhere, hot, several
@@ -323,9 +324,14 @@ async def readyz(request: Request, digests: Digests = False) -> Response:
     service, all_ready = _service(request), request.app.state.all_ready
     state = service.state()
     state["ready"] = state["ready"] and all_ready()
-    if digests:
+    if not (grant := GRANT.get()).reads:  # names of experiments, and where the store is, are for who has a key
+        state = {**state, "replicas": {}}
+        state.pop("reason", None)
+    state["replicas"] = {name: each for name, each in state["replicas"].items() if grant.may_touch(name)}
+    if digests and grant.reads:
         for name, found in (await service.digests()).items():
-            state["replicas"].setdefault(name, {}).update(found)
+            if grant.may_touch(name):
+                state["replicas"].setdefault(name, {}).update(found)
     return _json(state, 200 if state["ready"] else 503)
 
 

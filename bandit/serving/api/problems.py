@@ -12,6 +12,8 @@ from bandit.errors import Code, Problem
 STATUS: dict[Code, int] = {
     Code.MALFORMED: 400,
     Code.NOT_FOUND: 404,
+    Code.UNAUTHENTICATED: 401,
+    Code.FORBIDDEN: 403,
     Code.METHOD_NOT_ALLOWED: 405,
     Code.EXPERIMENT_NOT_FOUND: 404,
     Code.ARM_NOT_FOUND: 404,
@@ -33,6 +35,7 @@ STATUS: dict[Code, int] = {
     Code.TOO_MANY_EVENTS: 422,
     Code.UNKNOWN_ARM: 422,
     Code.NOT_ENOUGH_ARMS: 422,
+    Code.RATE_LIMITED: 429,
     Code.STORE_UNAVAILABLE: 503,
     Code.OVERLOADED: 503,
     Code.NOT_READY: 503,
@@ -100,7 +103,10 @@ _RETRY = (*_PROBLEM, (b"retry-after", str(RETRY_AFTER).encode()))
 def problem_answer(problem: Problem) -> Answer:
     """The answer to a request that had a problem."""
     status = STATUS[problem.code]
-    return Answer(status, _RETRY if status == 503 else _PROBLEM, msgspec.json.encode(details(problem)))
+    headers = _RETRY if status == 503 else _PROBLEM
+    if status == 429:
+        headers = (*_PROBLEM, (b"retry-after", b"%d" % problem.wait))
+    return Answer(status, headers, msgspec.json.encode(details(problem)))
 
 
 _OURS = ProblemDetails(TYPE + "internal", "internal", 500, "internal", "an error in the server; see its log")

@@ -9,10 +9,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
+from bandit.access.ring import GRANT
 from bandit.core.document import ARMS_MAX
 from bandit.core.experiment import Experiment
 from bandit.core.features import Name
 from bandit.errors import Code, Fault, Problem, nearest, pointer
+from bandit.serving.access.gate import not_its_own
 from bandit.serving.api import answers
 from bandit.serving.api.problems import details
 from bandit.serving.eligible import context_names
@@ -75,6 +77,7 @@ async def answered(service: Service, data: bytes) -> bytes:
         Problem: the request is at fault as a whole; then nothing is decided.
     """
     body = decode(_SEVERAL, data, Code.INVALID_REQUEST)
+    service.gate.charge(GRANT.get(), len(body.experiments) - 1)
     secret = await service.secret()
     looked_up = await asyncio.gather(*(_known(service, name) for name in body.experiments))
     experiments = dict(zip(body.experiments, looked_up, strict=True))
@@ -86,6 +89,8 @@ async def answered(service: Service, data: bytes) -> bytes:
 
 
 async def _known(service: Service, name: str) -> Experiment | Problem:
+    if not GRANT.get().may_touch(name):
+        return not_its_own()
     try:
         return experiment_of(await service.experiments.replica(name))
     except Problem as problem:

@@ -7,10 +7,12 @@ import pytest
 from bandit.errors import Code, Fault, Problem, json_type, nearest, pointer
 from bandit.serving.api.problems import LONGEST, MOST, STATUS, details, problem_response
 
-# the contract's table of errors, without those of keys and rates, which do not exist yet, and with the two that an
+# the contract's table of errors, and the two that an
 # address which is not served needs
 CONTRACT = """
 400 malformed
+401 unauthenticated
+403 forbidden
 404 experiment_not_found arm_not_found decision_not_found event_not_found not_found
 405 method_not_allowed
 409 decision_id_reused features_changed paused
@@ -20,6 +22,7 @@ CONTRACT = """
 428 confirmation_required
 422 invalid_experiment invalid_context invalid_request unknown_event reward_out_of_range too_many_events unknown_arm
 422 not_enough_arms refund_refused
+429 rate_limited
 503 store_unavailable overloaded not_ready
 """
 
@@ -47,7 +50,7 @@ def test_a_problem_is_a_problem_document_with_its_code(code: Code) -> None:
     }
     assert response.status_code == STATUS[code]
     assert response.headers["content-type"] == "application/problem+json"
-    assert response.headers.get("retry-after") == ("1" if STATUS[code] == 503 else None)
+    assert response.headers.get("retry-after") == ("1" if STATUS[code] in (429, 503) else None)
 
 
 def test_a_problem_without_faults_has_no_errors() -> None:

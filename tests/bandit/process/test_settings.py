@@ -128,11 +128,13 @@ def test_a_wrong_option_is_explained_without_a_traceback() -> None:
 
 
 def test_listening_beyond_loopback_is_warned_of(tmp_path: Path) -> None:
-    """As long as no key is asked for, whoever opens the server to the network is told so."""
+    """Whoever opens the server to the network without keys is told so; with them there is nothing to say."""
     (tmp_path / "file").write_text("")
     place = ["--data-dir", str(tmp_path / "file" / "data"), "--port", "0"]  # under a file: it ends at once
-    open_to_all = _command("serve", "--host", "0.0.0.0", *place)  # noqa: S104 - that is the point
-    assert "there is no authentication" in open_to_all.stderr
+    open_to_all = _command("serve", "--no-auth", "--host", "0.0.0.0", *place)  # noqa: S104 - that is the point
+    assert "without API keys" in open_to_all.stderr
+    guarded = _command("serve", "--host", "0.0.0.0", *place)  # noqa: S104
+    assert "without API keys" not in guarded.stderr
     assert open_to_all.returncode == 1
     assert "there is no authentication" not in _command("serve", *place).stderr
 

@@ -1,0 +1,128 @@
+"""How often a key was used in its window, counted over all workers of a server.
+
+    estimate = requests of this window + requests of the window before * (what of it the last `seconds` still cover)
+
+A request is let through while the estimate is under the quota (a sliding window counter). Time is cut into windows
+from zero on, so all workers cut alike. Each worker has a column of counts in a piece of shared memory, which it alone
+writes, and reads those of all: no lock, and no round trip. Two workers that look at the same instant may both let the
+last request through: a window holds at most quota + workers - 1. In any stretch as long as the window there are at most
+two quotas, as with any bucket.
+
+A worker takes a free column by a lock on one byte of the file, which the system releases when the process ends: so none
+is ever written by two, also not while an old and a new worker stand side by side. What its last owner counted in the
+window goes on to count.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+import tempfile
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:  # the parent of all workers imports this, and nothing large
+    from bandit.access.keys import Limit
+
+CELL = struct.Struct("<QQQQ")  # whose key (a part of its id), window, requests of it, requests of the window before
+PLACES = 1001  # one more than there may be keys
+COLUMN = CELL.size * PLACES
+
+
+class Standing(NamedTuple):
+    """How a key stands: what is left of its quota, and after how many seconds it is whole, or it may ask again."""
+
+    limit: Limit
+    left: int
+    seconds: int
+    admitted: bool
+
+
+def shared_counts(workers: int) -> int:
+    """The descriptor of a file that holds the counts of so many workers, and of as many that take their places."""
+    if hasattr(os, "memfd_create"):
+        counts = os.memfd_create("bandit-limits")
+    else:
+        with tempfile.TemporaryFile() as file:
+            counts = os.dup(file.fileno())
+    os.ftruncate(counts, COLUMN * 2 * workers)  # pages that nobody writes take no memory
+    return counts
+
+
+class Limits:
+    """The counts, from the side of one worker; its event loop alone uses it.
+
+    Args:
+        shared: `shared_counts` that its parent made; by default it counts for itself.
+        clock: seconds; the same for all workers.
+    """
+
+    def __init__(self, shared: int | None = None, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        size = COLUMN if shared is None else os.fstat(shared).st_size
+        self._counts = mmap.mmap(-1 if shared is None else shared, size)
+        self._columns = range(0, size, COLUMN)
+        self._own = 0 if shared is None else _taken(shared, len(self._columns)) * COLUMN
+
+    def take(self, key: str, place: int, limit: Limit, cost: int = 1) -> Standing:
+        """Count a request of a key, unless its quota is used up.
+
+        Args:
+            key: its id.
+            place: where it is counted, the same in all workers.
+            limit: its own.
+            cost: for how many requests this one counts.
+        """
+        now, whose = self._clock(), int.from_bytes(key[:8].encode(), "little")
+        window = int(now // limit.seconds)
+        share = now / limit.seconds - window  # of the present window that has passed
+        at = place * CELL.size
+        this = before = 0
+        for column in self._columns:
+            owner, when, count, past = CELL.unpack_from(self._counts, column + at)
+            if owner != whose:
+                continue
+            if when == window:
+                this, before = this + count, before + past
+            elif when == window - 1:
+                before += count
+        used = this + before * (1 - share)
+        if used + cost > limit.quota:
+            return Standing(limit, max(0, int(limit.quota - used)), _wait(limit, share, this, before, cost), False)
+        self._count(self._own + at, whose, window, cost)
+        seconds = max(1, -int(-(1 - share) * limit.seconds // 1))
+        return Standing(limit, int(limit.quota - used - cost), seconds, True)
+
+    def _count(self, at: int, whose: int, window: int, cost: int) -> None:
+        owner, when, count, past = CELL.unpack_from(self._counts, at)
+        if owner != whose or when < window - 1:
+            count = past = 0
+        elif when == window - 1:
+            count, past = 0, count
+        CELL.pack_into(self._counts, at, whose, window, count + cost, past)
+
+
+def _wait(limit: Limit, share: float, this: int, before: int, cost: int) -> int:
+    """Whole seconds until the estimate leaves room for this request, if nothing else is asked meanwhile."""
+    room = limit.quota - cost
+    if this <= room and before:
+        windows = 1 - (room - this) / before - share  # in this window
+    elif not this:  # more than the whole quota at once: it never will
+        windows = 1 - share
+    else:
+        windows = 1 - share + max(0.0, 1 - max(room, 0) / this)  # in the next, where this one is the one before
+    return max(1, -int(-windows * limit.seconds // 1))
+
+
+def _taken(shared: int, columns: int) -> int:
+    """The number of a column that is now this process's own."""
+    for column in range(columns):
+        try:
+            fcntl.lockf(shared, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, column)
+        except OSError:
+            continue
+        return column
+    raise RuntimeError("there are more workers than columns to count in")
