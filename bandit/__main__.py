@@ -47,6 +47,9 @@ Auth = Annotated[
     typer.Option("--auth/--no-auth", help="Ask for API keys.  [default: yes, unless the host is a loopback address]"),
 ]
 app.add_typer(keys.app, name="keys")
+LogFormat = Annotated[
+    str | None, typer.Option(help="How it is logged: console, or json, one object a line.  [default: console]")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -70,6 +73,7 @@ def serve(
     store_memory: StoreMemory = None,
     log_level: LogLevel = None,
     auth: Auth = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
@@ -87,8 +91,9 @@ def serve(
         store_memory=store_memory,
         log_level=log_level,
         auth=None if auth is None else "on" if auth else "off",
+        log_format=log_format,
     )
-    start_logging(settings.log_level)
+    start_logging(settings.log_level, form=settings.log_format)
     if port is None and port_is_linked():
         message = f"warning: BANDIT_PORT is the link of a Kubernetes service, not a port: taking {settings.port}"
         typer.echo(f"{message}; give --port, rename the service, or set enableServiceLinks: false", err=True)

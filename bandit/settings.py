@@ -13,6 +13,7 @@ from bandit.errors import EmbeddedError
 
 Durability = Literal["everysec", "always"]
 Auth = Literal["auto", "on", "off"]
+LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 MIB = 1 << 20
 KEY = re.compile(r"bs_[0-9A-Za-z]{10}_[0-9A-Za-z]{43}")
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     audit_entries: int = Field(
         10_000, ge=100, description="entries that the audit log keeps, about; 4 KiB at most each"
     )
+    log_format: LogFormat = Field("console", description="how it is logged: console, for people, or json, one a line")
     request_timeout: float = Field(
         30, gt=0, description="seconds within which a request's headers and body must arrive"
     )
@@ -135,7 +137,7 @@ class Settings(BaseSettings):
             raise ValueError("expected addresses or networks such as 10.0.0.0/8, separated by commas") from None
         return given
 
-    @field_validator("durability", "log_level", "auth", mode="before")
+    @field_validator("durability", "log_level", "log_format", "auth", mode="before")
     @classmethod
     def _in_any_case(cls, given: Any) -> Any:
         """A word, however it is written: INFO is info."""

@@ -5,12 +5,15 @@ What goes to stdout is each command's own.
 
 import errno
 import io
+import json
 import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final
 
@@ -37,8 +40,9 @@ class Lines(logging.Formatter):
     """One line per record, and an indented line for each line of a traceback: no logged text can look like a record."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """The record as one line."""
-        return printable(masked(super().formatMessage(record)))
+        """The record as one line; at its end the request that it is about."""
+        request = about(record).get("request_id")
+        return printable(masked(super().formatMessage(record) + (f" [{request}]" if request else "")))
 
     def formatException(self, ei: _Raised) -> str:  # noqa: N802 - logging's name
         """The traceback, indented."""
@@ -51,16 +55,75 @@ def masked(text: str) -> str:
     return re.sub(r"(\w+://)\S*@", r"\1***@", re.sub(r"(?<=[?&]password=)[^\s&]*", "***", text))
 
 
-def start_logging(level: str, who: str = "") -> None:
-    """Log to stderr from now on; `who` is written before each logger's name."""
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")  # of the request that is being served
+ABOUT: Final = ("request_id", "decision_id", "experiment")  # what a record may be about, as its `extra`
+
+
+def about(record: logging.LogRecord) -> dict[str, str]:
+    """What a record is about: what it was given as `extra`, or what is known of it.
+
+    A message that begins `"%s: "` is about the experiment that is its first argument: our records are written so.
+    """
+    found = {name: str(value) for name in ABOUT if (value := record.__dict__.get(name))}
+    if "request_id" not in found and (request := REQUEST_ID.get()):
+        found["request_id"] = request
+    if "experiment" not in found and isinstance(record.args, tuple) and str(record.msg).startswith("%s: "):
+        found["experiment"] = str(record.args[0])
+    return found
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, pid, and where there are such what it is about (`ABOUT`)
+    and the exception. Names and messages are escaped, so that none can end the line.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        made = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": masked(record.getMessage()),
+            "pid": record.process,
+            **{name: masked(value) for name, value in about(record).items()},
+        }
+        if record.exc_info:
+            made["exception"] = masked(self.formatException(record.exc_info))
+        return json.dumps(made)  # in ASCII: every other sign is its escape
+
+
+_as_json = False  # whether everything on stderr is to be JSON
+
+
+def start_logging(level: str, who: str = "", form: str = "console") -> None:
+    """Log to stderr from now on.
+
+    Args:
+        level: the least that is logged.
+        who: written before each logger's name, on a console.
+        form: console or json.
+    """
+    global _as_json
+    _as_json = form == "json"
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Lines(f"%(asctime)s %(levelname)s {who}%(name)s: %(message)s"))
+    lines = Lines(f"%(asctime)s %(levelname)s {who}%(name)s: %(message)s")
+    handler.setFormatter(JsonLines() if _as_json else lines)
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.captureWarnings(_as_json)
 
 
 def tell(program: str, message: str) -> None:
     """Write one line to stderr, the program's name first."""
-    print(f"{program}: {printable(masked(' '.join(message.split())))}", file=sys.stderr, flush=True)
+    say(f"{program}: {' '.join(message.split())}", logging.ERROR)
+
+
+def say(line: str, level: int = logging.INFO) -> None:
+    """Write one line to stderr whatever the level of the log: as it is, or as JSON where everything is."""
+    if not _as_json:
+        print(printable(masked(line)), file=sys.stderr, flush=True)
+        return
+    logger = logging.getLogger("bandit")
+    logger.handle(logger.makeRecord(logger.name, level, "", 0, line, (), None))
 
 
 def reason(error: BaseException) -> str:

@@ -23,6 +23,7 @@ from bandit.process.deadline import DeadlineProtocol
 from bandit.serving.access.gate import Gate, credential_in
 from bandit.serving.api.hot import PLAIN
 from bandit.serving.api.problems import Answer
+from bandit.telemetry import request_ids
 
 KNOWN = 1024  # heads kept, of at most so many bytes each
 SMALL = 64 * 1024  # bytes of a body: uvicorn reads on no further until somebody takes what has come
@@ -36,6 +37,7 @@ class Plain(NamedTuple):
     length: int  # bytes of the body
     credential: bytes  # the key that it has
     lines: bytes  # of the answer's head, because of the request's origin
+    request_id: bytes = b""  # the caller's; nothing where one is to be made
 
 
 class Server(Protocol):
@@ -60,11 +62,12 @@ class Exchange:
 
     __slots__ = (
         "_lines", "_plain", "_protocol", "_since", "body", "disconnected", "keep_alive", "message_event", "more_body",
-        "response_complete", "response_started", "transport", "waiting_for_100_continue",
+        "request_id", "response_complete", "response_started", "transport", "waiting_for_100_continue",
     )  # fmt: skip
 
     def __init__(self, protocol: DirectProtocol, plain: Plain, keep_alive: bool, whole: bytes | None = None) -> None:
         self._protocol, self._plain, self._lines = protocol, plain, plain.lines
+        self.request_id = plain.request_id or request_ids.made()
         self.transport, self.keep_alive = protocol.transport, keep_alive
         self.body: bytes | bytearray = bytearray() if whole is None else whole
         self.more_body = whole is None
@@ -103,7 +106,7 @@ class Exchange:
         if self.transport.is_closing():
             return
         self.response_started = self.response_complete = True
-        head = self._protocol.head(answer, self.keep_alive)
+        head = self._protocol.head(answer, self.keep_alive, self.request_id)
         if self._lines:
             head = b"%b%b\r\n" % (head[:-2], self._lines)
         self.transport.write(head + answer.body)
@@ -160,7 +163,7 @@ class DirectProtocol(DeadlineProtocol):
             return
         before = self.cycle
         keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1"
-        if head and keep_alive:
+        if head and keep_alive and not plain.request_id:  # nor is one like any other then
             if len(self.known) >= KNOWN:
                 self.known.clear()
             self.known[head] = plain
@@ -174,7 +177,7 @@ class DirectProtocol(DeadlineProtocol):
         found = self.address.fullmatch(self.url)
         if found is None or self.parser.get_method() != b"POST" or self.flow.write_paused or self.expect_100_continue:
             return None
-        length, origin = SMALL + 1, None
+        length, origin, request_id = SMALL + 1, None, b""
         for name, value in self.headers:
             if name == b"content-length":
                 length = int(value)
@@ -182,10 +185,12 @@ class DirectProtocol(DeadlineProtocol):
                 return None
             elif name == b"origin":
                 origin = value
+            elif name == request_ids.HEADER:
+                request_id = request_ids.accepted(value)
         if length > SMALL:
             return None
         lines = b"" if self.gate.cors is None else self.gate.cors.lines(origin)
-        return Plain(found[1].decode(), found[2].decode(), length, credential_in(self.headers), lines)
+        return Plain(found[1].decode(), found[2].decode(), length, credential_in(self.headers), lines, request_id)
 
     def on_message_complete(self) -> None:
         """Begins an exchange whose turn it is, once all at hand is parsed: an answer may end the connection."""
@@ -232,8 +237,8 @@ class DirectProtocol(DeadlineProtocol):
             self.waiting[self] = None  # at the end: it was taken out when the request had come
             self._keep_alive()
 
-    def head(self, answer: Answer, keep_alive: bool) -> bytes:
-        """Status line and headers; all but the length are made once a second."""
+    def head(self, answer: Answer, keep_alive: bool, request_id: bytes) -> bytes:
+        """Status line and headers; all but the length and the id are made once a second."""
         if self.stamp[0] is not self.server_state.default_headers:
             self.stamp[0] = self.server_state.default_headers
             self.heads.clear()
@@ -243,7 +248,7 @@ class DirectProtocol(DeadlineProtocol):
             lines = [b"%b: %b\r\n" % header for header in own]
             lines += [] if keep_alive else [b"connection: close\r\n"]
             head = self.heads[key] = STATUS_LINE[answer.status] + b"".join(lines) + b"content-length: "
-        return b"%b%d\r\n\r\n" % (head, len(answer.body))
+        return b"%b%d\r\nx-request-id: %b\r\n\r\n" % (head, len(answer.body), request_id)
 
 
 def direct_protocol(request_timeout: float, most_connections: int, server: Server, gate: Gate) -> type[DirectProtocol]:

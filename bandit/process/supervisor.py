@@ -25,7 +25,7 @@ from bandit.process import embedded
 from bandit.process.datadir import write_atomically
 from bandit.process.workers import STEP, STOP_SIGNALS, Backoff, StartError, Workers
 from bandit.settings import Settings
-from bandit.telling import reason, tell
+from bandit.telling import reason, say, tell
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class Supervisor:
         elif self._settings.redis_url and embedded.keeps_no_file(self._settings.redis_url):
             log.warning("the store keeps no append-only file: a restart loses writes that were acknowledged")
         shown, noun = f"[{host}]" if ":" in host else host, "worker" if many == 1 else "workers"
-        print(f"ready on http://{shown}:{port} ({many} {noun})", file=sys.stderr, flush=True)
+        say(f"ready on http://{shown}:{port} ({many} {noun})")
 
     def _stop_workers(self, workers: Workers, listener: socket.socket) -> None:
         if self._signals.asked:

@@ -96,7 +96,7 @@ def main() -> int:
     handoff = Handoff.model_validate_json(os.environ.pop(HANDOFF))
     settings = handoff.settings
     life = Life(handoff.life, settings.stop_timeout)
-    start_logging(settings.log_level, f"[{os.getpid()}] ")
+    start_logging(settings.log_level, f"[{os.getpid()}] ", settings.log_format)
     sys.setswitchinterval(0.001)  # the loop waits for the replica's thread no longer than this
     status = Status(handoff.status)
     try:

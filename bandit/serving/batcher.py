@@ -19,11 +19,11 @@ from bandit.core.draw import Choice
 from bandit.core.engine import Outdated
 from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem
-from bandit.log.records import DEFERRED, Position, unpack_decision
+from bandit.log.records import Position
 from bandit.replica.replica import Replica
 from bandit.serving.decisions import Made, Scores, decide, decisions_of
 from bandit.serving.producer import PATIENCE, UNAVAILABLE, Producer
-from bandit.serving.repeated import digest_then
+from bandit.serving.repeated import digest_then, will_do
 from bandit.serving.requests import RecommendationRequest
 from bandit.serving.telemetry.tally import Tally
 from bandit.store.protocol import (
@@ -42,6 +42,7 @@ from bandit.store.protocol import (
     rules_of,
 )
 from bandit.telemetry.counters import Counters
+from bandit.telling import REQUEST_ID
 
 log = logging.getLogger(__name__)
 
@@ -188,6 +189,7 @@ class Batcher:
 
     async def _run(self) -> None:
         """Serve micro-batches by one producer for as long as any should begin."""
+        REQUEST_ID.set("")  # this task was begun by one request, and serves others
         producer = self._idle.pop() if self._idle else self._producer()
         try:
             while self._may_begin(len(self._runners) - 1):
@@ -332,7 +334,7 @@ class Batcher:
                 place += 1
                 if isinstance(result, Logged):
                     at, record, _ = result
-                    if record and result.sticky and not _will_do(record, request):
+                    if record and result.sticky and not will_do(record, request):
                         pending.read = _fresh(pending.read)
                         pending.request, pending.experiment = request._replace(fresh=True), experiment
                         self._waiting.insert(0, pending)
@@ -364,16 +366,6 @@ def _work(request: Request, experiment: Experiment, longest: int) -> float:
     if isinstance(request, Reward) and request.ref.user:
         return BY_USER * (USER_MAX if experiment.document.attribution == "all" else 4)
     return 4e-5 + 7e-7 * longest
-
-
-def _will_do(record: bytes, request: RecommendationRequest) -> bool:
-    """Whether a user's earlier decision answers this request: as many arms, all of which may be shown, and learned from
-    unless this one is to wait as well.
-    """
-    decision = unpack_decision(record)
-    if decision.head.flags & DEFERRED and not request.deferred:
-        return False
-    return len(decision.arms) == request.k and bool(request.eligible[list(decision.arms)].all())
 
 
 def _fresh(read: Reader) -> Reader:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bandit.core.experiment import Experiment
 from bandit.core.features import Interaction, compile_encoder, earlier
-from bandit.log.records import SPARSE, unpack_decision
+from bandit.log.records import DEFERRED, SPARSE, unpack_decision
 from bandit.log.vectors import pack_x, sparse_x, unpack_x
 from bandit.serving.requests import RecommendationRequest
 
@@ -41,6 +41,16 @@ def digest_then(request: RecommendationRequest, experiment: Experiment, record: 
         return request.digest(row.astype("<i2").tobytes())
     (pairs,) = sparse_x(row[None], np.arange(total))
     return request.digest(pairs)
+
+
+def will_do(record: bytes, request: RecommendationRequest) -> bool:
+    """Whether a user's earlier decision answers this request: as many arms, all of which may be shown, and learned from
+    unless this one is to wait as well.
+    """
+    decision = unpack_decision(record)
+    if decision.head.flags & DEFERRED and not request.deferred:
+        return False
+    return len(decision.arms) == request.k and bool(request.eligible[list(decision.arms)].all())
 
 
 def _encoded(feature: Any, context: dict[str, Any]) -> NDArray[np.int16] | None:

@@ -118,6 +118,7 @@ _ROWS: Final = (
     # access
     _counter("auth", "Requests with or without a key, by what became of that.", "outcome", most=20),
     # processes
+    _gauge("workers", "max", "Workers that there should be."),
     _gauge("workers_ready", "sum", "Workers that can decide."),
     _gauge("experiments", "max", "Experiments that are served."),
     _gauge("model_bytes", "worker", "Memory that all models take."),

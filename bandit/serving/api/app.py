@@ -31,6 +31,8 @@ from bandit.serving.telemetry import routes as telemetry
 from bandit.serving.telemetry.requests import Counted
 from bandit.serving.telemetry.routes import Everyone, alone
 from bandit.settings import expected_by
+from bandit.telemetry import request_ids
+from bandit.telling import REQUEST_ID
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +103,9 @@ class Front:
         if scope["type"] != "http":
             await self._pass_on(scope, receive, send)
             return
-        counted = Counted(self._service.requests, scope["method"], send)
+        request_id = request_ids.of(scope["headers"])
+        REQUEST_ID.set(request_id.decode())  # until the task of this request ends
+        counted = Counted(self._service.requests, scope["method"], send, request_id)
         try:
             await self._serve(scope, receive, counted)
         finally:

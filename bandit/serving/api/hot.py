@@ -75,11 +75,11 @@ async def answer(service: Service, what: str, name: str, headers: body.Headers, 
     return await _answered(service, operation, name, data)
 
 
-def failure(error: Exception) -> Answer:
+def failure(error: Exception, about: Mapping[str, str] | None = None) -> Answer:
     """The answer where there is none: a problem, or an error of the server itself, which is logged."""
     if isinstance(error, Problem):
         return problem_answer(error)
-    log.error("a request failed", exc_info=error)
+    log.error("a request failed", exc_info=error, extra=about)
     return INTERNAL
 
 
@@ -99,6 +99,8 @@ def _rendered(operation: Operation, value: Any) -> Answer:
 
 class Client(Protocol):
     """Whoever waits for an answer, or did, as the server's protocol knows it."""
+
+    request_id: bytes
 
     def answer(self, answer: Answer) -> None:
         """Send it."""
@@ -127,7 +129,7 @@ class Hot:
                 return
         except Exception as error:
             if not isinstance(error, Problem) or error.code not in DOUBTFUL:
-                client.answer(self.refusal(name, what, error))
+                client.answer(self.refusal(name, what, error, client))
                 return
         self.later(client, name, what, _answered(service, operation, name, data))
 
@@ -135,10 +137,10 @@ class Hot:
         """Count an answered request."""
         self.service.requests.told(what, status, seconds)
 
-    def refusal(self, name: str, what: str, error: Exception) -> Answer:
+    def refusal(self, name: str, what: str, error: Exception, client: Client) -> Answer:
         """`failure`, counted."""
         self.service.refused(name, what, error)
-        return failure(error)
+        return failure(error, {"request_id": client.request_id.decode(), "experiment": name})
 
     def later(self, client: Client, name: str, what: str, answered: Coroutine[Any, Any, Answer]) -> None:
         """Answer when this is done; refuse where too many wait for such, those whose clients have gone included."""
@@ -146,7 +148,7 @@ class Hot:
             answered.close()
             many = f"{LOOKED_UP} requests wait for the store already; try again in a second"
             self.service.counters.add("bandit_sheds_total", "looked_up")
-            client.answer(self.refusal(name, what, Problem(Code.OVERLOADED, many)))
+            client.answer(self.refusal(name, what, Problem(Code.OVERLOADED, many), client))
             return
         task = asyncio.get_running_loop().create_task(self._finish(client, name, what, answered))
         self._tasks.add(task)
@@ -156,7 +158,7 @@ class Hot:
         try:
             answer = await answered
         except Exception as error:
-            answer = self.refusal(name, what, error)
+            answer = self.refusal(name, what, error, client)
         client.answer(answer)
 
     async def as_before(self, waiting: _Waiting, value: Any) -> Answer:
@@ -210,10 +212,12 @@ class _Waiting:
             self.client.answer(self._refusal(error))
         else:
             self.hot.service.refused(self.batcher.replica.name, self.what, error)
+            about = {"request_id": self.client.request_id.decode(), "experiment": self.batcher.replica.name}
+            log.error("a request failed with others of its micro-batch, as told above", extra=about)
             self.client.answer(INTERNAL)
 
     def _later(self, value: Any) -> None:
         self.hot.later(self.client, self.batcher.replica.name, self.what, self.hot.as_before(self, value))
 
     def _refusal(self, error: Exception) -> Answer:
-        return self.hot.refusal(self.batcher.replica.name, self.what, error)
+        return self.hot.refusal(self.batcher.replica.name, self.what, error, self.client)

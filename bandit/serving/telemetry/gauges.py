@@ -27,6 +27,7 @@ def set_gauges(service: Service) -> None:
     ready = service.ready.is_set()
     set_("bandit_requests_waiting", service.waiting)
     set_("bandit_store_up", ready and not follower.store_down)
+    set_("bandit_workers", service.settings.workers)
     set_("bandit_workers_ready", ready)
     set_("bandit_build_info", 1, __version__)
     set_("bandit_worker_start_timestamp_seconds", STARTED)

@@ -7,6 +7,7 @@ import time
 from starlette.types import Message, Send
 
 from bandit.telemetry.counters import Cell, Counters, Histogram
+from bandit.telemetry.request_ids import HEADER
 from bandit.telemetry.table import OTHER
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -57,10 +58,12 @@ class Counted:
         requests: where it is counted.
         method: of the request.
         send: who sends.
+        request_id: for the answer's headers.
     """
 
-    def __init__(self, requests: Requests, method: str, send: Send) -> None:
+    def __init__(self, requests: Requests, method: str, send: Send, request_id: bytes) -> None:
         self._requests, self._method, self._send, self._since = requests, method, send, time.monotonic()
+        self._request_id = request_id
         self._status = 499  # where no answer was begun: the client has gone
         self.route = OTHER
         self.asked: tuple[str, str] | None = None  # (experiment, operation), of deciding and feedback
@@ -69,6 +72,7 @@ class Counted:
         """Pass on."""
         if message["type"] == "http.response.start":
             self._status = message["status"]
+            message["headers"] = [*message["headers"], (HEADER, self._request_id)]
         await self._send(message)
 
     def end(self) -> None:

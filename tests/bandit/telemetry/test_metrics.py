@@ -3,17 +3,14 @@
 `PYTHONPATH=.:tests:tests/support python tests/bandit/telemetry/test_metrics.py --write` renews docs/metrics.md.
 """
 
-import os
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from live import Live, ok
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
 from prometheus_client.parser import text_string_to_metric_families
+from promtool import promtool
 
 from bandit.telemetry.table import METRICS, Metric
 
@@ -28,18 +25,6 @@ def row(metric: Metric) -> str:
 
 
 HEAD = "| metric | type | labels | over | what |\n|---|---|---|---|---|\n"
-
-
-def promtool(*arguments: str, given: str = "") -> str:
-    """What promtool says, which must have no complaint. Skips where it is not installed; CI installs it."""
-    if shutil.which("promtool") is None:
-        assert "CI" not in os.environ, "promtool is missing: .ci/run installs Debian's package prometheus"
-        pytest.skip("promtool is not installed (Debian's package prometheus)")
-    done = subprocess.run(
-        ["promtool", *arguments], input=given, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def used(server: Live) -> str:
