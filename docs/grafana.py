@@ -60,7 +60,7 @@ ROWS: dict[str, list[Any]] = {
               (rate("bandit_decisions_total", "experiment", LOGGED), "{{experiment}}")),
         panel("Rewards", "Accepted feedback, a second.", "ops", HALF,
               (rate("bandit_feedback_total", "experiment, reward", ACCEPTED), "{{experiment}} {{reward}}")),
-        panel("Reward a decision", "In reward units, as they come in: a late one is an earlier decision's.", "none", HALF,
+        panel("Reward a decision", "In reward units, when they come: late ones are of earlier decisions.", "none", HALF,
               (f"({CREDITED} - ({TAKEN_BACK} or {CREDITED} * 0)) / on(experiment) group_left "
                + rate("bandit_decisions_total", "experiment", LOGGED), "{{experiment}} {{reward}}")),
         panel("Explored", "Share of decisions not made for what is known of the arm.", "percentunit", HALF,
