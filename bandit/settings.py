@@ -70,6 +70,12 @@ class Settings(BaseSettings):
     stop_timeout: float = Field(15, gt=0, description="seconds within which a server that is told to stop has stopped")
     late_grace: float = Field(86400, ge=0, description="seconds that a decision is kept for after its deadline")
     checkpoint_seconds: float = Field(60, gt=0, description="longest time between two checkpoints, in seconds")
+    store_patience: float = Field(
+        0.25, gt=0, description="seconds of silence of the store after which it counts as away"
+    )
+    snapshot_dir: Path | None = Field(
+        None, description="directory of snapshots to decide by where a server starts while the store is away"
+    )
     lease_seconds: float = Field(
         3, gt=0, description="seconds without a heartbeat after which another worker is elected"
     )

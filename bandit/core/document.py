@@ -152,6 +152,8 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
             told; default false.
         baseline_explore: While in shadow, the share of decisions that is spread evenly instead; default 0.
         deleted_retention: How long the log of a deleted experiment can be exported; default "7d".
+        degraded: What is done while the store is away: "refuse" with 503, or "answer" from what the server has learned,
+            not logged and not learned from; default "refuse".
     """
 
     rewards: Annotated[dict[Name, Kind], Meta(min_length=1, max_length=KINDS_MAX)]
@@ -175,6 +177,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
     baseline_explore: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
     deleted_retention: Duration | UnsetType = UNSET
     refunds: Duration | UnsetType = UNSET
+    degraded: Literal["refuse", "answer"] | UnsetType = UNSET
 
     @property
     def evaluable(self) -> bool:

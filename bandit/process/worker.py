@@ -131,7 +131,7 @@ async def _serve(handoff: Handoff, life: Life, status: Status) -> BaseException 
         server = Server(_config(app, hot, service))
         watch = asyncio.create_task(_watch(service, server, life, status, publisher))
         if handoff.replaced:  # the others serve meanwhile: whoever connects to this one gets an answer at once
-            await _until(lambda: service.ready.is_set() or server.should_exit)
+            await _until(lambda: service.ready.is_set() or service.stands_in or server.should_exit)
         if not server.should_exit:
             await server.serve(sockets=[socket.socket(fileno=handoff.listener)])
         server.should_exit = True

@@ -68,9 +68,8 @@ class Follower(threading.Thread):
         self.failed: BaseException | None = None
         self.beats = Beats(store, self._served, self.wrote, self._lost)
         self.watcher, self._dozing = Watcher(store, self._stir), False
-        self.refusing = self.away = False  # it refuses writes; it did not answer when last asked
-        self._outage_logged = False
-        self.unsuitable = ""  # why the store must not be used, where that was found after the start
+        self.refusing = self.away = self._outage_logged = False  # it refuses writes; it did not answer when last asked
+        self.secret, self.unsuitable = b"", ""  # keys user ids' hashes; why the store must not be used, found later
         self.reason, self._refused = "", -math.inf  # why the store could not be used, and when that was last so
         self._suspicious = False
         self._due = dict.fromkeys(("housekeeping", "check", "trim", "forget", "sweep"), 0.0)
@@ -147,7 +146,7 @@ class Follower(threading.Thread):
             logged, self._outage_logged = self._outage_logged, True
         if not logged:
             self.counters.add("bandit_store_outages_total")
-            log.error("decisions wait, and are refused after a while: %s", error)
+            log.error("requests are refused, or answered unlogged where that is configured: %s", error)
 
     @property
     def suspicious(self) -> bool:
@@ -271,6 +270,7 @@ class Follower(threading.Thread):
         for name in self.store.names():
             self._take_up(name)
         self._retry()
+        self.secret = self.secret or self.store.secret()
         self.ready.set()
         self._forget()
         now_ms = self.store.now_ms()

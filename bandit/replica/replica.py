@@ -65,6 +65,11 @@ class Replica:
         return self.model.sums.shape if self.model else (0, 0, 0)
 
     @property
+    def size(self) -> int:
+        """Bytes that the model takes."""
+        return model_bytes(*self.shape)
+
+    @property
     def served(self) -> Model:
         """The model that decides.
 

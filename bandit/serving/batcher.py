@@ -11,29 +11,35 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, cast
 
-import msgspec
-
-from bandit.core.draw import Choice
 from bandit.core.engine import Outdated
 from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem
 from bandit.log.records import Position
 from bandit.replica.replica import Replica
-from bandit.serving.decisions import Made, Scores, decide, decisions_of
-from bandit.serving.producer import PATIENCE, UNAVAILABLE, Producer
+from bandit.serving.decisions import Made, decide, decisions_of
+from bandit.serving.outage.unlogged import Appending, answer_in_flight, answer_unlogged, answers
+from bandit.serving.outage.watch import UNAVAILABLE, Outage
+from bandit.serving.producer import PATIENCE, Producer
 from bandit.serving.repeated import digest_then, will_do
 from bandit.serving.requests import RecommendationRequest
 from bandit.serving.telemetry.tally import Tally
+from bandit.serving.waiting.outcomes import Credited, NewDecision, Paused, Replayed, Unlogged
+from bandit.serving.waiting.pending import (
+    Answer,
+    PendingRequest,
+    Reader,
+    answer_paused,
+    fresh,
+    read_again,
+    work_of,
+)
 from bandit.store.protocol import (
-    USER_MAX,
-    Activate,
     Ahead,
     Gap,
     Item,
     Logged,
-    Outcome,
     Result,
     Reward,
     Rules,
@@ -44,6 +50,8 @@ from bandit.store.protocol import (
 from bandit.telemetry.counters import Counters
 from bandit.telling import REQUEST_ID
 
+__all__ = ["Batcher", "Credited", "NewDecision", "Paused", "Reader", "Replayed", "Unlogged"]
+
 log = logging.getLogger(__name__)
 
 MICRO_BATCH = 256  # requests served at once, at most
@@ -51,73 +59,7 @@ WORK = 0.02  # seconds of work in one micro-batch, as estimated: every other req
 PRODUCERS = 2  # micro-batches under way at once, at most: a producer appends one at a time
 ALONGSIDE = 8  # requests that gather before one goes beside another: fewer cost more each than it saves
 WAITING = 2048  # requests waiting; more are refused: a short queue answers sooner
-BY_USER = 2.5e-5  # seconds of the store for each decision of a user that is looked at
 REREADS = 5
-
-Request = RecommendationRequest | Reward | Activate
-Reader = Callable[[Experiment], Request]
-
-
-class Answer(Protocol):
-    """Where an answer goes: a future, or what stands for one."""
-
-    def done(self) -> bool:
-        """Whether nobody waits for it any more."""
-
-    def set_result(self, value: Any, /) -> None:
-        """This is the answer."""
-
-    def set_exception(self, error: BaseException, /) -> None:
-        """There is none, for this reason."""
-
-
-class PendingRequest(msgspec.Struct):  # made in a third of a dataclass's time
-    """One request in a batcher: how to read it, what it was read as, and where its answer goes."""
-
-    read: Reader
-    request: Request
-    experiment: Experiment
-    answer: Answer
-    since: float
-    work: float  # estimated seconds
-    reads: int = 0
-
-
-class NewDecision(NamedTuple):
-    """A new decision, and what is answered with it."""
-
-    position: Position
-    experiment: Experiment
-    choice: Choice
-    nonce: bytes
-    request: RecommendationRequest
-    scores: Scores
-    model_position: Position
-    play: int  # which slice decided it; -1 where there are none
-    shadow: tuple[int, float] | None  # the arm that would have been shown, and its probability
-
-
-class Replayed(NamedTuple):
-    """The record of a decision that had been made before, by the same id."""
-
-    position: Position
-    experiment: Experiment
-    record: bytes
-    digest: bytes | None  # of the request now; None: it is the user's last one, whatever was asked for
-
-
-class Paused(NamedTuple):
-    """A recommendation of a paused experiment: nothing was decided, logged or learned."""
-
-    request: RecommendationRequest
-
-
-class Credited(NamedTuple):
-    """What became of feedback of one kind: one outcome, or one for each of a user's decisions that it counts for."""
-
-    experiment: Experiment
-    kind: int
-    judged: Outcome | list[Outcome]
 
 
 class _Undecided(Exception):  # noqa: N818
@@ -129,17 +71,20 @@ class Batcher:
 
     def __init__(
         self, replica: Replica, store: Store, grace_ms: int, entropy: Callable[[int], bytes],
-        on_gap: Callable[[], None], wrote: Callable[[Exception | None], None], counters: Counters | None = None,
+        on_gap: Callable[[], None], outage: Outage, counters: Counters | None = None,
     ) -> None:  # fmt: skip
         self.replica, self.store, self.grace_ms = replica, store, grace_ms
-        self.entropy, self.on_gap, self.wrote = entropy, on_gap, wrote
+        self.entropy, self.on_gap, self.outage = entropy, on_gap, outage
         self.tally = Tally(counters or Counters(), replica.name)
+        outage.noticed.append(self._noticed)
         self._waiting: list[PendingRequest] = []
         self.work = 0.0  # estimated seconds that the waiting requests will take
         self._rules: tuple[Experiment, Rules] | None = None  # of the version last appended for
         self._idle: list[Producer] = []
         self._runners: set[asyncio.Task[None]] = set()
         self._under_way = 0.0  # estimated seconds of the micro-batches under way
+        self._appending: dict[Producer, Appending] = {}
+        self._unlogged: asyncio.Handle | None = None  # the next turn of `_decide_unlogged`
 
     def ask(self, read: Reader, experiment: Experiment) -> asyncio.Future[Any]:
         """`enqueue` with a future for the answer, which is returned."""
@@ -153,19 +98,30 @@ class Batcher:
         Args:
             read: reads it.
             experiment: the version to read it by.
-            answer: gets `NewDecision`, `Replayed`, `Paused`, `Credited` or `Outcome`, or why there is none.
+            answer: gets `NewDecision`, `Replayed`, `Paused`, `Unlogged`, `Credited` or `Outcome`, or why there is none.
 
         Raises:
-            Problem: the request is at fault, or too many wait.
+            Problem: the request is at fault, or too many wait, or the store is away and it takes one.
         """
+        if (away := self.outage.away) and not answers(experiment):
+            raise self.outage.refusal()
         if len(self._waiting) >= WAITING:  # first: a refusal must cost less than a service
             self.tally.counters.add("bandit_sheds_total", "waiting")
             raise Problem(Code.OVERLOADED, f"{WAITING} requests are waiting already; try again in a second")
         request = read(experiment)
-        work = _work(request, experiment, self.replica.longest)
+        if away and not isinstance(request, RecommendationRequest):
+            raise self.outage.refusal()
+        work = work_of(request, experiment, self.replica.longest)
         self._waiting.append(PendingRequest(read, request, experiment, answer, time.monotonic(), work))
         self.work += work
-        if len(self._runners) < PRODUCERS and self._may_begin(len(self._runners)):
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Have what waits served."""
+        if self.outage.away:
+            if self._waiting and self._unlogged is None:
+                self._unlogged = asyncio.get_running_loop().call_soon(self._decide_unlogged)
+        elif len(self._runners) < PRODUCERS and self._may_begin(len(self._runners)):
             self._runners.add(asyncio.get_running_loop().create_task(self._run()))
 
     @property
@@ -173,18 +129,43 @@ class Batcher:
         """How many requests wait."""
         return len(self._waiting)
 
+    @property
+    def alone(self) -> bool:
+        """Whether it decides without the store now: nothing can be looked up either."""
+        return self.outage.away and answers(self.replica.served.experiment)
+
     async def drain(self) -> None:
         """Wait until every request has its answer."""
-        while self._runners:
-            await asyncio.wait(self._runners)
+        while self._runners or self._unlogged is not None:
+            await (asyncio.wait(self._runners) if self._runners else asyncio.sleep(0))
+
+    def retire(self) -> None:
+        """Hear of no more outages: another batcher has taken over."""
+        self.outage.noticed.remove(self._noticed)
+
+    def _noticed(self) -> None:
+        """The store is away: whoever can be answered without it is, and nobody waits behind what is under way."""
+        for under_way in self._appending.values():
+            answer_in_flight(under_way, self.tally)
+        self._go_on()
+
+    def _decide_unlogged(self) -> None:
+        """Serve a micro-batch of those who wait while the store is away."""
+        REQUEST_ID.set("")  # as in `_run`
+        self._unlogged = None
+        if self.outage.away:
+            batch, _ = self._next()
+            again = answer_unlogged(self.replica, batch, self.entropy, self.outage.refusal(), self.tally)
+            self._waiting = [*again, *self._waiting]
+        self._go_on()
 
     def _producer(self) -> Producer:
-        return Producer(self.replica.name, self.store, self.entropy, self.wrote, self.tally.counters)
+        return Producer(self.replica.name, self.store, self.entropy, self.outage, self.tally.counters)
 
     def _may_begin(self, others: int) -> bool:
         """Whether to begin a micro-batch beside so many others."""
-        if not self._waiting or not others:
-            return bool(self._waiting)
+        if not self._waiting or not others or self.outage.away:
+            return bool(self._waiting) and not self.outage.away
         return len(self._waiting) >= ALONGSIDE and self._under_way + self._waiting[0].work <= WORK
 
     async def _run(self) -> None:
@@ -201,9 +182,11 @@ class Batcher:
                         await self._serve(batch, producer)
                     finally:
                         self._under_way -= work
+                        self._appending.pop(producer, None)
         finally:
             self._idle.append(producer)
             self._runners.discard(cast(Any, asyncio.current_task()))
+        self._go_on()
 
     async def _serve(self, batch: list[PendingRequest], producer: Producer) -> None:
         """Answer a micro-batch; where its decisions cannot be made, each by itself: only those at fault fail."""
@@ -215,12 +198,14 @@ class Batcher:
                     await self._serve([pending], producer)
             else:
                 log.error("%s: a decision failed", self.replica.name, exc_info=error.__cause__)
-                _fail(batch[0], error)
+                batch[0].fail(error)
         except Exception as error:  # whatever it is, those who wait must hear of it
             if not isinstance(error, Problem):
                 log.exception("%s: a micro-batch failed", self.replica.name)
+            elif error.code == Code.STORE_UNAVAILABLE and producer in self._appending:
+                answer_in_flight(self._appending[producer], self.tally)
             for pending in batch:
-                _fail(pending, error)
+                pending.fail(error)
 
     def _next(self) -> tuple[list[PendingRequest], float]:
         """The next micro-batch: as many requests as one script, and one turn of the event loop, should take.
@@ -240,7 +225,7 @@ class Batcher:
     async def _serve_together(self, batch: list[PendingRequest], producer: Producer) -> None:
         model = self.replica.served
         experiment, scored = model.experiment, self.replica.scored
-        batch = [p for p in batch if p.experiment is experiment or self._read_again(p, experiment)]
+        batch = [p for p in batch if p.experiment is experiment or read_again(p, experiment)]
         paused: list[PendingRequest] = []
         if experiment.document.status == "paused":
             paused = [pending for pending in batch if isinstance(pending.request, RecommendationRequest)]
@@ -260,6 +245,7 @@ class Batcher:
         items: list[Item] = [
             next(decisions) if isinstance(request, RecommendationRequest) else request for request in requests
         ]
+        self._appending[producer] = Appending(batch, paused, experiment, made, scored)
         try:  # also where nothing is to be written: whether they are paused still, and how, only the store knows
             since = min((pending.since for pending in batch), default=-math.inf)
             begun = time.monotonic()
@@ -268,24 +254,15 @@ class Batcher:
             if isinstance(reply, Ahead):
                 raise reply.problem(round(time.time() * 1000))
         except Problem:
-            _answer_paused(paused)  # by what is known here: nobody would know more
+            answer_paused(paused)  # by what is known here: nobody would know more
             raise
         if isinstance(reply, Stale):
             await self._read_later(batch + paused, experiment)
         elif isinstance(reply, Gap):
             self._gap(reply, producer)
         else:
-            _answer_paused(paused)
+            answer_paused(paused)
             self._answer(batch, reply, experiment, made, scored)
-
-    def _read_again(self, pending: PendingRequest, experiment: Experiment) -> bool:
-        """Read a request whose experiment has changed since by its version now; False where it is at fault."""
-        try:
-            pending.request, pending.experiment = pending.read(experiment), experiment
-        except Exception as error:  # whatever it is, it is this request's own
-            _fail(pending, error)
-            return False
-        return True
 
     def _rules_of(self, experiment: Experiment) -> Rules:
         if self._rules is None or self._rules[0] is not experiment:
@@ -296,7 +273,7 @@ class Batcher:
         """The store has a later schema: wait for the replica to have it, then read and decide anew."""
         limit = time.monotonic() + PATIENCE
         while self.replica.model is not None and self.replica.model.experiment is experiment:
-            if time.monotonic() > limit:
+            if time.monotonic() > limit or self.outage.away:
                 raise Problem(
                     Code.STORE_UNAVAILABLE, "the experiment has changed, and its new version has not come yet"
                 )
@@ -304,7 +281,7 @@ class Batcher:
         for pending in batch:
             pending.reads += 1
             if pending.reads > REREADS:
-                _fail(pending, Problem(Code.OVERLOADED, "the experiment changes faster than it can be read"))
+                pending.fail(Problem(Code.OVERLOADED, "the experiment changes faster than it can be read"))
         self._waiting = [pending for pending in batch if not pending.answer.done()] + self._waiting
 
     def _gap(self, gap: Gap, producer: Producer) -> None:
@@ -334,8 +311,8 @@ class Batcher:
                 place += 1
                 if isinstance(result, Logged):
                     at, record, _ = result
-                    if record and result.sticky and not will_do(record, request):
-                        pending.read = _fresh(pending.read)
+                    if record and result.sticky and not pending.answer.done() and not will_do(record, request):
+                        pending.read = fresh(pending.read)
                         pending.request, pending.experiment = request._replace(fresh=True), experiment
                         self._waiting.insert(0, pending)
                         continue
@@ -350,42 +327,11 @@ class Batcher:
                         answer = NewDecision(at, experiment, choice, nonce, request, scores, scored, play, shadow)
             else:
                 tally.activated(answer)
-            if not pending.answer.done():
-                pending.answer.set_result(answer)
-
-
-def _work(request: Request, experiment: Experiment, longest: int) -> float:
-    """Roughly how many seconds a request takes in the store and here, as measured by `benchmarks/stalls.py`.
-
-    Only the store knows which decision feedback or an activation refers to: it may be the longest list ever made.
-    """
-    if isinstance(request, RecommendationRequest):
-        K, d = len(experiment.config.index), experiment.encoder.d
-        lists = 1.5e-4 + 8e-10 * K * d * d + request.k * (1e-9 * d * d + 6e-6) if request.k > 1 else 0.0
-        return 6e-5 + K * (3e-11 * d * d + 3e-8) + lists + len(experiment.slices) * (5e-6 + 6e-8 * K)
-    if isinstance(request, Reward) and request.ref.user:
-        return BY_USER * (USER_MAX if experiment.document.attribution == "all" else 4)
-    return 4e-5 + 7e-7 * longest
-
-
-def _fresh(read: Reader) -> Reader:
-    """The same reader, of a request that an earlier decision does not answer."""
-    return lambda experiment: cast(RecommendationRequest, read(experiment))._replace(fresh=True)
-
-
-def _answer_paused(batch: list[PendingRequest]) -> None:
-    for pending in batch:
-        if not pending.answer.done():
-            pending.answer.set_result(Paused(cast(RecommendationRequest, pending.request)))
+            pending.give(answer)
 
 
 def _awaited(pending: PendingRequest, overdue: float) -> bool:
     """Whether somebody still waits; who has waited since before `overdue`, behind others, is told so."""
     if pending.since < overdue:
-        _fail(pending, Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE))
+        pending.fail(Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE))
     return not pending.answer.done()
-
-
-def _fail(pending: PendingRequest, error: Exception) -> None:
-    if not pending.answer.done():
-        pending.answer.set_exception(error)

@@ -39,7 +39,7 @@ from bandit.serving.changes import (
     with_arms,
     without_arm,
 )
-from bandit.serving.producer import UNAVAILABLE
+from bandit.serving.outage.watch import UNAVAILABLE, Outage
 from bandit.store.protocol import Ahead, Store, Stored
 
 CONFLICTS = 20  # how often a change is made anew because another came between
@@ -55,11 +55,13 @@ class Experiments:
         store: where they are.
         follower: has the replicas.
         body_limit: bytes that a document may take.
+        outage: knows whether the store is away.
         audit: entries that the audit log keeps.
     """
 
-    def __init__(self, store: Store, follower: Follower, body_limit: int, audit: int = 10_000) -> None:
+    def __init__(self, store: Store, follower: Follower, body_limit: int, outage: Outage, audit: int = 10_000) -> None:
         self.store, self.follower, self.body_limit, self._audit = store, follower, body_limit, audit
+        self.outage = outage
         self._looks: dict[str, asyncio.Task[Stored]] = {}  # reads of the store that are under way
 
     async def would_change(
@@ -237,7 +239,6 @@ class Experiments:
         create: bool = False,
     ) -> Stored | None:  # fmt: skip
         """Store and log what `change` makes of the document (None: delete); try again if another change comes first."""
-        self.check_suitable()
         for _ in range(CONFLICTS):
             before, config = await self._made(name, change, reset=reset, if_match=if_match, create=create)
             if not config.deleted:
@@ -266,15 +267,6 @@ class Experiments:
         if not config.deleted:
             self._can_be_sent(config.document, before)
         return before, config
-
-    def check_suitable(self) -> None:
-        """Refuse to use a store that has turned out unsuitable.
-
-        Raises:
-            Problem: store_unavailable.
-        """
-        if self.follower.unsuitable:
-            raise Problem(Code.STORE_UNAVAILABLE, f"the store must not be used as it is: {self.follower.unsuitable}")
 
     async def _before(self, name: str, *, deleting: bool) -> Stored | None:
         """The experiment as the store has it; one that this version cannot read can still be deleted."""
@@ -332,6 +324,8 @@ class Experiments:
         """Run a store's operation in a thread; where the store cannot be used, raise a problem: at once where that is
         known, or those who come would wait for each other's deadlines.
         """
+        if self.outage.away:
+            raise self.outage.refusal()
 
         def asked() -> Any:
             if self.follower.away:

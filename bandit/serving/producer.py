@@ -6,27 +6,25 @@ Nobody knows what became of a number that was given up, so with it the name is g
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 
 from bandit.errors import Code, CorruptLog, Problem, StoreUnavailable, StoreUnsuitable
+from bandit.serving.outage.watch import UNAVAILABLE, Outage
 from bandit.store.protocol import Ahead, Batch, Gap, Item, Reply, Rules, Stale, Store
 from bandit.telemetry.counters import Counters
 
 PATIENCE = 4.0  # seconds a request waits for the store
 IDLE = 86_400.0  # a producer that was silent for a day takes a new name: its last number may be forgotten
-UNAVAILABLE = "the store does not answer or cannot write now"
 
 
 class Producer:
     """Appends to one log, one append at a time."""
 
     def __init__(
-        self, log: str, store: Store, entropy: Callable[[int], bytes], wrote: Callable[[Exception | None], None],
-        counters: Counters,
-    ) -> None:  # fmt: skip
-        self.log, self.store, self.entropy, self.wrote, self.counters = log, store, entropy, wrote, counters
+        self, log: str, store: Store, entropy: Callable[[int], bytes], outage: Outage, counters: Counters
+    ) -> None:
+        self.log, self.store, self.entropy, self.outage, self.counters = log, store, entropy, outage, counters
         self.renew()
 
     def renew(self) -> None:
@@ -50,21 +48,21 @@ class Producer:
         pause = 0.05
         while True:
             try:
-                reply = await self.store.append_async(self.log, append)
+                reply = await self._asked(append)
             except StoreUnavailable as error:
-                self.wrote(error)
+                self.outage.failed(error)
                 if time.monotonic() - since + pause > PATIENCE:
                     self.counters.add("bandit_append_failures_total")
                     self.renew()
                     raise Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE) from error
                 self.counters.add("bandit_append_retries_total")
-                await asyncio.sleep(pause)
+                await self.outage.pause(pause)
                 pause = min(2 * pause, 1.0)
             except CorruptLog as error:
                 self.renew()
                 raise Problem(Code.NOT_READY, f"this experiment cannot be served: {error}") from error
             except StoreUnsuitable as error:  # our rights in it were taken away
-                self.wrote(error)
+                self.outage.failed(error)
                 self.renew()
                 raise Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE) from error
             except Exception:
@@ -73,8 +71,16 @@ class Producer:
             else:
                 break
         if not isinstance(reply, Ahead):
-            self.wrote(None)
+            self.outage.worked()
         self.used = time.monotonic()
         if not isinstance(reply, Stale | Gap | Ahead):
             self.sequence += 1
         return reply
+
+    async def _asked(self, append: Batch) -> Reply:
+        """One try."""
+        self.outage.began()
+        try:
+            return await self.store.append_async(self.log, append)
+        finally:
+            self.outage.ended()

@@ -19,7 +19,7 @@ from bandit.access.limits import Limits
 from bandit.access.manage import begin
 from bandit.access.ring import Looking
 from bandit.core.experiment import Experiment
-from bandit.errors import Code, Problem
+from bandit.errors import Code, Problem, StoreUnavailable
 from bandit.log.records import Position, decision_head
 from bandit.replica.follower import Follower
 from bandit.replica.replica import Replica
@@ -30,6 +30,8 @@ from bandit.serving.experiments import Experiments, experiment_of
 from bandit.serving.feedback import ref_of, unknown_decision
 from bandit.serving.gathered import Gathered
 from bandit.serving.inspection import DecisionAnswer, Look, described
+from bandit.serving.outage.standby import Standby
+from bandit.serving.outage.watch import Outage
 from bandit.serving.repeated import digest_then
 from bandit.serving.requests import RecommendationRequest
 from bandit.serving.telemetry.gauges import set_gauges
@@ -45,6 +47,8 @@ log = logging.getLogger(__name__)
 # of a request that was right when it was first sent
 MOVED = {Code.UNKNOWN_ARM, Code.NOT_ENOUGH_ARMS, Code.INVALID_CONTEXT}
 DOUBTFUL = {Code.UNKNOWN_ARM, Code.UNKNOWN_EVENT, Code.INVALID_CONTEXT, Code.NOT_ENOUGH_ARMS}
+
+READING = "this server is still reading the log; try again in a second"
 
 Again = Callable[[Experiment], RecommendationRequest | None]
 
@@ -83,8 +87,12 @@ class Service:
             counters=self.counters,
         )
         self.ready = self.follower.ready
-        self.experiments = Experiments(store, self.follower, settings.body_limit, settings.audit_entries)
-        self._secret: bytes | None = None
+        self.outage = Outage(store, self.follower.wrote, settings.store_patience, lambda: self.follower.unsuitable)
+        self.experiments = Experiments(store, self.follower, settings.body_limit, self.outage, settings.audit_entries)
+        self._standby = None
+        if settings.snapshot_dir is not None:
+            self._standby = Standby(settings.snapshot_dir, self.follower, settings.checkpoint_seconds)
+        self._stand_ins: dict[str, Batcher] = {}  # which decide by snapshots, until this is ready
         self._evaluator = Evaluator(settings.redis_url or "")
 
     @classmethod
@@ -96,6 +104,8 @@ class Service:
         service.follower.start()
         if service._looking is not None:
             service._looking.start()
+        if service._standby is not None:
+            service._standby.start()
         return service
 
     @property
@@ -106,10 +116,14 @@ class Service:
     async def close(self) -> None:
         """Answer the waiting requests, fold the rest of the log, write the last checkpoint, and close the store."""
         await asyncio.gather(*(batcher.drain() for batcher in self._batchers.values()))
+        await self.outage.aclose()
         self.follower.stop()
         if self._looking is not None:
             self._looking.stop()
         await asyncio.to_thread(self.follower.join)
+        if self._standby is not None:
+            self._standby.stop()
+            await asyncio.to_thread(self._standby.join)
         await self.store.aclose()
         self.store.close()
 
@@ -161,12 +175,14 @@ class Service:
             reads: each reads one request.
             again: each reads it as a repetition, which is answered as before, whatever has changed since.
         """
-        batcher = await self._batcher_of(name)
+        batcher = await self.batcher(name)
         tried, gathered = experiment_of(batcher.replica), Gathered(len(reads))
         await gathered.feed(batcher, enumerate(reads), tried)
         doubtful = [
             at for at, found in enumerate(gathered.found) if isinstance(found, Problem) and found.code in DOUBTFUL
         ]
+        if batcher.alone:
+            doubtful = []  # nothing can be looked up
         if doubtful and await self.experiments.newer(name, tried):
             await gathered.feed(batcher, ((at, reads[at]) for at in doubtful), experiment_of(batcher.replica))
         answers = await gathered.all()
@@ -186,7 +202,7 @@ class Service:
 
     async def _as_before(self, batcher: Batcher, answer: Any, again: Again) -> Any:
         moved = isinstance(answer, Paused) or (isinstance(answer, Problem) and answer.code in MOVED)
-        if not moved or (ask := again(experiment := experiment_of(batcher.replica))) is None:
+        if not moved or batcher.alone or (ask := again(experiment := experiment_of(batcher.replica))) is None:
             return answer
         entry = await self.experiments.call(self.store.decision, batcher.replica.name, ask.caller)
         if entry is None or decision_head(entry.record).generation != experiment.config.generation:
@@ -196,29 +212,46 @@ class Service:
         return Replayed(entry.position, experiment, entry.record, digest)
 
     def known(self, name: str) -> tuple[Batcher, bytes] | None:
-        """(batcher of an experiment, key of user ids); None where something has to be looked up first.
+        """(batcher of an experiment, key of user ids); None where something has to be looked up first."""
+        if not self.ready.is_set():
+            return self._stand_in(name)
+        replica = self.follower.replicas.get(name)
+        if replica is None or replica.model is None:
+            return None
+        return self._batcher(replica), self.follower.secret
+
+    def _stand_in(self, name: str) -> tuple[Batcher, bytes] | None:
+        """(batcher that decides by a snapshot, key of user ids), where there is one and this server is not ready."""
+        standby = self._standby
+        if standby is None or standby.secret is None or (replica := standby.replicas.get(name)) is None:
+            return None
+        if name not in self._stand_ins:
+            without = Outage(self.store)
+            without.leave(StoreUnavailable("it has not been read yet"))
+            made = Batcher(replica, self.store, self.grace_ms, self.entropy, self._suspect, without, self.counters)
+            self._stand_ins[name] = made
+        return self._stand_ins[name], standby.secret
+
+    async def batcher(self, name: str) -> Batcher:
+        """The batcher of an experiment; one that this server does not know yet is looked up in the store.
 
         Raises:
-            Problem: `not_ready`: nothing can be served now.
+            Problem: there is none, or it cannot be served now.
         """
-        replica = self.follower.replicas.get(name)
-        if replica is None or replica.model is None or self._secret is None or not self.ready.is_set():
-            return None
-        self.experiments.check_suitable()
-        return self._batcher(replica), self._secret
-
-    async def _batcher_of(self, name: str) -> Batcher:
         if not self.ready.is_set():
-            raise Problem(Code.NOT_READY, "this server is still reading the log; try again in a second")
-        self.experiments.check_suitable()
+            if (found := self._stand_in(name)) is not None:
+                return found[0]
+            raise Problem(Code.NOT_READY, READING)
         return self._batcher(await self.experiments.replica(name))
 
     def _batcher(self, replica: Replica) -> Batcher:
         batcher = self._batchers.get(replica.name)
         if batcher is None or batcher.replica is not replica:  # it was loaded again, or deleted and made anew
-            wrote, counters = self.follower.wrote, self.counters
-            batcher = Batcher(replica, self.store, self.grace_ms, self.entropy, self._suspect, wrote, counters)
+            self._forgot(replica.name)
+            entropy, counters = self.entropy, self.counters
+            batcher = Batcher(replica, self.store, self.grace_ms, entropy, self._suspect, self.outage, counters)
             self._batchers[replica.name] = batcher
+            self._stand_ins = {}
         return batcher
 
     def refused(self, experiment: str, what: str, error: BaseException) -> None:
@@ -239,16 +272,19 @@ class Service:
         return sum(batcher.waiting for batcher in self._batchers.values())
 
     def _forgot(self, name: str) -> None:
-        self._batchers.pop(name, None)
+        if (gone := self._batchers.pop(name, None)) is not None:
+            gone.retire()
 
     def _suspect(self) -> None:
         self.follower.suspicious = True
 
     async def secret(self) -> bytes:
         """The key that user ids are hashed with."""
-        if self._secret is None:
-            self._secret = await self.experiments.call(self.store.secret)
-        return self._secret
+        if self.follower.secret:
+            return self.follower.secret
+        if self._standby is not None and self._standby.secret is not None:
+            return self._standby.secret
+        raise Problem(Code.NOT_READY, READING)
 
     # health
 
@@ -265,10 +301,25 @@ class Service:
         for name, replica in list(self.follower.replicas.items()):
             if (failed := replica.failed) is not None:
                 replicas[name] = {"failed": str(failed) or type(failed).__name__}
-        store = "unavailable" if self.follower.store_down else "ok"
-        why = {"reason": self.follower.reason} if self.follower.store_down and self.follower.reason else {}
-        ready = self.ready.is_set() and not self.follower.store_down
-        return {"ready": ready, "store": store, **why, "replicas": replicas}
+        down = self.follower.store_down or self.outage.away
+        state: dict[str, Any] = {"ready": self.ready.is_set(), "store": "unavailable" if down else "ok"}
+        if down:
+            degraded = self._answered_for()
+            state |= {"ready": bool(degraded), "degraded": degraded}
+            state |= {"reason": self.follower.reason} if self.follower.reason else {}
+        return state | {"replicas": replicas}
+
+    def _answered_for(self) -> list[str]:
+        """The experiments that are answered for while the store is away."""
+        standby = self._standby.replicas.values() if self._standby is not None and not self.ready.is_set() else ()
+        models = {replica.name: replica.model for replica in [*standby, *self.experiments.served()]}
+        documents = {name: model.experiment.document for name, model in models.items() if model is not None}
+        return sorted(name for name, document in documents.items() if document.degraded == "answer")
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether the store is away at the start, and there are snapshots to decide by."""
+        return self.follower.store_down and not self.ready.is_set() and bool(self._answered_for())
 
     async def digests(self) -> dict[str, dict[str, str]]:
         """Each experiment's position and the fingerprint of its sums there: equal on every server, or one is wrong."""

@@ -194,6 +194,9 @@ class MemoryStore(MemoryAccess):
     def probe(self) -> None:
         """See `Store`."""
 
+    async def probe_async(self) -> None:
+        """See `Store`."""
+
     def reserve(self, name: str, need: int, most: int) -> int | None:
         """See `Store`."""
         with self._lock:

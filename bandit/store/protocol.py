@@ -270,6 +270,9 @@ class Store(AccessStore, Protocol):
     def probe(self) -> None:
         """Raise `StoreUnavailable` if the store takes no writes now."""
 
+    async def probe_async(self) -> None:
+        """The same, for an event loop: over the connection that appends take."""
+
     def reserve(self, name: str, need: int, most: int) -> int | None:
         """Reserve `need` bytes in every worker for an experiment's model, in one step for all servers.
 

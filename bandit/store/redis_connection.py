@@ -162,6 +162,11 @@ class Connected:
         with self._asking():
             self._sync.hsetnx(META, "format", STORE_FORMAT)
 
+    async def probe_async(self) -> None:
+        """See `Store`."""
+        with mapped():
+            await self._appends.ask("HSETNX", META, "format", STORE_FORMAT)
+
     def now_ms(self) -> int:
         """See `Store`."""
         with self._asking():

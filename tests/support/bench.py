@@ -17,6 +17,7 @@ from bandit.log.records import START
 from bandit.replica.replica import Replica
 from bandit.serving.batcher import Batcher
 from bandit.serving.feedback import read_feedback
+from bandit.serving.outage.watch import Outage
 from bandit.serving.requests import read_recommendation
 from bandit.store.memory_store import MemoryStore
 from bandit.store.protocol import Batch, Gap, Reply
@@ -39,10 +40,25 @@ class Store(MemoryStore):
         super().__init__()
         self.plans: list[Plan] = []
         self.batches: list[Batch] = []
+        self.probes = 0
+        self.gone = False  # connections are refused
+        self.frozen: asyncio.Event | None = None  # nothing is done before it is set
+
+    async def _reached(self) -> None:
+        if self.frozen is not None:
+            await self.frozen.wait()
+        if self.gone:
+            raise StoreUnavailable("gone")
+
+    async def probe_async(self) -> None:
+        """Succeeds where an append would arrive."""
+        self.probes += 1
+        await self._reached()
 
     async def append_async(self, name: str, batch: Batch) -> Reply:
         """As planned."""
         self.batches.append(batch)
+        await self._reached()
         return await (self.plans.pop(0)(self, name, batch) if self.plans else usual(self, name, batch))
 
     def change(self, reset: bool = False, **changes: Any) -> None:
@@ -104,7 +120,8 @@ class Bench:
         self.replica = Replica("e", self.store)
         self.replica.load()
         self.replica.catch_up()
-        self.batcher = Batcher(self.replica, self.store, GRACE, entropy, self._gap, self.outcomes.append)
+        self.outage = Outage(self.store, self.outcomes.append, 0.05)
+        self.batcher = Batcher(self.replica, self.store, GRACE, entropy, self._gap, self.outage)
 
     def _gap(self) -> None:
         self.gaps += 1
@@ -135,6 +152,12 @@ async def refused(answer: "asyncio.Future[Any]") -> Code:
     with pytest.raises(Problem) as caught:
         await answer
     return caught.value.code
+
+
+async def until(true: Callable[[], Any]) -> None:
+    """Wait until something is so; `played` ends it when it never is."""
+    while not true():  # noqa: ASYNC110 - it is no event
+        await asyncio.sleep(0.002)
 
 
 def later(bench: Bench, seconds: float = 0.05) -> None:

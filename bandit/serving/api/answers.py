@@ -12,7 +12,7 @@ from bandit.core.experiment import Experiment
 from bandit.core.times import time_of
 from bandit.errors import Code, Fault, Problem
 from bandit.log.records import Position, decision_id, unpack_decision
-from bandit.serving.batcher import Credited, NewDecision, Paused, Replayed
+from bandit.serving.batcher import Credited, NewDecision, Paused, Replayed, Unlogged
 from bandit.serving.feedback import unknown_decision
 from bandit.serving.requests import RecommendationRequest
 from bandit.store.keys import SHARD
@@ -70,14 +70,16 @@ class RecommendationAnswer(msgspec.Struct, frozen=True):
         decision_id: What feedback refers to; the caller's own id where one was sent; null where nothing was logged.
         arms: The arms to show, best position first, as many as k asked for.
         experiment_version: The version of the experiment that decided.
-        model_position: The position in the log up to which the model had learned; null where nothing was logged.
+        model_position: The position in the log up to which the model had learned; null where nothing was decided.
         replayed: Whether this is an earlier decision of the same decision_id, given again.
-        logged: Whether the decision is in the log; false while the experiment is paused.
+        logged: Whether the decision is in the log; false while the experiment is paused, and of one that is degraded.
         expires_at: When the reward window of this decision ends, RFC 3339 in UTC; null where nothing was logged.
         slice_name: The slice that decided; left out where the experiment has none.
         ignored: Candidates and exclusions that are paused or retired; left out where there are none.
         fallback: True where this is the fallback arm of a paused experiment; left out elsewhere.
         shadow: What would have been shown; left out where the experiment is not in shadow.
+        degraded: True where the store is away and the experiment is answered for all the same: nothing is learned from
+            this decision, and it takes no feedback; left out elsewhere.
     """
 
     decision_id: str | None
@@ -91,6 +93,7 @@ class RecommendationAnswer(msgspec.Struct, frozen=True):
     ignored: tuple[str, ...] | UnsetType = UNSET
     fallback: bool | UnsetType = UNSET
     shadow: ShadowArm | UnsetType = UNSET
+    degraded: bool | UnsetType = UNSET
 
 
 class FeedbackAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -130,6 +133,8 @@ def recommendation(result: Any) -> RecommendationAnswer:
     """
     if isinstance(result, Paused):
         return fallback(result.request)
+    if isinstance(result, Unlogged):
+        return _unlogged(result.told)
     return _new(result) if isinstance(result, NewDecision) else _replayed(result)
 
 
@@ -154,6 +159,12 @@ def _new(told: NewDecision) -> RecommendationAnswer:
     expires = _time_of(at.ms + experiment.window_ms)
     answer = RecommendationAnswer(name, shown, config.version, _text_of(model_position), False, True, expires)
     return _with_more(answer, told) if play >= 0 or request.ignored else answer
+
+
+def _unlogged(told: NewDecision) -> RecommendationAnswer:
+    """What was decided without the store has no id: no feedback on it would be known."""
+    made = _new(told)
+    return msgspec.structs.replace(made, decision_id=None, logged=False, expires_at=None, degraded=True)
 
 
 def _with_more(answer: RecommendationAnswer, told: NewDecision) -> RecommendationAnswer:

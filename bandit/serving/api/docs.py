@@ -176,9 +176,11 @@ class Readiness(msgspec.Struct):
     """Whether decisions can be made, and where each experiment's replica stands.
 
     Attributes:
-        ready: Whether every worker of this start can decide.
+        ready: Whether every worker of this start can decide; while the store is away: whether any experiment is
+            answered for all the same.
         store: Whether the store answers: "ok" or "unavailable".
         reason: Why the store cannot be used; left out where it can.
+        degraded: The experiments that are answered for while the store is away; left out while it is not.
         replicas: Where each experiment's replica stands, by the experiment's name.
     """
 
@@ -186,6 +188,7 @@ class Readiness(msgspec.Struct):
     store: str
     replicas: dict[str, Standing]
     reason: str | UnsetType = UNSET
+    degraded: list[str] | UnsetType = UNSET
 
 
 class Alive(msgspec.Struct):

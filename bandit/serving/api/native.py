@@ -323,11 +323,14 @@ async def readyz(request: Request, digests: Digests = False) -> Response:
     """Whether a decision can be made; with `digests=true` also a fingerprint of each experiment's sums."""
     service, all_ready = _service(request), request.app.state.all_ready
     state = service.state()
-    state["ready"] = state["ready"] and all_ready()
+    state["ready"] = state["ready"] and (all_ready() or service.stands_in)
     if not (grant := GRANT.get()).reads:  # names of experiments, and where the store is, are for who has a key
         state = {**state, "replicas": {}}
         state.pop("reason", None)
+        state.pop("degraded", None)
     state["replicas"] = {name: each for name, each in state["replicas"].items() if grant.may_touch(name)}
+    if "degraded" in state:
+        state["degraded"] = [name for name in state["degraded"] if grant.may_touch(name)]
     if digests and grant.reads:
         for name, found in (await service.digests()).items():
             if grant.may_touch(name):

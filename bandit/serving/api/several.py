@@ -92,7 +92,7 @@ async def _known(service: Service, name: str) -> Experiment | Problem:
     if not GRANT.get().may_touch(name):
         return not_its_own()
     try:
-        return experiment_of(await service.experiments.replica(name))
+        return experiment_of((await service.batcher(name)).replica)
     except Problem as problem:
         return problem
 

@@ -87,6 +87,7 @@ def test_every_property_of_every_schema_says_what_it_means_and_shows_a_value(doc
 WITHOUT = {("Readiness", "reason"), ("Standing", "failed")}  # only where a store is away, or a log cannot be read
 WITHOUT |= {("Effect", name) for name in ("value", "low", "high", "more", "matured")}  # only from hundreds of users on
 WITHOUT |= {("Effect", f"relative{end}") for end in ("", "_low", "_high")} | {("Lift", "alarm")}
+WITHOUT |= {("Readiness", "degraded"), ("RecommendationAnswer", "degraded")}
 WITHOUT |= {("FeatureSeen", "suggestion")}  # only after a hundred decisions
 
 

@@ -376,7 +376,7 @@ def test_a_store_that_comes_back_is_followed_on(place: Path, name: str, caplog: 
             follower.stop()
             follower.join(10)
     client.close()
-    assert caplog.text.count("decisions wait") == caplog.text.count("the store answers again") == 1
+    assert caplog.text.count("requests are refused") == caplog.text.count("the store answers again") == 1
     assert "lost its end" not in caplog.text
 
 
@@ -400,7 +400,7 @@ def test_a_store_that_takes_no_writes_is_told_of_once(name: str, caplog: pytest.
             assert len(refused) == 3 or "answers again" not in caplog.text
             time.sleep(0.01)
         until(lambda: "the store answers again" in caplog.text, "the recovery")
-    assert caplog.text.count("decisions wait") == caplog.text.count("the store answers again") == 1
+    assert caplog.text.count("requests are refused") == caplog.text.count("the store answers again") == 1
 
 
 @pytest.mark.parametrize("experiments", [0, 1])
@@ -438,7 +438,7 @@ def test_a_store_that_never_answered_does_not_answer_again(caplog: pytest.LogCap
 
     store.before = refuse
     with followed(store):
-        until(lambda: "decisions wait" in caplog.text, "the word")
+        until(lambda: "requests are refused" in caplog.text, "the word")
     assert "answers again" not in caplog.text
 
 
