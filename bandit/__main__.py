@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from bandit import __version__
-from bandit.commands import keys
+from bandit.commands import copies, keys
 from bandit.errors import printable
 from bandit.settings import Settings, expected_by, is_loopback, overridden, port_is_linked
 from bandit.telling import exit_on_error, run, start_logging
@@ -50,6 +50,12 @@ app.add_typer(keys.app, name="keys")
 LogFormat = Annotated[
     str | None, typer.Option(help="How it is logged: console, or json, one object a line.  [default: console]")
 ]
+
+Archive = Annotated[
+    Path | None, typer.Option(help="The folder of the archive that has what has left the log; both are read as one.")
+]
+for command in (copies.backup, copies.restore, copies.archive):
+    app.command()(command)
 
 
 @app.callback(invoke_without_command=True)
@@ -115,6 +121,7 @@ def export(
         Path | None, typer.Option("-o", "--output", help="The file to write, instead of standard output.")
     ] = None,
     form: Annotated[str, typer.Option("--format", help="jsonl: one JSON object per line.")] = "jsonl",
+    archive: Archive = None,
     redis_url: RedisUrl = None,
     data_dir: DataDir = None,
     store_binary: StoreBinary = None,
@@ -128,7 +135,8 @@ def export(
     with exit_on_error(PROGRAM):
         from bandit.commands.log_commands import export_log
 
-        export_log(settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary), experiment, output)
+        settings = settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary)
+        export_log(settings, experiment, output, archive)
 
 
 @app.command()
@@ -137,6 +145,7 @@ def verify(
     batch: Annotated[
         int, typer.Option(min=1, help="Entries processed at a time; the result does not depend on it.")
     ] = 8192,
+    archive: Archive = None,
     redis_url: RedisUrl = None,
     data_dir: DataDir = None,
     store_binary: StoreBinary = None,
@@ -149,7 +158,7 @@ def verify(
         from bandit.commands.log_commands import verify_log
 
         settings = settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary)
-        raise typer.Exit(0 if verify_log(settings, experiment, batch) else 1)
+        raise typer.Exit(0 if verify_log(settings, experiment, batch, archive) else 1)
 
 
 @app.command()

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
@@ -18,20 +18,29 @@ from bandit.replica.export import export
 from bandit.replica.verify import verify
 from bandit.settings import Settings
 from bandit.store.open import open_store
+from bandit.store.readable import Readable
 from bandit.store.redis_store import RedisStore
+
+if TYPE_CHECKING:
+    from bandit.archive.joined import Joined
 
 SHOWN = 10  # names of experiments, where none is like the one that was asked for
 
 
 @contextmanager
-def opened_store(settings: Settings, purpose: str = "command") -> Iterator[RedisStore]:
+def opened_store(settings: Settings, purpose: str = "command", *, restoring: bool = False) -> Iterator[RedisStore]:
     """The settings' store: the one at redis_url, a running server's, or one started for as long as this takes.
+
+    Args:
+        settings: where it is.
+        purpose: what for, for others who want the same directory.
+        restoring: a store that is half restored will do.
 
     Raises:
         StoreUnavailable, StoreUnsuitable, EmbeddedError: it cannot be used; each says why.
     """
     if settings.redis_url is not None:
-        yield from _checked(settings.redis_url)
+        yield from _checked(settings.redis_url, restoring)
         return
     given = {
         "binary": settings.store_binary,
@@ -40,26 +49,36 @@ def opened_store(settings: Settings, purpose: str = "command") -> Iterator[Redis
         "purpose": purpose,
     }
     with embedded.opened(settings.data_dir, **given) as url:  # type: ignore[arg-type]
-        yield from _checked(url)
+        yield from _checked(url, restoring)
 
 
-def _checked(url: str) -> Iterator[RedisStore]:
+def _checked(url: str, restoring: bool) -> Iterator[RedisStore]:
     store = open_store(url, timeout=30)  # nobody waits for these commands as a visitor does
     try:
-        store.check()
+        store.check(restoring=restoring)
         yield store
     finally:
         store.close()
 
 
-def export_log(settings: Settings, experiment: str, output: Path | None) -> int:
-    """Write every entry of an experiment's log as JSON lines; returns how many."""
+def export_log(settings: Settings, experiment: str, output: Path | None, archive: Path | None = None) -> int:
+    """Write every entry of an experiment's log, and of its archive before it, as JSON lines; returns how many."""
     with opened_store(settings) as store:
         _known(store, experiment)
+        history = store if archive is None else joined(store, archive, experiment)
         if output is None:
-            return _write(store, experiment, sys.stdout.buffer)
+            return _write(history, experiment, sys.stdout.buffer)
         with _replaced(output) as file:
-            return _write(store, experiment, file)
+            return _write(history, experiment, file)
+
+
+def joined(store: RedisStore, archive: Path, experiment: str) -> Joined:
+    """An archive and the log that goes on from it."""
+    from bandit.archive.joined import Joined  # and with it pyarrow
+    from bandit.commands.copies import assert_pyarrow
+
+    assert_pyarrow()
+    return Joined(store, archive, experiment)
 
 
 def _known(store: RedisStore, experiment: str) -> None:
@@ -89,7 +108,7 @@ def _replaced(path: Path) -> Iterator[BinaryIO]:
             part.unlink(missing_ok=True)
 
 
-def _write(store: RedisStore, experiment: str, file: BinaryIO) -> int:
+def _write(store: Readable, experiment: str, file: BinaryIO) -> int:
     encoder, count = msgspec.json.Encoder(), 0
     for count, row in enumerate(export(store, experiment), 1):  # noqa: B007 - the count is the result
         file.write(encoder.encode(row) + b"\n")
@@ -97,10 +116,18 @@ def _write(store: RedisStore, experiment: str, file: BinaryIO) -> int:
     return count
 
 
-def verify_log(settings: Settings, experiment: str, batch: int) -> bool:
-    """Print the verification of an experiment as one line of JSON; whether checkpoints and log are equal."""
+def verify_log(settings: Settings, experiment: str, batch: int, archive: Path | None = None) -> bool:
+    """Print the verification of an experiment as one line of JSON; whether checkpoints and log are equal.
+
+    With an archive that begins with the experiment, `whole`, the sums are those of the whole history from zero; with a
+    later one what it lacks is taken from the store's base, and the archive itself is not needed.
+    """
     with opened_store(settings) as store:
         _known(store, experiment)
-        result = verify(store, experiment, batch)
+        history = None if archive is None else joined(store, archive, experiment)
+        result = verify(history if history and history.whole else store, experiment, batch)
+        if history is not None:
+            first, last = history.files[0].first.text().decode(), history.upto.text().decode()
+            result |= {"whole": history.whole, "archived_from": first, "archived_to": last}
     sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
     return bool(result["equal"])

@@ -24,12 +24,12 @@ from bandit.log.records import (
 )
 from bandit.log.vectors import unpack_x
 from bandit.store.keys import SHARD
-from bandit.store.protocol import Store
+from bandit.store.readable import Readable
 
 READ = 2000
 
 
-def export(store: Store, name: str) -> Iterator[dict[str, Any]]:
+def export(store: Readable, name: str) -> Iterator[dict[str, Any]]:
     """Every entry of an experiment's log up to its end as it is now, in order; of a deleted one while it is kept.
 
     Raises:
@@ -38,7 +38,7 @@ def export(store: Store, name: str) -> Iterator[dict[str, Any]]:
     stored = store.config(name)
     if stored is None:
         raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {name!r}")
-    rows, end = _Rows(), store.end(name)
+    rows, end = Rows(), store.end(name)
     entries = store.read(name, START, READ)
     if base := store.base_config(name):  # read after the entries: a trim in between adds to what it knows
         at = store.cursor(name, "base")
@@ -48,11 +48,15 @@ def export(store: Store, name: str) -> Iterator[dict[str, Any]]:
         entries = store.read(name, entries[-1].position, READ) if entries[-1].position < end else []
 
 
-class _Rows:
+class Rows:
     """Turns entries into rows; keeps the last config of each generation, which says what its entries mean."""
 
     def __init__(self) -> None:
         self.experiments: dict[int, Experiment] = {}
+
+    def told(self, config: bytes) -> None:
+        """Take note of the config in force before the first entry, as the log has it."""
+        self._experiment(Entry(START, b"x", config))
 
     def rows(self, entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
         """The rows of entries, in order; feature vectors are decoded together up to each change of the experiment."""

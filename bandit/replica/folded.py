@@ -19,6 +19,7 @@ from bandit.errors import CorruptLog
 from bandit.log.batch import EventBatch
 from bandit.log.records import START, Position
 from bandit.store.protocol import Store, Table
+from bandit.store.readable import Readable
 
 
 @dataclass
@@ -53,7 +54,7 @@ class Folded:
         return Folded(sums, upto, self.cursor)
 
 
-def load(store: Store, name: str, table: Table, experiment: Experiment) -> Folded:
+def load(store: Readable, name: str, table: Table, experiment: Experiment) -> Folded:
     """The sums that a table of checkpoints holds of this generation; the cursor is read first, so it is never ahead."""
     folded = Folded.empty(experiment)
     folded.cursor = store.cursor(name, table)

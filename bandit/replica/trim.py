@@ -2,12 +2,13 @@
 
     cut  the first decision whose own deadline and grace period are still ahead, at most the checkpoints' cursor
 
-Verification still works, since base + sums of the rest = sums of all. An export has only the rest: what is to be kept
-must be exported before it is trimmed.
+Verification still works, since base + sums of the rest = sums of all. An export has only the rest. Where there is an
+archive (`bandit.archive`), nothing is trimmed before it has it; where that falls behind, the log grows, and it is said.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 
@@ -22,7 +23,11 @@ from bandit.replica.checkpoint import SLICE
 from bandit.replica.folded import Folded
 from bandit.store.protocol import Row, Store, is_ahead
 
+log = logging.getLogger(__name__)
+
 STEP = 5000  # entries at a time: what one step blocks
+BEHIND_MS, AGAIN = 86_400_000, 3600.0  # an archive that has not moved for so long (ms) is told of, so often (s)
+_told: dict[str, float] = {}  # when, of an experiment, by the monotonic clock
 
 
 def trim(store: Store, name: str, token: bytes, experiment: Experiment, grace_ms: int) -> int:
@@ -32,10 +37,10 @@ def trim(store: Store, name: str, token: bytes, experiment: Experiment, grace_ms
         return 0  # the clock has jumped: decisions whose windows are open would be trimmed
     now_ms -= grace_ms
     first = store.read(name, START, 2)  # mostly there is nothing to do, and the first entry tells
-    if not _expired(first, now_ms, cursor):
+    if not expired(first, now_ms, cursor):
         return 0
     entries = store.read(name, START, STEP + 1)  # not from the base: it may have moved before a trim that failed
-    old = _expired(entries, now_ms, cursor)
+    old = _archived(store, name, expired(entries, now_ms, cursor), now_ms + grace_ms)
     if not old:
         return 0
     if not _move_base(store, name, token, experiment, old):
@@ -45,8 +50,24 @@ def trim(store: Store, name: str, token: bytes, experiment: Experiment, grace_ms
     return len(old) if store.trim(name, token, cut, configs[-1] if configs else b"") else 0
 
 
-def _expired(entries: list[Entry], now_ms: int, cursor: Position) -> list[Entry]:
-    """The entries before the cut; never the last one."""
+def _archived(store: Store, name: str, entries: list[Entry], now_ms: int) -> list[Entry]:
+    """Those entries that the archive has; all where there is none. An archive that is left behind is told of."""
+    archive = store.archived(name)
+    if archive is None:
+        return entries
+    kept = [entry for entry in entries if entry.position <= archive.cursor]
+    now, late = time.monotonic(), now_ms - archive.seen_ms
+    if len(kept) < len(entries) and late > BEHIND_MS and now > _told.get(name, -AGAIN) + AGAIN:
+        _told[name] = now
+        log.warning(
+            "%s: its log is not trimmed, and grows: nobody has archived it for %.0f hours; run `bandit-server archive`,"
+            " or end it with --forget", name, late / 3_600_000,
+        )  # fmt: skip
+    return kept
+
+
+def expired(entries: list[Entry], now_ms: int, cursor: Position) -> list[Entry]:
+    """The entries before the cut; never the last one. `now_ms` is the store's time less the grace period."""
     for i, entry in enumerate(entries[:-1]):
         ahead = entry.tag == b"d" and entry.position.ms + decision_head(entry.record).window_ms > now_ms
         if ahead or entry.position >= cursor:

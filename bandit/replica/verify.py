@@ -17,7 +17,7 @@ from bandit.errors import Code, CorruptLog, Problem
 from bandit.log.events import read_events
 from bandit.log.records import START, Entry, Position
 from bandit.replica.folded import Folded, load
-from bandit.store.protocol import Store
+from bandit.store.readable import Readable
 
 TRIES = 5  # each reads twice as much before the base: a larger one takes longer to read
 
@@ -30,7 +30,7 @@ class _Moved(Exception):  # noqa: N818
 class _Log:
     """A log that is read from its start."""
 
-    store: Store
+    store: Readable
     name: str
     batch: int
     position: Position = START  # read up to here
@@ -62,7 +62,7 @@ class _Log:
             yield entries
 
 
-def verify(store: Store, name: str, batch: int = 8192) -> dict[str, object]:
+def verify(store: Readable, name: str, batch: int = 8192) -> dict[str, object]:
     """Fold the base, then the log, each arm up to its own checkpoint, and compare.
 
     Args:

@@ -10,6 +10,7 @@ MODELS = "bandit:models"  # hash: bytes that an experiment's model takes in a wo
 ACCESS_KEYS = "bandit:keys:{access}"  # hash: a row an API key, and their version
 AUDIT = "bandit:audit:{access}"  # stream: who changed what
 AUDIT_OPEN = "bandit:audit-open:{access}"  # hash: changes that are under way
+EVERY = "bandit:*"  # all keys
 FIRST = "bandit:{"  # of every key of an experiment
 SHARD = 0  # one shard until traffic asks for more
 
@@ -47,9 +48,19 @@ class Keys(NamedTuple):
         return self.prefix + ":lease"
 
     @property
+    def archive(self) -> str:
+        """Hash: up to where the log is in an archive outside the store, in which one, and when that was last said."""
+        return self.prefix + ":archive"
+
+    @property
+    def hold(self) -> str:
+        """String: while it is there the log is not trimmed, as a backup is reading it."""
+        return self.prefix + ":hold"
+
+    @property
     def all(self) -> list[str]:
         """Those that one experiment has once, in the order in which `lua/configure.lua` takes them."""
-        return [self.config, self.log, self.table("sums"), self.table("base"), self.lease]
+        return [self.config, self.log, self.table("sums"), self.table("base"), self.lease, self.archive]
 
     def table(self, name: str) -> str:
         """Hash of `sums` or `base`: a row an arm, and the cursor that a pass has completed."""

@@ -20,6 +20,7 @@ from bandit.store.access import MemoryAccess
 from bandit.store.memory_append import MemoryLog, Step
 from bandit.store.protocol import (
     Ahead,
+    Archived,
     Batch,
     Gap,
     Lease,
@@ -43,6 +44,7 @@ class MemoryStore(MemoryAccess):
         self._written = threading.Condition(self._lock)
         self._logs: dict[str, MemoryLog] = {}
         self._models: dict[str, tuple[int, int]] = {}
+        self._archives: dict[str, Archived] = {}
         self._secret = secrets.token_bytes(32)
 
     def check(self) -> None:
@@ -229,6 +231,7 @@ class MemoryStore(MemoryAccess):
             if was and not (was.config.deleted and was.updated.ms < self.now_ms() - retention_ms(was.config)):
                 return False
             self._logs.pop(name, None)
+            self._archives.pop(name, None)
             return True
 
     def cursor(self, name: str, table: Table) -> Position:
@@ -270,9 +273,27 @@ class MemoryStore(MemoryAccess):
             ours = log.lease is not None and log.lease.token == token
             if not ours or not before or cut not in log.entries or log.cursors["sums"] < cut:
                 return False
-            if log.cursors["base"] != before[-1]:
+            archive = self._archives.get(name)
+            if log.cursors["base"] != before[-1] or (archive and archive.cursor < before[-1]):
                 return False
             log.base_config = config or log.base_config
             for position in before:
                 del log.entries[position]
             return True
+
+    def archived(self, name: str) -> Archived | None:
+        """See `Store`."""
+        return self._archives.get(name)
+
+    def move_archive(self, name: str, archive: bytes, before: Position | None, upto: Position) -> bool:
+        """See `Store`."""
+        with self._lock:
+            seen = self._archives.get(name)
+            if (seen and seen.cursor) != before or (seen and seen.id != archive):
+                return False
+            self._archives[name] = Archived(archive, upto, self.now_ms())
+            return True
+
+    def forget_archive(self, name: str) -> bool:
+        """See `Store`."""
+        return self._archives.pop(name, None) is not None

@@ -181,6 +181,14 @@ class Lease(NamedTuple):
     beat: int
 
 
+class Archived(NamedTuple):
+    """Up to where a log is in an archive outside the store; trimming stays behind it."""
+
+    id: bytes  # the archive's own
+    cursor: Position
+    seen_ms: int  # when that was last said, by the store's clock
+
+
 class Store(AccessStore, Protocol):
     """The promises. Every method raises `StoreUnavailable` where the store does not answer or cannot write."""
 
@@ -319,7 +327,20 @@ class Store(AccessStore, Protocol):
         """The config in force where the log was cut, or nothing."""
 
     def trim(self, name: str, token: bytes, cut: Position, config: bytes) -> bool:
-        """Drop the entries before `cut`, which `base` holds; False where the token is not the lease's."""
+        """Drop the entries before `cut`, which `base` holds; False where the token is not the lease's, an archive does
+        not have them yet, or a backup is reading.
+        """
+
+    def archived(self, name: str) -> Archived | None:
+        """Up to where the log is in an archive; None where there is none."""
+
+    def move_archive(self, name: str, archive: bytes, before: Position | None, upto: Position) -> bool:
+        """Say that an archive has the log up to a position; False, with nothing changed, where another archive has it
+        or the cursor is not `before` (None: there is no archive).
+        """
+
+    def forget_archive(self, name: str) -> bool:
+        """Trimming waits for no archive any more; whether there was one."""
 
 
 def retention_ms(config: Config) -> int:

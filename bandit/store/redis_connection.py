@@ -24,7 +24,10 @@ CONNECTIONS = 32  # of a worker's threads, about; its event loop has one
 TIMEOUT = 2.0  # seconds for one command: longer than the longest script, a checkpoint of 1 MB, by far
 STORE_FORMAT = b"1"
 FLOOR = {"redis": (7, 0), "valkey": (7, 2)}
-SCRIPTS = "append", "configure", "reserve", "lease", "beat", "checkpoint", "trim", "forget", "keys", "audit"
+SCRIPTS = (
+    "append", "configure", "reserve", "lease", "beat", "checkpoint", "trim", "forget", "keys", "audit",
+    "archive", "hold", "changes",
+)  # fmt: skip
 
 
 class Script:
@@ -89,8 +92,8 @@ class Connected:
         self._fresh = False  # a connection made from here on is another one
         return True
 
-    def check(self) -> None:
-        """Refuse a store that would lose data.
+    def check(self, *, restoring: bool = False) -> None:
+        """Refuse a store that would lose data, and unless `restoring` one that is half restored.
 
         Raises:
             StoreUnsuitable: too old, written by another version of ours, or it may evict keys.
@@ -98,6 +101,7 @@ class Connected:
         info = self.info()
         with self._asking():
             form = self._noted("format", STORE_FORMAT)
+            begun = self._sync.hget(META, "restoring")
         # of a lease that nobody has: it changes nothing, but shows if scripts are forbidden
         self._run("beat", [Keys.of("~").lease], [b"~"])
         kind = "valkey" if "valkey_version" in info else "redis"
@@ -107,6 +111,8 @@ class Connected:
             raise StoreUnsuitable(f"the store is {kind} {version}; {floor} or later is needed")
         if (policy := info.get("maxmemory_policy")) != "noeviction":
             raise StoreUnsuitable(f"the store's maxmemory-policy is {policy!r}; it must be noeviction, or keys vanish")
+        if begun is not None and not restoring:
+            raise StoreUnsuitable("the store is half restored from a backup: run `bandit-server restore` to its end")
         if form != STORE_FORMAT:
             raise StoreUnsuitable(f"the store has data of format {form!r}; this version reads {STORE_FORMAT!r}")
 

@@ -26,6 +26,7 @@ from bandit.store.protocol import (
     Table,
     retention_ms,
 )
+from bandit.store.redis_copying import Copied
 from bandit.store.redis_faults import StoreMoved, mapped, refused
 from bandit.store.redis_wire import POSITION, ahead, append_call, entries, reply, row, stored
 
@@ -33,7 +34,7 @@ SWEEP = 1000  # keys looked at, or taken away, in one step
 PIECE, PIECES_MAX = 64, 2048  # entries asked for at first, and at most: their size is not known before
 
 
-class RedisStore(RedisAccess):
+class RedisStore(RedisAccess, Copied):
     """See `bandit.store.protocol.Store`."""
 
     def names(self) -> list[str]:
@@ -311,8 +312,8 @@ class RedisStore(RedisAccess):
     def trim(self, name: str, token: bytes, cut: Position, config: bytes) -> bool:
         """See `Store`."""
         keys = Keys.of(name)
-        tables = [keys.table("base"), keys.table("sums")]
-        return bool(self._run("trim", [keys.lease, keys.log, *tables], [token, cut.text(), config]))
+        others = [keys.table("base"), keys.table("sums"), keys.archive, keys.hold]
+        return bool(self._run("trim", [keys.lease, keys.log, *others], [token, cut.text(), config]))
 
 
 def _number(fields: Mapping[bytes, bytes], key: bytes) -> int:

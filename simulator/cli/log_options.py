@@ -22,7 +22,7 @@ CSV = {
 }  # fmt: skip
 TAKES = {
     "csv": CSV,
-    "server": {"experiment", "redis_url", "data_dir", "weights", "places", "min_age"},
+    "server": {"experiment", "redis_url", "data_dir", "archive", "weights", "places", "min_age"},
     "criteo": {"kept", "inverse", "faulty"},
     "open-bandit": {"learning", "faulty"},
     "dsjson": {"learning", "faulty"},
@@ -71,6 +71,9 @@ class Source:
     experiment: Annotated[str | None, typer.Option(help="server: the name of the experiment in the store.")] = None
     redis_url: Annotated[str | None, typer.Option(help="server: the address of the store to read.")] = None
     data_dir: Annotated[Path | None, typer.Option(help="server: the data directory to read.")] = None
+    archive: Annotated[
+        Path | None, typer.Option(help="server: the archive's folder, to be read with the store as one log.")
+    ] = None
     delimiter: Annotated[str | None, typer.Option(help="csv: the column separator; by default detected.")] = None
     decimal: Annotated[str | None, typer.Option(help="csv: the decimal mark, . or , ; by default detected.")] = None
     day_first: Annotated[

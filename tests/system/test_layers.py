@@ -24,6 +24,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "bandit.store": ("bandit.base", "bandit.core", "bandit.log"),
     "bandit.access": ("bandit.base", "bandit.core", "bandit.store"),
     "bandit.replica": ("bandit.base", "bandit.telemetry", "bandit.core", "bandit.log", "bandit.store"),
+    "bandit.archive": ("bandit.base", "bandit.core", "bandit.log", "bandit.store", "bandit.replica"),
     "bandit.serving": (
         "bandit.base", "bandit.telemetry", "bandit.core", "bandit.log", "bandit.store", "bandit.replica",
         "bandit.access",
@@ -31,7 +32,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "bandit.process": ("bandit.base", "bandit.telemetry", "bandit.serving", "bandit.store", "bandit.access"),
     "bandit.commands": (
         "bandit.base", "bandit.client", "bandit.core", "bandit.log", "bandit.store", "bandit.replica", "bandit.process",
-        "bandit.access",
+        "bandit.access", "bandit.archive",
     ),
     "bandit.top": ("bandit.base", "bandit.process", "bandit.commands"),  # a group of commands is a module there
     "simulator.base": (),

@@ -79,6 +79,7 @@ def read(
     experiment: str | None = None,
     redis_url: str | None = None,
     data_dir: Path | None = None,
+    archive: Path | None = None,
     weights: Mapping[str, float] | None = None,
     places: Literal["each", "first"] | None = None,
     min_age: str | None = None,
@@ -92,6 +93,7 @@ def read(
         experiment: whose log, of a store.
         redis_url: the store, where it is one of your own.
         data_dir: the store's directory, where the server started it.
+        archive: the folder of the archive that has what has left the store's log.
         weights: kind to weight, others count nothing; by default those of the experiment's last document.
         places: `each`: a row for each position of a list, with its marginal propensity; `first`: the first only, which
             keeps the probability of every arm; None: `first` where lists are fewer than half of the decisions.
@@ -102,7 +104,8 @@ def read(
         LogError: the file is no such export, or nothing says what a reward is.
     """
     repeated = Counter[str]()
-    entries = partial(_from_file, path, repeated) if path else partial(_from_store, experiment, redis_url, data_dir)
+    store = partial(_from_store, experiment, redis_url, data_dir, archive)
+    entries = partial(_from_file, path, repeated) if path else store
     if min_age is not None and not DURATION.fullmatch(min_age):
         raise LogError(f'min_age: expected a duration such as "12h" or "2d", got {min_age!r}')
     joined = _Joined(entries(), weights)
@@ -153,15 +156,17 @@ def _from_file(path: Path, repeated: Counter[str]) -> Iterator[Entry]:
         yield entry
 
 
-def _from_store(experiment: str | None, redis_url: str | None, data_dir: Path | None) -> Iterator[Entry]:
-    from bandit.commands.log_commands import opened_store  # a store's libraries are not loaded for a file
+def _from_store(
+    experiment: str | None, redis_url: str | None, data_dir: Path | None, archive: Path | None
+) -> Iterator[Entry]:
+    from bandit.commands.log_commands import joined, opened_store  # a store's libraries are not loaded for a file
     from bandit.replica.export import export
     from bandit.settings import overridden
 
     if experiment is None:
         raise LogError("expected a log file, or --experiment NAME to read the store, got neither")
     with opened_store(overridden({"redis_url": redis_url, "data_dir": data_dir})) as store:
-        yield from export(store, experiment)
+        yield from export(joined(store, archive, experiment) if archive else store, experiment)
 
 
 class _Joined:

@@ -188,6 +188,11 @@ def everything(trial: Trial) -> None:
     assert store.trim(name, token, entries[-1].position, b"")
     assert isinstance(store, RedisStore)
     store.reserve(name, 1, 10)
+    store.hold(name, 0)
+    assert store.move_archive(name, b"archive", None, entries[-1].position)
+    assert store.changes(name, START).is_end
+    assert not store.change_keys(b"no such version", b"", {}, b"", 1)
+    assert store.audited("", 1) == []
     store._run("forget", [keys(trial).config], [1])  # refused: it is still there
 
 
@@ -540,6 +545,7 @@ def test_everything_of_an_experiment_lies_in_one_slot(real: RedisStore, raw: red
         "sums",
         "base",
         "lease",
+        "archive",
     }
     assert name.encode() in raw.smembers(EXPERIMENTS)
 
