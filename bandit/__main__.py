@@ -1,5 +1,6 @@
 """The command line, `bandit-server`: each command imports only what it needs, when it runs."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -166,6 +167,7 @@ def doctor(
     rate: Annotated[
         float | None, typer.Option(min=0, help="Decisions per second to estimate memory and disk for.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a finding.")] = False,
     redis_url: RedisUrl = None,
     data_dir: DataDir = None,
     store_binary: StoreBinary = None,
@@ -180,7 +182,8 @@ def doctor(
         settings = settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary)
         found = list(doctoring.findings(settings))
         for finding in found:
-            typer.echo(f"{finding.verdict:>4}  {printable(finding.text)}")
+            line = json.dumps(finding._asdict()) if as_json else f"{finding.verdict:>4}  {printable(finding.text)}"
+            typer.echo(line)
         failed = any(finding.verdict == "FAIL" for finding in found)
         if rate is not None and failed:
             typer.echo("      no estimate for --rate: it needs the store, so mend the failures above first")

@@ -2,109 +2,68 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Literal, NamedTuple
+from contextlib import contextmanager
 
-import numpy as np
-
-from bandit import __version__
+from bandit.commands.checkup.finding import Finding
+from bandit.commands.checkup.installed import installed
+from bandit.commands.checkup.machine import machine
+from bandit.commands.checkup.stored import stored
 from bandit.commands.log_commands import opened_store
 from bandit.commands.sizing import Need, need
 from bandit.core.experiment import compile_config
-from bandit.core.times import seconds, time_of
+from bandit.core.times import seconds
 from bandit.errors import StoreUnavailable, StoreUnsuitable
-from bandit.process.embedded import EmbeddedError, find_binary
+from bandit.process import embedded
 from bandit.settings import Settings
-from bandit.store.protocol import CLOCK_AHEAD_MS, FULL
+from bandit.store.open import open_store
 from bandit.store.redis_store import RedisStore
 from bandit.telling import reason
 
-Verdict = Literal["ok", "note", "FAIL"]
-
-
-class Finding(NamedTuple):
-    """One thing that was checked."""
-
-    verdict: Verdict
-    text: str
-
 
 def findings(settings: Settings) -> Iterator[Finding]:
-    """Check the installation and the store."""
-    python = ".".join(map(str, sys.version_info[:3]))
-    yield Finding("ok", f"bandit-server {__version__}, Python {python}, numpy {np.__version__}")
-    yield _name_clash()
+    """Check the installation, the machine and the store."""
+    yield from installed()
+    yield from machine(settings)
     if settings.redis_url is None:
         yield _binary(settings)
         if not settings.data_dir.is_dir():
-            yield _directory(settings.data_dir)
             return
     try:
-        with opened_store(settings) as store:
-            yield from _of_store(store)
-    except (StoreUnavailable, StoreUnsuitable, EmbeddedError, OSError) as error:
-        yield Finding("FAIL", reason(error))
-
-
-def _name_clash() -> Finding:
-    """PyCQA's linter is called `bandit` too: installed beside us it overwrites our package."""
-    try:
-        importlib.metadata.distribution("bandit")
-    except importlib.metadata.PackageNotFoundError:
-        return Finding("ok", "PyCQA's linter `bandit`, which would overwrite this package, is not installed")
-    return Finding("FAIL", "PyCQA's linter `bandit` is installed here and overwrites this package: use another venv")
+        with _unchecked(settings) as store:
+            yield from stored(store)
+            yield from _experiments(store)
+    except (StoreUnavailable, StoreUnsuitable, embedded.EmbeddedError, OSError) as error:
+        yield Finding("FAIL", "store", reason(error))
 
 
 def _binary(settings: Settings) -> Finding:
     try:
-        return Finding("ok", f"store binary: {find_binary(settings.store_binary)}")
-    except EmbeddedError as error:
-        return Finding("FAIL", str(error))
+        return Finding("ok", "binary", f"store binary: {embedded.find_binary(settings.store_binary)}")
+    except embedded.EmbeddedError as error:
+        return Finding("FAIL", "binary", str(error))
 
 
-def _directory(data_dir: Path) -> Finding:
-    """Whether a data directory that does not exist can be made."""
-    nearest = next((path for path in (data_dir, *data_dir.absolute().parents) if path.exists()), Path("/"))
-    if not nearest.is_dir():
-        return Finding(
-            "FAIL", f"data directory {data_dir} cannot be made: {nearest} is a file; name another --data-dir"
-        )
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        return Finding("FAIL", f"data directory {data_dir} cannot be made: this user may not write to {nearest}")
-    return Finding("note", f"data directory {data_dir} is not there yet; `serve` makes it")
-
-
-def _of_store(store: RedisStore) -> Iterator[Finding]:
-    info = store.info()
-    kind = "valkey" if "valkey_version" in info else "redis"
-    yield Finding("ok", f"store: {kind} {info[kind + '_version']}, noeviction, {info['used_memory_human']} in use")
-    if not info.get("aof_enabled"):
-        yield Finding("FAIL", "the store keeps no append-only file: a restart loses writes that were acknowledged")
-    if (used := info["used_memory"]) > FULL * info["maxmemory"] > 0:
-        yield Finding(
-            "note",
-            f"the store uses {used >> 20} of {info['maxmemory'] >> 20} MiB: give it more memory before it is full",
-        )
+@contextmanager
+def _unchecked(settings: Settings) -> Iterator[RedisStore]:
+    """The settings' store, also where a server would not use it: why not is to be told together with all else."""
+    if settings.redis_url is None:
+        with opened_store(settings) as store:
+            yield store
+        return
+    store = open_store(settings.redis_url, timeout=30)
     try:
-        store.probe()
-    except StoreUnavailable as error:
-        yield Finding("FAIL", f"the store takes no writes: {error}")
-    ours, theirs = round(time.time() * 1000), store.now_ms()
-    if abs(theirs - ours) > CLOCK_AHEAD_MS:
-        yield Finding("FAIL", f"the store's clock says {time_of(theirs)}, here it is {time_of(ours)}: set them right")
-    if not info.get("maxmemory"):
-        yield Finding("note", "the store has no maxmemory: it grows until the machine runs out of memory")
+        yield store
+    finally:
+        store.close()
+
+
+def _experiments(store: RedisStore) -> Iterator[Finding]:
     for name in store.names():
-        stored = store.config(name)
-        if stored is not None and not stored.config.deleted:
-            yield Finding(
-                "ok", f"experiment {name}: {store.log_size(name)} in its log, version {stored.config.version}"
-            )
+        config = store.config(name)
+        if config is not None and not config.config.deleted:
+            text = f"experiment {name}: {store.log_size(name)} in its log, version {config.config.version}"
+            yield Finding("ok", "experiment", text)
 
 
 def sizing(settings: Settings, rate: float) -> Iterator[str]:

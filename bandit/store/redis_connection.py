@@ -109,7 +109,11 @@ class Connected:
         if tuple(int(part) for part in version.split(".")[:2]) < FLOOR[kind]:
             floor = ".".join(map(str, FLOOR[kind]))
             raise StoreUnsuitable(f"the store is {kind} {version}; {floor} or later is needed")
-        if (policy := info.get("maxmemory_policy")) != "noeviction":
+        if (policy := info.get("maxmemory_policy")) is None:
+            raise StoreUnsuitable(
+                "the store does not tell its maxmemory-policy, which must be noeviction, or keys vanish"
+            )
+        if policy != "noeviction":
             raise StoreUnsuitable(f"the store's maxmemory-policy is {policy!r}; it must be noeviction, or keys vanish")
         if begun is not None and not restoring:
             raise StoreUnsuitable("the store is half restored from a backup: run `bandit-server restore` to its end")
@@ -120,6 +124,15 @@ class Connected:
         """What the server says of itself (INFO)."""
         with self._asking():
             return dict(self._sync.info())
+
+    def setting(self, name: str) -> str | None:
+        """A setting of the server (CONFIG GET); None where it may not be asked, as of a managed one."""
+        try:
+            found = self._sync.config_get(name)
+        except redis.RedisError:
+            return None
+        value = found.get(name.encode(), found.get(name)) if found else None
+        return value.decode() if isinstance(value, bytes) else value
 
     def memory(self) -> tuple[int, int]:
         """See `Store`."""

@@ -102,6 +102,11 @@ def mapped() -> Iterator[None]:
             raise StoreMoved(f"the store cannot write now: {str(error).rstrip('.')}.") from error
         if isinstance(error, redis.exceptions.NoPermissionError):
             raise StoreUnsuitable(f"the store's user may not do what is needed here: {error}") from error
+        if unknown := re.match(r"unknown command ['`]?(\w+)", str(error)):
+            message = (
+                f"the store has no command {unknown[1]}: its provider took it away, or it is another kind of store"
+            )
+            raise StoreUnsuitable(message) from error
         if str(error).startswith(NO_DATABASE):
             raise StoreUnsuitable("the store has no database of the number in its address") from error
         if refused(error):

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from bandit.core.document import ArmSpec, Document
+from bandit.core.document import ARMS_MAX, ArmSpec, Document
 from bandit.core.eligibility import When
+from bandit.core.features import Name
 from bandit.core.inferred.proposal import Proposal
 from bandit.replica.survey import FeaturesAnswer
 from bandit.serving.access import docs as access
@@ -17,6 +18,7 @@ from bandit.serving.api.examples import EXCHANGES, body_of
 from bandit.serving.api.problems import ProblemDetails
 from bandit.serving.api.schemas import PREFIX, Schema, ref, schemas_of, show
 from bandit.serving.api.several import SeveralBody
+from bandit.serving.api.stricter import stricter
 from bandit.serving.evaluation import Evaluation
 from bandit.serving.feedback import ActivationBody, FeedbackBody, UserFeedbackBody
 from bandit.serving.firstminutes.sample import SampleBody
@@ -244,6 +246,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     """FastAPI's document with our schemas, and with the example of each operation and answer."""
     found = schemas_of(TYPES)
     _without_types(found)
+    stricter(document, found)
     found |= {name: _part(found[kind.__name__], name, text) for name, (kind, text) in PARTS.items()}
     for operation in (each for methods in document["paths"].values() for each in methods.values()):
         operation["summary"], _, more = operation.pop("description").partition("\n\n")
@@ -341,7 +344,8 @@ def _part_of(name: str) -> Schema:
     return {"$ref": PREFIX + name}
 
 
-_ARMS = {"type": "array", "items": {"anyOf": [{"type": "string"}, ref(ArmSpec)]}}
+_NAME = msgspec.json.schema(Name)
+_ARMS = {"type": "array", "maxItems": ARMS_MAX, "items": {"anyOf": [_NAME, ref(ArmSpec)]}}
 _RESULTS = {200: "`results`, in order: each an answer or its problem"}
 
 LIST = _asking({200: "experiments"}, ExperimentsAnswer, 422, 503)

@@ -20,7 +20,7 @@ INFER["openapi_extra"] = {
         "required": True,
         "content": {
             "application/json": {"schema": ref(SampleBody)},
-            CSV.decode(): {"schema": {"type": "string", "description": "The rows; the first line has the names."}},
+            CSV.decode(): {"schema": {"description": "The rows; the first line has the columns' names."}},
         },
     }
 }

@@ -1,0 +1,144 @@
+"""The machine: open files, the data directory and its disk, the socket's path, the port, the kernel's settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from bandit.commands.checkup.finding import Finding, Verdict
+from bandit.errors import nearest
+from bandit.process.datadir import SOCKET_BYTES, identity
+from bandit.settings import Settings, machine_memory
+
+FILES, FEW_FILES = 4096, 256  # open files: below the first there are notes, below the second the server cannot work
+OURS = 64  # of them that a worker has open without a client, about
+DISK, FULL_DISK = 2 << 30, 64 << 20  # free bytes
+NEITHER = {"BANDIT_URL", "BANDIT_KEY", "BANDIT_HANDOFF"}  # variables that are no settings of the server
+
+
+def machine(settings: Settings) -> Iterator[Finding]:
+    """Check what the server needs of this machine."""
+    yield _open_files()
+    yield _port(settings)
+    yield from _variables()
+    if settings.redis_url is None:
+        yield from _disk(settings.data_dir)
+        yield _socket_path()
+        yield from _kernel()
+        yield _memory(settings)
+
+
+def _open_files() -> Finding:
+    """`serve` raises the soft limit to the hard one by itself, up to 65,536."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = min(hard, 65536) if hard >= 0 else 65536
+    clients = f"a worker takes some {max(most - OURS, 0)} connections at once"
+    if most < FEW_FILES:
+        return Finding("FAIL", "open files", f"{most} open files are allowed, {FEW_FILES} are needed: raise ulimit -n")
+    if most < FILES:
+        text = f"{most} open files are allowed, so that {clients}: raise ulimit -Hn"
+        return Finding("note", "open files", text)
+    return Finding("ok", "open files", f"{most} open files are allowed (now {soft}, which `serve` raises): {clients}")
+
+
+def _port(settings: Settings) -> Finding:
+    where = f"{settings.host}:{settings.port}"
+    if settings.redis_url is None and _serves(settings.data_dir):
+        return Finding("ok", "port", f"a server runs on {settings.data_dir}")
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+        with socket.socket(family, socket.SOCK_STREAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        text = f"cannot listen on {where} now: {error.strerror or error}; is a server running there, or choose --port"
+        return Finding("note", "port", text)
+    return Finding("ok", "port", f"{where} is free")
+
+
+def _serves(data_dir: Path) -> bool:
+    """Whether the process that says so in the directory is alive."""
+    try:
+        told = json.loads((data_dir / "server.json").read_text())
+        return identity(int(told["pid"])) is not None
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _variables() -> Iterator[Finding]:
+    """Variables that look like settings and are none: a misspelt one would be overlooked."""
+    known = {f"BANDIT_{name.upper()}" for name in Settings.model_fields} | NEITHER
+    for name in sorted(os.environ):
+        plain = name.upper()
+        if not plain.startswith("BANDIT_") or plain in known or plain.endswith(("_HOST", "_PORT")) or "_PORT_" in plain:
+            continue  # the last ones are links of a Kubernetes service called bandit
+        yield Finding("note", "variables", f"{name} in the environment is no setting{nearest(plain, known)}")
+
+
+def _disk(data_dir: Path) -> Iterator[Finding]:
+    """The data directory, or where it would be made, and the room on its disk."""
+    nearest_one = next((path for path in (data_dir, *data_dir.absolute().parents) if path.exists()), Path("/"))
+    there = nearest_one == data_dir
+    if not nearest_one.is_dir():
+        text = f"data directory {data_dir} cannot be made: {nearest_one} is a file; name another --data-dir"
+        yield Finding("FAIL", "data directory", text)
+        return
+    if not os.access(nearest_one, os.W_OK | os.X_OK):
+        what = "cannot be written to" if there else "cannot be made"
+        text = f"data directory {data_dir} {what}: this user may not write to {nearest_one}"
+        yield Finding("FAIL", "data directory", text)
+    elif not there:
+        yield Finding("note", "data directory", f"data directory {data_dir} is not there yet; `serve` makes it")
+    free = shutil.disk_usage(nearest_one).free
+    verdict: Verdict = "FAIL" if free < FULL_DISK else "note" if free < DISK else "ok"
+    advice = "" if verdict == "ok" else ": free some, or the store's file cannot grow and writes are refused"
+    yield Finding(verdict, "disk", f"{free >> 20} MiB are free for the data directory{advice}")
+
+
+def _socket_path() -> Finding:
+    """The store's socket lies in a directory of its own under the temporary one."""
+    length = len(os.fsencode(Path(tempfile.gettempdir()) / "bandit-12345678" / "valkey.sock"))
+    if length > SOCKET_BYTES:
+        text = f"the store's socket would have a path of {length} bytes, {SOCKET_BYTES} at most: set a shorter TMPDIR"
+        return Finding("FAIL", "socket", text)
+    return Finding("ok", "socket", f"the store's socket has a path of {length} bytes, {SOCKET_BYTES} at most")
+
+
+def _kernel() -> Iterator[Finding]:
+    """What Linux does with the memory of a store that forks to rewrite its file."""
+    if _read("/proc/sys/vm/overcommit_memory") == "2":
+        text = "vm.overcommit_memory is 2: the store may fail to fork and to rewrite its file; set it to 1"
+        yield Finding("note", "overcommit", text)
+    elif _read("/proc/sys/vm/overcommit_memory") == "0":
+        text = (
+            "vm.overcommit_memory is 0: a store that takes half of the memory may fail to rewrite its file; 1 is better"
+        )
+        yield Finding("note", "overcommit", text)
+    if "[always]" in _read("/sys/kernel/mm/transparent_hugepage/enabled"):
+        text = (
+            "transparent huge pages are always on: a store that rewrites its file stalls and grows; madvise is better"
+        )
+        yield Finding("note", "huge pages", text)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _memory(settings: Settings) -> Finding:
+    has, store, models = machine_memory(), settings.store_bytes, settings.model_bytes * settings.workers
+    store = has // 2 if store is None else store
+    text = f"{has >> 20} MiB of memory: up to {store >> 20} for the store, {models >> 20} for models"
+    if store + models > has:
+        return Finding("note", "memory", f"{text}, which is more than there is: lower --store-memory")
+    return Finding("ok", "memory", text)
