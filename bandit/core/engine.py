@@ -41,6 +41,18 @@ class Decided(NamedTuple):
     each: list[Matrix]  # (N, K) of each policy that was asked
 
 
+class Previewed(NamedTuple):
+    """What one context would be answered: of every arm by index, 0 of arms that are not scored."""
+
+    probabilities: list[Vector]  # (K,) of each policy
+    scores: list[Vector]  # (K,) by each policy
+    mean: Vector  # (K,)
+    width: Vector  # (K,)
+    sigma: Vector  # (K,)
+    kinds: Matrix  # (K, m)
+    warming_up: bool
+
+
 class Loose(NamedTuple):
     """A kind of reward whose range is far wider than the rewards that came, all in reward units."""
 
@@ -135,19 +147,57 @@ class Model:
         parts = [back[start : start + size] for start in range(0, len(back), size)]
         return [(arms, self.scorer.compute(self.sums, arms, factor=True)) for arms in parts]
 
+    def preview(
+        self, experiment: Experiment, other: Experiment, x: NDArray[np.int16], eligible: Mask, baseline: Sequence[int]
+    ) -> Previewed:
+        """What one context, x (1, d), would be answered by another version with the same arms, kinds and columns.
+
+        Args:
+            experiment: the version in force, which x and eligible (1, K) were made for.
+            other: the version that decides.
+            baseline: as in `decide`.
+
+        Raises:
+            Outdated: the model has taken a later version meanwhile.
+        """
+        with self.lock:
+            if self.experiment is not experiment:
+                raise Outdated
+            scorer, warm = self.scorer, self._impressions < other.warm_up
+            derived = scorer.derived if other is experiment else scorer.derive(other.ridge)
+            own = scorer.own(eligible)
+            estimates = Estimates(scorer.rows.factors, derived, x, own, bool(own.all()))
+            rules: list[Rule] = self._placed(other)
+            if warm:
+                rules = [rule if isinstance(rule, Shown) else Uniform() for rule in rules]
+            if baseline:
+                rules = [Shown(scorer.slot[list(baseline)], other.baseline_explore), *rules]
+            each = [rule.probabilities(estimates) for rule in rules]
+            spread, mean = estimates.spread, estimates.X.dot(derived.theta.T)
+            kinds = (derived.thetas @ estimates.X[0])[None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            width = np.where(derived.sigma > 0, spread / derived.sigma, 0.0)
+        whole = scorer.whole
+        scores = [whole(rule.score(mean, spread))[0] for rule in rules]
+        by_kind = np.stack([whole(kinds[:, :, k])[0] for k in range(kinds.shape[2])], axis=1)
+        sigma = whole(derived.sigma[None])[0]
+        found = [whole(p)[0] for p in each]
+        return Previewed(found, scores, whole(mean)[0], whole(width)[0], sigma, by_kind, warm)
+
     def _active(self) -> tuple[Mask, bool]:
         """(which of the scored arms the experiment shows, shape (1, S); whether that is all of them)."""
         own = self.scorer.own(self.experiment.active[None])
         return own, bool(own.all())
 
-    def _placed(self) -> list[Rule]:
-        """The rules of the experiment's policies, for the arms that are scored."""
-        slot, index = self.scorer.slot, self.experiment.arm_index
+    def _placed(self, other: Experiment | None = None) -> list[Rule]:
+        """The rules of the experiment's policies, or of another version's, for the arms that are scored."""
+        experiment = other or self.experiment
+        slot, index = self.scorer.slot, experiment.arm_index
 
         def slot_of(arm: str) -> int:
             return int(slot[index[arm]]) if arm in index else -1
 
-        return [policy.rule(slot_of) for policy in self.experiment.policies]
+        return [policy.rule(slot_of) for policy in experiment.policies]
 
     def _ruling(self) -> list[Rule]:
         """The rules that are in force: while it warms up, what has been learned decides nothing."""

@@ -17,6 +17,7 @@ import numpy as np
 from bandit.errors import StoreUnavailable, StoreUnsuitable
 from bandit.log.records import START
 from bandit.replica.replica import Replica
+from bandit.replica.series_writer import SeriesWriter
 from bandit.store.protocol import Ahead, Lease, Store, is_ahead
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Checkpointer:
         self.replica, self.store, self.holder = replica, store, holder
         self.lease_seconds, self.seconds = lease_seconds, seconds
         self.token: bytes | None = None
+        self.series = SeriesWriter(replica, store)
         self._seen: tuple[Lease | None, float] = (None, -np.inf)
         self._acting: bytes | None = None  # the token that the pass under way began with
         self._written = -np.inf
@@ -47,7 +49,7 @@ class Checkpointer:
     @property
     def is_writing(self) -> bool:
         """Whether a pass is under way."""
-        return self._todo is not None
+        return self._todo is not None or self.series.is_behind
 
     def step(self, now: float, *, last: bool = False) -> bool:
         """Write slices for up to `BUDGET` seconds, if it is time; `last` writes all. `now` is a monotonic clock's.
@@ -70,6 +72,7 @@ class Checkpointer:
                 return False
             if not last and time.monotonic() > end:
                 break
+        self.series.step(token, now, last=last)
         return True
 
     def heard(self, answer: bool | Lease | None, now: float) -> None:

@@ -355,14 +355,14 @@ class Follower(threading.Thread):
         """Trim the logs whose lease this server holds, once folded past the checkpoints: then it knows every config."""
         end, more = time.monotonic() + TRIMMING, False
         for replica in self._living():
-            token, model = self.checkpointers[replica.name].token, replica.model
-            if token is None or model is None:
+            held, model = self.checkpointers[replica.name], replica.model
+            if (token := held.token) is None or model is None:
                 continue
-            total = 0
+            total, counted = 0, held.series.position
             try:
                 if replica.position < self.store.cursor(replica.name, "sums"):
                     continue
-                while gone := trim(self.store, replica.name, token, model.experiment, self.grace_ms):
+                while gone := trim(self.store, replica.name, token, model.experiment, self.grace_ms, counted):
                     total += gone
                     if time.monotonic() > end:
                         more = True

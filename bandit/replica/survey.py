@@ -75,7 +75,7 @@ class FeaturesAnswer(msgspec.Struct):
 
 def survey(store: Store, experiment: Experiment, upto: Position, rows: int = ROWS) -> FeaturesAnswer:
     """What came of each feature in the newest decisions of this generation up to a position of the log."""
-    entries = list(islice(_decisions(store, experiment, upto), rows))
+    entries = list(islice(newest_decisions(store, experiment, upto), rows))
     decisions = [unpack_decision(entry.record) for entry in entries]
     layout, encoder = experiment.layout, experiment.encoder
     x = unpack_x([(each.x, each.head.flags) for each in decisions], encoder.d, layout)
@@ -88,7 +88,7 @@ def survey(store: Store, experiment: Experiment, upto: Position, rows: int = ROW
     return FeaturesAnswer(len(entries), since, found)
 
 
-def _decisions(store: Store, experiment: Experiment, upto: Position) -> Iterator[Entry]:
+def newest_decisions(store: Store, experiment: Experiment, upto: Position) -> Iterator[Entry]:
     """The newest decisions of this generation, the newest first."""
     read = 0
     while read < ENTRIES and (entries := store.read_back(experiment.name, upto, READ)):

@@ -1,6 +1,7 @@
 """Trimming: entries that no feedback can refer to any more leave the log, once the table `base` has their sums.
 
-    cut  the first decision whose own deadline and grace period are still ahead, at most the checkpoints' cursor
+    cut  the first decision whose own deadline and grace period are still ahead, at most the checkpoints' cursor and
+         the position that the series is folded up to
 
 Verification still works, since base + sums of the rest = sums of all. An export has only the rest. Where there is an
 archive (`bandit.archive`), nothing is trimmed before it has it; where that falls behind, the log grows, and it is said.
@@ -28,11 +29,15 @@ log = logging.getLogger(__name__)
 STEP = 5000  # entries at a time: what one step blocks
 BEHIND_MS, AGAIN = 86_400_000, 3600.0  # an archive that has not moved for so long (ms) is told of, so often (s)
 _told: dict[str, float] = {}  # when, of an experiment, by the monotonic clock
+END = Position(2**63, 0)  # after every entry
 
 
-def trim(store: Store, name: str, token: bytes, experiment: Experiment, grace_ms: int) -> int:
-    """Move the base and cut the log by up to `STEP` entries; returns how many went."""
-    now_ms, cursor = store.now_ms(), store.cursor(name, "sums")
+def trim(store: Store, name: str, token: bytes, experiment: Experiment, grace_ms: int, counted: Position = END) -> int:
+    """Move the base and cut the log by up to `STEP` entries; returns how many went.
+
+    `counted` is the position that the series is folded up to: what it has not counted stays.
+    """
+    now_ms, cursor = store.now_ms(), min(store.cursor(name, "sums"), counted)
     if is_ahead(now_ms, round(time.time() * 1000), store.end(name).ms):
         return 0  # the clock has jumped: decisions whose windows are open would be trimmed
     now_ms -= grace_ms

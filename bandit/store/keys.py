@@ -23,6 +23,8 @@ class Keys(NamedTuple):
     :r:CALLER  where the last one stands whose events may be taken back
     :u:USER    a user's last decisions
     :e:USER    what a user's events were credited to
+    :m:HOUR    hash: what wrote nothing, by a status's letter and a minute of that hour (since 1970); kept for a day
+    :h:DAY     the same by the hours of that day; kept for 91 days
     """
 
     prefix: str
@@ -58,13 +60,23 @@ class Keys(NamedTuple):
         return self.prefix + ":hold"
 
     @property
+    def series(self) -> str:
+        """Hash: a row of counts a minute and an hour, and the cursor that they are folded up to."""
+        return self.prefix + ":series"
+
+    @property
     def all(self) -> list[str]:
         """Those that one experiment has once, in the order in which `lua/configure.lua` takes them."""
-        return [self.config, self.log, self.table("sums"), self.table("base"), self.lease, self.archive]
+        tables = self.table("sums"), self.table("base")
+        return [self.config, self.log, *tables, self.lease, self.archive, self.series]
 
     def table(self, name: str) -> str:
         """Hash of `sums` or `base`: a row an arm, and the cursor that a pass has completed."""
         return f"{self.prefix}:{name}"
+
+    def outcomes(self, minutes: bool, number: int) -> str:
+        """Hash: what wrote nothing in an hour's minutes, or in a day's hours."""
+        return f"{self.prefix}:{'m' if minutes else 'h'}:{number}"
 
     def producer(self, name: str) -> str:
         """String: a producer's last sequence number and its reply."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from bandit.log.records import (
@@ -104,6 +104,9 @@ class MemoryLog:
     tables: dict[Table, dict[int, Row]] = field(default_factory=lambda: {"sums": {}, "base": {}})
     cursors: dict[Table, Position] = field(default_factory=lambda: {"sums": START, "base": START})
     base_config: bytes = b""
+    series: dict[str, bytes] = field(default_factory=dict)
+    counted: Position = START  # the series' cursor
+    outcomes: Counter[tuple[int, str]] = field(default_factory=Counter)  # what wrote nothing, by minute and status
 
     def add(self, ms: int, tag: bytes, record: bytes) -> Position:
         """Log an entry at this time, or at the last one's where that is later: its position."""
@@ -255,21 +258,8 @@ class Step:
         new = (*old[: item.kind], within, *old[item.kind + 1 :])
         flags = d.head.flags & SPARSE | PENDING * pending | CLIPPED * clipped
         event, of, head = item.event.decode(), item.refund_of.decode(), d.head
-        record = Feedback(
-            flags,
-            head.generation,
-            item.kind,
-            logged.position,
-            head.nonce,
-            d.caller,
-            arm,
-            item.credit,
-            event,
-            old,
-            new,
-            d.x,
-            of,
-        )
+        what = item.kind, logged.position, head.nonce, d.caller, arm, item.credit, event, old, new, d.x, of
+        record = Feedback(flags, head.generation, *what)
         self.log.add(self.now, b"f", pack_feedback(record, self.rules.schema))
         life.count += 1
         life.credits[arm] = new

@@ -17,6 +17,7 @@ from bandit.log.records import (
     decision_of,
 )
 from bandit.store.access import MemoryAccess
+from bandit.store.counted.in_memory import MemorySeries, count
 from bandit.store.memory_append import MemoryLog, Step
 from bandit.store.protocol import (
     Ahead,
@@ -34,7 +35,7 @@ from bandit.store.protocol import (
 )
 
 
-class MemoryStore(MemoryAccess):
+class MemoryStore(MemoryAccess, MemorySeries):
     """See `bandit.store.protocol.Store`."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -106,6 +107,7 @@ class MemoryStore(MemoryAccess):
                 return ahead
             step = Step(log, batch.rules, max(self.now_ms(), log.last.ms))
             results = [step.take(item) for item in batch.items]
+            count(log, step.now, results)
             log.producers[batch.producer] = batch.sequence, results
             self._written.notify_all()
             return results

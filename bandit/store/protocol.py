@@ -17,6 +17,7 @@ from bandit.core.times import seconds, time_of
 from bandit.errors import Code, Problem
 from bandit.log.records import Entry, Position
 from bandit.store.access import AccessStore
+from bandit.store.counted.promises import SeriesStore
 
 Table = Literal["sums", "base"]
 
@@ -189,7 +190,7 @@ class Archived(NamedTuple):
     seen_ms: int  # when that was last said, by the store's clock
 
 
-class Store(AccessStore, Protocol):
+class Store(AccessStore, SeriesStore, Protocol):
     """The promises. Every method raises `StoreUnavailable` where the store does not answer or cannot write."""
 
     def check(self) -> None:

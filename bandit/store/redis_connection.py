@@ -26,7 +26,7 @@ STORE_FORMAT = b"1"
 FLOOR = {"redis": (7, 0), "valkey": (7, 2)}
 SCRIPTS = (
     "append", "configure", "reserve", "lease", "beat", "checkpoint", "trim", "forget", "keys", "audit",
-    "archive", "hold", "changes",
+    "archive", "hold", "changes", "series",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from bandit.core.experiment import Config
 from bandit.errors import CorruptLog
 from bandit.log.records import START, Entry, Position
 from bandit.store.access import RedisAccess
+from bandit.store.counted.in_redis import RedisSeries
 from bandit.store.keys import EXPERIMENTS, FIRST, MODELS, Keys
 from bandit.store.protocol import (
     CLOCK_AHEAD_MS,
@@ -34,7 +35,7 @@ SWEEP = 1000  # keys looked at, or taken away, in one step
 PIECE, PIECES_MAX = 64, 2048  # entries asked for at first, and at most: their size is not known before
 
 
-class RedisStore(RedisAccess, Copied):
+class RedisStore(RedisAccess, RedisSeries, Copied):
     """See `bandit.store.protocol.Store`."""
 
     def names(self) -> list[str]:

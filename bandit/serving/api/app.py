@@ -30,6 +30,8 @@ from bandit.serving.service import Service
 from bandit.serving.telemetry import routes as telemetry
 from bandit.serving.telemetry.requests import Counted
 from bandit.serving.telemetry.routes import Everyone, alone
+from bandit.serving.views import routes as views
+from bandit.serving.views.service import Views
 from bandit.settings import expected_by
 from bandit.telemetry import request_ids
 from bandit.telling import REQUEST_ID
@@ -63,6 +65,8 @@ def build_app(
     app.include_router(telemetry.router)
     app.include_router(dashboard.router)
     app.include_router(access.router)
+    app.state.views = Views(service)
+    app.include_router(views.router)
     app.add_exception_handler(Problem, native.on_problem)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_query)

@@ -24,6 +24,8 @@ from bandit.serving.feedback import ActivationBody, FeedbackBody, UserFeedbackBo
 from bandit.serving.firstminutes.sample import SampleBody
 from bandit.serving.inspection import DecisionAnswer
 from bandit.serving.requests import BatchBody, RecommendationBody
+from bandit.serving.views import answers as counts
+from bandit.serving.views import model_answers
 
 EXPERIMENT: dict[str, Any] = body_of("PUT /v1/experiments/{e}")
 
@@ -217,7 +219,7 @@ TYPES = (
     Document, ArmSpec, RecommendationBody, RecommendationAnswer, FeedbackBody, FeedbackAnswer, UserFeedbackBody,
     ActivationBody, ActivationAnswer, BatchBody, ProblemDetails, ExperimentAnswer, ExperimentsAnswer, ArmAnswer,
     ArmsAnswer, Readiness, Evaluation, Alive, Version, DryRunAnswer, SeveralBody,
-    DecisionAnswer, FeaturesAnswer, SampleBody, Proposal, *access.TYPES,
+    DecisionAnswer, FeaturesAnswer, SampleBody, Proposal, *access.TYPES, *counts.TYPES, *model_answers.TYPES,
 )  # fmt: skip
 
 PARTS = {

@@ -15,6 +15,7 @@ local log, config, producer, prefix = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local sequence, schema, generation = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local schema_number = tonumber(schema)
 local EVENTS_MAX, USER_MAX, PRODUCER_MS, PART, PIECE, ITEMS, SHORT = 1000, 100, 172800000, 1000, 8, 8, 64
+local MINUTE = 60000
 
 local stored = call('GET', producer)
 local last = 0
@@ -457,6 +458,17 @@ local function activation(d)
   return answer('V', d)
 end
 
+-- What wrote nothing is counted here, for the log does not tell of it.
+local wrote_nothing = {}
+local function note(said)
+  local letter = sub(said, 1, 1)
+  if letter ~= 'A' and letter ~= 'V' then wrote_nothing[letter] = (wrote_nothing[letter] or 0) + 1 end
+end
+
+local function count_in(key, field, n, expires)
+  if call('HINCRBY', key, field, n) == n then call('PEXPIREAT', key, expires) end
+end
+
 local tags, reply, a = ARGV[7], {'ok'}, ITEMS
 for i = 1, #tags do
   local tag, said = sub(tags, i, i), nil
@@ -473,6 +485,14 @@ for i = 1, #tags do
     said = feedback(tag, ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]); a = a + 4
   else said = feedback(tag, ARGV[a], ARGV[a + 1], ARGV[a + 2]); a = a + 3 end
   reply[i + 1] = said
+  if type(said) == 'table' then for _, each in ipairs(said) do note(each) end
+  elseif tag ~= 'd' and tag ~= 'D' and tag ~= 'S' then note(said) end
+end
+for letter, n in pairs(wrote_nothing) do
+  local minute, hour = floor(ours / MINUTE), floor(ours / 60 / MINUTE)
+  local day = floor(hour / 24)
+  count_in(prefix .. ':m:' .. floor(minute / 60), letter .. minute % 60, n, (hour + 25) * 60 * MINUTE)
+  count_in(prefix .. ':h:' .. day, letter .. hour % 24, n, (day + 91) * 1440 * MINUTE)
 end
 call('SET', producer, cmsgpack.pack({sequence, reply}), 'PX', PRODUCER_MS)
 return reply

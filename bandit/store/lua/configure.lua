@@ -1,8 +1,8 @@
 #!lua
 -- Log and store an experiment's config, if the store still has the version that the new one was made from.
--- KEYS: config, log, sums, base, lease, archive. ARGV: version before ("0": none), learned before, config (JSON), version,
--- generation, schema, deleted, new ("1": its creation), how long what was deleted stays (ms), config for the log (JSON),
--- the caller's clock (ms), how far ours may be ahead of it and of the log (ms).
+-- KEYS: config, log, sums, base, lease, archive, series. ARGV: version before ("0": none), learned before, config (JSON),
+-- version, generation, schema, deleted, new ("1": its creation), how long what was deleted stays (ms), config for the
+-- log (JSON), the caller's clock (ms), how far ours may be ahead of it and of the log (ms).
 if ARGV[7] == '1' then  -- whatever stands there by mistake, it can be deleted
   for i = 1, #KEYS do
     local is, right = redis.call('TYPE', KEYS[i]).ok, i == 2 and 'stream' or 'hash'

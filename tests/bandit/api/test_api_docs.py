@@ -160,7 +160,7 @@ def test_a_server_answers_what_the_examples_say(server: Live, document: dict[str
         until(lambda each=each: same(each))
     asked = {each.operation for each in EXCHANGES if each.status < 300}
     assert asked == {f"{method} {path}" for method, path, _ in operations(document)}
-    assert len(asked) == 29
+    assert len(asked) == 36
 
 
 def write() -> None:

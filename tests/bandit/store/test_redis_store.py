@@ -186,6 +186,7 @@ def everything(trial: Trial) -> None:
     assert store.write_rows(name, "sums", token, [Row(0, entries[-1].position, b"row")], entries[-1].position)
     assert store.write_rows(name, "base", token, [], entries[-2].position)
     assert store.trim(name, token, entries[-1].position, b"")
+    assert store.write_series(name, token, START, entries[-1].position, {}, ())
     assert isinstance(store, RedisStore)
     store.reserve(name, 1, 10)
     store.hold(name, 0)
@@ -536,16 +537,18 @@ def test_everything_of_an_experiment_lies_in_one_slot(real: RedisStore, raw: red
     trial = Trial(real, name)
     ref = trial.decide(caller="c", user="u")
     trial.feed(ref, 5)
+    trial.feed(ref, 5)  # it wrote nothing, which is counted
     everything(trial)
     ours = {key.decode() for key in raw.keys(f"*{name}*")}
     assert all(key.startswith(f"bandit:{{{name}/0}}:") for key in ours)
-    assert {key.split("}:")[1].split(":")[0] for key in ours} == set("diup") | {
+    assert {key.split("}:")[1].split(":")[0] for key in ours} == set("diupmh") | {
         "config",
         "log",
         "sums",
         "base",
         "lease",
         "archive",
+        "series",
     }
     assert name.encode() in raw.smembers(EXPERIMENTS)
 

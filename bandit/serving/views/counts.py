@@ -1,0 +1,204 @@
+"""Series and summaries: rows of the series as they are answered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import UNSET
+
+from bandit.core.document import Kind
+from bandit.core.experiment import Experiment
+from bandit.core.times import DURATION, instant, time_of
+from bandit.replica.replica import Replica
+from bandit.replica.series import KEPT, MS, Bucket, Credited, Part, Resolution, first_kept, place
+from bandit.replica.series_reader import Rows, SeriesReader
+from bandit.serving.evaluation import duration_ms, wrong
+from bandit.serving.views.answers import (
+    KindCount,
+    Point,
+    SeriesAnswer,
+    SlicePoint,
+    SliceWindow,
+    SummaryAnswer,
+    WindowCounts,
+)
+from bandit.store.protocol import Store
+
+EARLIER = "(earlier)"  # kinds of a generation that had ended before it was counted
+WINDOWS: dict[str, tuple[Resolution, int]] = {"5m": ("minute", 5), "1h": ("minute", 60), "1d": ("hour", 24)}
+Outcomes = Mapping[int, Mapping[str, int]]
+
+
+def series(
+    store: Store, reader: SeriesReader, replica: Replica, resolution: Resolution, since: str, until: str
+) -> SeriesAnswer:
+    """What was counted from one time until another.
+
+    Raises:
+        Problem: `invalid_request`, where one of them is no time.
+    """
+    now, width = store.now_ms(), MS[resolution]
+    newest = max(now, replica.position.ms)
+    first, last = first_kept(resolution, newest), place(resolution, newest)
+    since_ms, until_ms = _time("since", since, now), _time("until", until, now)
+    start = first if since_ms is None else max(first, place(resolution, since_ms))
+    end = last if until_ms is None else min(last, place(resolution, until_ms))
+    rows = reader.read(replica, resolution, range(start, end + 1))
+    outcomes = store.outcomes(replica.name, start * width, end * width, width) if start <= end else {}
+    experiment, numbers = replica.served.experiment, {at // width for at in outcomes}
+    points = [
+        _point(number * width, rows.buckets.get(number, ()), outcomes.get(number * width, {}), experiment)
+        for number in sorted(rows.buckets.keys() | numbers)
+        if start <= number <= end
+    ]
+    position = rows.position.text().decode()
+    return SeriesAnswer(replica.name, resolution, position, rows.complete, time_of(now), points)
+
+
+def summary(store: Store, reader: SeriesReader, replica: Replica, *, whole: bool) -> SummaryAnswer:
+    """How an experiment is doing; `whole` looks at all 90 days."""
+    now, experiment = store.now_ms(), replica.served.experiment
+    newest = max(now, replica.position.ms)
+    minutes, hours = place("minute", newest), place("hour", newest)
+    back = KEPT["hour"] - 1 if whole else WINDOWS["1d"][1]
+    rows = reader.read_several(
+        replica, {"minute": range(minutes - WINDOWS["1h"][1], minutes + 1), "hour": range(hours - back, hours + 1)}
+    )
+    outcomes: dict[Resolution, Outcomes] = {
+        each: store.outcomes(replica.name, newest - most * MS[each], newest, MS[each])
+        for each, most in (WINDOWS["1h"], WINDOWS["1d"])
+    }
+    windows = {
+        name: _window(rows[each], outcomes[each], place(each, newest) - most, MS[each], newest, experiment)
+        for name, (each, most) in WINDOWS.items()
+    }
+    day = [b for number, own in rows["hour"].buckets.items() if number >= hours - WINDOWS["1d"][1] for b in own]
+    decided, rewarded = max((b.decided_ms for b in day), default=0), max((b.rewarded_ms for b in day), default=0)
+    model, position = replica.served, rows["hour"].position
+    return SummaryAnswer(
+        experiment=replica.name,
+        version=experiment.config.version,
+        generation=experiment.config.generation,
+        arms=experiment.active_count,
+        now=time_of(now),
+        position=position.text().decode(),
+        complete=rows["hour"].complete,
+        windows=windows,
+        newest_decision=time_of(decided) if decided else None,
+        newest_reward=time_of(rewarded) if rewarded else None,
+        lag_ms=round((time.monotonic() - replica.read_at) * 1000) if replica.read_at else None,
+        waiting_arms=len(model.pending),
+        matured_share=_matured(rows["hour"], newest - experiment.window_ms) if whole else UNSET,
+    )
+
+
+def _time(name: str, text: str, now_ms: int) -> int | None:
+    if not text:
+        return None
+    if DURATION.fullmatch(text):
+        return now_ms - duration_ms(name, text)
+    if (found := instant(text)) is None:
+        raise wrong(name, 'a time such as "2026-11-25T08:00:00Z" or a duration such as "6h"', "another text")
+    return max(0, found)
+
+
+def _point(at_ms: int, buckets: Sequence[Bucket], outcomes: Mapping[str, int], experiment: Experiment) -> Point:
+    """One minute or hour, its generations together."""
+    arms: dict[str, int] = {}
+    for bucket in buckets:
+        for arm, count in bucket.arms.items():
+            arms[arm] = arms.get(arm, 0) + count
+    impressions = sum(bucket.impressions for bucket in buckets)
+    slices = {}
+    for name, parts in _parts(buckets).items():
+        own = _earned([(bucket.steps, part.earned) for bucket, part in parts], experiment)
+        slices[name] = SlicePoint(sum(part.decisions for _, part in parts), *own)
+    earned, reward = _earned([(bucket.steps, bucket.earned) for bucket in buckets], experiment)
+    return Point(
+        at=time_of(at_ms),
+        decisions=sum(bucket.decisions for bucket in buckets),
+        impressions=impressions,
+        deferred=sum(bucket.deferred for bucket in buckets),
+        activated=sum(bucket.activated for bucket in buckets),
+        explored=sum(bucket.explored for bucket in buckets),
+        even=sum(bucket.even for bucket in buckets),
+        arms=arms,
+        other_arms=impressions - sum(arms.values()),
+        feedback=_earned([(bucket.steps, bucket.came) for bucket in buckets], experiment)[0],
+        earned=earned,
+        reward=reward,
+        slices=slices,
+        outcomes=dict(outcomes),
+    )
+
+
+def _parts(buckets: Iterable[Bucket]) -> dict[str, list[tuple[Bucket, Part]]]:
+    """The parts of each slice, with the buckets that they are of."""
+    found: dict[str, list[tuple[Bucket, Part]]] = {}
+    for bucket in buckets:
+        for name, part in bucket.slices.items():
+            found.setdefault(name, []).append((bucket, part))
+    return found
+
+
+def _earned(
+    parts: Iterable[tuple[Mapping[str, float], Mapping[str, Credited]]], experiment: Experiment
+) -> tuple[dict[str, KindCount], float]:
+    """(what was credited of each kind, all of it by the weights in force now); credits of one unit are added first."""
+    totals: dict[tuple[str, float], list[int]] = {}
+    for steps, credited in parts:
+        for kind, own in credited.items():
+            total = totals.setdefault((kind, steps.get(kind, 0.0)), [0, 0])
+            total[0] += own.count
+            total[1] += own.credits
+    found: dict[str, KindCount] = {}
+    for (kind, step), (count, credits_) in totals.items():
+        before = found.get(kind or EARLIER, KindCount(0, 0.0))
+        value = Kind(unit=step).value(credits_) if step else 0.0
+        found[kind or EARLIER] = KindCount(before.count + count, before.sum + value)
+    rewards = experiment.document.rewards
+    return found, float(sum(rewards[kind].weight * own.sum for kind, own in found.items() if kind in rewards))
+
+
+def _window(
+    rows: Rows, outcomes: Outcomes, first: int, width: int, now_ms: int, experiment: Experiment
+) -> WindowCounts:
+    """What was counted from one bucket on."""
+    buckets = [bucket for number, own in rows.buckets.items() if number >= first for bucket in own]
+    point = _point(0, buckets, {}, experiment)
+    failed: dict[str, int] = {}
+    for at, counts in outcomes.items():
+        for status, count in counts.items() if at >= first * width else ():
+            failed[status] = failed.get(status, 0) + count
+    came = sum(own.count for own in point.feedback.values()) + sum(failed.values())
+    late, again, seconds = failed.pop("late", 0), failed.pop("duplicate", 0), (now_ms - first * width) / 1000
+    return WindowCounts(
+        seconds=round(seconds),
+        decisions=point.decisions,
+        per_second=point.decisions / seconds,
+        impressions=point.impressions,
+        explore_share=_share(point.explored, point.decisions),
+        even_share=_share(point.even, point.decisions),
+        feedback=came,
+        late_share=_share(late, came),
+        duplicate_share=_share(again, came),
+        refused_share=_share(sum(failed.values()), came),
+        reward=point.reward,
+        reward_per_decision=_share(point.reward, point.decisions),
+        slices={
+            name: SliceWindow(own.decisions, own.decisions / max(1, point.decisions), _share(own.reward, own.decisions))
+            for name, own in point.slices.items()
+        },
+    )
+
+
+def _share(part: float, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _matured(rows: Rows, before_ms: int) -> float | None:
+    """The share of decisions in hours that had ended by then."""
+    counts = [(n, bucket.decisions) for n, own in rows.buckets.items() for bucket in own]
+    over = sum(count for number, count in counts if (number + 1) * MS["hour"] <= before_ms)
+    return _share(over, sum(count for _, count in counts))
