@@ -54,7 +54,7 @@ class Client(Manager):
 
     Args:
         url: where the server is, such as "http://127.0.0.1:8080"; a path in it is kept.
-        api_key: sent as `Authorization: Bearer`.
+        api_key: sent as `Authorization: Bearer`; by default what BANDIT_API_KEY in the environment is, or none.
         timeout: seconds one attempt may take, connecting included.
         deadline: seconds one call may take with all its attempts and pauses. (An experiment's first feedback without
             an event_id may take two such calls: it asks for the reward kinds first.)

@@ -1,6 +1,7 @@
 """A pool of connections to one server, and calls that are repeated until they are answered or their time is over."""
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -44,7 +45,8 @@ class Connection:
         self._url = url.rstrip("/")
         self._timeout, self._deadline, self._connections = timeout, deadline, connections
         self._headers = {"Content-Type": "application/json"}
-        if api_key is not None:
+        api_key = os.environ.get("BANDIT_API_KEY") if api_key is None else api_key
+        if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._session: aiohttp.ClientSession | None = None
 

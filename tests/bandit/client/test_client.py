@@ -313,6 +313,33 @@ def test_a_redirect_is_not_followed() -> None:
     assert [r.headers["authorization"] for r in requests] == ["Bearer k"]
 
 
+def test_a_key_comes_from_the_caller_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is given wins; an empty one sends none, and so does a variable that is set to nothing."""
+    sent = []
+    for variable, given in (("e", None), ("e", "k"), ("e", ""), ("", None)):
+        monkeypatch.setenv("BANDIT_API_KEY", variable)
+        _, requests = talk([Answer(CHOICE)], recommend, api_key=given)
+        sent.append(requests[0].headers.get("authorization"))
+    assert sent == ["Bearer e", "Bearer k", None, None]
+
+
+def test_a_key_that_is_refused_is_told_at_once() -> None:
+    """401 and 403 are the caller's own: they are not repeated, and no fallback hides them."""
+    for status, code in ((401, "unauthenticated"), (403, "forbidden")):
+        error, requests = talk([problem(status, code)], lambda c: c.recommend("home", {}, fallback="a"), api_key="k")
+        assert (error.status, error.code, len(requests)) == (status, code, 1)
+
+
+def test_a_used_up_quota_is_waited_for() -> None:
+    """As long as Retry-After says, where the deadline allows that; else the refusal is told at once."""
+    limited = problem(429, "rate_limited", headers={"Retry-After": "1"})
+    choice, requests = talk([limited, Answer(CHOICE)], recommend, decision_deadline=20)
+    assert choice.arm == "a"
+    assert requests[1].at - requests[0].at >= 1
+    error, requests = talk([problem(429, "rate_limited", headers={"Retry-After": "60"})], recommend)
+    assert (error.status, error.retry_after, len(requests)) == (429, 60, 1)
+
+
 def test_feedback_under_sum_and_first_has_no_id_of_ours() -> None:
     """By hand from the contract: the id left out is the kind's name, which makes a repeat a duplicate already."""
     document = {"rewards": {"click": {}, "sale": {"aggregation": "first"}}}
