@@ -52,7 +52,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         target: The experiment, the arm as EXPERIMENT/ARM, or the key's id.
         before: What was there, by JSON pointer; of what was created nothing.
         after: What is there now, by JSON pointer; a value of more than 512 bytes is told by its size.
-        request_id: The request's X-Request-ID; empty where there was none.
+        request_id: The request's X-Request-ID, its own or the one that it was given; empty on the command line.
         outcome: How it ended: "done", or "unknown" where the server or the store ended before it could tell.
     """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import sys
 import time
@@ -16,7 +15,7 @@ import msgspec
 from bandit.access.audit import ITSELF, Actor, entry_of
 from bandit.access.keys import ADMIN, KEYS_MAX, Limit, Row, checked, digest, id_in, new_text
 from bandit.access.limits import PLACES
-from bandit.access.ring import PEPPER, ROW, Keys, keys_in
+from bandit.access.ring import PEPPER, ROW, Keys, keys_in, written
 from bandit.errors import Code, Problem, printable
 from bandit.store.access import AccessStore
 
@@ -202,7 +201,7 @@ def begin(store: AccessStore, given: Sequence[str], file: Path, most: int) -> No
         return
     text, shows = new_text(), sys.stderr.isatty()
     try:
-        part = None if shows else _written(file, text)
+        part = None if shows else written(file, text.encode() + b"\n")
     except OSError as error:
         detail = f"cannot write {printable(str(file))}: {error.strerror}"
         log.error("%s; there is no admin key: make one with `bandit-server keys create --role admin`", detail)
@@ -215,16 +214,3 @@ def begin(store: AccessStore, given: Sequence[str], file: Path, most: int) -> No
     else:
         part.replace(file)
         log.warning("API keys are on, and there was none: the first admin key is in %s", printable(str(file)))
-
-
-def _written(file: Path, text: str) -> Path:
-    """A file beside it with the text, which only its owner can read: it takes the file's place once the key is made."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{secrets.token_hex(6)}.part")  # containers that share it have the same pids
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as written:
-        os.fchmod(descriptor, 0o600)
-        written.write(text + "\n")
-        written.flush()
-        os.fsync(descriptor)
-    return part

@@ -10,10 +10,13 @@ whatever they remember. While the store is away the last known keys stay in forc
 from __future__ import annotations
 
 import logging
+import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -181,10 +184,12 @@ class Looking:
     Args:
         ring: which.
         first: called once, when the store has answered for the first time.
+        copy: a file that the keys are kept in as well, hashed, for a start while the store is away; None: nowhere.
     """
 
-    def __init__(self, ring: Ring, first: Callable[[], None]) -> None:
-        self._ring, self._first = ring, first
+    def __init__(self, ring: Ring, first: Callable[[], None], copy: Path | None = None) -> None:
+        self._ring, self._first, self._copy = ring, first, copy
+        self._copied = b""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keys", daemon=True)
 
@@ -204,12 +209,45 @@ class Looking:
                     first()
                     first = None
                 self._ring.look()
-            except (StoreUnavailable, StoreUnsuitable):
-                pass  # the follower tells of a store that is away; the keys stay as they are
+                self._keep()
+            except (StoreUnavailable, StoreUnsuitable):  # the follower tells of it; the keys stay as they are
+                self._recall()
             except Exception:
                 log.exception("the API keys could not be read; those known before stay in force")
             if self._over.wait(LOOK_SECONDS):
                 return
+
+    def _keep(self) -> None:
+        """Write the copy, where the keys have changed."""
+        if self._copy is None or (dumped := self._ring.dump()) == self._copied:
+            return
+        self._copied = dumped
+        try:
+            written(self._copy, dumped).replace(self._copy)
+        except OSError as error:
+            log.warning("the copy of the API keys cannot be written: %s", error)
+
+    def _recall(self) -> None:
+        """Take the keys of the copy, where none have been read yet."""
+        if self._copy is not None and not self._ring.loaded.is_set():
+            try:
+                self._ring.load(self._copy.read_bytes())
+            except FileNotFoundError:
+                return
+            except (OSError, msgspec.DecodeError) as error:
+                log.warning("the copy of the API keys cannot be read: %s", error)
+
+
+def written(file: Path, data: bytes) -> Path:
+    """A file beside this one, with the data, which only its owner can read: it is to take the place of this one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{secrets.token_hex(6)}.part")  # containers that share it have the same pids
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as opened:
+        opened.write(data)
+        opened.flush()
+        os.fsync(descriptor)
+    return part
 
 
 def keys_in(store: AccessStore) -> Keys:

@@ -70,7 +70,8 @@ class Service:
     ) -> None:
         self.store, self.settings, self.entropy = store, settings, entropy
         self.gate = Gate(settings, store, limits)
-        self._looking = Looking(self.gate.ring, self._first_key) if self.gate.on else None
+        copy = None if settings.snapshot_dir is None else settings.snapshot_dir / "api-keys.json"
+        self._looking = Looking(self.gate.ring, self._first_key, copy) if self.gate.on else None
         self.grace_ms = round(settings.late_grace * 1000)
         self._batchers: dict[str, Batcher] = {}
         self.counters = Counters()

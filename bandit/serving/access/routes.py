@@ -19,6 +19,7 @@ from bandit.serving.access.docs import Audit, Identity
 from bandit.serving.api import native
 from bandit.serving.service import Service
 from bandit.settings import Network, Settings
+from bandit.telling import REQUEST_ID
 
 router = APIRouter(tags=["access"], dependencies=[Depends(native._known_only)])
 
@@ -29,7 +30,6 @@ Named = Annotated[str, Query(description="only changes of this experiment and it
 STEP = 1000  # entries read at once
 MOST = 20  # steps of one page: a filter that finds little answers what it has, with `next`
 _CURSOR = re.compile(r"(\d{1,20}-\d{1,20})?", re.ASCII)
-_ID = re.compile(rb"[\x21-\x7e]{1,128}")  # a request's own id, as it is kept
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -91,10 +91,8 @@ def _json(value: Any) -> Response:
 
 def actor_of(grant: Grant, scope: Scope, settings: Settings) -> Actor:
     """Who is behind a request; the address is made out only when it is asked for."""
-    request_id = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    shown = request_id.decode() if _ID.fullmatch(request_id) else ""
     name = grant.name if grant.id is None else f"{grant.id} {grant.name}"
-    return Actor(name, grant.role, lambda: address_of(scope, settings.proxies), shown)
+    return Actor(name, grant.role, lambda: address_of(scope, settings.proxies), REQUEST_ID.get())
 
 
 def address_of(scope: Scope, proxies: tuple[Network, ...]) -> str:

@@ -52,8 +52,11 @@ def change(trial: Trial, store: Any) -> Any:
     document = before.config.document
     policy = msgspec.structs.replace(document.policy, alpha=document.policy.alpha + 1)
     after = revise(before.config, msgspec.structs.replace(document, policy=policy), learned=False, reset=False)
-    ACTOR.set(Actor("somebody", "admin", lambda: "10.0.0.7", "r-1"))
-    return put_audited(store, after, before, 2**53, 1000)
+    own = ACTOR.set(Actor("somebody", "admin", lambda: "10.0.0.7", "r-1"))
+    try:
+        return put_audited(store, after, before, 2**53, 1000)
+    finally:
+        ACTOR.reset(own)
 
 
 @pytest.fixture

@@ -1,15 +1,18 @@
 """Keys: what is random, what is kept, what is refused, and that a change reaches whoever remembers."""
 
+import json
 import re
 import threading
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
+from live import until
 
 from bandit.access.audit import ACTOR, Actor, entry_of, read_entry
 from bandit.access.keys import ID, KEYS_MAX, SECRET, Row, digest, id_in, is_same, limit_of, new_text
 from bandit.access.manage import Keyring, Wanted, begin
-from bandit.access.ring import Ring, keys_in
+from bandit.access.ring import Looking, Ring, keys_in
 from bandit.errors import Problem, StoreUnavailable
 from bandit.store.access import AccessStore
 from bandit.store.memory_store import MemoryStore
@@ -169,6 +172,29 @@ def test_the_last_known_keys_stay_in_force_while_the_store_is_away() -> None:
     assert started.find(made.text.encode()) is not None
     started.look()
     assert started.find(made.text.encode()) is None  # that store has none
+
+
+def test_a_server_that_starts_while_the_store_is_away_knows_its_copy(tmp_path: Path) -> None:
+    """Hashed, for its owner alone, written as the keys change, and taken only where the store does not answer."""
+    store, copy = MemoryStore(), tmp_path / "snapshots" / "api-keys.json"
+    made = Keyring(store).create(READ)
+    before = Looking(Ring(store), lambda: None, copy)
+    before.start()
+    until(copy.exists)
+    before.stop()
+    assert copy.stat().st_mode & 0o777 == 0o600
+    rows = [b64decode(value) for _, value in json.loads(copy.read_text())]
+    assert all(made.text.split("_")[2].encode() not in row for row in rows)
+    assert [each.name for each in copy.parent.iterdir()] == [copy.name]
+    away = MemoryStore()
+    away.key_rows = lambda: (_ for _ in ()).throw(StoreUnavailable("away"))  # type: ignore[method-assign]
+    ring = Ring(away)
+    after = Looking(ring, lambda: None, copy)
+    after.start()
+    until(ring.loaded.is_set)
+    after.stop()
+    assert ring.find(made.text.encode()) is not None
+    assert ring.find(new_text().encode()) is None
 
 
 def test_a_change_made_from_an_old_table_is_made_anew(store: Store, keyring: Keyring) -> None:
