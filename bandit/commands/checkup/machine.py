@@ -14,7 +14,7 @@ from pathlib import Path
 from bandit.commands.checkup.finding import Finding, Verdict
 from bandit.errors import nearest
 from bandit.process.datadir import SOCKET_BYTES, identity
-from bandit.settings import Settings, machine_memory
+from bandit.settings import Settings, is_loopback, machine_memory
 
 FILES, FEW_FILES = 4096, 256  # open files: below the first there are notes, below the second the server cannot work
 OURS = 64  # of them that a worker has open without a client, about
@@ -26,6 +26,7 @@ def machine(settings: Settings) -> Iterator[Finding]:
     """Check what the server needs of this machine."""
     yield _open_files()
     yield _port(settings)
+    yield _keys(settings)
     yield from _variables()
     if settings.redis_url is None:
         yield from _disk(settings.data_dir)
@@ -70,6 +71,15 @@ def _serves(data_dir: Path) -> bool:
         return identity(int(told["pid"])) is not None
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _keys(settings: Settings) -> Finding:
+    if settings.auth_on:
+        return Finding("ok", "keys", "API keys are asked for")
+    if is_loopback(settings.host):
+        return Finding("ok", "keys", f"no API keys are asked for, as only this machine reaches {settings.host}")
+    text = f"no API keys are asked for, and {settings.host} may be reached by others: leave --no-auth out"
+    return Finding("note", "keys", text)
 
 
 def _variables() -> Iterator[Finding]:

@@ -61,7 +61,7 @@ def apply(
         raise refused(done)
     say(f"{written.name} is live, version {done.body['version']}, at {server.url}{at}")
     if done.status == 201:
-        for line in next_steps(server.url + at, done.body):
+        for line in next_steps(server.url + at, done.body, key=server.key is not None):
             say(line)
     return True
 
@@ -69,7 +69,7 @@ def apply(
 def told(written: Written, dry: dict[str, Any], now: dict[str, Any] | None) -> Iterator[str]:
     """What a dry run would change, a line each."""
     if dry["creates"] or now is None:
-        parts = [f"{len(written.document.get(part, ()))} {part}" for part in ("arms", "rewards", "features")]
+        parts = [_count(len(written.document.get(part, ())), part) for part in ("arms", "rewards", "features")]
         yield f"{written.name} is new, with {', '.join(parts)}"
         return
     if dry["starts_from_zero"]:
@@ -82,6 +82,10 @@ def told(written: Written, dry: dict[str, Any], now: dict[str, Any] | None) -> I
         yield f"  {printable(change['pointer'])}  {_from_to(change)}"
     if (more := len(dry["changes"]) - SHOWN) > 0:
         yield f"  and {more} more"
+
+
+def _count(many: int, what: str) -> str:
+    return f"{many} {what[:-1] if many == 1 else what}"
 
 
 def _from_to(change: dict[str, Any]) -> str:
@@ -99,14 +103,15 @@ def _short(value: Any) -> str:
     return printable(text if len(text) <= LONGEST else text[: LONGEST - 3] + "...")
 
 
-def next_steps(at: str, experiment: dict[str, Any]) -> Iterator[str]:
-    """The first decision and its feedback, as a shell takes them."""
+def next_steps(at: str, experiment: dict[str, Any], *, key: bool = False) -> Iterator[str]:
+    """The first decision and its feedback, as a shell takes them; a key is not repeated, but taken from BANDIT_KEY."""
+    headers = "-H 'Content-Type: application/json'" + ' -H "Authorization: Bearer $BANDIT_KEY"' * key
     body = json.dumps({"context": example(experiment["features"]), "user_id": "u-1", "decision_id": "first"})
     kind = next(iter(experiment["rewards"]))
     feedback = json.dumps({"decision_id": "first", "event": kind})
     yield "a first decision, and its feedback:"
-    yield f"  curl {at}/recommendations -H 'Content-Type: application/json' -d {_quoted(body)}"
-    yield f"  curl {at}/feedback -H 'Content-Type: application/json' -d {_quoted(feedback)}"
+    yield f"  curl {at}/recommendations {headers} -d {_quoted(body)}"
+    yield f"  curl {at}/feedback {headers} -d {_quoted(feedback)}"
 
 
 def example(features: list[dict[str, Any]]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Server:
             raise ServerError("--url: expected an address such as http://127.0.0.1:8080, got another")
         if key is not None and (not key.isascii() or not key.isprintable()):
             raise ServerError("--key: expected a key of letters, digits and signs, got other characters")
-        self.url, self._parts, self._port = url.rstrip("/"), parts, port
+        self.url, self.key, self._parts, self._port = url.rstrip("/"), key, parts, port
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
     def experiment(self, name: str) -> str:

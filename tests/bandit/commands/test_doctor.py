@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import redis
@@ -188,6 +189,16 @@ def test_a_port_that_is_taken_is_told() -> None:
         settings = Settings(redis_url="unix:///x", port=taken.getsockname()[1])
         assert found(list(machine.machine(settings)), "port").startswith("note cannot listen on")
     assert found(list(machine.machine(settings)), "port").startswith("ok")
+
+
+@pytest.mark.parametrize(
+    ("host", "auth", "text"),
+    [("0.0.0.0", "auto", "ok API keys are asked for"), ("127.0.0.1", "auto", "ok no"), ("0.0.0.0", "off", "note no")],  # noqa: S104
+)
+def test_an_open_server_without_keys_is_told(host: str, auth: Literal["auto", "off"], text: str) -> None:
+    """On a loopback address nobody else comes."""
+    settings = Settings(redis_url="unix:///x", host=host, auth=auth)
+    assert found(list(machine.machine(settings)), "keys").startswith(text)
 
 
 def test_a_long_temporary_directory_leaves_no_room_for_a_socket(

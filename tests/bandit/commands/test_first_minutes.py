@@ -9,11 +9,12 @@ import pytest
 from asking import QUIETLY, compiled
 from hypothesis import given
 from hypothesis import strategies as st
-from live import Live, ok
+from live import Live, ok, serving, until, valkey
 from samples import shop
 from typer.testing import CliRunner, Result
 
 from bandit.__main__ import app
+from bandit.access.manage import Keyring, Wanted
 from bandit.commands.firstminutes.applied import example
 from bandit.commands.firstminutes.read import read
 from bandit.commands.firstminutes.written import written
@@ -171,7 +172,7 @@ def test_an_experiment_is_applied_changed_and_left_alone(server: Live, here: Pat
     put = ("apply", file, "--url", server.url)
     done = ran(*put, "--yes")
     assert done.exit_code == 0, done.output
-    assert f"{name} is new, with 2 arms, 1 rewards, 0 features" in done.output
+    assert f"{name} is new, with 2 arms, 1 reward, 0 features" in done.output
     assert f"curl {server.url}{at}/recommendations" in done.output
     assert "version 1: nothing changes" in ran(*put).output
     written_to(file, policy={"alpha": 0.5}, arms=["a", "c"])
@@ -243,3 +244,16 @@ def test_the_example_of_a_context_is_one(server: Live) -> None:
     made = server.experiment(features=features)
     found = ok(server.client.get(made.at))
     assert ok(made.recommend(context=example(found["features"])))["logged"]
+
+
+def test_a_key_is_sent_and_not_repeated(here: Path, tmp_path: Path) -> None:
+    """By BANDIT_KEY: without one it is told where to give it; the commands that are printed have its name only."""
+    with valkey() as url, serving(url, auth="on", first_key_file=tmp_path / "first") as live:
+        key = Keyring(live.service.store).create(Wanted("admin", ("admin",))).text
+        until(lambda: live.client.get("/v1/whoami", headers={"X-API-Key": key}).status_code == 200)
+        put = ("apply", written_to(here / "keyed.json"), "--url", live.url, "--yes")
+        assert "BANDIT_KEY" in why(ran(*put))
+        done = CliRunner().invoke(app, [str(each) for each in put], env={"BANDIT_KEY": key})
+    assert done.exit_code == 0, done.output
+    assert '-H "Authorization: Bearer $BANDIT_KEY"' in done.output
+    assert key not in done.output
