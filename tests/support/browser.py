@@ -98,7 +98,8 @@ def visit(browser: Browser, url: str, *, key: str = "", dark: bool = False, phon
     context = browser.new_context(viewport=PHONE if phone else DESKTOP, color_scheme="dark" if dark else "light")
     try:
         if key:
-            context.add_init_script(f"sessionStorage.setItem('bandit-key', {key!r})")
+            kept = f"sessionStorage.setItem('bandit-key', {key!r})"
+            context.add_init_script(f"if (location.protocol === 'http:') {kept}")
         yield Visit(context, url)
     finally:
         context.close()

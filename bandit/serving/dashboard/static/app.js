@@ -4,7 +4,7 @@ import { html, render, useEffect, useRef } from "./lib/html.js";
 import { paused } from "./lib/live.js";
 import { link, route } from "./lib/route.js";
 import { said } from "./lib/say.js";
-import { identify, mayChange, viewer } from "./lib/session.js";
+import { identify, mayChange, mayRead, viewer } from "./lib/session.js";
 import { useStore } from "./lib/store.js";
 import { theme } from "./lib/theme.js";
 import { KeyForm } from "./parts/key.js";
@@ -35,7 +35,7 @@ function Page({ who, parts }) {
   if (!who) return html`<${Waiting} what="the page" />`;
   if (who.failed) return html`<${Failure} error=${who.failed} /><p><button onClick=${identify}>Try again</button></p>`;
   if (who.wanted !== undefined) return html`<${KeyForm} why=${who.wanted} />`;
-  if (who.role === "write") {
+  if (!mayRead(who)) {
     return html`<h1>Nothing to see with this key</h1><${Notice}>A key of the role “write” asks and reports; it reads nothing. Use one of the role “read” or “admin”.<//>
       <${KeyForm} />`;
   }

@@ -18,7 +18,7 @@ export const count = (value, none = "–") => (known(value) ? whole.format(value
 export function percent(value, none = "–") {
   if (!known(value)) return none;
   if (value > 0 && value < 0.0005) return "< 0.05 %";
-  return `${(100 * value).toFixed(Math.abs(value) < 0.1 ? 2 : 1)} %`;
+  return `${numbers.format(100 * value)} %`;
 }
 
 /** A number with its sign: a difference. */

@@ -13,6 +13,7 @@ const SLOWEST = 60; // seconds between two tries while the server is away
 /** Seconds until the next try: twice as many each time; 0: never, as the answer would be the same. */
 function pauseAfter(error, wait) {
   if (error.notOffered) return 0;
+  if (error.code === "overloaded") return Math.max(2, error.retry); // over in a moment: somebody else's question
   const passing = [0, 429, 503].includes(error.status);
   return passing || wait ? Math.min(SLOWEST, Math.max(2 * wait, error.retry ?? 0, 2)) : 0;
 }

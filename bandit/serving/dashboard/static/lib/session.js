@@ -26,5 +26,5 @@ export function refused() {
   if (viewer.get() && !viewer.get().wanted) viewer.set({ wanted: "The key is not valid any more." });
 }
 
-export const mayRead = (who) => who?.role === "read" || who?.role === "admin";
+export const mayRead = (who) => who?.role !== "write";
 export const mayChange = (who) => who?.role === "admin";

@@ -92,13 +92,16 @@ function Segments({ document }) {
       <${Pages} pages=${pages} turn=${turn} next=${found.next} shown=${`${found.arms.length} arms are shown; the others are on other pages.`} />`}<//></section>`;
 }
 
+/** A segment of a number by its ends, with as many digits as tell. */
+const nameOf = (segment) => (segment.low === null ? segment.name || "all" : `${number(segment.low)} to ${number(segment.high)}`);
+
 function Expected({ found }) {
   if (!found.contexts) return html`<p class="muted">Not enough data yet: no contexts have come.</p>`;
   const scale = scaleOf(found.arms.flatMap((row) => row.estimates));
   const columns = [
     { name: "Arm", head: true, cell: (row) => row.arm },
     ...found.segments.map((segment) => ({
-      name: html`${segment.name || "all"} <span class="muted">(${count(segment.contexts)})</span>`,
+      name: html`${nameOf(segment)} <span class="muted">(${count(segment.contexts)})</span>`,
       cell: (row) => html`<${Estimate} found=${row.estimates.find((each) => each.segment === segment.name)} scale=${scale} />`,
     })),
   ];

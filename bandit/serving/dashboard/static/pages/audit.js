@@ -17,9 +17,9 @@ export function Audit({ only }) {
   const live = useLive((signal) => ask(at("audit"), { query: { limit: PAGE, cursor, experiment: only }, signal }), cursor ? 0 : 10, [cursor, only]);
   const columns = [
     { name: "When", head: true, cell: (row) => fullTime(row.at) },
-    { name: "Who", cell: (row) => html`${row.actor ?? "–"} <span class="muted">${row.role ?? ""}</span>` },
-    { name: "From", cell: (row) => row.address ?? "–" },
-    { name: "What", cell: (row) => row.action },
+    { name: "Who", cell: (row) => html`${row.actor} <span class="muted">(${row.role})</span>` },
+    { name: "From", cell: (row) => row.address || "–" },
+    { name: "What", cell: (row) => row.action + (row.outcome === "unknown" ? " (whether it was done is not known)" : "") },
     { name: "Of", cell: (row) => row.target },
     { name: "Change", cell: (row) => html`<${Difference} before=${row.before} after=${row.after} />` },
   ];
@@ -31,23 +31,15 @@ export function Audit({ only }) {
       <${Pages} pages=${pages} turn=${turn} next=${found.next} shown=${`${found.entries.length} on this page.`} />`}<//>`;
 }
 
-/** Only the places in which the two differ. */
-function Difference({ before, after }) {
-  const places = [...differing(before, after, "")];
-  if (!places.length) return html`<span class="muted">–</span>`;
-  const shown = places.slice(0, 3);
-  const line = ([place, was, is]) => html`<div key=${place}><code>${place || "/"}</code> ${text(was)} → ${text(is)}</div>`;
-  if (places.length <= 3) return shown.map(line);
-  return html`<details><summary>${places.length} places</summary>${places.map(line)}</details>`;
-}
+const FEW = 3; // places that are shown at once
 
-function* differing(before, after, at) {
-  const both = [before, after].every((each) => each !== null && typeof each === "object" && !Array.isArray(each));
-  if (!both) {
-    if (JSON.stringify(before) !== JSON.stringify(after)) yield [at, before, after];
-    return;
-  }
-  for (const name of new Set([...Object.keys(before), ...Object.keys(after)])) yield* differing(before[name], after[name], `${at}/${name}`);
+/** Each place, by its pointer, with what was there and is. */
+function Difference({ before = {}, after = {} }) {
+  const places = [...new Set([...Object.keys(before), ...Object.keys(after)])];
+  if (!places.length) return html`<span class="muted">–</span>`;
+  const line = (place) => html`<div key=${place}><code>${place || "/"}</code> ${text(before[place])} → ${text(after[place])}</div>`;
+  if (places.length <= FEW) return places.map(line);
+  return html`<details><summary>${places.length} places</summary>${places.map(line)}</details>`;
 }
 
 function text(value) {

@@ -29,14 +29,14 @@ export function Experiments() {
       <p class="muted">From ${clockTime(live.at)}; rates and shares are of the last 5 minutes, rewards of the last hour.</p>`}<//>`;
 }
 
-/** Documents with their summaries; without these where the server is older. */
+/** Documents with their summaries; without these where there are none to be had. */
 async function load(cursor, signal) {
   const query = { limit: PAGE, cursor };
   const [documents, summaries] = await Promise.all([
     ask(at("experiments"), { query, signal }),
     ask(at("summary"), { query, signal }).catch((error) => {
-      if (error instanceof ApiError && error.notOffered) return { experiments: [] };
-      throw error;
+      if (error instanceof ApiError && (error.notOffered || error.status === 403)) return { experiments: [] };
+      throw error; // 403: a key for some experiments only
     }),
   ]);
   const told = new Map(summaries.experiments.map((each) => [each.experiment, each]));

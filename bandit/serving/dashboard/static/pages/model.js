@@ -7,6 +7,7 @@ import { Calibration } from "../parts/calibration.js";
 import { Interval, scaleOf } from "../parts/interval.js";
 import { Loaded } from "../parts/notice.js";
 import { Table } from "../parts/table.js";
+import { WorkedOut } from "../parts/worked.js";
 
 export function Model({ document }) {
   return html`<${Weights} document=${document} /><${Checked} document=${document} />`;
@@ -48,15 +49,20 @@ function Weighed({ found }) {
 }
 
 function Checked({ document }) {
-  const { name } = document;
-  const live = useLive((signal) => ask(experiment(name, "calibration"), { signal, seconds: 60 }), 60, [name]);
-  return html`<section aria-labelledby="calibration"><h3 id="calibration">Does what is predicted come true?</h3>
-    <${Loaded} live=${live} what="calibration">${(found) => html`<${Bins} found=${found} />`}<//></section>`;
+  return html`<${WorkedOut} path=${experiment(document.name, "calibration")} about=${document.generation} title="Does what is predicted come true?"
+    id="calibration" what="calibration" tell=${inWords}>${(found) => html`<${Bins} found=${found} />`}<//>`;
+}
+
+const agrees = (bin) => bin.predicted >= bin.observed_low && bin.predicted <= bin.observed_high;
+
+function inWords({ bins, note }) {
+  if (!bins.length) return note || "Not enough data yet.";
+  return `In ${bins.filter(agrees).length} of ${bins.length} groups the observed mean agrees with the predicted one within its 95 % interval.`;
 }
 
 function Bins({ found }) {
-  if (!found.bins.length) return html`<p class="muted">${found.note || "Not enough data yet."}</p>`;
-  const inside = found.bins.filter((bin) => bin.predicted >= bin.observed_low && bin.predicted <= bin.observed_high).length;
+  const sentence = inWords(found);
+  if (!found.bins.length) return html`<p class="muted">${sentence}</p>`;
   const columns = [
     { name: "Predicted between", head: true, cell: (bin) => `${number(bin.low)} and ${number(bin.high)}` },
     { name: "Decisions", number: true, cell: (bin) => count(bin.decisions) },
@@ -64,9 +70,8 @@ function Bins({ found }) {
     { name: "Observed, mean", number: true, cell: (bin) => number(bin.observed) },
     { name: "95 % interval", number: true, cell: (bin) => `${number(bin.observed_low)} to ${number(bin.observed_high)}` },
   ];
-  const sentence = `In ${inside} of ${found.bins.length} groups the observed mean agrees with the predicted one within its 95 % interval.`;
-  return html`<figure class="chart"><figcaption><span class="sentence">${sentence}</span></figcaption>
-      <${Calibration} bins=${found.bins} label=${sentence} /></figure>
+  return html`<p class="sentence lead">${sentence}</p>
+    <${Calibration} bins=${found.bins} label=${sentence} />
     <${Table} caption="Decisions by what was predicted of them" columns=${columns} rows=${found.bins} id=${(bin) => bin.low} />
-    <p class="muted">${found.predicted_by} ${count(found.decisions)} decisions${found.first ? `, ${dayTime(found.first)} to ${dayTime(found.last)}` : ""}. ${found.note}</p>`;
+    <p class="muted">Predicted by ${found.predicted_by}. From ${count(found.decisions)} decisions${found.first ? `, ${dayTime(found.first)} to ${dayTime(found.last)}` : ""}. ${found.note}</p>`;
 }

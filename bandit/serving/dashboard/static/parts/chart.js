@@ -38,7 +38,7 @@ function Legend({ lines, place, time, show, stacked }) {
 /** How a line looks: its colour, and its dashes. */
 function Sample({ i, stacked }) {
   const dash = DASHES[i % DASHES.length].join(" ");
-  return html`<svg class=${`sample s${i % 8}`} width="22" height="10" aria-hidden="true">${stacked
+  return html`<svg class=${`sample s${i % 8}`} width=${stacked ? 12 : 22} height="10" aria-hidden="true">${stacked
     ? html`<rect width="12" height="10" rx="2" />`
     : html`<line x1="0" x2="22" y1="5" y2="5" stroke-dasharray=${dash || undefined} />`}</svg>`;
 }
@@ -128,7 +128,7 @@ function strokes(lines) {
   const bands = [];
   lines.forEach((line, i) => {
     const stroke = colour(`series-${i % 8}`);
-    series.push({ stroke, width: 2, dash: DASHES[i % DASHES.length], points: { show: false }, spanGaps: false });
+    series.push({ stroke, width: 2, dash: DASHES[i % DASHES.length], points: { size: 5, fill: stroke }, spanGaps: false });
     if (!line.low) return;
     series.push({ width: 0, points: { show: false } }, { width: 0, points: { show: false } });
     bands.push({ series: [series.length - 1, series.length], fill: colour(`series-${i % 8}`, 0.16) });

@@ -25,9 +25,10 @@ export function Failure({ error, at = 0, what = "this" }) {
     return html`<${Notice} kind="warn" title="There is no such experiment.">
       It may have been deleted meanwhile. <a href=${link()}>All experiments</a><//>`;
   }
+  if (error.code === "overloaded") return html`<${Notice} title="The server is busy:">${error.message}. Trying again.${since}<//>`;
   if (error.status === 503) {
-    const title = error.code === "store_unavailable" ? "The store is away." : "The server is busy.";
-    return html`<${Notice} kind="bad" title=${title}>${error.message} Trying again.${since}<//>`;
+    const title = error.code === "store_unavailable" ? "The store is away:" : "The server does not serve yet:";
+    return html`<${Notice} kind="bad" title=${title}>${error.message}. Trying again.${since}<//>`;
   }
   return html`<${Notice} kind="bad" title="That did not work.">${error.message}${since}<${Faults} faults=${error.faults} /><//>`;
 }

@@ -8,7 +8,7 @@ export function filled(series, seconds) {
   const step = SPAN[series.resolution];
   const end = Math.floor(Date.parse(series.now) / 1000 / step) * step;
   const first = series.points.length ? Math.floor(Date.parse(series.points[0].at) / 1000) : end;
-  const begin = Math.max(first, end - seconds + step);
+  const begin = Math.max(first - step, end - seconds + step); // one before the first: a line needs two
   const known = new Map(series.points.map((point) => [Math.floor(Date.parse(point.at) / 1000), point]));
   const found = [];
   for (let time = begin; time <= end; time += step) found.push({ time, ...(known.get(time) ?? NOTHING) });

@@ -10,7 +10,7 @@ export function Table({ caption, columns, rows, id, empty = "Nothing yet.", quie
   if (!rows.length) return html`<p class="muted">${empty}</p>`;
   return html`<div class="scroll" tabindex="0" role="region" aria-labelledby=${label}>
     <table>
-      <caption id=${label} class=${quiet ? "unseen" : ""}>${caption}</caption>
+      <caption id=${label} class=${quiet ? "unseen" : ""}><span>${caption}</span></caption>
       <thead><tr>${columns.map((c) => html`<th scope="col" class=${c.number ? "number" : ""}>${c.name}</th>`)}</tr></thead>
       <tbody>${rows.map((row) => html`<tr key=${id(row)}>${columns.map((c) => cell(c, row))}</tr>`)}</tbody>
     </table>
