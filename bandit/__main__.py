@@ -40,6 +40,14 @@ Durability = Annotated[
 StoreMemory = Annotated[
     int | None, typer.Option(help="Memory limit of the store in MiB.  [default: half of the machine's memory]")
 ]
+DrainSeconds = Annotated[
+    float | None,
+    typer.Option(help="Seconds after SIGTERM in which /readyz answers 503 and requests are served.  [default: 0]"),
+]
+KeepStore = Annotated[
+    bool | None,
+    typer.Option("--keep-store/--no-keep-store", help="Leave the store running at the end.  [default: no-keep-store]"),
+]
 LogLevel = Annotated[
     str | None, typer.Option(help="What is logged to stderr: debug, info, warning or error.  [default: info]")
 ]
@@ -78,11 +86,13 @@ def serve(
     workers: Workers = None,
     durability: Durability = None,
     store_memory: StoreMemory = None,
+    drain_seconds: DrainSeconds = None,
+    keep_store: KeepStore = None,
     log_level: LogLevel = None,
     auth: Auth = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Run the server until SIGTERM or Ctrl-C.
+    """Run the server until SIGTERM or Ctrl-C. SIGHUP replaces its workers one by one.
 
     Every option, and the settings that only docs/settings.md lists, can also be given as BANDIT_NAME in the
     environment, such as BANDIT_DATA_DIR; options win.
@@ -96,6 +106,8 @@ def serve(
         workers=workers,
         durability=durability,
         store_memory=store_memory,
+        drain_seconds=drain_seconds,
+        keep_store=keep_store,
         log_level=log_level,
         auth=None if auth is None else "on" if auth else "off",
         log_format=log_format,
@@ -113,6 +125,16 @@ def serve(
     from bandit.process.supervisor import Supervisor
 
     raise typer.Exit(Supervisor(settings).run())
+
+
+@app.command("stop-store")
+def stop_store(data_dir: DataDir = None) -> None:
+    """End the store that a server with --keep-store left running."""
+    with exit_on_error(PROGRAM):
+        from bandit.process import embedded
+
+        pid = embedded.end_kept(settings_from(data_dir=data_dir).data_dir)
+        typer.echo(f"the store's process {pid} has ended" if pid else "no store was running there")
 
 
 @app.command()

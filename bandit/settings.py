@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import re
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,9 @@ MIB = 1 << 20
 KEY = re.compile(r"bs_[0-9A-Za-z]{10}_[0-9A-Za-z]{43}")
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#,@]+")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+# Kubernetes tells a container of every service beside it: of one called `bandit`, BANDIT_PORT=tcp://10.0.0.1:8080
 LINK = re.compile(r"(tcp|udp|sctp)://")
+LINKED = re.compile(r"(^|_)port$")  # fields whose variable may be such a link
 
 
 class Settings(BaseSettings):
@@ -68,6 +71,10 @@ class Settings(BaseSettings):
     body_limit: int = Field(1 * MIB, gt=0, description="largest body of a request, in bytes")
     batch_limit: int = Field(8 * MIB, gt=0, description="largest body of a batch request, in bytes")
     stop_timeout: float = Field(15, gt=0, description="seconds within which a server that is told to stop has stopped")
+    drain_seconds: float = Field(
+        0, ge=0, description="seconds after SIGTERM in which /readyz answers 503 and requests are still served"
+    )
+    keep_store: bool = Field(False, description="whether our own store goes on running when the server stops")
     late_grace: float = Field(86400, ge=0, description="seconds that a decision is kept for after its deadline")
     checkpoint_seconds: float = Field(60, gt=0, description="longest time between two checkpoints, in seconds")
     store_patience: float = Field(
@@ -154,8 +161,7 @@ class Settings(BaseSettings):
     def _one_place_for_the_data(cls, given: dict[str, Any]) -> dict[str, Any]:
         """The settings given, without those given as None; refused if they name two places for the data."""
         given = {name: value for name, value in given.items() if value is not None and value != ""}
-        if _is_link(given.get("port")):
-            del given["port"]
+        given = {name: value for name, value in given.items() if not (LINKED.search(name) and _is_link(value))}
         if "redis_url" in given and "data_dir" in given:
             raise ValueError("expected redis_url or data_dir, got both: a store of its own, or one that we start there")
         return given
@@ -218,17 +224,27 @@ def overridden(options: dict[str, Any]) -> Settings:
     return Settings(**{hidden[name]: None for name in given if name in hidden} | given)
 
 
+class Phase(IntEnum):
+    """What all workers of a start do, as the one byte that they share says."""
+
+    STARTING = 0
+    READY = 1  # all of them have been ready
+    DRAINING = 2  # the end was asked for: /readyz says so, and requests are served as before
+    CLOSING = 3  # it is near: each answer closes its connection
+
+
 class Handoff(BaseModel):
     """What the parent hands to a worker: its settings and the numbers of the descriptors that it inherits.
 
     listener  the listening socket, bound once for all workers
-    life      read end of a pipe that only the parent can write to: at its end the worker stops
+    life      read end of a pipe of its own that only the parent can write to: at its end the worker stops; a byte
+              before that says that another one has taken its place
     status    write end of a pipe: `ready`, `failed WHY`, or `refused WHY` by a store, one line each
-    flag      a file of one byte, 1 once all workers of this start are ready
+    flag      a file of one byte, the `Phase` of all workers
     slots     the file of what all workers have counted, and how many slots it has (`bandit.process.slots`)
     slot      the worker's own
     limits    a file in memory in which all workers count the requests of keys that have a limit
-    replaced  the worker takes a dead one's place: it accepts connections only once it is ready
+    replaced  the worker accepts connections only once it is ready: others serve meanwhile, or clients wait
     """
 
     # hidden here too: an error within the settings is told by the model around them

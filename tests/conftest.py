@@ -16,7 +16,7 @@ from bandit.store.memory_store import MemoryStore
 from bandit.store.protocol import Store
 from bandit.store.redis_store import RedisStore
 
-pytest_plugins = ["live"]  # the fixture `server`
+pytest_plugins = ["live", "home"]  # the fixtures `server` and `home`
 
 # rooms whose tests start no process and open no socket: `-m "not system"` runs these alone
 FAST = {

@@ -86,6 +86,18 @@ class DeadlineProtocol(WireProtocol):
         if self.cycle.response_complete and not self.transport.is_closing():
             self.waiting[self] = None
 
+    def shutdown(self) -> None:
+        """Closes an idle connection, but not one whose client has begun to send: its answer is the last."""
+        if not (self._begun is not None or self._arriving()) or self.transport.is_closing():
+            super().shutdown()
+
+    def _arriving(self) -> bool:
+        """Whether there are bytes that nobody has read yet."""
+        waiting = b"\0\0\0\0"
+        with suppress(OSError):
+            waiting = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, waiting)
+        return any(waiting)
+
     def _keep_alive(self) -> None:
         """Closes the connection when it stays idle for too long from now on."""
         self._unset_keepalive_if_required()

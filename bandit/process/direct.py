@@ -131,6 +131,12 @@ class DirectProtocol(DeadlineProtocol):
 
     _head = b""  # of the request at hand, where it could be kept
 
+    @classmethod
+    def let_go(cls) -> None:
+        """From now on each request is the last of its connection, and its answer says so."""
+        cls.lasting = False
+        cls.known.clear()  # what is known keeps connections
+
     def data_received(self, data: bytes) -> None:
         """Begins a request at once whose head is known; else has it parsed."""
         self._head = b""
@@ -162,7 +168,7 @@ class DirectProtocol(DeadlineProtocol):
             super().begin_cycle()
             return
         before = self.cycle
-        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1"
+        keep_alive = self.lasting and self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1"
         if head and keep_alive and not plain.request_id:  # nor is one like any other then
             if len(self.known) >= KNOWN:
                 self.known.clear()

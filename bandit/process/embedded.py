@@ -135,12 +135,8 @@ class EmbeddedStore:
         Raises:
             EmbeddedError: if a store lives there, but neither it nor its record says which process it is.
         """
-        record = read_record(self._data_dir)
-        answer = self._first_answer(record, tick)
-        if not inhabited(self._data_dir, record):
-            remove_record(self._data_dir, record)
+        if not (answer := self._found(tick)) and self.pid is None:
             return False
-        self._record = self._identified(record, answer)
         if answer and _ask(self.url, lambda client: client.config_get(*self._wanted), ANSWER_SECONDS) == self._wanted:
             write_record(self._data_dir, self._record)
             log.info("using the store left behind as process %s", self.pid)
@@ -148,6 +144,34 @@ class EmbeddedStore:
         log.warning("ending the store left behind as process %s: it is silent or has other settings", self.pid)
         self.stop(10.0 if answer else 1.0)
         return False
+
+    def end_left(self) -> int | None:
+        """The process of the store that was left behind, which has ended now; None: there was none.
+
+        Raises:
+            EmbeddedError: as `adopt`, and if it cannot be ended.
+        """
+        self._found(_nothing)
+        if (pid := self.pid) is not None:
+            self.stop(10.0)
+        return pid
+
+    def _found(self, tick: Callable[[], None]) -> dict[str, Any] | None:
+        """The INFO of the store that lives on the directory, which is ours from now on; None of a silent one or none.
+
+        Raises:
+            EmbeddedError: as `adopt`.
+        """
+        record = read_record(self._data_dir)
+        answer = self._first_answer(record, tick)
+        if not inhabited(self._data_dir, record):
+            remove_record(self._data_dir, record)
+            return None
+        if record is None or not (record.alive or answer):
+            raise EmbeddedError(f"an unknown store lives on {self._data_dir} (it holds valkey.lock): end it first")
+        pid = record.pid if record.alive else int((answer or {})["process_id"])
+        self._record = replace(record, pid=pid, started=identity(pid))
+        return answer
 
     def _first_answer(self, record: Record | None, tick: Callable[[], None]) -> dict[str, Any] | None:
         """The INFO of a store left behind; None when there is none any more, or it is silent."""
@@ -159,17 +183,6 @@ class EmbeddedStore:
             tick()
             time.sleep(STEP)
         return None
-
-    def _identified(self, record: Record | None, answer: dict[str, Any] | None) -> Record:
-        """The record with the store's process, which the store itself says if the record does not."""
-        if record and record.alive:
-            return record
-        if record is None or answer is None:
-            raise EmbeddedError(
-                f"an unknown store lives on {self._data_dir} (it holds valkey.lock there): end it first"
-            )
-        pid = int(answer["process_id"])
-        return replace(record, pid=pid, started=identity(pid))
 
     def launch(self, seconds: float = LOCK_SECONDS, tick: Callable[[], None] = _nothing) -> None:
         """Starts the process, on the same socket as before if there was one; it may still be loading.
@@ -322,10 +335,24 @@ def start(
     return store
 
 
-def find_running(data_dir: Path) -> str | None:
-    """The address of the store that lives on the directory and answers, or None."""
+def find_running(data_dir: Path, loaded: bool = False) -> str | None:
+    """The address of the store that lives on the directory and answers, or None; loaded: only once it has its data."""
     record = read_record(data_dir)
-    return record.url if record and record.alive and _info(record.url) else None
+    answer = _info(record.url) if record and record.alive else None
+    return record.url if record and answer and not (loaded and int(answer.get("loading", 0))) else None
+
+
+def end_kept(data_dir: Path) -> int | None:
+    """The process of the store that was kept, or left behind, on the directory, which has now ended; None: none was.
+
+    Raises:
+        OccupiedError: if a server or a command holds the directory: the store is in use.
+        EmbeddedError: if the directory does not exist, or the store is not to be identified or ended.
+    """
+    if not data_dir.is_dir():
+        raise EmbeddedError(f"data directory {data_dir} does not exist; name another --data-dir")
+    with lock(data_dir, "stop-store"):
+        return EmbeddedStore(data_dir, Path(), "", 0).end_left()
 
 
 @contextmanager
@@ -355,9 +382,12 @@ def opened(
                 raise
             url = _awaited(data_dir, seconds)
         else:
-            store = start(data_dir, binary=binary, durability=durability, memory=memory)
-            stack.callback(store.stop)
-            url = store.url
+            found = find_running(data_dir, loaded=True)  # kept or left behind: it stays as it was found
+            if found is None:
+                store = start(data_dir, binary=binary, durability=durability, memory=memory)
+                stack.callback(store.stop)
+                found = store.url
+            url = found
         yield url
 
 

@@ -2,7 +2,9 @@
 
     start   lock the data directory, bind the port, start or adopt the store, hand the socket to the workers
     run     restart what dies: a worker or the store, after 0.1 s, or up to 5 s when it dies again and again
-    stop    stop accepting, drain, flush, checkpoint (all in the workers, at the end of their life pipe), store, unlock
+    SIGHUP  new workers in the place of the old ones, one after another, on the same socket
+    stop    drain: /readyz says no while requests are still served; then stop accepting, answer what is open, flush,
+            checkpoint (all in the workers, at the end of their life pipes), store, unlock
 
 The parent holds no state of its own and imports nothing large: killed at any time, the next one takes over from the
 directory, where server.json {pid, host, port} stands as long as a server is ready.
@@ -21,10 +23,10 @@ from contextlib import ExitStack, suppress
 from types import FrameType, TracebackType
 from typing import Any
 
-from bandit.process import embedded
+from bandit.process import activation, embedded
 from bandit.process.datadir import write_atomically
-from bandit.process.workers import STEP, STOP_SIGNALS, Backoff, StartError, Workers
-from bandit.settings import Settings
+from bandit.process.workers import SIGNALS, STEP, Backoff, StartError, Workers
+from bandit.settings import Phase, Settings
 from bandit.telling import reason, say, tell
 
 log = logging.getLogger(__name__)
@@ -44,13 +46,16 @@ class _Stopping(Exception):  # noqa: N818 - no error
 
 
 class Signals:
-    """Remembers that a signal asked for the end; its descriptor wakes a waiting parent, as a child's death does.
+    """Remembers what signals asked for; its descriptor wakes a waiting parent, as a child's death does.
 
-    A second signal asks for nothing more: who wants less than an orderly stop has SIGKILL.
+    asked    the end. A second signal asks for nothing more: who wants less than an orderly stop has SIGKILL
+    at_once  the end without a drain: SIGINT, as from Ctrl-C
+    renew    new workers: SIGHUP, but where it tells that our terminal has gone, which is the end
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self.at_once = self.renew = False
+        self._had_terminal = _has_terminal()
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Signals":
@@ -58,7 +63,7 @@ class Signals:
         os.set_blocking(self.descriptor, False)
         os.set_blocking(self._write, False)
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        for number in (*STOP_SIGNALS, signal.SIGCHLD):
+        for number in (*SIGNALS, signal.SIGCHLD):
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish is kept
                 self._before[number] = signal.signal(number, self._note)
         return self
@@ -73,7 +78,11 @@ class Signals:
         os.close(self._write)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.asked = self.asked or number != signal.SIGCHLD
+        if number == signal.SIGHUP and _has_terminal() >= self._had_terminal:
+            self.renew = True
+        elif number != signal.SIGCHLD:
+            self.asked = True
+            self.at_once |= number == signal.SIGINT
 
     def check(self) -> None:
         """Raises _Stopping once a signal has come; called again and again during a start."""
@@ -85,6 +94,15 @@ class Signals:
         select.select([self.descriptor, *descriptors], [], [], seconds)
         with suppress(BlockingIOError):
             os.read(self.descriptor, 4096)
+
+
+def _has_terminal() -> bool:
+    """Whether the process has a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 class Supervisor:
@@ -105,6 +123,7 @@ class Supervisor:
         self._store_backoff = Backoff()
         self._store_born: float | None = None
         self._clean = True
+        self._given = False  # whether the socket was opened by somebody else, so that clients wait in its queue already
 
     def run(self) -> int:
         """The exit code: 0 after a clean stop, 1 after a failure, which is reported on stderr. Main thread only."""
@@ -112,7 +131,7 @@ class Supervisor:
             # what is entered first is left last: workers, store, lock
             with self._signals, ExitStack() as stack, suppress(_Stopping):
                 self._serve(stack)
-        except (embedded.EmbeddedError, StartError, OSError) as error:
+        except (activation.ActivationError, embedded.EmbeddedError, StartError, OSError) as error:
             tell("bandit-server", reason(error))
             return 1
         return 0 if self._clean else 1
@@ -125,20 +144,41 @@ class Supervisor:
         url = self._settings.redis_url or self._start_store(stack)
         listener.listen(BACKLOG)  # only now: a client that comes earlier is refused, not left waiting
         first_key = self._settings.first_key_file or self._data_dir / "first-admin-key"
-        own = {"redis_url": url, "first_key_file": first_key.absolute()}
-        workers = Workers(self._command, self._settings.model_copy(update=own), listener)
+        host = listener.getsockname()[0] if self._given else self._settings.host  # keys are asked for by what it is
+        own = {"redis_url": url, "first_key_file": first_key.absolute(), "host": host}
+        workers = Workers(self._command, self._settings.model_copy(update=own), listener, queued=self._given)
         stack.callback(self._stop_workers, workers, listener)
         announced = False
         while not self._signals.asked:
-            self._tend_store()
-            workers.tend()
+            if self._signals.renew:
+                self._signals.renew = False
+                workers.renew()
+            self._tend(workers)
             if workers.all_ready and not announced:
                 announced = True
-                self._announce(listener.getsockname()[1])
-            self._signals.wait(workers.descriptors(), 0.1)
+                self._announce(*listener.getsockname()[:2])
+        if workers.all_ready:
+            self._drain(workers)
 
-    def _announce(self, port: int) -> None:
-        host, many = self._settings.host, self._settings.workers
+    def _tend(self, workers: Workers) -> None:
+        """One turn of looking after all children."""
+        self._tend_store()
+        workers.tend()
+        self._signals.wait(workers.descriptors(), 0.1)
+
+    def _drain(self, workers: Workers) -> None:
+        """Serves on for a while, so that balancers notice; in the second half each answer closes its connection."""
+        begun, seconds = time.monotonic(), self._settings.drain_seconds
+        if seconds > 0 and not self._signals.at_once:
+            log.info("draining: /readyz answers 503, and requests are served for %g s more", seconds)
+            workers.enter(Phase.DRAINING)
+        while (passed := time.monotonic() - begun) < seconds and not self._signals.at_once:
+            if workers.phase is Phase.DRAINING and passed >= seconds / 2:
+                workers.enter(Phase.CLOSING)
+            self._tend(workers)
+
+    def _announce(self, host: str, port: int) -> None:
+        many = self._settings.workers
         if self._store is not None:
             write_atomically(self._record, {"pid": os.getpid(), "host": host, "port": port})
         elif self._settings.redis_url and embedded.keeps_no_file(self._settings.redis_url):
@@ -150,10 +190,15 @@ class Supervisor:
         if self._signals.asked:
             log.info("stopping")
         listener.close()
+        if self._store is not None and self._settings.keep_store:
+            log.info("the store stays as process %s, for the next start", self._store.pid)
         self._clean = workers.stop(self._settings.stop_timeout * 2 / 3)
 
     def _bound(self) -> socket.socket:
         """The bound socket; a port that the workers of a killed parent are about to leave is waited for."""
+        if (given := activation.listener()) is not None:
+            self._given = True
+            return given
         left_behind = self._settings.redis_url is not None or self._record.exists()
         deadline = time.monotonic() + (BIND_SECONDS if left_behind else 0.0)
         while True:
@@ -180,7 +225,8 @@ class Supervisor:
             tick=self._signals.check,
         )
         self._store_born = time.monotonic()
-        stack.callback(self._store.stop, settings.stop_timeout / 4)
+        if not settings.keep_store:
+            stack.callback(self._store.stop, settings.stop_timeout / 4)
         return self._store.url
 
     def _tend_store(self) -> None:

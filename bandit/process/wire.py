@@ -17,7 +17,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Callable, Sized
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import httptools
 from uvicorn.config import Config
@@ -76,6 +76,8 @@ class _Last:
 
 class WireProtocol(HttpToolsProtocol):
     """One connection."""
+
+    lasting: ClassVar[bool] = True  # whether connections outlive the answers to requests that begin now
 
     def __init__(
         self,
@@ -205,7 +207,11 @@ class WireProtocol(HttpToolsProtocol):
         if self._hosts != 1 and (self._hosts or version == "1.1"):
             raise WireRefusal(_no_http("expected exactly one Host header"))
         self.url = _target(self.url)
+        if not self.lasting:
+            self.headers.append((b"connection", b"close"))  # older uvicorns send the header only where one came
         self.begin_cycle()
+        if not self.lasting:
+            self.cycle.keep_alive = False
         if not self.cycle.keep_alive:
             self.cycle.transport = cast(asyncio.Transport, _Last(self.transport, self._hang_up))
 

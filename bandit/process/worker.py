@@ -1,7 +1,8 @@
 """One worker process: `python -m bandit.process.worker`, started by `bandit.process.supervisor` and by nobody else.
 
-It serves on the socket that it inherited until its life pipe ends, then stops accepting, drains, flushes and writes
-the last checkpoint. A parent that is gone cannot kill it any more, so an alarm does if all that takes too long.
+It serves on the socket that it inherited until its life pipe ends, then stops accepting, lets connections go with their
+next answer, drains, flushes and writes the last checkpoint. A parent that is gone cannot kill it any more, so an alarm
+does if all that takes too long.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -23,13 +25,13 @@ import uvloop
 
 from bandit.access.limits import Limits
 from bandit.errors import StoreUnsuitable
-from bandit.process.direct import direct_protocol
+from bandit.process.direct import DirectProtocol, direct_protocol
 from bandit.process.slots import Publisher, Slots
-from bandit.process.workers import HANDOFF, STOP_SIGNALS
+from bandit.process.workers import HANDOFF, SIGNALS
 from bandit.serving.api.app import Front, build_app
 from bandit.serving.api.hot import Hot
 from bandit.serving.service import Service
-from bandit.settings import Handoff
+from bandit.settings import Handoff, Phase
 from bandit.store.redis_connection import CONNECTIONS
 from bandit.telling import start_logging
 
@@ -37,30 +39,62 @@ log = logging.getLogger("bandit.process.worker")  # __name__ is __main__ here
 
 KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of the usual proxies: the one in front must be the first to hang up
 DRAIN_SHARE = 0.4  # of the time to stop: 6 s of 15 for the requests under way; the last checkpoint has the next 4
+RELIEVED_SHARE = 1 / 3  # of the time to stop, for idle connections to hear of it, where another worker serves already
+GRACE_SECONDS = 0.2  # the same where none does: only what was being sent is waited for
 LOOK_SECONDS = 0.02
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server without its signal handlers: signals are for the parent."""
+    """uvicorn's server without its signal handlers (they are for the parent), and with a gentler end."""
+
+    def __init__(self, config: uvicorn.Config, protocol: type[DirectProtocol]) -> None:
+        super().__init__(config)
+        self._protocol = protocol
+        self.grace = GRACE_SECONDS
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Captures none."""
         yield
 
+    def let_go(self) -> None:
+        """From now on each answer closes its connection."""
+        if self._protocol.lasting:
+            self._protocol.let_go()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stops accepting, and closes idle connections only after a grace.
+
+        Closing one at once would cut off a client that is just about to use it. Until then each request is answered,
+        and its answer says that the connection ends.
+        """
+        for server in self.servers:
+            server.close()
+        self.let_go()
+        until = time.monotonic() + self.grace
+        await _until(lambda: not self.server_state.connections or time.monotonic() >= until)
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+            await asyncio.sleep(0)  # one at a time: it has gone before the next one is looked at
+        await super().shutdown(sockets)
+
 
 class Life:
-    """Says when the worker has to stop: its life pipe has ended, because the parent wants it to or is gone."""
+    """Says when the worker has to stop: its life pipe has ended, because the parent wants it to or is gone.
+
+    relieved  another worker has taken its place
+    """
 
     def __init__(self, descriptor: int, seconds: float) -> None:
         self.over = threading.Event()
+        self.relieved = False
         self._descriptor = descriptor
         self._seconds = seconds
         threading.Thread(target=self._watch, name="life", daemon=True).start()
 
     def _watch(self) -> None:
         while os.read(self._descriptor, 1):
-            pass
+            self.relieved = True
         signal.alarm(math.ceil(self._seconds))  # ends the process by itself, whatever hangs
         self.over.set()
 
@@ -116,9 +150,9 @@ def main() -> int:
 
 def _leave_signals_to_the_parent() -> None:
     """Ignore the signals that were blocked since the process began, so that every thread ignores them."""
-    for number in STOP_SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 async def _serve(handoff: Handoff, life: Life, status: Status) -> BaseException | None:
@@ -126,10 +160,9 @@ async def _serve(handoff: Handoff, life: Life, status: Status) -> BaseException 
     limits = Limits(handoff.limits if handoff.limits >= 0 else None)
     service, publisher = Service.open(handoff.settings, limits), None
     try:
-        publisher = Publisher(Slots(*handoff.slots), handoff.slot, service.counters)
-        app, hot = build_app(service, _flag(handoff.flag), publisher.everyone), Hot(service)
-        server = Server(_config(app, hot, service))
-        watch = asyncio.create_task(_watch(service, server, life, status, publisher))
+        publisher, phase = Publisher(Slots(*handoff.slots), handoff.slot, service.counters), _phase(handoff.flag)
+        server = _server(build_app(service, phase, publisher.everyone), Hot(service), service)
+        watch = asyncio.create_task(_watch(service, server, life, status, phase, publisher))
         if handoff.replaced:  # the others serve meanwhile: whoever connects to this one gets an answer at once
             await _until(lambda: service.ready.is_set() or service.stands_in or server.should_exit)
         if not server.should_exit:
@@ -143,18 +176,25 @@ async def _serve(handoff: Handoff, life: Life, status: Status) -> BaseException 
     return service.failed
 
 
-async def _watch(service: Service, server: Server, life: Life, status: Status, publisher: Publisher) -> None:
-    """Reports to the parent when the replica is ready, publishes what is counted, and stops the server at the end."""
+async def _watch(
+    service: Service, server: Server, life: Life, status: Status, phase: Callable[[], Phase], publisher: Publisher
+) -> None:
+    """Reports to the parent when the replica is ready and the server listens, publishes what is counted, stops it."""
     reported = False
     while not server.should_exit:
-        if service.ready.is_set() and not reported:
+        if service.ready.is_set() and server.started and not reported:
             reported = True
             gc.collect()
             gc.freeze()  # what was loaded stays: later collections need not walk it
             gc.set_threshold(10_000, 20, 20)  # requests leave no cycles: looking for them as often takes 5 % of a core
             status.ready()
         publisher.look()
-        server.should_exit = life.over.is_set() or service.failed is not None
+        if phase() is Phase.CLOSING:
+            server.let_go()
+        over = life.over.is_set()  # first: what it says of a successor came before
+        if life.relieved:
+            server.grace = RELIEVED_SHARE * service.settings.stop_timeout
+        server.should_exit = over or service.failed is not None
         await asyncio.sleep(LOOK_SECONDS)
 
 
@@ -163,18 +203,19 @@ async def _until(true: Callable[[], bool]) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def _flag(descriptor: int) -> Callable[[], bool]:
-    """A function that says whether all workers of this start are ready, by one look at a shared byte."""
+def _phase(descriptor: int) -> Callable[[], Phase]:
+    """A function that says what all workers of this start do, by one look at a shared byte."""
     shared = mmap.mmap(descriptor, 1, prot=mmap.PROT_READ)
-    return lambda: shared[0] == 1
+    return lambda: Phase(shared[0])
 
 
-def _config(app: Front, hot: Hot, service: Service) -> uvicorn.Config:
+def _server(app: Front, hot: Hot, service: Service) -> Server:
     settings = service.settings
     most = _most_connections()
-    return uvicorn.Config(
+    protocol = direct_protocol(settings.request_timeout, most, hot, service.gate)
+    config = uvicorn.Config(
         app,
-        http=direct_protocol(settings.request_timeout, most, hot, service.gate),
+        http=protocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -186,6 +227,7 @@ def _config(app: Front, hot: Hot, service: Service) -> uvicorn.Config:
         timeout_graceful_shutdown=math.ceil(settings.stop_timeout * DRAIN_SHARE),
         limit_concurrency=most + 1,  # reached only when every connection has a request under way
     )
+    return Server(config, protocol)
 
 
 OWN = 40 + CONNECTIONS  # descriptors: a worker's 22 and room for an evaluation, and the store's clients

@@ -4,7 +4,7 @@ The diary's directory is STUB_DIARY; a file of these names in it changes what th
 
     broken  it says so and ends at once
     hang    it does not care about the end of its life pipe
-    unready it is never ready
+    unready it is not ready before the file is gone
 """
 
 import json
@@ -37,7 +37,7 @@ def answer(listener: socket.socket, flag: mmap.mmap) -> None:
         return
     with client:
         client.recv(65536)
-        body = json.dumps({"pid": os.getpid(), "all_ready": flag[0] == 1}).encode()
+        body = json.dumps({"pid": os.getpid(), "all_ready": flag[0] == 1, "phase": flag[0]}).encode()
         client.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
 
 
@@ -54,6 +54,8 @@ def main() -> None:
     note(
         "started",
         replaced=HANDOFF["replaced"],
+        slot=HANDOFF["slot"],
+        host=HANDOFF["settings"]["host"],
         url=HANDOFF["settings"]["redis_url"],
         blas=os.environ["OMP_NUM_THREADS"],
     )
@@ -63,13 +65,16 @@ def main() -> None:
     listener = socket.socket(fileno=HANDOFF["listener"])
     listener.setblocking(False)
     flag = mmap.mmap(HANDOFF["flag"], 1, prot=mmap.PROT_READ)
-    if not (DIARY / "unready").exists():
-        os.write(HANDOFF["status"], b"ready\n")
-    while HANDOFF["life"] not in (readable := select.select([listener, HANDOFF["life"]], [], [])[0]):
+    ready = False
+    while HANDOFF["life"] not in (readable := select.select([listener, HANDOFF["life"]], [], [], 0.02)[0]):
+        if not ready and not (DIARY / "unready").exists():
+            ready = True
+            note("ready")
+            os.write(HANDOFF["status"], b"ready\n")
         if listener in readable:
             answer(listener, flag)
     listener.close()
-    note("eof")
+    note("eof", relieved=os.read(HANDOFF["life"], 1) == b"r")
     while (DIARY / "hang").exists():
         time.sleep(0.1)
     if HANDOFF["settings"]["redis_url"].startswith("unix:"):

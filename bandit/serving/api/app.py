@@ -32,7 +32,7 @@ from bandit.serving.telemetry.requests import Counted
 from bandit.serving.telemetry.routes import Everyone, alone
 from bandit.serving.views import routes as views
 from bandit.serving.views.service import Views
-from bandit.settings import expected_by
+from bandit.settings import Phase, expected_by
 from bandit.telemetry import request_ids
 from bandit.telling import REQUEST_ID
 
@@ -40,13 +40,13 @@ log = logging.getLogger(__name__)
 
 
 def build_app(
-    service: Service, all_ready: Callable[[], bool] = lambda: True, everyone: Everyone | None = None
+    service: Service, phase: Callable[[], Phase] = lambda: Phase.READY, everyone: Everyone | None = None
 ) -> Front:
     """The application in front of a service: ASGI.
 
     Args:
         service: already open; who opened it closes it.
-        all_ready: whether every worker of this start is ready, so that `/readyz` speaks for all of them.
+        phase: of all workers of this start, so that `/readyz` speaks for all of them.
         everyone: gives what all workers have counted; by default there is this one only.
     """
     app: FastAPI = FastAPIOffline(
@@ -57,7 +57,7 @@ def build_app(
         redirect_slashes=False,
         swagger_ui_parameters={"validatorUrl": None},  # else the page asks another server whether our document is valid
     )
-    app.state.service, app.state.all_ready = service, all_ready
+    app.state.service, app.state.phase = service, phase
     app.state.everyone = everyone or alone(service.counters)
     app.include_router(native.router)
     app.include_router(native.health)

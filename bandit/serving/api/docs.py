@@ -183,8 +183,8 @@ class Readiness(msgspec.Struct):
         ready: Whether every worker of this start can decide; while the store is away: whether any experiment is
             answered for all the same.
         store: Whether the store answers: "ok" or "unavailable".
-        reason: Why the store cannot be used; left out where it can.
-        degraded: The experiments that are answered for while the store is away; left out while it is not.
+        reason: Why the store cannot be used, or "draining" of a server that is about to stop; else left out.
+    degraded: The experiments that are answered for while the store is away; left out while it is not.
         replicas: Where each experiment's replica stands, by the experiment's name.
     """
 

@@ -20,6 +20,7 @@ from bandit.serving.changes import Change, Sent, patched, replaced, version_in, 
 from bandit.serving.evaluation import ROWS_MAX, Asked
 from bandit.serving.experiments import ANY_VERSION
 from bandit.serving.service import Service
+from bandit.settings import Phase
 
 
 def _flag(given: str) -> bool:
@@ -321,13 +322,15 @@ async def healthz() -> Response:
 @health.get("/readyz", **docs.READY)
 async def readyz(request: Request, digests: Digests = False) -> Response:
     """Whether a decision can be made; with `digests=true` also a fingerprint of each experiment's sums."""
-    service, all_ready = _service(request), request.app.state.all_ready
+    service, phase = _service(request), request.app.state.phase()
     state = service.state()
-    state["ready"] = state["ready"] and (all_ready() or service.stands_in)
+    state["ready"] = state["ready"] and (phase is Phase.READY or (phase is Phase.STARTING and service.stands_in))
     if not (grant := GRANT.get()).reads:  # names of experiments, and where the store is, are for who has a key
         state = {**state, "replicas": {}}
         state.pop("reason", None)
         state.pop("degraded", None)
+    if phase > Phase.READY:
+        state.setdefault("reason", "draining")
     state["replicas"] = {name: each for name, each in state["replicas"].items() if grant.may_touch(name)}
     if "degraded" in state:
         state["degraded"] = [name for name in state["degraded"] if grant.may_touch(name)]

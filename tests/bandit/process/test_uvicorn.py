@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 METHODS = (
     "connection_made", "connection_lost", "data_received", "on_message_begin", "on_url", "on_header",
     "on_headers_complete", "on_body", "on_message_complete", "on_response_complete", "timeout_keep_alive_handler",
-    "_unset_keepalive_if_required", "_start_asgi_task",
+    "_unset_keepalive_if_required", "_start_asgi_task", "shutdown",
 )  # fmt: skip
 ATTRIBUTES = (
     "loop", "transport", "flow", "cycle", "pipeline", "parser", "headers", "expect_100_continue", "connections",

@@ -26,7 +26,7 @@ from bandit.replica import follower
 from bandit.replica.export import export
 from bandit.replica.verify import verify
 from bandit.serving.service import Service
-from bandit.settings import Settings
+from bandit.settings import Phase, Settings
 from bandit.store.keys import Keys
 from bandit.store.memory_store import MemoryStore
 from bandit.store.protocol import Stored
@@ -256,7 +256,7 @@ def test_a_server_is_ready_only_when_all_of_its_start_are() -> None:
     service.follower.start()
 
     async def ask() -> int:
-        transport = httpx.ASGITransport(build_app(service, lambda: bool(ready)))
+        transport = httpx.ASGITransport(build_app(service, lambda: Phase.READY if ready else Phase.STARTING))
         async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
             return (await client.get("/readyz")).status_code
 
