@@ -120,7 +120,7 @@ class Bench:
         self.replica = Replica("e", self.store)
         self.replica.load()
         self.replica.catch_up()
-        self.outage = Outage(self.store, self.outcomes.append, 0.05)
+        self.outage = Outage(self.store, self.outcomes.append, 30.0)  # a busy machine is no outage
         self.batcher = Batcher(self.replica, self.store, GRACE, entropy, self._gap, self.outage)
 
     def _gap(self) -> None:

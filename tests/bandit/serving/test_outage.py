@@ -82,6 +82,7 @@ def test_silence_is_noticed_and_what_is_under_way_stays_so() -> None:
 
     async def play() -> None:
         bench = Bench()
+        bench.outage.patience = 0.05
         bench.store.frozen = asyncio.Event()
         begun = time.monotonic()
         waits = bench.ask()
@@ -102,16 +103,17 @@ def test_a_store_that_answers_slowly_is_not_away() -> None:
 
     async def play() -> None:
         bench = Bench()
+        bench.outage.patience = 0.6
 
         async def slow() -> None:
             bench.outage.began()
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(1.2)
             bench.outage.ended()
 
         tasks = []
-        for _ in range(20):
+        for _ in range(15):
             tasks.append(asyncio.create_task(slow()))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1)
         assert not bench.outage.away
         await asyncio.gather(*tasks)
 
@@ -174,6 +176,7 @@ def test_who_waits_when_it_is_noticed_is_answered_then() -> None:
 
     async def play() -> None:
         bench = Bench(**ANSWER, policy={"type": "uniform"})
+        bench.outage.patience = 0.05
         bench.store.frozen = asyncio.Event()
         first = bench.ask(decision_id="x")
         await until(lambda: bench.store.batches)
