@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     store_patience: float = Field(
         0.25, gt=0, description="seconds of silence of the store after which it counts as away"
     )
+    queue_wait: float = Field(
+        0.025, gt=0, description="seconds that a request may wait to be begun; where it would be longer it is refused"
+    )
     snapshot_dir: Path | None = Field(
         None, description="directory of snapshots to decide by where a server starts while the store is away"
     )

@@ -31,11 +31,13 @@ BENCHMARKS = (
     "stalls",
     "retired",
     "demo_runs",
+    "overload",
 )
 HERE = Path(__file__).parent
 AT_LEAST = {  # more is better
     "http_full_of_bare", "http_full_of_empty_fastapi", "http_1_of_empty_fastapi", "feedback_of_bare",
     "batch_decisions_per_s", "replica_events_per_s", "demo_mean_reward",
+    "overload_4x_goodput_of_1x",
 }  # fmt: skip
 DOCUMENT = HERE.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"

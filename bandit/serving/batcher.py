@@ -25,6 +25,7 @@ from bandit.serving.producer import PATIENCE, Producer
 from bandit.serving.repeated import digest_then, will_do
 from bandit.serving.requests import RecommendationRequest
 from bandit.serving.telemetry.tally import Tally
+from bandit.serving.waiting.admission import FLOOR, QUEUE_WAIT, Admission
 from bandit.serving.waiting.outcomes import Credited, NewDecision, Paused, Replayed, Unlogged
 from bandit.serving.waiting.pending import (
     Answer,
@@ -58,8 +59,9 @@ MICRO_BATCH = 256  # requests served at once, at most
 WORK = 0.02  # seconds of work in one micro-batch, as estimated: every other request, of all experiments, waits for it
 PRODUCERS = 2  # micro-batches under way at once, at most: a producer appends one at a time
 ALONGSIDE = 8  # requests that gather before one goes beside another: fewer cost more each than it saves
-WAITING = 2048  # requests waiting; more are refused: a short queue answers sooner
+WAITING = 2048  # requests waiting, at most
 REREADS = 5
+CROWDED = "more requests come than can be answered; try again in a second"
 
 
 class _Undecided(Exception):  # noqa: N818
@@ -71,7 +73,7 @@ class Batcher:
 
     def __init__(
         self, replica: Replica, store: Store, grace_ms: int, entropy: Callable[[int], bytes],
-        on_gap: Callable[[], None], outage: Outage, counters: Counters | None = None,
+        on_gap: Callable[[], None], outage: Outage, counters: Counters | None = None, longest: float = QUEUE_WAIT,
     ) -> None:  # fmt: skip
         self.replica, self.store, self.grace_ms = replica, store, grace_ms
         self.entropy, self.on_gap, self.outage = entropy, on_gap, outage
@@ -79,6 +81,8 @@ class Batcher:
         outage.noticed.append(self._noticed)
         self._waiting: list[PendingRequest] = []
         self.work = 0.0  # estimated seconds that the waiting requests will take
+        self._own = 0.0  # of these, those that are in no batch
+        self.admission, self._sheds = Admission(longest), self.tally.counters.cell("bandit_sheds_total", "waiting")
         self._rules: tuple[Experiment, Rules] | None = None  # of the version last appended for
         self._idle: list[Producer] = []
         self._runners: set[asyncio.Task[None]] = set()
@@ -92,28 +96,31 @@ class Batcher:
         self.enqueue(read, experiment, answer)
         return answer
 
-    def enqueue(self, read: Reader, experiment: Experiment, answer: Answer) -> None:
+    def enqueue(self, read: Reader, experiment: Experiment, answer: Answer, *, patient: bool = False) -> None:
         """Read one request and let it wait for a micro-batch.
 
         Args:
             read: reads it.
             experiment: the version to read it by.
             answer: gets `NewDecision`, `Replayed`, `Paused`, `Unlogged`, `Credited` or `Outcome`, or why there is none.
+            patient: it is one of a batch, whose items come as those before them are answered: it may wait for longer.
 
         Raises:
-            Problem: the request is at fault, or too many wait, or the store is away and it takes one.
+            Problem: the request is at fault, or would wait for too long, or the store is away and it takes one.
         """
         if (away := self.outage.away) and not answers(experiment):
             raise self.outage.refusal()
-        if len(self._waiting) >= WAITING:  # first: a refusal must cost less than a service
-            self.tally.counters.add("bandit_sheds_total", "waiting")
-            raise Problem(Code.OVERLOADED, f"{WAITING} requests are waiting already; try again in a second")
+        if self.crowded and not patient:  # first: a refusal must cost less than a service
+            self.shed()
+            raise Problem(Code.OVERLOADED, CROWDED)
         request = read(experiment)
         if away and not isinstance(request, RecommendationRequest):
             raise self.outage.refusal()
         work = work_of(request, experiment, self.replica.longest)
-        self._waiting.append(PendingRequest(read, request, experiment, answer, time.monotonic(), work))
+        now = time.monotonic()
+        self._waiting.append(PendingRequest(read, request, experiment, answer, now, work, patient=patient))
         self.work += work
+        self._own += 0.0 if patient else work
         self._go_on()
 
     def _go_on(self) -> None:
@@ -123,6 +130,17 @@ class Batcher:
                 self._unlogged = asyncio.get_running_loop().call_soon(self._decide_unlogged)
         elif len(self._runners) < PRODUCERS and self._may_begin(len(self._runners)):
             self._runners.add(asyncio.get_running_loop().create_task(self._run()))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether one more request would wait for too long, by the pace of late."""
+        waiting = len(self._waiting)
+        return waiting >= WAITING or (waiting >= FLOOR and self.admission.refuses(self._own, time.monotonic()))
+
+    def shed(self) -> None:
+        """Count a request that is refused for it."""
+        self._sheds[0] += 1
+        self.tally.counters.moved = True
 
     @property
     def waiting(self) -> int:
@@ -154,9 +172,10 @@ class Batcher:
         REQUEST_ID.set("")  # as in `_run`
         self._unlogged = None
         if self.outage.away:
-            batch, _ = self._next()
+            begun, (batch, work) = time.monotonic(), self._next()
             again = answer_unlogged(self.replica, batch, self.entropy, self.outage.refusal(), self.tally)
             self._waiting = [*again, *self._waiting]
+            self.admission.served(begun, time.monotonic(), work)
         self._go_on()
 
     def _producer(self) -> Producer:
@@ -177,12 +196,14 @@ class Batcher:
                 batch, work = self._next()
                 overdue = time.monotonic() - PATIENCE
                 if batch := [pending for pending in batch if _awaited(pending, overdue)]:
-                    self._under_way += work
+                    begun, self._under_way = time.monotonic(), self._under_way + work
                     try:
                         await self._serve(batch, producer)
                     finally:
                         self._under_way -= work
                         self._appending.pop(producer, None)
+                    if self.outage.since < begun:
+                        self.admission.served(begun, time.monotonic(), work)
         finally:
             self._idle.append(producer)
             self._runners.discard(cast(Any, asyncio.current_task()))
@@ -220,6 +241,8 @@ class Batcher:
             count, work = count + 1, work + pending.work
         batch, self._waiting = self._waiting[:count], self._waiting[count:]
         self.work = sum(pending.work for pending in self._waiting)
+        self._own = sum(pending.work for pending in self._waiting if not pending.patient)
+        self.admission.left(self._own, time.monotonic())
         return batch, work
 
     async def _serve_together(self, batch: list[PendingRequest], producer: Producer) -> None:

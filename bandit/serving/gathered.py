@@ -33,10 +33,10 @@ class Gathered:
 
     async def feed(self, batcher: Batcher, reads: Iterable[tuple[int, Reader]], experiment: Experiment) -> None:
         """Give these requests, each with its place, to a batcher."""
-        turn = time.monotonic()
+        turn, patient = time.monotonic(), len(self.found) > 1
         for at, read in reads:
             try:
-                batcher.enqueue(read, experiment, _Slot(self, at))
+                batcher.enqueue(read, experiment, _Slot(self, at), patient=patient)
                 self._missing += 1
             except Problem as problem:
                 self.found[at] = problem

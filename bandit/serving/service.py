@@ -24,7 +24,7 @@ from bandit.log.records import Position, decision_head
 from bandit.replica.follower import Follower
 from bandit.replica.replica import Replica
 from bandit.serving.access.gate import Gate
-from bandit.serving.batcher import Batcher, Paused, Reader, Replayed
+from bandit.serving.batcher import CROWDED, Batcher, Paused, Reader, Replayed
 from bandit.serving.evaluation import Asked, Evaluation, Evaluator
 from bandit.serving.experiments import Experiments, experiment_of
 from bandit.serving.feedback import ref_of, unknown_decision
@@ -177,6 +177,9 @@ class Service:
             again: each reads it as a repetition, which is answered as before, whatever has changed since.
         """
         batcher = await self.batcher(name)
+        if len(reads) > 1 and batcher.crowded:
+            batcher.shed()
+            raise Problem(Code.OVERLOADED, CROWDED)
         tried, gathered = experiment_of(batcher.replica), Gathered(len(reads))
         await gathered.feed(batcher, enumerate(reads), tried)
         doubtful = [
@@ -250,7 +253,8 @@ class Service:
         if batcher is None or batcher.replica is not replica:  # it was loaded again, or deleted and made anew
             self._forgot(replica.name)
             entropy, counters = self.entropy, self.counters
-            batcher = Batcher(replica, self.store, self.grace_ms, entropy, self._suspect, self.outage, counters)
+            longest, outage = self.settings.queue_wait, self.outage
+            batcher = Batcher(replica, self.store, self.grace_ms, entropy, self._suspect, outage, counters, longest)
             self._batchers[replica.name] = batcher
             self._stand_ins = {}
         return batcher

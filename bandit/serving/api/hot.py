@@ -22,7 +22,7 @@ from bandit.errors import Code, Problem
 from bandit.serving.api import answers, batches, body
 from bandit.serving.api.batches import Read, Render
 from bandit.serving.api.problems import INTERNAL, JSON, Answer, problem_answer
-from bandit.serving.batcher import Batcher, Paused
+from bandit.serving.batcher import CROWDED, Batcher, Paused
 from bandit.serving.experiments import experiment_of
 from bandit.serving.feedback import read_activation, read_feedback
 from bandit.serving.requests import read_again, read_recommendation
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 LOOKED_UP = 512  # requests at once that wait for something to be looked up: each holds its body
 
 _ENCODER = msgspec.json.Encoder()
+_OVERLOADED = Problem(Code.OVERLOADED, CROWDED)
+OVERLOADED = problem_answer(_OVERLOADED)
 
 
 class Operation(NamedTuple):
@@ -124,6 +126,11 @@ class Hot:
             known = service.known(name)
             if known is not None:
                 batcher, secret = known
+                if batcher.crowded:  # before anything is made of it: past capacity most requests are refused
+                    batcher.shed()
+                    service.refused(name, what, _OVERLOADED)
+                    client.answer(OVERLOADED)
+                    return
                 waiting = _Waiting(self, what, batcher, data, secret, client)
                 batcher.enqueue(waiting.read, experiment_of(batcher.replica), waiting)
                 return

@@ -1,4 +1,5 @@
-"""Requests that wait for a micro-batch: what each is (`pending`) and what may become of it (`outcomes`).
+"""Requests that wait for a micro-batch: what each is (`pending`), what may become of it (`outcomes`).
 
-Imports `bandit.store` and below, and `requests` beside it. Begin with `pending`.
+`admission` says when no more may wait. Imports `bandit.store` and below, and `requests` beside it. Begin with
+`pending`.
 """

@@ -41,6 +41,7 @@ class PendingRequest(msgspec.Struct):  # made in a third of a dataclass's time
     since: float
     work: float  # estimated seconds
     reads: int = 0
+    patient: bool = False  # one of a batch, whose items come as those before them are answered
 
     def give(self, value: Any) -> None:
         """Answer, if nobody has."""
