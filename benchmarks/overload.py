@@ -119,7 +119,7 @@ def measured(name: str, load: Load, arguments: argparse.Namespace) -> dict[str, 
                 print(f"{name} {x:g}x of {most:.0f}/s: {json.dumps(found)}", file=sys.stderr, flush=True)
 
     def middle(key: str, x: float) -> float:
-        return statistics.median(each[x][key] for _, each in rounds)
+        return float(statistics.median(each[x][key] for _, each in rounds))
 
     prefix = "overload" if name == "heavy" else f"overload_{name}"
     figures = {f"{prefix}_capacity": statistics.median(most for most, _ in rounds)}
