@@ -222,7 +222,7 @@ class _Backup:
         if not ended or name not in self.heads or rest.startswith(":p:"):
             return False
         keys = Keys.of(name)
-        return text not in {*keys.all, keys.hold} - {keys.archive}
+        return text not in {keys.config, keys.log, keys.table("sums"), keys.table("base"), keys.lease, keys.hold}
 
     def _cut(self, file: FrameWriter) -> None:
         """Read again what has changed since the backup began, up to each log's end as it is then."""

@@ -125,6 +125,7 @@ def _archived(settings: Settings, folder: Path, chosen: list[str] | None, every:
     """Run over all experiments, again and again where told; whether one failed in the last run."""
     from bandit.archive.archiver import archive as archive_one
     from bandit.archive.archiver import archive_folder
+    from bandit.commands.log_commands import known
     from bandit.errors import CorruptLog, EmbeddedError, Problem, StoreUnavailable
 
     grace_ms = round(settings.late_grace * 1000)
@@ -135,6 +136,7 @@ def _archived(settings: Settings, folder: Path, chosen: list[str] | None, every:
                 with _opened(settings, "archive") as store:  # anew each time: a server may begin or end meanwhile
                     for name in chosen or store.names():
                         try:
+                            known(store, name)
                             if (moved := archive_one(store, name, folder, own, grace_ms)) is not None:
                                 _print({**moved._asdict(), "upto": moved.upto.text().decode()}, "lost_before")
                         except (Problem, CorruptLog) as error:

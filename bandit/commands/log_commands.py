@@ -64,7 +64,7 @@ def _checked(url: str, restoring: bool) -> Iterator[RedisStore]:
 def export_log(settings: Settings, experiment: str, output: Path | None, archive: Path | None = None) -> int:
     """Write every entry of an experiment's log, and of its archive before it, as JSON lines; returns how many."""
     with opened_store(settings) as store:
-        _known(store, experiment)
+        known(store, experiment)
         history = store if archive is None else joined(store, archive, experiment)
         if output is None:
             return _write(history, experiment, sys.stdout.buffer)
@@ -81,7 +81,7 @@ def joined(store: RedisStore, archive: Path, experiment: str) -> Joined:
     return Joined(store, archive, experiment)
 
 
-def _known(store: RedisStore, experiment: str) -> None:
+def known(store: RedisStore, experiment: str) -> None:
     """Refuse an experiment that the store has never had, with the one that may be meant."""
     if experiment not in (names := store.names()):
         there = f"; there are {', '.join(names[:SHOWN])}" if names else ""
@@ -123,7 +123,7 @@ def verify_log(settings: Settings, experiment: str, batch: int, archive: Path | 
     later one what it lacks is taken from the store's base, and the archive itself is not needed.
     """
     with opened_store(settings) as store:
-        _known(store, experiment)
+        known(store, experiment)
         history = None if archive is None else joined(store, archive, experiment)
         result = verify(history if history and history.whole else store, experiment, batch)
         if history is not None:

@@ -13,7 +13,7 @@ import pytest
 import redis
 from conftest import opened, served
 from copying import checkpointed, knows, knows_nothing_of, written_to
-from trial import SALE, Trial, past, until
+from trial import CLICK, SALE, Trial, past, until, user
 
 from bandit.archive.backup import back_up, check_backup
 from bandit.archive.manifest import read_manifest
@@ -22,7 +22,8 @@ from bandit.errors import CorruptLog, Problem, StoreUnsuitable
 from bandit.log.records import START
 from bandit.replica.verify import verify
 from bandit.store.keys import META, Keys
-from bandit.store.protocol import Logged
+from bandit.store.protocol import Logged, Ref
+from bandit.store.redis_copying import Key
 from bandit.store.redis_store import RedisStore
 
 OTHER = {"valkey": "redis", "redis": "valkey"}
@@ -113,15 +114,58 @@ def test_a_backup_has_all_of_the_store_and_restores_its_times(source: RedisStore
         assert {b"bandit:keys", b"bandit:audit", b"bandit:scores", b"bandit:list", b"bandit:set"} <= here.keys()
 
 
+@pytest.mark.parametrize("attribution", ["last", "first", "all"])
+def test_entries_name_every_key_that_was_written_with_them(
+    url: str, name: str, attribution: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys of the entries from the first on are all keys of single decisions and users, as they are: named and not,
+    lists, deferred ones, events by id and by user, refunds by each way, several generations. So a backup misses none.
+    """
+    monkeypatch.setattr("bandit.store.redis_copying.CHANGES", 3)
+    with opened(url, 30) as store:
+        trial = Trial(store, name, attribution=attribution, refunds="2h")
+        for _ in range(2):
+            refs = [
+                trial.decide(i, 3 - i, caller=f"c{i}" * (i % 2), user="u" * (i < 2)) for i in range(4) if i != 3 - i
+            ]
+            trial.activate(trial.decide(deferred=True, caller="d", user="v"))
+            trial.activate(shown := trial.decide(deferred=True))
+            for i, ref in enumerate(refs):
+                trial.feed(ref, 1 + i, SALE, f"e{i}", arm=i)
+                trial.feed(ref, 0, CLICK, arm=3 - i)
+                trial.refund(ref, f"r{i}", f"e{i}", arm=i)
+            trial.feed(shown, 2, SALE, "s")
+            trial.feed(Ref(caller=b"d"), 3, SALE, "s")
+            trial.send(
+                trial.reward(user("v"), 3, SALE, "by-user"), trial.reward(user("v"), 1, SALE, "back", of="by-user")
+            )
+            trial.change(reset=True)
+        position, found, steps = START, dict[bytes, tuple[str, int, object]](), 0
+        while True:
+            changes = store.changes(name, position)
+            found |= {key.key: _plain(key) for key in changes.keys}
+            position, steps = changes.upto, steps + 1
+            if changes.is_end:
+                break
+        prefix = Keys.of(name).prefix.encode()
+        kinds = tuple(prefix + b":%c:" % letter for letter in b"dirue")
+        there = {key: value for key, value in every_key(store).items() if key.startswith(kinds)}
+        assert found == there
+        assert {key[len(prefix) + 1 : len(prefix) + 2] for key in there} == {b"d", b"i", b"r", b"u", b"e"}
+        assert (position, steps) == (store.end(name), -(-len(trial.log()) // 3))
+
+
 def every_key(store: RedisStore) -> dict[bytes, tuple[str, int, object]]:
     """Every key with its type, end and value."""
     names = sorted({name for names in store.every_key() for name in names})
-    found = {}
-    for key in store.keys(names):
-        pairs = list(zip(key.value[::2], key.value[1::2], strict=False))
-        value = sorted(pairs) if key.type == "hash" else sorted(key.value) if key.type == "set" else key.value
-        found[key.key] = key.type, key.expires_ms, value
-    return found
+    return {key.key: _plain(key) for key in store.keys(names)}
+
+
+def _plain(key: Key) -> tuple[str, int, object]:
+    """Its type, end and value, in an order of its own where it has none."""
+    pairs = list(zip(key.value[::2], key.value[1::2], strict=False))
+    value = sorted(pairs) if key.type == "hash" else sorted(key.value) if key.type == "set" else key.value
+    return key.type, key.expires_ms, value
 
 
 def test_what_has_ended_meanwhile_is_not_restored(source: RedisStore, empty: str, tmp_path: Path) -> None:
