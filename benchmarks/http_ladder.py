@@ -9,6 +9,8 @@ round by round: a figure is the median over the rounds, a ratio the median of ea
 `live` is the same server with an experiment that uses what live traffic has: three slices, a user in every request,
 conditions on two attributes for half of the arms, and dates. (Not `sticky`, which answers without deciding.)
 
+`keys` is `full` with API keys on, and one in every request.
+
 `_cpu` ratios compare the processor's time of the serving process a request, so they leave out who had to wait.
 
 Run: python benchmarks/http_ladder.py [--json] [--rounds 5] [--seconds 2] [--only full,bare]
@@ -24,6 +26,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -37,6 +40,7 @@ from fastapi import FastAPI
 from load import BOTTLENECK, Asked, Found
 from pydantic import BaseModel
 
+KEY = "bs_benchmark0_" + "0123456789" * 4 + "abc"  # of a server that lives for a minute
 ARMS, FEATURES = 100, 32
 CONNECTIONS = 1, 16, 64
 CONTEXTS = 64  # different ones
@@ -50,6 +54,7 @@ TARGETS = {
     "http_1_of_empty_fastapi": 1.0,
     "http_p99_16_of_bare": 3.0,
     "feedback_of_bare": 0.40,
+    "http_keys_of_full": 0.93,
     "batch_decisions_per_s": 60_000.0,
 }
 RATIOS = {
@@ -60,6 +65,8 @@ RATIOS = {
     "http_16_of_bare": ("full_16", "bare_16", "per_s", 1),
     "http_p99_16_of_bare": ("full_16", "bare_16", "p99_ms", 1),
     "feedback_of_bare": ("feedback_64", "bare_64", "per_s", 1),
+    "http_keys_of_full": ("keys_64", "full_64", "per_s", 1),
+    "http_keys_of_full_cpu": ("keys_64", "full_64", "cpu_us", -1),
     "http_live_of_full": ("live_64", "full_64", "per_s", 1),
     "http_live_of_full_cpu": ("live_64", "full_64", "cpu_us", -1),
 }
@@ -148,6 +155,7 @@ class Rung:
 
     def __init__(self, name: str, port: int, pids: list[int], path: str) -> None:
         self.name, self.port, self.pids, self.path = name, port, pids, path
+        self.key = KEY if name == "keys" else ""
 
     def bodies(self) -> list[str]:
         """What it is asked."""
@@ -176,10 +184,11 @@ def on_core(cores: set[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def environment() -> dict[str, str]:
-    """One thread for BLAS, and its own idea of the processor."""
+def environment(name: str = "") -> dict[str, str]:
+    """One thread for BLAS, and its own idea of the processor; of `keys` API keys, of which there is one."""
     kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
-    return {**kept, "OPENBLAS_NUM_THREADS": "1"}
+    keys = {"BANDIT_AUTH": "on", "BANDIT_ADMIN_KEY": KEY} if name == "keys" else {}
+    return {**kept, **keys, "OPENBLAS_NUM_THREADS": "1"}
 
 
 @contextmanager
@@ -204,7 +213,7 @@ def ours(workers: int = 1, name: str = "full") -> Iterator[Rung]:
         command += ["--workers", str(workers)]
         with on_core(SERVER):
             process = subprocess.Popen(
-                command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, env=environment()
+                command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, env=environment(name)
             )
         try:
             assert process.stdout is not None
@@ -219,7 +228,7 @@ def ours(workers: int = 1, name: str = "full") -> Iterator[Rung]:
                         os.sched_setaffinity(int(task.name), LOAD)
             port = int(address.rstrip("/").rpartition(":")[2])
             rung = Rung(name, port, pids, "/v1/experiments/e/recommendations")
-            warm_up(address)
+            warm_up(address, rung.key)
             if name == "live":
                 go_live(address)
             yield rung
@@ -228,11 +237,14 @@ def ours(workers: int = 1, name: str = "full") -> Iterator[Rung]:
             process.wait()
 
 
-def warm_up(address: str) -> None:
-    """Make the experiment, and let it learn."""
+def warm_up(address: str, key: str = "") -> None:
+    """Make the experiment, and let it learn; a server with keys knows its first one a moment after it is ready."""
+    headers = {"x-api-key": key} if key else {}
+    while key and httpx.get(f"{address.rstrip('/')}/v1/whoami", headers=headers).status_code != 200:
+        time.sleep(0.1)
     features = [{"name": f"f{i}", "type": "number", "mean": 0, "scale": 1} for i in range(FEATURES - 1)]
     document = {"features": features, "arms": [f"arm-{i}" for i in range(ARMS)], "rewards": {"click": {}}}
-    with httpx.Client(base_url=f"{address.rstrip('/')}/v1/experiments", timeout=60) as client:
+    with httpx.Client(base_url=f"{address.rstrip('/')}/v1/experiments", timeout=60, headers=headers) as client:
         client.put("/e", json=document).raise_for_status()
         rng = np.random.default_rng(1)
         for _ in range(WARM_UP // 1000):
@@ -295,7 +307,7 @@ def round_of(load: Load, rungs: list[Rung], seconds: float) -> Measured:
     for connections in CONNECTIONS:
         for rung in rungs:
             found[f"{rung.name}_{connections}"] = one(
-                load, rung, Asked(rung.port, rung.path, rung.bodies(), connections, seconds)
+                load, rung, Asked(rung.port, rung.path, rung.bodies(), connections, seconds, key=rung.key)
             )
     for rung in rungs:
         if rung.name == "full":
@@ -374,7 +386,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a figure")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
-    parser.add_argument("--only", default="bare,fastapi,full,live", help="rungs")
+    parser.add_argument("--only", default="bare,fastapi,full,live,keys", help="rungs")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve:
@@ -382,11 +394,11 @@ def main() -> None:
         return
     with ExitStack() as stack:
         names = asked.only.split(",")
-        rungs = [stack.enter_context(ours(name=n) if n in ("full", "live") else peer(n)) for n in names]
+        rungs = [stack.enter_context(ours(name=n) if n in ("full", "live", "keys") else peer(n)) for n in names]
         load = Load()
         stack.callback(load.close)
         for rung in rungs:  # first requests are slower
-            one(load, rung, Asked(rung.port, rung.path, rung.bodies(), 8, 0.5))
+            one(load, rung, Asked(rung.port, rung.path, rung.bodies(), 8, 0.5, key=rung.key))
         rounds = []
         for number in range(asked.rounds):
             print(f"round {number + 1} of {asked.rounds} ...", file=sys.stderr)

@@ -22,7 +22,7 @@ BOTTLENECK = 0.9  # of a core
 
 
 class Asked(msgspec.Struct):
-    """What to send: `bodies` in turn, for so many seconds, or each once where `once`."""
+    """What to send: `bodies` in turn, for so many seconds, or each once where `once`; with a key, if it has one."""
 
     port: int
     path: str
@@ -30,6 +30,7 @@ class Asked(msgspec.Struct):
     connections: int
     seconds: float
     once: bool = False
+    key: str = ""
 
 
 class Found(msgspec.Struct):
@@ -108,7 +109,9 @@ class _Run:
 
 async def measured(asked: Asked) -> Found:
     """One measurement."""
-    head = f"POST {asked.path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: "
+    head = f"POST {asked.path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+    head += f"authorization: Bearer {asked.key}\r\n" if asked.key else ""
+    head += "content-length: "
     requests = [f"{head}{len(body.encode())}\r\n\r\n{body}".encode() for body in asked.bodies]
     run, loop = _Run(asked, requests), asyncio.get_running_loop()
     wall, cpu = time.perf_counter(), time.process_time()

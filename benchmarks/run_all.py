@@ -22,6 +22,7 @@ from typing import Any
 
 BENCHMARKS = (
     "http_ladder",
+    "access",
     "workers",
     "engine",
     "store",
@@ -37,7 +38,7 @@ HERE = Path(__file__).parent
 AT_LEAST = {  # more is better
     "http_full_of_bare", "http_full_of_empty_fastapi", "http_1_of_empty_fastapi", "feedback_of_bare",
     "batch_decisions_per_s", "replica_events_per_s", "demo_mean_reward",
-    "overload_4x_goodput_of_1x",
+    "overload_4x_goodput_of_1x", "http_keys_of_full",
 }  # fmt: skip
 DOCUMENT = HERE.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"

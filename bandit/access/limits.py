@@ -65,6 +65,7 @@ class Limits:
         size = COLUMN if shared is None else os.fstat(shared).st_size
         self._counts = mmap.mmap(-1 if shared is None else shared, size)
         self._columns = range(0, size, COLUMN)
+        self._marks: dict[str, int] = {}
         self._own = 0 if shared is None else _taken(shared, len(self._columns)) * COLUMN
 
     def take(self, key: str, place: int, limit: Limit, cost: int = 1) -> Standing:
@@ -76,9 +77,11 @@ class Limits:
             limit: its own.
             cost: for how many requests this one counts.
         """
-        now, whose = self._clock(), int.from_bytes(key[:8].encode(), "little")
-        window = int(now // limit.seconds)
-        share = now / limit.seconds - window  # of the present window that has passed
+        if (whose := self._marks.get(key)) is None:
+            whose = self._marks[key] = int.from_bytes(key[:8].encode(), "little")  # there are at most `PLACES` keys
+        windows = self._clock() / limit.seconds
+        window = int(windows)
+        share = windows - window  # of the present window that has passed
         at = place * CELL.size
         this = before = 0
         for column in self._columns:

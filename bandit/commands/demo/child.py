@@ -79,7 +79,7 @@ def serving(data_dir: Path, workers: int, port: int) -> Iterator[Server]:
     # stdout and stderr go to a file without a name: a pipe that nobody empties would stop the server.
     with (data_dir / ".demo-output").open("w+b") as output:
         Path(output.name).unlink()
-        arguments = ("serve", "--data-dir", str(data_dir), "--port", str(port), "--workers", str(workers))
+        arguments = ("serve", "--no-auth", "--data-dir", str(data_dir), "--port", str(port), "--workers", str(workers))
         # A session of its own: Ctrl-C in a terminal reaches the demo only, which then stops the server in order.
         process = subprocess.Popen(_command(*arguments), stdout=output, stderr=output, start_new_session=True)  # noqa: S603 - our own interpreter and module
         try:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 import msgspec
 
-from bandit.access.keys import ADMIN, READ, WRITE
+from bandit.access.keys import ADMIN, READ, WRITE, Limit
 from bandit.access.limits import Limits, Standing
 from bandit.access.ring import ANYBODY, Grant, Ring, Source
 from bandit.errors import Code, Fault, Problem
@@ -179,9 +180,12 @@ def too_often(standing: Standing) -> Problem:
 
 def _told(standing: Standing) -> Lines:
     """RateLimit and RateLimit-Policy, as draft-ietf-httpapi-ratelimit-headers-10 has them."""
-    quota, window = standing.limit.quota, standing.limit.seconds
-    policy, state = b'"key";q=%d;w=%d' % (quota, window), b'"key";r=%d;t=%d' % (standing.left, standing.seconds)
-    return ((b"ratelimit-policy", policy), (b"ratelimit", state))
+    return (_policy(standing.limit), (b"ratelimit", b'"key";r=%d;t=%d' % (standing.left, standing.seconds)))
+
+
+@cache
+def _policy(limit: Limit) -> tuple[bytes, bytes]:  # of at most as many limits as there are keys
+    return (b"ratelimit-policy", b'"key";q=%d;w=%d' % (limit.quota, limit.seconds))
 
 
 def _refused(detail: str, came: bool) -> Answer:
