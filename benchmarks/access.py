@@ -61,7 +61,7 @@ def figures(rounds: int) -> list[dict[str, Any]]:
     seen = keyring.create(WRITER)
     named = keyring.create(WRITER._replace(experiments=("home",)))
     limited = keyring.create(WRITER._replace(limit=limit_of("999999999/s")))
-    off, on = Gate(Settings(auth="off"), store), Gate(Settings(auth="on"), store)
+    off, on = (Gate(Settings.model_validate({"auth": auth}), store) for auth in ("off", "on"))
     on.ring.look()
     keys = {"seen": seen.text, "named": named.text, "limited": limited.text, "wrong": new_text(), "none": ""}
     wrong = f"bs_{seen.row.id}_{'0' * 43}".encode(), new_text().encode()
