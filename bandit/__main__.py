@@ -238,7 +238,7 @@ def init(
 def apply(
     file: Annotated[Path, typer.Argument(help="The experiment's file, TOML (as init writes it) or JSON.")],
     url: Annotated[str, typer.Option(envvar="BANDIT_URL", help="The server.")] = "http://127.0.0.1:8080",
-    key: Annotated[str | None, typer.Option(envvar="BANDIT_KEY", help="A key of the role admin.")] = None,
+    key: Annotated[str | None, typer.Option(envvar="BANDIT_API_KEY", help="A key of the role admin.")] = None,
     name: Annotated[str | None, typer.Option(help="The experiment's name.  [default: as the file says]")] = None,
     reset: Annotated[
         bool, typer.Option("--reset", help="Begin anew where features change: all learned is gone.")

@@ -19,7 +19,7 @@ from bandit.settings import Settings, is_loopback, machine_memory
 FILES, FEW_FILES = 4096, 256  # open files: below the first there are notes, below the second the server cannot work
 OURS = 64  # of them that a worker has open without a client, about
 DISK, FULL_DISK = 2 << 30, 64 << 20  # free bytes
-NEITHER = {"BANDIT_URL", "BANDIT_KEY", "BANDIT_HANDOFF"}  # variables that are no settings of the server
+NEITHER = {"BANDIT_URL", "BANDIT_API_KEY", "BANDIT_HANDOFF"}  # variables that are no settings of the server
 
 
 def machine(settings: Settings) -> Iterator[Finding]:

@@ -104,8 +104,8 @@ def _short(value: Any) -> str:
 
 
 def next_steps(at: str, experiment: dict[str, Any], *, key: bool = False) -> Iterator[str]:
-    """The first decision and its feedback, as a shell takes them; a key is not repeated, but taken from BANDIT_KEY."""
-    headers = "-H 'Content-Type: application/json'" + ' -H "Authorization: Bearer $BANDIT_KEY"' * key
+    """The first decision and its feedback, as a shell takes them; a key is not repeated: it is in BANDIT_API_KEY."""
+    headers = "-H 'Content-Type: application/json'" + ' -H "Authorization: Bearer $BANDIT_API_KEY"' * key
     body = json.dumps({"context": example(experiment["features"]), "user_id": "u-1", "decision_id": "first"})
     kind = next(iter(experiment["rewards"]))
     feedback = json.dumps({"decision_id": "first", "event": kind})

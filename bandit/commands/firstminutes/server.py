@@ -86,7 +86,7 @@ def refused(answer: Answered) -> ServerError:
     body = answer.body if isinstance(answer.body, dict) else {}
     code, detail = body.get("code", "no reason"), body.get("detail", "")
     hints = {
-        401: "; give a key by --key or BANDIT_KEY",
+        401: "; give a key by --key or BANDIT_API_KEY",
         403: "; the key may not do this: it needs the role admin",
         409: "; with --reset it would begin anew, from zero" if code == "features_changed" else "",
         412: "; somebody has changed it meanwhile: look at it again",

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from bandit.arrays import Vector
+from bandit.arrays import Int, Vector
 from bandit.core.inferred.table import PLAIN, Table
 from bandit.core.inferred.words import MISSING, like_times, words_of
 
@@ -101,6 +101,12 @@ class Column:
     def values(self) -> Vector:
         """A number for each row; NaN where there is none."""
         return np.array([self.numbers.get(cell, np.nan) for cell in self.cells], np.float64)
+
+    @cached_property
+    def places(self) -> Int:
+        """For each row the place of its text among those that there are."""
+        places = {text: place for place, text in enumerate(dict.fromkeys(self.cells))}
+        return np.array([places[cell] for cell in self.cells], np.int64)
 
     @property
     def missing(self) -> int:

@@ -52,7 +52,7 @@ def _alike(values: Vector, r: Vector) -> bool:
 
 def _tells(column: Column, r: Vector) -> bool:
     """Whether the reward is the same wherever the column's value is the same, which is so often enough."""
-    _, value = np.unique(np.array(column.cells), return_inverse=True)
+    value = column.places
     levels = int(value.max()) + 1
     if levels < 2 or levels * REPEATED > len(r):
         return False

@@ -162,6 +162,7 @@ def _features(
 ) -> dict[str, Feature]:
     """The features by name, as many as fit; what is none is marked as dropped."""
     found: dict[str, Feature] = {}
+    d = 1  # the intercept
     rewards = _named(columns, guesses, "reward")
     for column in _named(columns, guesses, "feature"):
         told = declared(column)
@@ -171,21 +172,18 @@ def _features(
                 f"column {column.name!r} was dropped: {leaks}; it would be a feature that no visitor has yet"
             )
             told = Declared(None, leaks)
-        if told.feature is not None and not _fits([*found.values(), told.feature], arms, kinds):
+        width = 0 if told.feature is None else compile_encoder((told.feature,), None).d - 1
+        if width and (d + width > D or model_bytes(max(arms, 1), kinds, d + width) > MEMORY):
             told = Declared(None, "there is no room for its columns beside those of the features before it")
             warnings.append(f"column {column.name!r} was dropped: {told.why}")
         guesses[column.name] = Guess("dropped" if told.feature is None else "feature", told.why)
         if told.feature is not None:
             found[column.name] = told.feature
+            d += width
             warnings += [
                 f"column {column.name!r}: {doubt}" for doubt in (told.doubt, _strange_level(column, told)) if doubt
             ]
     return found
-
-
-def _fits(features: list[Feature], arms: int, kinds: int) -> bool:
-    d = compile_encoder(tuple(features), None).d
-    return d <= D and model_bytes(max(arms, 1), kinds, d) <= MEMORY
 
 
 def _strange_level(column: Column, told: Declared) -> str:

@@ -12,7 +12,7 @@ from bandit.errors import Code, Fault, Problem
 
 SEPARATORS = ",;\t|"
 COLUMNS_MAX = 512
-CELLS_MAX = 200_000  # looked at; some 0.3 s of work
+CELLS_MAX = 200_000  # looked at: 0.2 s of work, with hundreds of columns and sixteen rewards 1 s
 COMMA, POINT = re.compile(r"[-+]?\d+,\d+"), re.compile(r"[-+]?\d*\.\d+")
 PLAIN = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 
@@ -60,8 +60,9 @@ def read_table(text: str, at: str = "") -> Table:
         names = tuple(cell.strip() for cell in next(lines, []))
         _check(names, at)
         rows, skipped, more = _rows(lines, len(names))
-    except csv.Error:  # a cell of more than 131,072 characters
-        raise _refused(at, "rows of CSV", "a quotation mark that is not closed") from None
+    except csv.Error:  # the library's own limit
+        got = "a longer one: is a quotation mark not closed?"
+        raise _refused(at, "cells of at most 131,072 characters", got) from None
     return Table(names, tuple(zip(*rows, strict=True)) or ((),) * len(names), _decimal(rows, separator), skipped, more)
 
 

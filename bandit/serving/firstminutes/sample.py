@@ -13,7 +13,7 @@ from bandit.core.inferred.table import read_table
 from bandit.core.validation import malformed, typed_problem
 from bandit.errors import Code, Problem
 
-_BUSY = threading.Lock()  # held while a sample is looked at: it takes the interpreter from those who decide
+BUSY = threading.Lock()  # held while a sample is looked at: it takes the interpreter from those who decide
 
 
 class SampleBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,7 +42,7 @@ async def proposal_of(data: bytes, *, plain: bool) -> Proposal:
     Raises:
         Problem: malformed, or invalid_request; overloaded while another sample is being looked at.
     """
-    if not _BUSY.acquire(blocking=False):
+    if not BUSY.acquire(blocking=False):
         raise Problem(Code.OVERLOADED, "another sample is being looked at; try again in a second")
     return await asyncio.shield(asyncio.to_thread(_worked_out, data, plain))
 
@@ -54,7 +54,7 @@ def _worked_out(data: bytes, plain: bool) -> Proposal:
         body = _read(data)
         return proposed(read_table(body.csv, "/csv"), body.roles or {}, "/roles")
     finally:
-        _BUSY.release()
+        BUSY.release()
 
 
 def _text(data: bytes) -> str:

@@ -12,6 +12,7 @@ from samples import shop, tables
 from bandit.core.inferred.proposal import proposed
 from bandit.core.inferred.table import read_table
 from bandit.errors import Code
+from bandit.serving.firstminutes.sample import BUSY
 
 AT = "/v1/documents/infer"
 
@@ -75,6 +76,20 @@ def test_what_is_no_text_is_refused(server: Live) -> None:
     problem(sent(server, "a,b\n1,2\n", "text/plain"), Code.UNSUPPORTED_MEDIA_TYPE)
     problem(sent(server, "a,b\n" + "1,2\n" * 300_000), Code.TOO_LARGE)
     problem(server.client.post(f"{AT}?dry_run=true", json={"csv": "a\nb\n"}), Code.INVALID_REQUEST)
+
+
+def test_one_sample_at_a_time_is_looked_at(server: Live) -> None:
+    """It takes the interpreter from those who decide: another one is told to come again."""
+    with BUSY:
+        problem(sent(server, shop()), Code.OVERLOADED)
+    assert ok(sent(server, shop()))["rows"] == 600
+
+
+def test_a_refused_sample_keeps_nobody_out(server: Live) -> None:
+    """Nor does a body that is no JSON."""
+    problem(server.client.post(AT, content=b"{", headers={"content-type": "application/json"}), Code.MALFORMED)
+    problem(sent(server, "1,2\n"), Code.INVALID_REQUEST)
+    assert ok(sent(server, shop()))["rows"] == 600
 
 
 @settings(QUIETLY, max_examples=60)

@@ -25,6 +25,7 @@ from bandit.commands.checkup import installed, machine, stored
 from bandit.commands.checkup.finding import Finding
 from bandit.settings import Settings
 from bandit.store.open import open_store
+from bandit.store.redis_store import RedisStore
 
 ROOT = Path(__file__).parents[3]
 
@@ -153,6 +154,16 @@ def test_serve_says_in_one_line_what_is_wrong_with_its_store(options: tuple[str,
     else:
         assert code == 1
         assert [line in each for each in lines] == [True], said
+
+
+def test_a_store_that_does_not_tell_its_policy_or_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some providers leave fields out of INFO: without the policy it is refused, without the file it is noted."""
+    with redis_with(*KEPT) as url, redis.Redis.from_url(url) as raw:
+        told = {name: value for name, value in raw.info().items() if name not in ("maxmemory_policy", "aof_enabled")}
+        monkeypatch.setattr(RedisStore, "info", lambda _: told)
+        findings = of_store(url)
+    assert "FAIL the store does not tell its maxmemory-policy" in found(findings, "store")
+    assert "note the store does not tell whether it keeps" in found(findings, "persistence")
 
 
 def test_doctor_prints_json_where_asked(tmp_path: Path) -> None:

@@ -247,13 +247,13 @@ def test_the_example_of_a_context_is_one(server: Live) -> None:
 
 
 def test_a_key_is_sent_and_not_repeated(here: Path, tmp_path: Path) -> None:
-    """By BANDIT_KEY: without one it is told where to give it; the commands that are printed have its name only."""
+    """By BANDIT_API_KEY: without one it is told where to give it; the commands that are printed have its name only."""
     with valkey() as url, serving(url, auth="on", first_key_file=tmp_path / "first") as live:
         key = Keyring(live.service.store).create(Wanted("admin", ("admin",))).text
         until(lambda: live.client.get("/v1/whoami", headers={"X-API-Key": key}).status_code == 200)
         put = ("apply", written_to(here / "keyed.json"), "--url", live.url, "--yes")
-        assert "BANDIT_KEY" in why(ran(*put))
-        done = CliRunner().invoke(app, [str(each) for each in put], env={"BANDIT_KEY": key})
+        assert "BANDIT_API_KEY" in why(ran(*put))
+        done = CliRunner().invoke(app, [str(each) for each in put], env={"BANDIT_API_KEY": key})
     assert done.exit_code == 0, done.output
-    assert '-H "Authorization: Bearer $BANDIT_KEY"' in done.output
+    assert '-H "Authorization: Bearer $BANDIT_API_KEY"' in done.output
     assert key not in done.output
