@@ -1,6 +1,7 @@
 """The command line, `bandit-server`: each command imports only what it needs, when it runs."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from bandit import __version__
 from bandit.commands import copies, keys
 from bandit.errors import printable
 from bandit.settings import Settings, expected_by, is_loopback, overridden, port_is_linked
-from bandit.telling import exit_on_error, run, start_logging
+from bandit.telling import exit_on_error, run, start_logging, tell
 
 PROGRAM = "bandit-server"
 app = typer.Typer(
@@ -113,6 +114,9 @@ def serve(
         log_format=log_format,
     )
     start_logging(settings.log_level, form=settings.log_format)
+    if settings.otel and find_spec("opentelemetry") is None:
+        tell(PROGRAM, "traces need the extra otel: pip install 'bandit-server[otel]', or BANDIT_OTEL=false")
+        raise typer.Exit(1)
     if port is None and port_is_linked():
         message = f"warning: BANDIT_PORT is the link of a Kubernetes service, not a port: taking {settings.port}"
         typer.echo(f"{message}; give --port, rename the service, or set enableServiceLinks: false", err=True)

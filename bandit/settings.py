@@ -65,6 +65,7 @@ class Settings(BaseSettings):
         10_000, ge=100, description="entries that the audit log keeps, about; 4 KiB at most each"
     )
     log_format: LogFormat = Field("console", description="how it is logged: console, for people, or json, one a line")
+    otel: bool = Field(False, description="whether requests are traced by OpenTelemetry, as OTEL_* variables say")
     request_timeout: float = Field(
         30, gt=0, description="seconds within which a request's headers and body must arrive"
     )

@@ -25,6 +25,7 @@ from bandit.serving.api.hot import PLAIN
 from bandit.serving.api.problems import Answer
 from bandit.telemetry import request_ids
 
+NONE = re.compile(rb"(?!)")
 KNOWN = 1024  # heads kept, of at most so many bytes each
 SMALL = 64 * 1024  # bytes of a body: uvicorn reads on no further until somebody takes what has come
 
@@ -257,10 +258,13 @@ class DirectProtocol(DeadlineProtocol):
         return b"%b%d\r\nx-request-id: %b\r\n\r\n" % (head, len(answer.body), request_id)
 
 
-def direct_protocol(request_timeout: float, most_connections: int, server: Server, gate: Gate) -> type[DirectProtocol]:
-    """The protocol of one server: `server` answers what goes the short way and `gate` lets in; for the rest see
-    `deadline_protocol`.
+def direct_protocol(
+    request_timeout: float, most_connections: int, server: Server, gate: Gate, *, short: bool = True
+) -> type[DirectProtocol]:
+    """The protocol of one server: `server` answers what goes the short way, if anything does, and `gate` lets in; for
+    the rest see `deadline_protocol`.
     """
     bound = {"request_timeout": request_timeout, "most_connections": most_connections, "waiting": {}}
-    own = {"direct": server, "gate": gate, "known": {}, "heads": {}, "stamp": [None]}
+    own: dict[str, Any] = {"direct": server, "gate": gate, "known": {}, "heads": {}, "stamp": [None]}
+    own |= {} if short else {"address": NONE}
     return type("BoundDirectProtocol", (DirectProtocol,), {**bound, **own})

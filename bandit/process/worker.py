@@ -158,11 +158,12 @@ def _leave_signals_to_the_parent() -> None:
 async def _serve(handoff: Handoff, life: Life, status: Status) -> BaseException | None:
     """Serve until the end: the error that the service failed from, or None."""
     limits = Limits(handoff.limits if handoff.limits >= 0 else None)
-    service, publisher = Service.open(handoff.settings, limits), None
+    service, phase = Service.open(handoff.settings, limits), _phase(handoff.flag)
+    publisher = Publisher(Slots(*handoff.slots), handoff.slot, service.counters)
+    publishing = asyncio.create_task(_publish(publisher))  # to the end: also while what is open is answered
     try:
-        publisher, phase = Publisher(Slots(*handoff.slots), handoff.slot, service.counters), _phase(handoff.flag)
         server = _server(build_app(service, phase, publisher.everyone), Hot(service), service)
-        watch = asyncio.create_task(_watch(service, server, life, status, phase, publisher))
+        watch = asyncio.create_task(_watch(service, server, life, status, phase))
         if handoff.replaced:  # the others serve meanwhile: whoever connects to this one gets an answer at once
             await _until(lambda: service.ready.is_set() or service.stands_in or server.should_exit)
         if not server.should_exit:
@@ -171,15 +172,22 @@ async def _serve(handoff: Handoff, life: Life, status: Status) -> BaseException 
         await watch
     finally:
         await service.close()
-        if publisher is not None:
-            publisher.publish(gauges=False)  # the last of it: whoever goes on from here has it all
+        publishing.cancel()
+        publisher.publish(gauges=False)  # the last of it: whoever goes on from here has it all
     return service.failed
 
 
+async def _publish(publisher: Publisher) -> None:
+    """Publishes what is counted, when it is asked for or has changed."""
+    while True:
+        publisher.look()
+        await asyncio.sleep(LOOK_SECONDS)
+
+
 async def _watch(
-    service: Service, server: Server, life: Life, status: Status, phase: Callable[[], Phase], publisher: Publisher
+    service: Service, server: Server, life: Life, status: Status, phase: Callable[[], Phase]
 ) -> None:
-    """Reports to the parent when the replica is ready and the server listens, publishes what is counted, stops it."""
+    """Reports to the parent when the replica is ready and the server listens, and stops it at the end."""
     reported = False
     while not server.should_exit:
         if service.ready.is_set() and server.started and not reported:
@@ -188,7 +196,6 @@ async def _watch(
             gc.freeze()  # what was loaded stays: later collections need not walk it
             gc.set_threshold(10_000, 20, 20)  # requests leave no cycles: looking for them as often takes 5 % of a core
             status.ready()
-        publisher.look()
         if phase() is Phase.CLOSING:
             server.let_go()
         over = life.over.is_set()  # first: what it says of a successor came before
@@ -212,7 +219,7 @@ def _phase(descriptor: int) -> Callable[[], Phase]:
 def _server(app: Front, hot: Hot, service: Service) -> Server:
     settings = service.settings
     most = _most_connections()
-    protocol = direct_protocol(settings.request_timeout, most, hot, service.gate)
+    protocol = direct_protocol(settings.request_timeout, most, hot, service.gate, short=service.spans is None)
     config = uvicorn.Config(
         app,
         http=protocol,

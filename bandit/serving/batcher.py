@@ -121,6 +121,8 @@ class Batcher:
         self._waiting.append(PendingRequest(read, request, experiment, answer, now, work, patient=patient))
         self.work += work
         self._own += 0.0 if patient else work
+        if (spans := self.tally.spans) is not None:
+            self._waiting[-1].trace = spans.current()
         self._go_on()
 
     def _go_on(self) -> None:
@@ -257,6 +259,7 @@ class Batcher:
             return
         requests = [pending.request for pending in batch]
         recommendations = [request for request in requests if isinstance(request, RecommendationRequest)]
+        begun, number = time.monotonic(), (producer.name, producer.sequence)
         try:
             made = decide(model, experiment, recommendations, scored, self.entropy)
         except Outdated:
@@ -271,9 +274,9 @@ class Batcher:
         self._appending[producer] = Appending(batch, paused, experiment, made, scored)
         try:  # also where nothing is to be written: whether they are paused still, and how, only the store knows
             since = min((pending.since for pending in batch), default=-math.inf)
-            begun = time.monotonic()
+            decided = time.monotonic()
             reply = await producer.append(self._rules_of(experiment), items, since)
-            self.tally.tick(len(items), time.monotonic() - begun)
+            self.tally.tick(batch, (begun, decided, time.monotonic()), number)
             if isinstance(reply, Ahead):
                 raise reply.problem(round(time.time() * 1000))
         except Problem:

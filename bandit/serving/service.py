@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bandit.access.limits import Limits
 from bandit.access.manage import begin
@@ -40,6 +40,9 @@ from bandit.settings import Settings
 from bandit.store.open import open_store
 from bandit.store.protocol import Ref, Store
 from bandit.telemetry.counters import Counters
+
+if TYPE_CHECKING:
+    from bandit.serving.telemetry.spans import Spans
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +79,7 @@ class Service:
         self._batchers: dict[str, Batcher] = {}
         self.counters = Counters()
         self.requests = Requests(self.counters)
+        self.spans: Spans | None = None  # where requests are traced
         self.counters.gauges.append(lambda: set_gauges(self))
         self.follower = Follower(
             store,
@@ -102,6 +106,10 @@ class Service:
         if settings.redis_url is None:
             raise ValueError("a service needs the address of a store")
         service = cls(open_store(settings.redis_url), settings, limits=limits)
+        if settings.otel:
+            from bandit.serving.telemetry.spans import exporting  # an extra
+
+            service.spans = exporting(service.store)
         service.follower.start()
         if service._looking is not None:
             service._looking.start()
@@ -125,6 +133,8 @@ class Service:
         if self._standby is not None:
             self._standby.stop()
             await asyncio.to_thread(self._standby.join)
+        if self.spans is not None:
+            await asyncio.to_thread(self.spans.close)
         await self.store.aclose()
         self.store.close()
 
@@ -255,6 +265,7 @@ class Service:
             entropy, counters = self.entropy, self.counters
             longest, outage = self.settings.queue_wait, self.outage
             batcher = Batcher(replica, self.store, self.grace_ms, entropy, self._suspect, outage, counters, longest)
+            batcher.tally.spans = self.spans
             self._batchers[replica.name] = batcher
             self._stand_ins = {}
         return batcher

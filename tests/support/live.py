@@ -188,7 +188,7 @@ def serving(url: str = "", *, made: Callable[[], Service] | None = None, **setti
 def _config(service: Service) -> uvicorn.Config:
     return uvicorn.Config(
         build_app(service),
-        http=direct_protocol(30, 1000, Hot(service), service.gate),
+        http=direct_protocol(30, 1000, Hot(service), service.gate, short=service.spans is None),
         ws="none",
         lifespan="on",
         log_level="error",

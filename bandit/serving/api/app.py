@@ -109,7 +109,7 @@ class Front:
             return
         request_id = request_ids.of(scope["headers"])
         REQUEST_ID.set(request_id.decode())  # until the task of this request ends
-        counted = Counted(self._service.requests, scope["method"], send, request_id)
+        counted = Counted(self._service, scope, send, request_id)
         try:
             await self._serve(scope, receive, counted)
         finally:

@@ -117,6 +117,7 @@ class Hot:
 
     def __init__(self, service: Service) -> None:
         self.service = service
+        self.told = service.requests.told  # (operation, status, seconds): counts an answered request
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, what: str, name: str, data: bytes, client: Client) -> None:
@@ -139,10 +140,6 @@ class Hot:
                 client.answer(self.refusal(name, what, error, client))
                 return
         self.later(client, name, what, _answered(service, operation, name, data))
-
-    def told(self, what: str, status: int, seconds: float) -> None:
-        """Count an answered request."""
-        self.service.requests.told(what, status, seconds)
 
     def refusal(self, name: str, what: str, error: Exception, client: Client) -> Answer:
         """`failure`, counted."""

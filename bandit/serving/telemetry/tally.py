@@ -7,6 +7,7 @@ could be shown had the same one: the arm was then not chosen for what is known o
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +20,10 @@ from bandit.telemetry.counters import Cell, Counters
 from bandit.telemetry.table import ARMS
 
 if TYPE_CHECKING:
+    from bandit.serving.waiting.pending import PendingRequest
     from bandit.serving.decisions import Made
     from bandit.serving.requests import RecommendationRequest
+    from bandit.serving.telemetry.spans import Spans
 
 ALIKE = 1 - 1e-9  # probabilities that differ by less were computed as equal ones
 
@@ -35,13 +38,16 @@ class Tally:
 
     def __init__(self, counters: Counters, name: str) -> None:
         self.counters, self.name = counters, name
-        self._kinds = {kind: counters.cell("bandit_decisions_total", name, kind) for kind in ("new", "deferred")}
+        self._kinds: dict[str, Cell] = {}
+        self._new = counters.cell("bandit_decisions_total", name, "new")
+        self._deferred = counters.cell("bandit_decisions_total", name, "deferred")
         self._explored = counters.cell("bandit_decisions_explored_total", name)
         self._decided_at = counters.cell("bandit_last_decision_timestamp_seconds", name)
         self._tick = counters.histogram("bandit_tick_requests")
         self._append = counters.histogram("bandit_append_duration_seconds")
         self._feedback: dict[tuple[int, str], Cell] = {}
         self._more: dict[Any, Cell] = {}  # cells by name, reward or slice and the like
+        self.spans: Spans | None = None  # where requests are traced
         self._experiment: Experiment | None = None
         self._made: Made | None = None
         self._tops: list[float] = []  # of the decisions of `_made`
@@ -55,11 +61,19 @@ class Tally:
             for kind in range(len(experiment.kinds)):  # at 0 from the start, so that rates begin with the first event
                 self._outcome(kind, "accepted")
 
-    def tick(self, requests: int, seconds: float) -> None:
-        """A micro-batch of so many requests was appended within so many seconds."""
-        self._tick.observe(requests)
-        self._append.observe(seconds)
+    def tick(self, batch: Sequence[PendingRequest], times: tuple[float, float, float], number: tuple[str, int]) -> None:
+        """A micro-batch was appended.
+
+        Args:
+            batch: its requests.
+            times: when deciding began, when appending, and when that was over (`time.monotonic()`).
+            number: the producer's name and its number.
+        """
+        self._tick.observe(len(batch))
+        self._append.observe(times[2] - times[1])
         self.counters.moved = True
+        if self.spans is not None:
+            self.spans.served(self.name, ((each.trace, each.since) for each in batch), times, number, len(batch))
 
     def again(self, kind: str) -> None:
         """A decision that was answered and not logged anew: replayed, sticky, fallback or degraded."""
@@ -80,18 +94,20 @@ class Tally:
         """
         if made is not self._made:
             self._made, self._tops = made, _largest(made.decided.probabilities)
-        self._kinds["deferred" if request.deferred else "new"][0] += 1
         experiment, top = request.experiment, self._tops[place]
-        whole = request.eligible is experiment.active
-        count = experiment.active_count if whole else int(np.count_nonzero(request.eligible))
-        if choice.propensities[0] < top * ALIKE or (count > 1 and top * count <= 1 / ALIKE):
+        (self._deferred if request.defer and request.deferred else self._new)[0] += 1
+        if choice.propensities[0] < top * ALIKE:
             self._explored[0] += 1
+        elif top <= 0.5:  # of two arms or more
+            whole = request.eligible is experiment.active
+            count = experiment.active_count if whole else int(np.count_nonzero(request.eligible))
+            self._explored[0] += top * count <= 1 / ALIKE
         if made.play and not made.shadows:
             self._cell("bandit_slice_decisions_total", experiment.slices[made.play[place]].name)[0] += 1
         if len(experiment.config.index) <= ARMS:
             for arm in choice.arms:
                 self._cell("bandit_arm_decisions_total", experiment.config.index[arm])[0] += 1
-        self._decided_at[0] = max(self._decided_at[0], ms / 1000)
+        self._decided_at[0] = ms / 1000
 
     def judged(self, request: Reward, result: Outcome | list[Outcome]) -> None:
         """Feedback was judged: of each decision that it was for."""

@@ -42,6 +42,7 @@ class PendingRequest(msgspec.Struct):  # made in a third of a dataclass's time
     work: float  # estimated seconds
     reads: int = 0
     patient: bool = False  # one of a batch, whose items come as those before them are answered
+    trace: Any = None  # its span, where it is traced
 
     def give(self, value: Any) -> None:
         """Answer, if nobody has."""
