@@ -86,7 +86,7 @@ ROWS: dict[str, list[Any]] = {
         panel("Refused", "A second, by code; too many at once by where they waited.", "reqps", THIRD,
               (rate("bandit_problems_total", "code", SERVER), "{{code}}"),
               (rate("bandit_sheds_total", "reason", SERVER), "shed: {{reason}}"),
-              (rate("bandit_auth_total", "outcome", SERVER), "key: {{outcome}}")),
+              (rate("bandit_http_requests_total", "code", f'{SERVER},code=~"401|403|429"'), "key: {{code}}")),
         panel("Micro-batches", "Requests in one; more wait while the server is busy.", "none", THIRD,
               *((quantile(q, "bandit_tick_requests"), f"p{100 * q:g}") for q in (0.5, 0.99)),
               (f"sum(bandit_requests_waiting{{{SERVER}}})", "waiting")),

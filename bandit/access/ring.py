@@ -127,6 +127,11 @@ class Ring:
         self.found: dict[bytes, Grant] = {}  # by the text of a key that is in force
         self.loaded = threading.Event()  # else nobody can be told from anybody
 
+    @property
+    def next_end(self) -> float:
+        """When the first of the keys in force expires, in milliseconds; 0: none does."""
+        return self._next_end
+
     def find(self, text: bytes) -> Grant | None:
         """The grant of a key's text; None where there is no such key in force. An unknown id costs the same."""
         found, keys = self.found, self._keys  # in this order: what is found by old keys is never put in a new table

@@ -56,7 +56,9 @@ class _Numbers(Collector):
 
 def _family(metric: Metric, cells: dict[tuple[str, ...], list[float]]) -> Family:
     labels = (*metric.labels, "worker") if metric.over == "worker" else metric.labels
-    ordered = sorted(cells.items()) or ([((), [0.0] * (len(metric.buckets) + 2))] if not labels else [])
+    ordered = sorted(cells.items())
+    if not ordered and not labels and metric.kind != "gauge":  # of what never happened the count is known
+        ordered = [((), [0.0] * (len(metric.buckets) + 2))]
     if metric.kind == "histogram":
         histogram = HistogramMetricFamily(metric.name, metric.help, labels=labels)
         bounds = [*(f"{bound:g}" for bound in metric.buckets), "+Inf"]

@@ -115,8 +115,8 @@ _ROWS: Final = (
     ),
     _counter("trimmed_entries", "Entries that left the log.", "experiment", most=_E),
     _gauge("log_ahead_seconds", "max", "How far a log's end is ahead of the clock.", "experiment", most=_E),
-    # access
-    _counter("auth", "Requests with or without a key, by what became of that.", "outcome", most=20),
+    # access (what was refused: bandit_http_requests_total of the codes 401, 403 and 429)
+    _gauge("key_expiry_timestamp_seconds", "min", "When the next API key expires; none where none does."),
     # processes
     _gauge("workers", "max", "Workers that there should be."),
     _gauge("workers_ready", "sum", "Workers that can decide."),

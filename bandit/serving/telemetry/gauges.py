@@ -17,6 +17,7 @@ BY_EXPERIMENT = (
     "bandit_replica_lag_seconds", "bandit_replica_lag_entries", "bandit_refresh_pending_arms", "bandit_replica_failed",
     "bandit_log_ahead_seconds",
 )  # fmt: skip
+EXPIRY = "bandit_key_expiry_timestamp_seconds"
 PAGE = os.sysconf("SC_PAGE_SIZE")
 STARTED = time.time()  # near enough: this is imported at a worker's start
 
@@ -35,8 +36,10 @@ def set_gauges(service: Service) -> None:
     set_("bandit_store_memory_used_bytes", follower.store_memory.used)
     set_("bandit_store_memory_limit_bytes", follower.store_memory.limit)
     set_("bandit_store_clock_offset_seconds", follower.beats.offset_ms / 1000)
-    for name in BY_EXPERIMENT:
+    for name in (*BY_EXPERIMENT, EXPIRY):
         service.counters.clear(name)
+    if service.gate.on and service.gate.ring.next_end:
+        set_(EXPIRY, service.gate.ring.next_end / 1000)
     replicas = list(follower.replicas.values())
     served = [replica for replica in replicas if replica.model is not None]
     set_("bandit_experiments", len(served))

@@ -20,10 +20,10 @@ from bandit.telemetry.counters import Cell, Counters
 from bandit.telemetry.table import ARMS
 
 if TYPE_CHECKING:
-    from bandit.serving.waiting.pending import PendingRequest
     from bandit.serving.decisions import Made
     from bandit.serving.requests import RecommendationRequest
     from bandit.serving.telemetry.spans import Spans
+    from bandit.serving.waiting.pending import PendingRequest
 
 ALIKE = 1 - 1e-9  # probabilities that differ by less were computed as equal ones
 
