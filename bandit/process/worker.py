@@ -180,13 +180,15 @@ async def _serve(handoff: Handoff, life: Life, status: Status) -> BaseException 
 async def _publish(publisher: Publisher) -> None:
     """Publishes what is counted, when it is asked for or has changed."""
     while True:
-        publisher.look()
+        try:
+            publisher.look()
+        except Exception:
+            log.exception("what this worker counts cannot be published; metrics of others will lack it")
+            await asyncio.sleep(60)
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _watch(
-    service: Service, server: Server, life: Life, status: Status, phase: Callable[[], Phase]
-) -> None:
+async def _watch(service: Service, server: Server, life: Life, status: Status, phase: Callable[[], Phase]) -> None:
     """Reports to the parent when the replica is ready and the server listens, and stops it at the end."""
     reported = False
     while not server.should_exit:
