@@ -184,7 +184,7 @@ class Readiness(msgspec.Struct):
             answered for all the same.
         store: Whether the store answers: "ok" or "unavailable".
         reason: Why the store cannot be used, or "draining" of a server that is about to stop; else left out.
-    degraded: The experiments that are answered for while the store is away; left out while it is not.
+        degraded: The experiments that are answered for while the store is away; left out while it is not.
         replicas: Where each experiment's replica stands, by the experiment's name.
     """
 
