@@ -16,6 +16,7 @@ window goes on to count.
 from __future__ import annotations
 
 import fcntl
+import logging
 import mmap
 import os
 import struct
@@ -26,6 +27,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:  # the parent of all workers imports this, and nothing large
     from bandit.access.keys import Limit
+
+log = logging.getLogger(__name__)
 
 CELL = struct.Struct("<QQQQ")  # whose key (a part of its id), window, requests of it, requests of the window before
 PLACES = 1001  # one more than there may be keys
@@ -62,11 +65,16 @@ class Limits:
 
     def __init__(self, shared: int | None = None, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        size = COLUMN if shared is None else os.fstat(shared).st_size
-        self._counts = mmap.mmap(-1 if shared is None else shared, size)
-        self._columns = range(0, size, COLUMN)
         self._marks: dict[str, int] = {}
-        self._own = 0 if shared is None else _taken(shared, len(self._columns)) * COLUMN
+        self._counts, self._own = mmap.mmap(-1, COLUMN), 0
+        if shared is not None:
+            size = os.fstat(shared).st_size
+            own = _taken(shared, size // COLUMN)
+            if own is None:
+                log.warning("no place is left to count the requests of keys in: this worker lets in as many as all")
+            else:
+                self._counts, self._own = mmap.mmap(shared, size), own * COLUMN
+        self._columns = range(0, len(self._counts), COLUMN)
 
     def take(self, key: str, place: int, limit: Limit, cost: int = 1) -> Standing:
         """Count a request of a key, unless its quota is used up.
@@ -120,12 +128,12 @@ def _wait(limit: Limit, share: float, this: int, before: int, cost: int) -> int:
     return max(1, -int(-windows * limit.seconds // 1))
 
 
-def _taken(shared: int, columns: int) -> int:
-    """The number of a column that is now this process's own."""
+def _taken(shared: int, columns: int) -> int | None:
+    """The number of a column that is now this process's own; None where each is another's."""
     for column in range(columns):
         try:
             fcntl.lockf(shared, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, column)
         except OSError:
             continue
         return column
-    raise RuntimeError("there are more workers than columns to count in")
+    return None
