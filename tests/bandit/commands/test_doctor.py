@@ -166,6 +166,22 @@ def test_a_store_that_does_not_tell_its_policy_or_its_file(monkeypatch: pytest.M
     assert "note the store does not tell whether it keeps" in found(findings, "persistence")
 
 
+@pytest.mark.parametrize(("seconds", "verdict"), [(-600, "FAIL"), (600, "FAIL"), (10, "note"), (0, "ok")])
+def test_clocks_that_differ_are_told(monkeypatch: pytest.MonkeyPatch, seconds: int, verdict: str) -> None:
+    """In either direction: reward windows are judged by the store's clock."""
+    real = RedisStore.now_ms
+    monkeypatch.setattr(RedisStore, "now_ms", lambda store: real(store) + seconds * 1000)
+    with redis_with(*KEPT) as url:
+        assert found(of_store(url), "clock").startswith(verdict)
+
+
+def test_a_store_that_is_far_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the middle of several answers: one slow answer is no distance."""
+    monkeypatch.setattr(stored, "FAR_MS", 0.0)
+    with redis_with(*KEPT) as url:
+        assert found(of_store(url), "distance").startswith("note the store answers after")
+
+
 def test_doctor_prints_json_where_asked(tmp_path: Path) -> None:
     """A finding a line; the exit code is 1 where one of them is FAIL, as of a store that is not there."""
     done = ran("doctor", "--json", "--redis-url", f"unix://{tmp_path}/none")
