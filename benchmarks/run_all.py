@@ -30,6 +30,7 @@ BENCHMARKS = (
     "freshness",
     "scale",
     "stalls",
+    "restarts",
     "retired",
     "demo_runs",
     "overload",
