@@ -1,7 +1,8 @@
 """An archive and the log that goes on from it, read as one: the whole history, without a gap and without a repetition.
 
 The archive has everything up to its last file's end, the log everything after it; what both have is read from the
-archive. Where trimming takes entries out of the log while it is read, they are in the archive by then.
+archive. Where trimming takes entries out of the log while it is read, they are in the archive by then. Of an experiment
+that the store does not know, or no longer, the archive alone is read.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from bandit.archive.files import File, files_of, identity
 from bandit.errors import Code, CorruptLog, Problem
-from bandit.log.records import START, Entry, Position
+from bandit.log.records import START, Entry, Position, read_config
 from bandit.store.protocol import Row, Store, Stored, Table
 
 
@@ -32,6 +33,7 @@ class Joined:
         about = self.files[0].about
         self.whole = about.begins  # from the experiment's first entry on
         self._previous, self._before = Position.parse(about.previous.encode()), about.before.encode()
+        self.alone = store.config(name) is None
         self._begin()
 
     def _look(self) -> None:
@@ -68,7 +70,9 @@ class Joined:
 
     def config(self, name: str) -> Stored | None:
         """See `Store`."""
-        return self.store.config(name)
+        if not self.alone:
+            return self.store.config(name)
+        return Stored(read_config(self.files[-1].about.after.encode()), True, self.files[0].first, self.upto)
 
     def read(self, name: str, after: Position, count: int) -> list[Entry]:
         """See `Store`.
@@ -77,6 +81,8 @@ class Joined:
             Problem: entries are in neither.
         """
         while after >= self.upto:
+            if self.alone:
+                return []
             live = self.store.read(name, after, count)
             base = self.store.cursor(name, "base")  # read after the log: cuts only move forward
             if base <= after or self.store.at(name, base) is not None:
@@ -101,7 +107,7 @@ class Joined:
 
     def end(self, name: str) -> Position:
         """See `Store`."""
-        return self.store.end(name)
+        return self.upto if self.alone else self.store.end(name)
 
     def at(self, name: str, position: Position) -> Entry | None:
         """See `Store`."""

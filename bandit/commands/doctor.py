@@ -15,6 +15,7 @@ from bandit.core.experiment import compile_config
 from bandit.core.times import seconds
 from bandit.errors import StoreUnavailable, StoreUnsuitable
 from bandit.process import embedded
+from bandit.replica.trim import BEHIND_MS
 from bandit.settings import Settings
 from bandit.store.open import open_store
 from bandit.store.redis_store import RedisStore
@@ -64,6 +65,9 @@ def _experiments(store: RedisStore) -> Iterator[Finding]:
         if config is not None and not config.config.deleted:
             text = f"experiment {name}: {store.log_size(name)} in its log, version {config.config.version}"
             yield Finding("ok", "experiment", text)
+            if (archive := store.archived(name)) and (late := store.now_ms() - archive.seen_ms) > BEHIND_MS:
+                text = f"experiment {name}: nobody has archived it for {late // 3_600_000} hours, so its log grows"
+                yield Finding("note", "archive", f"{text}; run `bandit-server archive`, or end it with --forget")
 
 
 def sizing(settings: Settings, rate: float) -> Iterator[str]:

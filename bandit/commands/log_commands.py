@@ -17,9 +17,12 @@ from bandit.process import embedded
 from bandit.replica.export import export
 from bandit.replica.verify import verify
 from bandit.settings import Settings
+from bandit.store.memory_store import MemoryStore
 from bandit.store.open import open_store
+from bandit.store.protocol import Store
 from bandit.store.readable import Readable
 from bandit.store.redis_store import RedisStore
+from bandit.telling import tell
 
 if TYPE_CHECKING:
     from bandit.archive.joined import Joined
@@ -63,16 +66,27 @@ def _checked(url: str, restoring: bool) -> Iterator[RedisStore]:
 
 def export_log(settings: Settings, experiment: str, output: Path | None, archive: Path | None = None) -> int:
     """Write every entry of an experiment's log, and of its archive before it, as JSON lines; returns how many."""
-    with opened_store(settings) as store:
-        known(store, experiment)
-        history = store if archive is None else joined(store, archive, experiment)
+    with history_of(settings, experiment, archive) as history:
         if output is None:
             return _write(history, experiment, sys.stdout.buffer)
         with _replaced(output) as file:
             return _write(history, experiment, file)
 
 
-def joined(store: RedisStore, archive: Path, experiment: str) -> Joined:
+@contextmanager
+def history_of(settings: Settings, experiment: str, archive: Path | None) -> Iterator[Readable]:
+    """An experiment's log, with its archive before it where there is one; the archive alone where there is no store."""
+    if archive is not None and settings.redis_url is None and not settings.data_dir.exists():
+        tell("bandit-server", f"there is no store at {settings.data_dir}: what follows is the archive alone")
+        yield joined(MemoryStore(), archive, experiment)
+        return
+    with opened_store(settings) as store:
+        if archive is None:
+            known(store, experiment)
+        yield store if archive is None else joined(store, archive, experiment)
+
+
+def joined(store: Store, archive: Path, experiment: str) -> Joined:
     """An archive and the log that goes on from it."""
     from bandit.archive.joined import Joined  # and with it pyarrow
     from bandit.commands.copies import assert_pyarrow

@@ -159,14 +159,14 @@ def _from_file(path: Path, repeated: Counter[str]) -> Iterator[Entry]:
 def _from_store(
     experiment: str | None, redis_url: str | None, data_dir: Path | None, archive: Path | None
 ) -> Iterator[Entry]:
-    from bandit.commands.log_commands import joined, opened_store  # a store's libraries are not loaded for a file
+    from bandit.commands.log_commands import history_of  # a store's libraries are not loaded for a file
     from bandit.replica.export import export
     from bandit.settings import overridden
 
     if experiment is None:
         raise LogError("expected a log file, or --experiment NAME to read the store, got neither")
-    with opened_store(overridden({"redis_url": redis_url, "data_dir": data_dir})) as store:
-        yield from export(joined(store, archive, experiment) if archive else store, experiment)
+    with history_of(overridden({"redis_url": redis_url, "data_dir": data_dir}), experiment, archive) as history:
+        yield from export(history, experiment)
 
 
 class _Joined:

@@ -366,8 +366,10 @@ def test_a_deleted_experiment_is_archived_to_its_end_and_a_new_one_begins_anew(
     log = here.log()
     archived(here.store, tmp_path / "a")
     assert in_files(tmp_path / "a")[-len(log) :] == log
+    rows = list(export(here.store, NAME))
     clock.ms += 8 * 86_400_000
     assert here.store.forget(NAME)
+    assert list(export(Joined(here.store, tmp_path / "a", NAME), NAME)) == rows
     again = Trial(here.store, NAME, grace_ms=0)
     some(again, 2)
     clock.ms += 2000
@@ -536,6 +538,12 @@ def test_the_commands_archive_and_read_it(source: RedisStore, tmp_path: Path) ->
     assert (few.returncode, all_.returncode) == (0, 0), few.stderr + all_.stderr
     read = [pq.read_metadata(tmp_path / name).num_rows for name in ("1.parquet", "2.parquet")]
     assert read[1] - read[0] == 10
+    alone = command("bandit", "export", NAME, "--archive", a, "--data-dir", str(tmp_path / "none"))
+    assert "the archive alone" in alone.stderr
+    assert straight.stdout.startswith(alone.stdout)
+    assert len(alone.stdout.splitlines()) == len(whole) - 2
+    source._sync.hset(Keys.of(NAME).archive, "seen", 5)
+    assert "nobody has archived it for" in command("bandit", "doctor", *store).stdout
     done = command("bandit", "archive", "--forget", NAME, *store)
     assert "no archive any more" in done.stdout
     assert source.archived(NAME) is None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -101,7 +102,7 @@ def test_doctor_finds_a_sound_store_and_sizes_it(served: Server) -> None:
     """Exit 0 with no FAIL, the experiment is named, and --rate tells bytes."""
     done = run("doctor", "--rate", "100", "--data-dir", str(served.data_dir))
     assert done.returncode == 0, done.stdout
-    assert "experiment home: 22 entries" in done.stdout
+    assert re.search(r"experiment home: 2[12] entries", done.stdout)  # its creation leaves the log after 30 s
     assert "bytes per decision" in done.stdout
 
 
