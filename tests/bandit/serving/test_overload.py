@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from bench import Bench, held, played
+from bench import Bench, held, played, until
 
 from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem
@@ -104,14 +104,17 @@ def test_the_items_of_a_batch_wait_their_turn_and_no_single_request_is_refused_f
     """They come as those before them are answered, so they are no sign of overload."""
 
     async def play() -> None:
-        bench = Bench()
+        bench, gate = Bench(), asyncio.Event()
         overloaded(bench)
+        bench.store.plans = [held(gate), held(gate)]
         data = b'{"context":{"age":1}}'
-        reads = [(i, lambda experiment: read_recommendation(experiment, data, b"s" * 32)) for i in range(500)]
-        gathered = Gathered(500)
+        reads = [(i, lambda experiment: read_recommendation(experiment, data, b"s" * 32)) for i in range(900)]
+        gathered = Gathered(900)
         feeding = asyncio.create_task(gathered.feed(bench.batcher, reads, bench.experiment))
-        await asyncio.sleep(0)
-        assert isinstance(await bench.ask(), NewDecision)
+        await until(lambda: len(bench.store.batches) == 2 and bench.batcher.waiting > FLOOR)
+        single = bench.ask()
+        gate.set()
+        assert isinstance(await single, NewDecision)
         await feeding
         assert {type(found) for found in await gathered.all()} == {NewDecision}
 
