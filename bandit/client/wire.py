@@ -86,6 +86,7 @@ class Recommendation(msgspec.Struct, frozen=True):
         ignored: candidates and exclusions that are paused or retired.
         fallback: whether it is a fallback arm: of a paused experiment or, with an `error`, of the caller's.
         shadow: what would have been shown, where the experiment is in shadow.
+        degraded: whether the server decided without its store: as good an answer, of which nothing is learned.
         error: why the caller's own arm is answered; None where the server answered.
     """
 
@@ -100,6 +101,7 @@ class Recommendation(msgspec.Struct, frozen=True):
     ignored: list[str] = []
     fallback: bool = False
     shadow: Shown | None = None
+    degraded: bool = False
     error: ClientError | None = None
 
     @property

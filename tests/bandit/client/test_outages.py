@@ -48,6 +48,29 @@ def test_a_page_gets_its_fallback_within_the_deadline(failure: Answer, status: i
     assert choice.error.status == status
 
 
+def test_a_degraded_answer_is_the_server_s_own_and_takes_no_feedback() -> None:
+    """The arm is the server's, not the page's fallback; there is no id to send an event for, and none is sent."""
+    arms = [{"arm": "b", "propensity": 0.4, "score": 0.1, "estimates": {"click": {"mean": 0.1, "width": 0.2}}}]
+    more = {"experiment_version": 3, "model_position": "5-0", "replayed": False, "expires_at": None}
+    told = Answer({"decision_id": None, "arms": arms, "logged": False, "degraded": True} | more)
+
+    async def ask(client: Client) -> Recommendation:
+        choice = await client.recommend("home", {}, fallback="newest")
+        with pytest.raises(ValueError, match="expected a decision_id or a user_id"):
+            await client.feedback("home", "click", decision_id=choice.decision_id)
+        return choice
+
+    choice, requests = talk([told], ask)
+    assert (choice.arm, choice.logged, choice.degraded, choice.fallback, choice.error) == (
+        "b",
+        False,
+        True,
+        False,
+        None,
+    )
+    assert len(requests) == 1
+
+
 def test_what_the_server_last_said_is_what_is_told() -> None:
     """Not that time was up during the attempt after it."""
     choice, requests = talk([problem(503, "overloaded"), HELD], recommend, decision_deadline=1.0)

@@ -1,4 +1,4 @@
-"""Snapshots on the disk: what is read back decides as what was written; what is damaged or of a later version is not."""
+"""Snapshots on the disk: read back they decide as before; what is damaged, or of a later version, is not used."""
 
 import asyncio
 import hashlib
