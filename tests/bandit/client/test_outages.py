@@ -57,7 +57,7 @@ def test_a_degraded_answer_is_the_server_s_own_and_takes_no_feedback() -> None:
     async def ask(client: Client) -> Recommendation:
         choice = await client.recommend("home", {}, fallback="newest")
         with pytest.raises(ValueError, match="expected a decision_id or a user_id"):
-            await client.feedback("home", "click", decision_id=choice.decision_id)
+            await client.feedback("home", event="click", decision_id=choice.decision_id)
         return choice
 
     choice, requests = talk([told], ask)
