@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from msgspec import UNSET
 
@@ -11,7 +12,7 @@ from bandit.core.document import Kind
 from bandit.core.experiment import Experiment
 from bandit.core.times import DURATION, instant, time_of
 from bandit.replica.replica import Replica
-from bandit.replica.series import KEPT, MS, Bucket, Credited, Part, Resolution, first_kept, place
+from bandit.replica.series import KEPT, MS, Bucket, Credited, Part, Resolution, add_credits, first_kept, place
 from bandit.replica.series_reader import Rows, SeriesReader
 from bandit.serving.evaluation import duration_ms, wrong
 from bandit.serving.views.answers import (
@@ -28,6 +29,7 @@ from bandit.store.protocol import Store
 EARLIER = "(earlier)"  # kinds of a generation that had ended before it was counted
 WINDOWS: dict[str, tuple[Resolution, int]] = {"5m": ("minute", 5), "1h": ("minute", 60), "1d": ("hour", 24)}
 Outcomes = Mapping[int, Mapping[str, int]]
+Weights = Mapping[str, float]  # of the kinds of reward, in force now
 
 
 def series(
@@ -46,9 +48,9 @@ def series(
     end = last if until_ms is None else min(last, place(resolution, until_ms))
     rows = reader.read(replica, resolution, range(start, end + 1))
     outcomes = store.outcomes(replica.name, start * width, end * width, width) if start <= end else {}
-    experiment, numbers = replica.served.experiment, {at // width for at in outcomes}
+    weights, numbers = _weights(replica.served.experiment), {at // width for at in outcomes}
     points = [
-        _point(number * width, rows.buckets.get(number, ()), outcomes.get(number * width, {}), experiment)
+        _point(number * width, rows.buckets.get(number, ()), outcomes.get(number * width, {}), weights)
         for number in sorted(rows.buckets.keys() | numbers)
         if start <= number <= end
     ]
@@ -69,8 +71,9 @@ def summary(store: Store, reader: SeriesReader, replica: Replica, *, whole: bool
         each: store.outcomes(replica.name, newest - most * MS[each], newest, MS[each])
         for each, most in (WINDOWS["1h"], WINDOWS["1d"])
     }
+    weights = _weights(experiment)
     windows = {
-        name: _window(rows[each], outcomes[each], place(each, newest) - most, MS[each], newest, experiment)
+        name: _window(rows[each], outcomes[each], place(each, newest) - most, MS[each], newest, weights)
         for name, (each, most) in WINDOWS.items()
     }
     day = [b for number, own in rows["hour"].buckets.items() if number >= hours - WINDOWS["1d"][1] for b in own]
@@ -103,8 +106,10 @@ def _time(name: str, text: str, now_ms: int) -> int | None:
     return max(0, found)
 
 
-def _point(at_ms: int, buckets: Sequence[Bucket], outcomes: Mapping[str, int], experiment: Experiment) -> Point:
+def _point(at_ms: int, buckets: Sequence[Bucket], outcomes: Mapping[str, int], weights: Weights) -> Point:
     """One minute or hour, its generations together."""
+    if len(buckets) == 1:
+        return _of_one(at_ms, buckets[0], outcomes, weights)
     arms: dict[str, int] = {}
     for bucket in buckets:
         for arm, count in bucket.arms.items():
@@ -112,9 +117,9 @@ def _point(at_ms: int, buckets: Sequence[Bucket], outcomes: Mapping[str, int], e
     impressions = sum(bucket.impressions for bucket in buckets)
     slices = {}
     for name, parts in _parts(buckets).items():
-        own = _earned([(bucket.steps, part.earned) for bucket, part in parts], experiment)
+        own = _earned([(bucket.steps, part.earned) for bucket, part in parts], weights)
         slices[name] = SlicePoint(sum(part.decisions for _, part in parts), *own)
-    earned, reward = _earned([(bucket.steps, bucket.earned) for bucket in buckets], experiment)
+    earned, reward = _earned([(bucket.steps, bucket.earned) for bucket in buckets], weights)
     return Point(
         at=time_of(at_ms),
         decisions=sum(bucket.decisions for bucket in buckets),
@@ -125,12 +130,55 @@ def _point(at_ms: int, buckets: Sequence[Bucket], outcomes: Mapping[str, int], e
         even=sum(bucket.even for bucket in buckets),
         arms=arms,
         other_arms=impressions - sum(arms.values()),
-        feedback=_earned([(bucket.steps, bucket.came) for bucket in buckets], experiment)[0],
+        feedback=_earned([(bucket.steps, bucket.came) for bucket in buckets], weights)[0],
         earned=earned,
         reward=reward,
         slices=slices,
         outcomes=dict(outcomes),
     )
+
+
+def _of_one(at_ms: int, bucket: Bucket, outcomes: Mapping[str, int], weights: Weights) -> Point:
+    """The same of a single generation, as nearly all are, in a third of the time."""
+    earned, reward = _credits(bucket.steps, bucket.earned, weights)
+    slices = {
+        name: SlicePoint(part.decisions, *_credits(bucket.steps, part.earned, weights))
+        for name, part in bucket.slices.items()
+    }
+    return Point(
+        time_of(at_ms),
+        bucket.decisions,
+        bucket.impressions,
+        bucket.deferred,
+        bucket.activated,
+        bucket.explored,
+        bucket.even,
+        bucket.arms,
+        bucket.impressions - sum(bucket.arms.values()),
+        _credits(bucket.steps, bucket.came, weights)[0],
+        earned,
+        reward,
+        slices,
+        dict(outcomes),
+    )
+
+
+def _credits(
+    steps: Mapping[str, float], credited: Mapping[str, Credited], weights: Weights
+) -> tuple[dict[str, KindCount], float]:
+    """(what was credited of each kind, all of it by the weights in force now), of one generation."""
+    found, reward = {}, 0.0
+    for kind, own in credited.items():
+        value = _unit(steps[kind]).value(own.credits) if kind in steps else 0.0
+        found[kind or EARLIER] = KindCount(own.count, value)
+        reward += weights.get(kind, 0.0) * value
+    return found, reward
+
+
+@lru_cache(maxsize=256)
+def _unit(step: float) -> Kind:
+    """A kind of reward with this unit."""
+    return Kind(unit=step)
 
 
 def _parts(buckets: Iterable[Bucket]) -> dict[str, list[tuple[Bucket, Part]]]:
@@ -143,30 +191,35 @@ def _parts(buckets: Iterable[Bucket]) -> dict[str, list[tuple[Bucket, Part]]]:
 
 
 def _earned(
-    parts: Iterable[tuple[Mapping[str, float], Mapping[str, Credited]]], experiment: Experiment
+    parts: Iterable[tuple[Mapping[str, float], Mapping[str, Credited]]], weights: Weights
 ) -> tuple[dict[str, KindCount], float]:
-    """(what was credited of each kind, all of it by the weights in force now); credits of one unit are added first."""
-    totals: dict[tuple[str, float], list[int]] = {}
+    """The same of several buckets; credits of one unit are added as whole numbers first."""
+    totals: dict[float, tuple[dict[str, float], dict[str, Credited]]] = {}
     for steps, credited in parts:
         for kind, own in credited.items():
-            total = totals.setdefault((kind, steps.get(kind, 0.0)), [0, 0])
-            total[0] += own.count
-            total[1] += own.credits
+            step = steps.get(kind, 0.0)
+            _, to = totals.setdefault(step, ({}, {}))
+            totals[step][0].update({kind: step} if step else {})
+            add_credits(to, {kind: own})
     found: dict[str, KindCount] = {}
-    for (kind, step), (count, credits_) in totals.items():
-        before = found.get(kind or EARLIER, KindCount(0, 0.0))
-        value = Kind(unit=step).value(credits_) if step else 0.0
-        found[kind or EARLIER] = KindCount(before.count + count, before.sum + value)
-    rewards = experiment.document.rewards
-    return found, float(sum(rewards[kind].weight * own.sum for kind, own in found.items() if kind in rewards))
+    reward = 0.0
+    for steps, credited in totals.values():
+        own_found, own_reward = _credits(steps, credited, weights)
+        reward += own_reward
+        for kind, count in own_found.items():
+            before = found.get(kind, KindCount(0, 0.0))
+            found[kind] = KindCount(before.count + count.count, before.sum + count.sum)
+    return found, reward
 
 
-def _window(
-    rows: Rows, outcomes: Outcomes, first: int, width: int, now_ms: int, experiment: Experiment
-) -> WindowCounts:
+def _weights(experiment: Experiment) -> Weights:
+    return {kind: spec.weight for kind, spec in experiment.document.rewards.items()}
+
+
+def _window(rows: Rows, outcomes: Outcomes, first: int, width: int, now_ms: int, weights: Weights) -> WindowCounts:
     """What was counted from one bucket on."""
     buckets = [bucket for number, own in rows.buckets.items() if number >= first for bucket in own]
-    point = _point(0, buckets, {}, experiment)
+    point = _point(0, buckets, {}, weights)
     failed: dict[str, int] = {}
     for at, counts in outcomes.items():
         for status, count in counts.items() if at >= first * width else ():

@@ -5,18 +5,21 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trial import DAY, HOUR, SALE, Killed, Trial, Watched, at
 
 from bandit.core.slices import WHOLE
+from bandit.errors import CorruptLog
 from bandit.log.probabilities import pack_all_probabilities, pack_slices
 from bandit.log.records import DECISION, DEFERRED, SLICED, START, Entry, Position, unpack_decision, unpack_feedback
-from bandit.replica import series, series_writer
+from bandit.replica import series, series_reader, series_writer
 from bandit.replica.replica import Replica
 from bandit.replica.series import ARMS, KEPT, MS, Bucket, Resolution, levels, name_of, unpacked
 from bandit.replica.series_reader import SeriesReader
 from bandit.replica.series_writer import SeriesWriter
+from bandit.replica.trim import trim
 from bandit.store.memory_store import MemoryStore
 from bandit.store.protocol import Decide, Store
 
@@ -301,3 +304,99 @@ def test_what_wrote_nothing_is_counted_where_it_was_judged(store: Store, name: s
         unknown = {"late": 2} if found["late"] == 2 else {"late": 1, "unknown": 1}  # 1-1 is older than the log
         assert found == {"duplicate": 3, "range": 1} | unknown
     assert store.outcomes(name, now - 3 * DAY, now - 2 * DAY, MS["hour"]) == {}
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the same token", "another's lease"])
+def test_a_write_that_another_overtook_is_refused_and_made_anew(store: Store, name: str, same: bool) -> None:
+    """A holder that was frozen between reading and writing, or a write that ran later: each entry counts once."""
+    trial = Trial(store, name)
+    for _ in range(5):
+        trial.decide()
+    replica = Replica(name, store)
+    replica.load()
+    replica.fold_to_end()
+    token, watched, overtaken = trial.lease(), Watched(store), []
+
+    def overtake(method: str, args: tuple[Any, ...]) -> None:
+        if method == "write_series" and not overtaken:
+            overtaken.append(True)
+            SeriesWriter(replica, store).step(token if same else trial.lease(), 0.0, last=True)
+
+    watched.before = overtake
+    writer = SeriesWriter(replica, watched)  # type: ignore[arg-type]
+    writer.step(token, 0.0, last=True)
+    assert overtaken
+    assert sum(counts["decisions"] for counts in told(rows_of(trial, "hour")).values()) == 5
+    trial.decide()
+    replica.fold_to_end()
+    writer.step(token if same else trial.lease(), 1.0, last=True)
+    assert sum(counts["decisions"] for counts in told(rows_of(trial, "hour")).values()) == 6
+    assert writer.position == replica.position == store.series(name, ())[0]
+
+
+def test_nothing_is_trimmed_before_it_is_counted() -> None:
+    """Whatever else may go: the cut is at most where the series stands."""
+    clock = Clock()
+    trial = here(clock)
+    places = [at(trial.decide(window_ms=1)) for _ in range(6)]
+    clock.ms += DAY
+    replica = Replica("e", trial.store)
+    replica.load()
+    replica.catch_up()
+    token = trial.lease()
+    rows = [replica.row(arm) for arm in range(replica.shape[0])]
+    assert trial.store.write_rows("e", "sums", token, rows, replica.position)
+    assert trim(trial.store, "e", token, trial.experiment, 0, START) == 0
+    assert trim(trial.store, "e", token, trial.experiment, 0, places[2]) == 3  # the config, and two decisions
+    assert [entry.position for entry in trial.log()] == places[2:]
+    writer = SeriesWriter(replica, trial.store)
+    writer.step(token, 0.0, last=True)
+    assert trim(trial.store, "e", token, trial.experiment, 0, writer.position) == 3
+
+
+def test_what_cannot_be_counted_is_said_and_does_not_hold_up_the_rest(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The cursor moves on, or the log would never be trimmed again."""
+    trial = here(Clock())
+    trial.decide()
+
+    def broken(*_: Any) -> None:
+        raise CorruptLog("a fault that nobody thought of")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(series_writer, "fold", broken)
+        assert written(trial).position == trial.log()[-1].position
+    assert "are not counted" in caplog.text
+    trial.decide()
+    written(trial)
+    assert sum(counts["decisions"] for counts in told(rows_of(trial, "hour")).values()) == 1
+
+
+def test_a_reader_folds_only_what_is_new_and_a_bounded_part_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked again it reads on from where it was; of a long tail it says that more is to come."""
+    monkeypatch.setattr(series_reader, "READ", 2)
+    monkeypatch.setattr(series_reader, "TAIL", 6)
+    trial = here(Clock())
+    for _ in range(9):
+        trial.decide()
+    replica = Replica("e", trial.store)
+    replica.load()
+    replica.fold_to_end()
+    reads: list[Position] = []
+    watched = Watched(trial.store)
+    watched.before = lambda method, args: reads.append(args[1]) if method == "read" else None
+    reader = SeriesReader(watched)  # type: ignore[arg-type]
+    numbers = [replica.position.ms // MS["hour"]]
+    seen = []
+    while True:
+        found = reader.read(replica, "hour", numbers)
+        seen.append(found.buckets[numbers[0]][0].decisions if found.buckets else 0)
+        if found.complete:
+            break
+    assert seen == [5, 9]  # the config is an entry too
+    assert len(reads) == len(set(reads)) == 5
+    reader.read(replica, "hour", numbers)
+    assert len(reads) == 5
+    written(trial)
+    assert reader.read(replica, "hour", numbers).buckets[numbers[0]][0].decisions == 9
