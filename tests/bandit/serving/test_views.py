@@ -1,12 +1,16 @@
 """The views, asked of a real server: what they say is what the log, the model and a decision say."""
 
 import json
+import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from live import Experiment, Live, ok, pointers, problem, serving, until, valkey
+from live import DOCUMENT, Experiment, Live, ok, pointers, problem, serving, until, valkey
 
+from bandit.access.manage import Keyring, Wanted
 from bandit.core.experiment import Experiment as Compiled
 from bandit.core.linear import Ridge, estimates, real
 from bandit.errors import Code
@@ -315,3 +319,41 @@ def test_the_model_of_a_calibration_is_that_of_the_middle(server: Live) -> None:
     theta = fresh.model.scorer.derived.theta[found.arm[20:]]
     assert told == pytest.approx(np.einsum("nd,nd->n", theta, found.x[20:] / 4096))
     store.close()
+
+
+def test_every_command_of_the_page_is_answered(server: Live) -> None:
+    """The page's curl commands, run as they stand but for the address; each is a success with what was asked for."""
+    page = (Path(__file__).parents[3] / "docs/views.md").read_text()
+    commands = [c for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for c in re.split(r"\n(?=curl)", block)]
+    assert len(commands) == 9
+    home = server.client.put("/v1/experiments/home", json=DOCUMENT)
+    assert home.status_code in (200, 201)
+    ok(server.client.post("/v1/experiments/home/recommendations", json={"context": {"age": 31, "country": "us"}}))
+    for command in commands:
+        real = command.replace("localhost:8080", server.url.removeprefix("http://"))
+        answer = json.loads(subprocess.check_output(["bash", "-c", real], text=True))
+        assert "experiment" in answer or "experiments" in answer, (command, answer)
+
+
+def test_a_key_for_one_experiment_sees_the_views_of_that_one(tmp_path: Path) -> None:
+    """The page of summaries leaves out what a key may not touch; a preview needs the role read alone."""
+    file = tmp_path / "first"
+    with valkey() as url, serving(url, auth="on", first_key_file=file) as live:
+        first = until(lambda: file.exists() and file.read_text().strip())
+        admin = {"authorization": f"Bearer {first}"}
+        until(lambda: live.client.get("/v1/whoami", headers=admin).status_code == 200)
+        for name in ("home", "other"):
+            ok(live.client.put(f"/v1/experiments/{name}", json=DOCUMENT, headers=admin), 201)
+        key = Keyring(live.service.store).create(Wanted("reader", ("read",), ("other",))).text
+        reader = {"authorization": f"Bearer {key}"}
+        until(lambda: live.client.get("/v1/whoami", headers=reader).status_code == 200)
+        page = ok(live.client.get("/v1/summary", headers=reader))
+        assert [each["experiment"] for each in page["experiments"]] == ["other"]
+        assert len(ok(live.client.get("/v1/summary", headers=admin))["experiments"]) == 2
+        body = {"context": {"age": 31, "country": "us"}}
+        ok(live.client.post("/v1/experiments/other/preview", json=body, headers=reader))
+        for view in ("series", "summary", "estimates", "weights?arm=a", "calibration"):
+            assert live.client.get(f"/v1/experiments/home/{view}", headers=reader).status_code == 403
+            ok(live.client.get(f"/v1/experiments/other/{view}", headers=reader))
+        assert live.client.post("/v1/experiments/home/preview", json=body, headers=reader).status_code == 403
+        assert live.client.get("/v1/summary").status_code == 401
