@@ -428,6 +428,23 @@ def test_a_refresh_moves_no_focus_and_stops_when_told(admin: Visit, site: Site) 
         page.clock.run_for(6_000)
 
 
+def test_nothing_is_asked_while_nobody_looks(admin: Visit, site: Site) -> None:
+    """A hidden tab rests; seen again, it asks at once."""
+    admin.page.clock.install()
+    page = admin.open(site.pages()["arms"])
+    turn = (
+        "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    page.evaluate(turn % "true")
+    page.clock.run_for(1_000)
+    asked = asked_of(page)
+    page.clock.run_for(300_000)
+    assert asked == []
+    with page.expect_response(lambda response: "/arms?" in response.url):
+        page.evaluate(turn % "false")
+
+
 def test_an_empty_server_says_how_to_begin(admin: Visit) -> None:
     """Not an empty table."""
     admin.page.route("**/v1/experiments?*", answer({"experiments": []}))
