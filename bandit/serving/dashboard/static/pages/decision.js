@@ -48,11 +48,19 @@ function Told({ document, found }) {
     <${Credited} found=${found} />
     <${Explained} found=${found} />
     <section aria-labelledby="chances"><h3 id="chances">Who could have been shown</h3><${Eligible} found=${found} shown=${shown.arm} /></section>
-    <section aria-labelledby="then"><h3 id="then">The context, as it was logged</h3>
-      <${Table} caption="Features; numbers are rounded to the grid that is learned from" columns=${[
-        { name: "Feature", head: true, cell: ([name]) => name },
-        { name: "Value", cell: ([, each]) => value(each) },
-      ]} rows=${context} id=${([name]) => name} empty="No features: a decision without a context." /></section>`;
+    <section aria-labelledby="then"><h3 id="then">The context, as it was logged</h3><${Context} rows=${context} /></section>`;
+}
+
+const FEW = 12; // features that are shown without being asked for
+
+function Context({ rows }) {
+  const columns = [
+    { name: "Feature", head: true, cell: ([name]) => name },
+    { name: "Value", cell: ([, each]) => value(each) },
+  ];
+  const table = html`<${Table} caption="Features; numbers are rounded to the grid that is learned from" columns=${columns} rows=${rows}
+    id=${([name]) => name} empty="No features: a decision without a context." />`;
+  return rows.length > FEW ? html`<details><summary>${rows.length} features</summary>${table}</details>` : table;
 }
 
 /** The decision in a sentence. */

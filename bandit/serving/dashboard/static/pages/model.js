@@ -8,6 +8,7 @@ import { Interval, scaleOf } from "../parts/interval.js";
 import { Loaded } from "../parts/notice.js";
 import { Table } from "../parts/table.js";
 import { WorkedOut } from "../parts/worked.js";
+import { Choice } from "./overview.js";
 
 export function Model({ document }) {
   return html`<${Weights} document=${document} /><${Checked} document=${document} />`;
@@ -34,8 +35,16 @@ function Pick({ arms, arm, choose }) {
   return html`<label class="choice">For the arm (${count(arms.length)}) <input value=${arm} onChange=${(event) => choose(event.target.value)} /></label>`;
 }
 
+const FEW = 25; // rows at first: an arm may have 1,024
+const ORDERS = { clear: "the clearest first", declared: "as in the document" };
+const clarity = (row) => (row.error > 0 ? Math.abs(row.weight) / row.error : 0);
+
 function Weighed({ found }) {
-  const [from, to] = scaleOf(found.weights);
+  const [order, sort] = useState("clear");
+  const [all, show] = useState(false);
+  const sorted = order === "clear" ? [...found.weights].sort((a, b) => clarity(b) - clarity(a)) : found.weights;
+  const rows = all ? sorted : sorted.slice(0, FEW);
+  const [from, to] = scaleOf(rows);
   const columns = [
     { name: "Feature", head: true, cell: (row) => `${row.feature} ${row.column}` },
     { name: "Weight", number: true, cell: (row) => number(row.weight) },
@@ -43,7 +52,10 @@ function Weighed({ found }) {
     { name: "", cell: (row) => html`<${Interval} low=${row.low} high=${row.high} at=${row.weight} from=${from} to=${to} />` },
   ];
   return html`<${Table} caption="${found.arm}: weighted reward that each feature adds, from ${count(found.impressions)} impressions"
-      columns=${columns} rows=${found.weights} id=${(row) => `${row.feature}\n${row.column}`} />
+      columns=${columns} rows=${rows} id=${(row) => `${row.feature}\n${row.column}`} />
+    <p class="buttons"><span class="muted">${rows.length} of ${count(sorted.length)} weights.</span>
+      <${Choice} label="Order" options=${Object.entries(ORDERS)} chosen=${order} choose=${sort} />
+      ${sorted.length > FEW && html`<button onClick=${() => show(!all)}>${all ? `Only ${FEW}` : "Show all"}</button>`}</p>
     <p class="muted">A number's weight is for one scale of its document; an interval is the model's own, given its assumptions. Where it holds 0
       the sign is not known.</p>`;
 }

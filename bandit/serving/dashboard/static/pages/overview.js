@@ -42,7 +42,7 @@ function Tiles({ told, lately }) {
     ["Reward a decision", number(lately.reward_per_decision, "not enough data yet"), "weighted; rewards still come for young decisions"],
     ["Explored", percent(lately.explore_share), "an arm was shown that was not the best"],
     ["Spread evenly", percent(lately.even_share), "every arm had the same chance"],
-    ["Late feedback", percent(lately.late_share), "came after its reward window"],
+    ["Expired", percent(lately.late_share), "of all feedback; it came after its reward window"],
     ["Duplicates", percent(lately.duplicate_share), "of all feedback; counted once"],
     ["Refused", percent(lately.refused_share), "unknown decision, or out of range"],
     ["Newest reward", since(told.newest_reward), "is the reward pipe alive?"],

@@ -43,7 +43,7 @@ export function WorkedOut({ path, title, id, what, about, tell, children }) {
   }, [path, about]);
   return html`<section class="panel" aria-labelledby=${id} ref=${place}>
     <div class="title"><h3 id=${id}>${title}</h3>
-      ${state.busy ? html`<button onClick=${cancel}>Stop</button>` : html`<button onClick=${run}>Work it out again</button>`}</div>
+      ${state.busy ? html`<button onClick=${cancel}>Stop</button>` : html`<button onClick=${run}>Work it out${state.found || state.error ? " again" : ""}</button>`}</div>
     ${state.busy && html`<p>${state.note || "The server works it out on the newest decisions; that can take some seconds."}
       <progress aria-label="Working out ${what}" /></p>`}
     <${Failure} error=${state.error} what=${what} />
