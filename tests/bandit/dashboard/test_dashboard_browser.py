@@ -218,13 +218,17 @@ def test_pausing_everything_needs_the_name_typed(admin: Visit, server: Live) -> 
     assert ok(server.client.get(made.at))["status"] == "paused"
 
 
-def test_a_change_is_of_the_version_that_was_looked_at(admin: Visit, server: Live) -> None:
-    """Somebody else's change meanwhile is not overwritten by one that did not see it."""
+@pytest.mark.parametrize("looked", [False, True], ids=["before-the-look", "after-it"])
+def test_a_change_is_of_the_version_that_was_looked_at(admin: Visit, server: Live, looked: bool) -> None:
+    """Somebody else's change meanwhile, at whichever moment, is not overwritten by one that did not see it."""
     made = server.experiment(**DOCUMENT)
     page = admin.open(f"e/{made.name}/change")
     page.get_by_label("alpha").fill("0.5")
+    if looked:
+        page.get_by_role("button", name="Show what would change").click()
+        expect(page.get_by_role("dialog")).to_be_visible()
     ok(made.patch({"policy": {"alpha": 2}}))
-    page.get_by_role("button", name="Show what would change").click()
+    page.get_by_role("button", name="Change it" if looked else "Show what would change").click()
     expect(page.locator(".notice.bad")).to_contain_text("version")
     assert ok(server.client.get(made.at))["policy"]["alpha"] == 2
 
