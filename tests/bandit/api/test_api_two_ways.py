@@ -5,6 +5,7 @@ import re
 import socket
 import struct
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
-from live import CONTEXT, Experiment, Live, ok
+from live import CONTEXT, Experiment, Live, ok, serving, valkey
 from test_api_fuzz import QUIETLY, REQUESTS, texts
 
 OPERATIONS = ("recommendations", "feedback", "activations")
@@ -98,23 +99,30 @@ def recorded(one: Experiment, made: list[str]) -> bool:
     return {ok(one.feedback(decision_id=each, event="click", event_id="1"))["status"] for each in made} == {"duplicate"}
 
 
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Live]:
+    """A server that waits for a store which is held up for a moment, and refuses nobody meanwhile."""
+    with valkey() as url, serving(url, store_patience=10) as live:
+        yield live
+
+
 @pytest.mark.parametrize("kind", [b"application/json", LONG["content-type"].encode()])
-def test_what_was_sent_whole_is_served_though_its_sender_has_gone(server: Live, kind: bytes) -> None:
+def test_what_was_sent_whole_is_served_though_its_sender_has_gone(patient: Live, kind: bytes) -> None:
     """A page that closes, or a proxy that resets: feedback that waits for the store behind others is recorded."""
-    one = server.experiment()
+    one = patient.experiment()
     made = [one.decided()["decision_id"] for _ in range(20)]
-    with redis.Redis.from_url(server.service.settings.redis_url or "") as store:
+    with redis.Redis.from_url(patient.service.settings.redis_url or "") as store:
         store.execute_command("CLIENT", "PAUSE", "300", "WRITE")
         for each in made:
-            said_and_reset(server, clicked(one, each, kind), 0.01)
+            said_and_reset(patient, clicked(one, each, kind), 0.01)
     assert recorded(one, made)
 
 
-def test_what_was_pipelined_whole_is_served_though_its_sender_has_gone(server: Live) -> None:
+def test_what_was_pipelined_whole_is_served_though_its_sender_has_gone(patient: Live) -> None:
     """Also what waits for the answers before it."""
-    one = server.experiment()
+    one = patient.experiment()
     made = [one.decided()["decision_id"] for _ in range(20)]
-    said_and_reset(server, b"".join(clicked(one, each) for each in made), 0.001)
+    said_and_reset(patient, b"".join(clicked(one, each) for each in made), 0.001)
     assert recorded(one, made)
 
 
