@@ -143,6 +143,53 @@ def test_sums_over_workers_equal_the_logs_counts(server: Server) -> None:
                 assert found[name][labels] >= value, (name, labels)
 
 
+def test_a_rolling_restart_loses_no_number(server: Server) -> None:
+    """New workers take slots of their own while the old ones end, whose numbers stay; and once more, on what those
+    left: every counter is at least what it was, and decisions exactly.
+    """
+    before = metrics(server)
+    for _ in range(2):
+        old = set(server.worker_pids())
+        traffic(server, 3)
+        told = summed(metrics(server))
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda old=old: len(server.worker_pids()) == 2 and not old & set(server.worker_pids()), 60, "new workers")
+        until(lambda: metrics(server)["bandit_workers_ready"][()] == 2, 30, "two that are ready")
+        assert summed(metrics(server)) == told
+    for name, cells in before.items():
+        if name.endswith(("_total", "_count", "_bucket")):
+            assert all(metrics(server)[name][labels] >= value for labels, value in cells.items()), name
+
+
+def test_a_store_that_is_away_is_a_number_and_two_lines(tmp_path: Path) -> None:
+    """While it is frozen /metrics answers and says so, and so does one line of each worker's log; and one says that it
+    is back. Every line of this server's stderr is a JSON object, from its start to its end.
+    """
+    server = Server(tmp_path / "data", workers=1, BANDIT_LOG_FORMAT="json")
+    try:
+        assert httpx.put(f"{server.url}{AT}", json=DOCUMENT).status_code == 201
+        assert httpx.post(f"{server.url}{AT}/recommendations", json={"context": {"age": 1}}).status_code == 200
+        assert metrics(server)["bandit_store_up"] == {(): 1}
+        os.kill(server.store_pid(), signal.SIGSTOP)
+        try:
+            refused = httpx.post(f"{server.url}{AT}/recommendations", json={"context": {"age": 1}}, timeout=20)
+            assert (refused.status_code, bool(refused.headers["x-request-id"])) == (503, True)
+            until(lambda: metrics(server)["bandit_store_up"] == {(): 0}, 20, "the store being away")
+            assert metrics(server)["bandit_store_outages_total"] == {(): 1}
+        finally:
+            os.kill(server.store_pid(), signal.SIGCONT)
+        until(lambda: server.said("the store answers again"), 30, "its return")
+        until(lambda: metrics(server)["bandit_store_up"] == {(): 1}, 20, "the store being back")
+        assert metrics(server)["bandit_problems_total"]["store_unavailable", "home", "recommendations"] >= 1
+    finally:
+        assert server.stop() == 0
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert all({"time", "level", "logger", "message", "pid"} <= line.keys() for line in lines)
+    told = [line["message"] for line in lines if line["logger"] == "bandit.replica.follower"]
+    assert len([message for message in told if "requests are refused" in message]) == 1, told
+    assert told.count("the store answers again") == 1, told
+
+
 def published(server: Server) -> int:
     """How many workers have slots with requests: each has its start, by its slot."""
     return len(metrics(server)["bandit_worker_start_timestamp_seconds"])
