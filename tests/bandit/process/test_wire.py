@@ -68,9 +68,11 @@ def test_a_head_seen_before_is_read_as_it_was() -> None:
 
 
 def test_what_may_not_be_read_by_its_head_alone_is_not_kept() -> None:
-    """The end of a connection, chunks, a client that waits to be told to go on; and no more than so many heads."""
+    """The end of a connection, chunks, a client that waits to be told to go on, an id that no other request will have;
+    and no more than so many heads.
+    """
     with wired() as wire:
-        for each in (b"Connection: close", b"Expect: 100-continue", b"X: " + b"x" * KNOWN):
+        for each in (b"Connection: close", b"Expect: 100-continue", b"X-Request-ID: 7", b"X: " + b"x" * KNOWN):
             wire.say(*sized(b"{}", each), half=True)
             wire.say(b"".join(sized(b"{}", each)), half=True)
         wire.say(b"".join(chunked(b"{}")), half=True)

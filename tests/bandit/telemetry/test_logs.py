@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from live import Live, serving
+from live import CONTEXT, Live, serving
 from live import valkey as own_valkey
 
 from bandit import telling
@@ -169,3 +169,23 @@ def test_a_decision_that_fails_is_logged_with_every_request_it_failed(
     (told,) = [line for line in lines if line.get("request_id") == answer.headers["x-request-id"]]
     assert told["experiment"] == home.name
     assert any("planted" in line.get("exception", "") for line in lines)
+
+
+def test_a_micro_batchs_failure_is_not_said_to_be_that_of_the_request_that_began_it(
+    broken: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The task that serves micro-batches was begun by one request and serves others: their ids are not its own."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("planted")
+
+    home = broken.experiment()
+    caplog.handler.setFormatter(JsonLines())
+    monkeypatch.setattr("bandit.serving.batcher.decide", fail)
+    answer = home.client.post(
+        f"{home.at}/recommendations/batch", json={"requests": [{"context": CONTEXT}]}, headers={"X-Request-ID": "mine"}
+    )
+    assert answer.status_code == 500
+    lines = [json.loads(line) for line in caplog.text.splitlines()]
+    assert [line.get("request_id") for line in lines if "a decision failed" in line["message"]] == [None]
+    assert [line["message"] for line in lines if line.get("request_id") == "mine"] == ["a request failed"]
