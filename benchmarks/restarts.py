@@ -72,8 +72,8 @@ class Address:
         self.port, self.ready = port, ready
         self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
-    async def ask(self, request: tuple[bytes, bytes, bytes], keep: bool) -> int:
-        """The status of an answer, over an idle connection if there is one that still stands; nothing is tried twice.
+    async def ask(self, request: tuple[bytes, bytes, bytes], keep: bool) -> str:
+        """The status of an answer, with a refusal's code, over an idle connection if one still stands; never twice.
 
         Raises:
             OSError, EOFError: the connection was refused, or ended without an answer.
@@ -84,12 +84,13 @@ class Address:
         writer.write(head % (method, path, len(body), b"" if keep else b"connection: close\r\n", body))
         answer = (await reader.readuntil(b"\r\n\r\n")).lower()
         length = int(answer.partition(b"content-length:")[2].split(b"\r\n")[0])
-        await reader.readexactly(length)
+        said = await reader.readexactly(length)
         if keep and b"connection: close" not in answer and len(self.idle) < IDLE:
             self.idle.append((reader, writer))
         else:
             writer.close()
-        return int(answer.split()[1])
+        status = answer.split()[1].decode()
+        return status if status == "200" else f"{status} {json.loads(said).get('code')}"
 
     async def close(self) -> None:
         """Close what is idle."""
@@ -118,10 +119,10 @@ async def visit(addresses: Callable[[], Address], requests: int, rate: float, ke
         except (OSError, EOFError) as error:  # TimeoutError is an OSError
             told.failures[f"{type(error).__name__} {error}"] += 1
         else:
-            if status == 200:
+            if status == "200":
                 told.seconds.append(time.monotonic() - begun)
             else:
-                told.failures[str(status)] += 1
+                told.failures[status] += 1
 
     begun, tasks = time.monotonic(), []
     for number in range(requests):
