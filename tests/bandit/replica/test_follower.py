@@ -194,6 +194,7 @@ def test_a_long_log_is_trimmed_in_one_go(trial: Trial, monkeypatch: pytest.Monke
         trial.send(*(trial.decision(window_ms=1) for _ in range(100)))
     with followed(trial.store, grace_ms=0, checkpoint_seconds=0.1) as follower:
         until(lambda: follower.checkpointers and trial.store.cursor(trial.name, "sums") > START, "a checkpoint")
+        until(lambda: trial.store.series(trial.name, ())[0] == trial.store.end(trial.name), "the counts")
         follower._due["trim"] = 0.0
         until(lambda: len(trial.log()) == 1, "the trim", 5)
 
