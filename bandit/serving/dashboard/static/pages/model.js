@@ -1,6 +1,6 @@
 // What has been learned: what each feature weighs for an arm, and whether what was predicted came true.
 import { ask, experiment } from "../lib/api.js";
-import { count, dayTime, number } from "../lib/format.js";
+import { count, dayTime, fullTime, number } from "../lib/format.js";
 import { html, useState } from "../lib/html.js";
 import { useLive } from "../lib/live.js";
 import { Calibration } from "../parts/calibration.js";
@@ -72,11 +72,17 @@ function inWords({ bins, note }) {
   return `In ${bins.filter(agrees).length} of ${bins.length} groups the observed mean agrees with the predicted one within its 95 % interval.`;
 }
 
+/** The ends of a group, with more digits where three do not tell them apart. */
+function within({ low, high }) {
+  const ends = [number(low), number(high)];
+  return (ends[0] === ends[1] ? [low.toPrecision(5), high.toPrecision(5)] : ends).join(" and ");
+}
+
 function Bins({ found }) {
   const sentence = inWords(found);
   if (!found.bins.length) return html`<p class="muted">${sentence}</p>`;
   const columns = [
-    { name: "Predicted between", head: true, cell: (bin) => `${number(bin.low)} and ${number(bin.high)}` },
+    { name: "Predicted between", head: true, cell: within },
     { name: "Decisions", number: true, cell: (bin) => count(bin.decisions) },
     { name: "Predicted, mean", number: true, cell: (bin) => number(bin.predicted) },
     { name: "Observed, mean", number: true, cell: (bin) => number(bin.observed) },
@@ -85,5 +91,8 @@ function Bins({ found }) {
   return html`<p class="sentence lead">${sentence}</p>
     <${Calibration} bins=${found.bins} label=${sentence} />
     <${Table} caption="Decisions by what was predicted of them" columns=${columns} rows=${found.bins} id=${(bin) => bin.low} />
-    <p class="muted">Predicted by ${found.predicted_by}. From ${count(found.decisions)} decisions${found.first ? `, ${dayTime(found.first)} to ${dayTime(found.last)}` : ""}. ${found.note}</p>`;
+    <p class="muted">Predicted by ${predictedBy(found)}. From ${count(found.decisions)} decisions${found.first ? `, ${dayTime(found.first)} to ${dayTime(found.last)}` : ""}${found.note && `; ${found.note}`}.</p>`;
 }
+
+/** In words; the moment that they name as a field is told as a time. */
+const predictedBy = (found) => found.predicted_by.replace("learned_until", found.learned_until ? fullTime(found.learned_until) : "the beginning");

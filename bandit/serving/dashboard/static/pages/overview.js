@@ -62,21 +62,22 @@ function Then({ document }) {
   return html`<section aria-labelledby="then">
     <div class="title"><h3 id="then">Over time</h3>
       <${Choice} label="The last" options=${Object.entries(RANGES).map(([id, each]) => [id, each.text])} chosen=${chosen} choose=${choose} /></div>
-    <${Loaded} live=${live} what="the series">${(series) => html`<${Charts} points=${together(filled(series, range.seconds))} />`}<//>
+    <${Loaded} live=${live} what="the series">${(series) => html`<${Charts} document=${document} points=${together(filled(series, range.seconds))} />`}<//>
     <${Lift} document=${document} />
   </section>`;
 }
 
-function Charts({ points }) {
+function Charts({ document, points }) {
   const times = points.map((point) => point.time);
   const decisions = points.reduce((sum, point) => sum + point.decisions, 0);
   if (!decisions) return html`<p class="muted">No decisions in this time.</p>`;
-  return html`<${Rewards} times=${times} points=${points} /><${Traffic} times=${times} points=${points} /><${Explored} times=${times} points=${points} />`;
+  return html`<${Rewards} document=${document} times=${times} points=${points} /><${Traffic} document=${document} times=${times} points=${points} /><${Explored} times=${times} points=${points} />`;
 }
 
-function Rewards({ times, points }) {
+function Rewards({ document, times, points }) {
   const [how, choose] = useState("each");
-  const slices = names(points, (point) => Object.fromEntries(Object.entries(point.slices).map(([id, slice]) => [id, slice.decisions])));
+  const found = names(points, (point) => Object.fromEntries(Object.entries(point.slices).map(([id, slice]) => [id, slice.decisions])));
+  const slices = asIn(Object.keys(document.slices ?? {}), found);
   const fold = how === "each" ? ratios : soFar;
   const of = (slice) => fold(points, (p) => p.slices[slice]?.reward ?? 0, (p) => p.slices[slice]?.decisions ?? 0);
   const lines = slices.length
@@ -94,9 +95,15 @@ function Rewards({ times, points }) {
 
 const SHOWN = 7; // areas; all other arms are one more
 
-function Traffic({ times, points }) {
+/** In the document's order, those that it does not have last: a colour stays with its name while figures change. */
+function asIn(declared, found) {
+  const place = new Map(declared.map((name, i) => [name, i]));
+  return [...found].sort((a, b) => (place.get(a) ?? Infinity) - (place.get(b) ?? Infinity) || 0);
+}
+
+function Traffic({ document, times, points }) {
   const arms = names(points, (point) => point.arms);
-  const shown = arms.slice(0, SHOWN);
+  const shown = asIn(document.arms.map((arm) => arm.id ?? arm), arms.slice(0, SHOWN));
   const all = (point) => point.impressions ?? 0;
   const share = (of) => points.map((point) => (all(point) ? of(point) / all(point) : null));
   const lines = shown.map((arm) => ({ name: arm, values: share((point) => point.arms[arm] ?? 0) }));
