@@ -289,6 +289,23 @@ def test_who_may_only_read_sees_no_controls(browser: Browser, site: Site) -> Non
         assert (reader.errors, reader.refused) == ([], [])
 
 
+def test_a_key_for_one_experiment_sees_that_one(browser: Browser, site: Site) -> None:
+    """The list has no other, and its figures are there."""
+    keyring = Keyring(site.live.service.store)
+    made = keyring.create(Wanted("one", ("read",), (site.experiment.name,)))
+    other = site.live.experiment(**DOCUMENT)
+    headers = {"authorization": f"Bearer {made.text}"}
+    until(lambda: site.live.client.get("/v1/whoami", headers=headers).status_code == 200)
+    with visit(browser, site.live.url, key=made.text) as viewer:
+        page = viewer.open()
+        expect(page.get_by_role("row", name=site.experiment.name)).to_contain_text(" / ")
+        expect(page.get_by_role("link", name=other.name)).to_have_count(0)
+        viewer.open(site.pages()["overview"])
+        page = viewer.open(f"e/{other.name}")
+        expect(page.get_by_text("Your key may not see", exact=False).first).to_be_visible()
+        assert viewer.errors == []
+
+
 def test_who_may_only_write_is_told_so(browser: Browser, site: Site) -> None:
     """A key that belongs into a site shows nothing here, and another one can be given."""
     with visit(browser, site.live.url, key=site.keys["write"]) as writer:
@@ -401,7 +418,7 @@ def test_an_experiment_that_is_deleted_meanwhile_is_said_to_be_gone(admin: Visit
     admin.page.clock.install()
     page = admin.open(f"e/{made.name}/change")
     assert server.client.delete(made.at, params={"confirm": made.name}).status_code == 204
-    page.clock.run_for(15_000)
+    page.clock.run_for(35_000)
     expect(page.get_by_text("There is no such experiment.")).to_be_visible()
     expect(page.locator("main form")).to_have_count(0)
 
@@ -501,3 +518,7 @@ def test_ten_thousand_arms_come_by_pages(admin: Visit, server: Live) -> None:
     page.get_by_role("button", name="Next").first.click()
     expect(page.get_by_role("rowheader", name="arm-50", exact=True).first).to_be_visible()
     assert page.locator("tbody tr").count() <= 100
+    page = admin.open(f"e/{made.name}/model")
+    page.get_by_label("For the arm (10,000)").fill("arm-9999")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("arm-9999: weighted reward")).to_be_visible()

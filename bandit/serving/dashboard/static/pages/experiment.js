@@ -23,10 +23,12 @@ const TABS = [
   ["change", "Change", Change],
 ];
 
+const SECONDS = 30; // between two looks at the document; what is changed here is seen at once
+
 /** @param {{name: string, tab: string, rest: string[]}} how */
 export function Experiment({ name, tab, rest }) {
   const who = useStore(viewer);
-  const live = useLive((signal) => ask(experiment(name), { signal }), 10, [name]);
+  const live = useLive((signal) => ask(experiment(name), { signal }), SECONDS, [name]);
   const tabs = TABS.filter(([id]) => id !== "change" || mayChange(who));
   const [, title, Page] = tabs.find(([id]) => id === tab) ?? [];
   const gone = live.error?.code === "experiment_not_found";

@@ -1,5 +1,5 @@
 // All experiments, a page at a time, with what each has done of late; and the health of the store and of this server.
-import { ApiError, ask, at, experiment } from "../lib/api.js";
+import { ask, at, experiment } from "../lib/api.js";
 import { clockTime, count, duration, number, percent, rate } from "../lib/format.js";
 import { html, useState } from "../lib/html.js";
 import { useLive } from "../lib/live.js";
@@ -7,41 +7,31 @@ import { link } from "../lib/route.js";
 import { mayChange, viewer } from "../lib/session.js";
 import { useStore } from "../lib/store.js";
 import { Spark } from "../parts/interval.js";
-import { Loaded, Notice } from "../parts/notice.js";
+import { Failure, Loaded, Notice } from "../parts/notice.js";
 import { Table } from "../parts/table.js";
 import { minutesOf } from "../parts/points.js";
 
 const PAGE = 20; // each row asks for its own line of the last hour
-const EVERY = 5;
+const EVERY = 5; // seconds
+const RARELY = 30; // documents: they hardly change, and may be of 10,000 arms each
 
 export function Experiments() {
   const [pages, turn] = useState([""]); // cursors up to the page that is shown
   const cursor = pages.at(-1);
-  const live = useLive((signal) => load(cursor, signal), EVERY, [cursor]);
+  const query = { limit: PAGE, cursor };
+  const live = useLive((signal) => ask(at("experiments"), { query, signal }), RARELY, [cursor]);
+  const figures = useLive((signal) => ask(at("summary"), { query, signal }), EVERY, [cursor]);
+  const told = new Map((figures.data?.experiments ?? []).map((each) => [each.experiment, each]));
   return html`<h1>Experiments</h1>
     <${Health} />
-    <${Loaded} live=${live} what="experiments">${({ rows, next }) => html`
-      ${rows.length ? html`<${List} rows=${rows} />` : html`<${Empty} first=${pages.length === 1} />`}
+    <${Failure} error=${live.error ? null : figures.error} at=${figures.at} what="rates and rewards" />
+    <${Loaded} live=${live} what="experiments">${({ experiments, next }) => html`
+      ${experiments.length ? html`<${List} rows=${experiments.map((document) => ({ document, told: told.get(document.name) }))} />` : html`<${Empty} first=${pages.length === 1} />`}
       <p class="buttons">
         ${pages.length > 1 && html`<button onClick=${() => turn(pages.slice(0, -1))}>Previous</button>`}
         ${next && html`<button onClick=${() => turn([...pages, next])}>Next ${PAGE}</button>`}
       </p>
-      <p class="muted">From ${clockTime(live.at)}; rates and shares are of the last 5 minutes, rewards of the last hour.</p>`}<//>`;
-}
-
-/** Documents with their summaries; without these where there are none to be had. */
-async function load(cursor, signal) {
-  const query = { limit: PAGE, cursor };
-  const [documents, summaries] = await Promise.all([
-    ask(at("experiments"), { query, signal }),
-    ask(at("summary"), { query, signal }).catch((error) => {
-      if (error instanceof ApiError && (error.notOffered || error.status === 403)) return { experiments: [] };
-      throw error; // 403: a key for some experiments only
-    }),
-  ]);
-  const told = new Map(summaries.experiments.map((each) => [each.experiment, each]));
-  const rows = documents.experiments.map((each) => (typeof each === "string" ? { name: each } : each));
-  return { rows: rows.map((document) => ({ document, told: told.get(document.name) })), next: documents.next };
+      <p class="muted">From ${clockTime(figures.at || live.at)}; rates and shares are of the last 5 minutes, rewards of the last hour.</p>`}<//>`;
 }
 
 function List({ rows }) {
