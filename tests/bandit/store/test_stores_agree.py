@@ -283,7 +283,7 @@ class Both:
         real = self.sides[0]
         if real.short:
             past(real.trial.store, real.short[-1].ms + SHORT + 10)  # a user's events: from when the script looked on
-            self.now += (SHORT + 2) / 1000
+            self.now += (SHORT + 10) / 1000  # as far: under "no refunds" an event may be taken back for 1 ms more
             real.short.clear()
 
     def change(self, what: str) -> None:
