@@ -210,6 +210,7 @@ def test_pausing_everything_needs_the_name_typed(admin: Visit, server: Live) -> 
     page.get_by_role("button", name="Show what would change").click()
     confirm = page.get_by_role("button", name="Change it")
     expect(confirm).to_be_disabled()
+    assert admin.violations() == []
     page.get_by_label("to confirm").fill(made.name[:-1])
     expect(confirm).to_be_disabled()
     page.get_by_label("to confirm").fill(made.name)
