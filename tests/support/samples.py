@@ -16,6 +16,7 @@ TEXTS = st.text(max_size=8)
 CELLS = st.one_of(
     st.just(""),
     st.sampled_from(["true", "false", "0", "1", "NA", "null", "a", "b", "c", "2026-11-30", "1.5", "1e9", "-3", "7"]),
+    st.sampled_from(["yes", "no", "ja", "n/a", "-", "$1.50", "1.234,50 €", "12 km", "1,234"]),
     st.integers(-(10**12), 10**12).map(str),
     st.floats(allow_nan=True, allow_infinity=True).map(str),
     st.lists(st.floats(-1, 1), min_size=2, max_size=2).map(str),

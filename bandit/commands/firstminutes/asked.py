@@ -21,6 +21,7 @@ from bandit.core.validation import parse_document
 from bandit.errors import Code, Problem, printable
 
 SAMPLE = 8 << 20  # bytes of a sample that are read
+ROLE = "/roles"
 TYPES = "number", "boolean", "category", "hashed"
 
 A = TypeVar("A")
@@ -85,12 +86,25 @@ def init(
     check_name(name)
     if path.exists() and not force:
         raise FileExistsError(17, "it is there already; --force replaces it", str(path))
-    found = None if sample is None else proposed(read_table(_head(sample)), roles)
+    found = None if sample is None else _proposed(sample, roles)
     draft = _questions(asking) if found is None else _from_sample(found, asking)
     compile_config(first(name, parse_document(msgspec.json.encode(draft.document))))
     text = written(name, str(path), draft.document, draft.why, draft.notes)
     path.write_text(text, encoding="utf-8")
     return found
+
+
+def _proposed(sample: Path, roles: Mapping[str, str]) -> Proposal:
+    """What a file suggests; what is wrong with it is told by its name, and of a role by the column's."""
+    try:
+        return proposed(read_table(_head(sample)), roles, ROLE)
+    except Problem as problem:
+        if not problem.faults:
+            raise
+        (fault,) = problem.faults
+        column = fault.pointer.removeprefix(ROLE + "/").replace("~1", "/").replace("~0", "~")
+        at = f"--role {column}: " if column else ""
+        raise Problem(problem.code, f"{sample}: {at}expected {fault.expected}, got {fault.got}") from None
 
 
 def _head(path: Path) -> str:
@@ -108,12 +122,13 @@ def _head(path: Path) -> str:
 def _from_sample(found: Proposal, asking: bool) -> Draft:
     """What a sample suggests; only what it cannot tell is asked."""
     document = dict(found.document)
+    made_up = [] if document["arms"] or asking else ["the arms are made up"]
     if not document["arms"]:
         document["arms"] = _arms(asking)
     document["reward_window"] = _window(asking)
     why = {each.name: each.why for each in found.columns}
     left = [f"column {each.name} is no feature: {each.why}" for each in found.columns if each.role == "dropped"]
-    return Draft(document, why, (*found.warnings, *left))
+    return Draft(document, why, (*found.warnings, *made_up, *left))
 
 
 def _questions(asking: bool) -> Draft:

@@ -87,7 +87,6 @@ def refused(answer: Answered) -> ServerError:
     code, detail = body.get("code", "no reason"), body.get("detail", "")
     hints = {
         401: "; give a key by --key or BANDIT_API_KEY",
-        403: "; the key may not do this: it needs the role admin",
         409: "; with --reset it would begin anew, from zero" if code == "features_changed" else "",
         412: "; somebody has changed it meanwhile: look at it again",
     }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -12,12 +13,12 @@ import msgspec
 import numpy as np
 
 from bandit.arrays import Int, Vector
-from bandit.core.inferred.table import PLAIN, Table
-from bandit.core.inferred.words import MISSING, like_times, words_of
+from bandit.core.inferred.amounts import PLAIN, amount
+from bandit.core.inferred.table import Table
+from bandit.core.inferred.words import MISSING, NO, YES, like_times, words_of
 
 Kind = Literal["empty", "boolean", "number", "time", "vector", "text"]
 MOST = 0.95  # of the values must be of a kind
-LARGEST = 1e50  # of a number, as documents have it
 TRUTH = {"true": 1.0, "false": 0.0}
 DATE = re.compile(r"\d{4}([-/.])\d{1,2}\1\d{1,2}([T ].*)?|\d{1,2}([-/.])\d{1,2}\3\d{4}([T ,].*)?", re.ASCII)
 EPOCH = 9e8, 4e18  # of a time since 1970 in seconds, or in nanoseconds: 1998 and later
@@ -31,7 +32,7 @@ class Column:
     Attributes:
         name: its name.
         cells: its texts, one a row; an empty one has no value.
-        decimal: the mark before a fraction.
+        decimal: the mark before a fraction, where its own numbers do not tell.
     """
 
     name: str
@@ -52,18 +53,33 @@ class Column:
 
     @cached_property
     def numbers(self) -> dict[str, float]:
-        """Its texts that are numbers or truth."""
-        found = {text: self._number(text) for text in self.texts}
-        return {text: value for text, value in found.items() if value is not None}
+        """Its texts that are numbers or truth, with that mark before a fraction by which more of them are."""
+        found = self._numbers(self.decimal)
+        if len(found) == len(self.texts):
+            return found
+        other = self._numbers("." if self.decimal == "," else ",")
+        return other if self._rows(other) > self._rows(found) else found
 
-    def _number(self, text: str) -> float | None:
-        if (truth := TRUTH.get(text.lower())) is not None:
-            return truth
-        plain = text.replace(",", ".") if self.decimal == "," and text.count(",") == 1 and "." not in text else text
-        if len(plain) > 64 or not PLAIN.fullmatch(plain):
-            return None
-        value = float(plain)
-        return value if abs(value) <= LARGEST else None
+    def _numbers(self, decimal: str) -> dict[str, float]:
+        pairs = ((text, TRUTH.get(text.lower(), amount(text, decimal))) for text in self.texts)
+        return {text: value for text, value in pairs if value is not None}
+
+    def _rows(self, texts: Iterable[str]) -> int:
+        return sum(self.texts[text] for text in texts)
+
+    @cached_property
+    def result(self) -> Column:
+        """The column as one of rewards: where it says yes and no, with 1 and 0 in their place."""
+        told = {text: text.lower() for text in self.texts if text not in MISSING}
+        if self.kind != "text" or not set(told.values()) <= YES | NO:
+            return self
+        truth = {text: str(int(word in YES)) for text, word in told.items()}
+        return replace(self, cells=tuple(truth.get(cell, "") for cell in self.cells))
+
+    @property
+    def unplain(self) -> str:
+        """A number of it that is not written as programs write one, such as 1.234,50 €; empty where there is none."""
+        return next((text for text in self.numbers if text.lower() not in TRUTH and not PLAIN.fullmatch(text)), "")
 
     @cached_property
     def kind(self) -> Kind:
@@ -72,7 +88,7 @@ class Column:
         total = sum(told.values())
         if not total:
             return "empty"
-        share = sum(count for text, count in told.items() if text in self.numbers) / total
+        share = self._rows(self.numbers) / total
         if share == 1.0 and set(self.numbers.values()) <= {0.0, 1.0}:
             return "boolean"
         if share >= MOST:
@@ -112,17 +128,15 @@ class Column:
     def missing(self) -> int:
         """How many rows have no value of its kind."""
         if self.kind in ("boolean", "number"):
-            return len(self.cells) - sum(self.texts[text] for text in self.numbers)
+            return len(self.cells) - self._rows(self.numbers)
         if self.kind == "time":
             return sum(cell in MISSING for cell in self.cells)
         return len(self.cells) - self.texts.total()
 
     @property
     def strange(self) -> int:
-        """Of a column of numbers: how many rows have another text, and none that stands for nothing."""
-        if self.kind not in ("boolean", "number"):
-            return 0
-        return sum(count for text, count in self.texts.items() if text not in self.numbers and text not in MISSING)
+        """How many rows have a text that is no number, and none that stands for nothing."""
+        return self._rows(text for text in self.texts if text not in self.numbers and text not in MISSING)
 
     @property
     def distinct(self) -> int:

@@ -12,7 +12,7 @@ from bandit.arrays import Vector
 from bandit.core.features import SMALLEST, Boolean, Category, Feature, Hashed, Number
 from bandit.core.features import Vector as Listed
 from bandit.core.inferred.columns import Column
-from bandit.core.inferred.words import ID
+from bandit.core.inferred.words import ID, MISSING
 
 LEVELS = 30  # of a category, the most frequent
 COVERED = 0.9  # of the rows must have one of these, or it is hashed
@@ -32,6 +32,8 @@ CYCLES = (
     ({"month", "monat", "mois"}, 12),
 )  # fmt: skip
 SEND = "send it as a string"
+MOSTLY = 0.5  # of the values are numbers, or begin with one, so that the others are asked about
+WITH_UNIT = re.compile(r"[-+−]?\d[\d.,]*\s?[^\W\d_]{1,8}[.²³]?")
 
 
 class Declared(NamedTuple):
@@ -104,7 +106,9 @@ def _line(column: Column, values: Vector, doubt: str) -> Declared:
     shown = "of the logarithm, as amounts differ by powers of ten" if log else "of most values, without the extreme 1 %"
     extra = {"log": True} if log else {}
     feature = Number(column.name, mean=mean, scale=scale, **extra, **missing)  # type: ignore[arg-type]
-    return Declared(feature, f"numbers from {values.min():g} to {values.max():g}; mean and scale {shown}", doubt)
+    why = f"numbers from {values.min():g} to {values.max():g}; mean and scale {shown}"
+    send = f"; send {column.unplain!r} as {column.numbers[column.unplain]!r}" if column.unplain else ""
+    return Declared(feature, why + send, doubt)
 
 
 def _usual(v: Vector) -> tuple[float, float]:
@@ -148,4 +152,17 @@ def _text(column: Column) -> Declared:
         return Declared(category, f"{len(often)} levels{others}; {SEND}")
     bits = min(max(math.ceil(math.log2(max(column.distinct, 2))), BITS[0]), BITS[1])
     why = f"{column.distinct} different texts, too many to list: hashed to {2**bits} columns; {SEND}"
-    return Declared(Hashed(column.name, bits, **missing), why)
+    return Declared(Hashed(column.name, bits, **missing), why, _nearly_numbers(column))
+
+
+def _nearly_numbers(column: Column) -> str:
+    """Whether a column of texts would be one of numbers but for a few words, or but for units."""
+    if column.kind != "text":
+        return ""
+    if column.strange <= (1 - MOSTLY) * column.texts.total():
+        word = next(text for text in column.texts if text not in column.numbers and text not in MISSING)
+        return f"most of its values are numbers, but not {word!r}: leave empty what has none, and it is one of numbers"
+    unit = [text for text in column.texts if WITH_UNIT.fullmatch(text)]
+    if sum(column.texts[text] for text in unit) >= MOSTLY * column.texts.total():
+        return f"its values look like numbers with a unit, as {unit[0]!r}: without it they are numbers"
+    return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -16,9 +17,10 @@ from bandit.core.inferred.columns import Column, columns_of
 from bandit.core.inferred.declared import LEVEL, Declared, declared
 from bandit.core.inferred.leaks import leak
 from bandit.core.inferred.rewards import kind_of
-from bandit.core.inferred.roles import Guess, Role, roles_of
+from bandit.core.inferred.roles import TOLD, Guess, Role, roles_of
 from bandit.core.inferred.table import Table
 from bandit.core.inferred.words import MISSING
+from bandit.errors import Code, Fault, Problem, pointer
 
 D = 256  # columns of x, at most: more need more data than a first experiment has
 MEMORY = 256 << 20  # bytes of its model, at most
@@ -70,14 +72,15 @@ def proposed(table: Table, told: Mapping[str, str] | None = None, at: str = "") 
         at: pointer to `told`, for errors.
 
     Raises:
-        Problem: invalid_request, see `roles.roles_of`.
+        Problem: invalid_request, see `roles.roles_of`; or a column cannot be the reward or feature that it was told
+            to be.
     """
     columns = columns_of(table)
     guesses = roles_of(columns, told or {}, at)
     warnings: list[str] = list(_of_the_rows(table))
     arms = _arms(columns, guesses, warnings)
-    rewards = _rewards(columns, guesses, warnings)
-    features = _features(columns, guesses, len(arms), len(rewards), warnings)
+    rewards = _rewards(columns, guesses, warnings, at)
+    features = _features(columns, guesses, len(arms), len(rewards), warnings, at)
     shown = {name: msgspec.json.decode(msgspec.json.encode(feature)) for name, feature in features.items()}
     document = {"features": list(shown.values()), "rewards": rewards, "arms": arms}
     read = (
@@ -119,12 +122,21 @@ def _arms(columns: tuple[Column, ...], guesses: dict[str, Guess], warnings: list
     return fit[:ARMS_MAX]
 
 
-def _rewards(columns: tuple[Column, ...], guesses: dict[str, Guess], warnings: list[str]) -> dict[str, Any]:
+def _refuse_told(column: Column, guesses: Mapping[str, Guess], why: str, at: str) -> None:
+    """A role that the caller gave is not quietly taken away."""
+    if guesses[column.name].why == TOLD:
+        role = guesses[column.name].role
+        raise Problem.of(
+            Code.INVALID_REQUEST, [Fault(at + pointer(column.name), f"a column that can be a {role}", why)]
+        )
+
+
+def _rewards(columns: tuple[Column, ...], guesses: dict[str, Guess], warnings: list[str], at: str) -> dict[str, Any]:
     rewards: dict[str, Any] = {}
     seen: list[Column] = []
-    for column in _named(columns, guesses, "reward"):
-        refused = _no_reward(column, seen)
-        if refused:
+    for column in (each.result for each in _named(columns, guesses, "reward")):
+        if refused := _no_reward(column, seen):
+            _refuse_told(column, guesses, f"one that cannot: {refused}", at)
             guesses[column.name] = Guess("dropped", refused)
             continue
         told = kind_of(column)
@@ -133,6 +145,8 @@ def _rewards(columns: tuple[Column, ...], guesses: dict[str, Guess], warnings: l
         seen.append(column)
         if (there := int((np.nan_to_num(column.values) != 0).sum())) < FEW_REWARDED:
             warnings.append(f"reward {column.name!r} is other than 0 in {there} rows only: its range may be chance")
+        if column.strange:
+            warnings.append(f"reward {column.name!r}: {column.strange} of its values are no numbers and count as none")
         if "cost" in column.words:
             warnings.append(f"reward {column.name!r}: where less is better, give it a negative weight")
     if len(rewards) > 1:
@@ -150,23 +164,29 @@ def _no_reward(column: Column, others: list[Column]) -> str:
     if not LEVEL.fullmatch(column.name) or len(column.name) > 128:
         return "a reward's name has up to 128 characters and no control character"
     if column.kind not in ("number", "boolean"):
-        return "a reward must be a number"
+        return f"a reward must be a number, or yes and no: {column.strange} rows have another text{_first(column)}"
     if len(others) >= KINDS_MAX:
         return f"there are {KINDS_MAX} rewards already"
     same = [other.name for other in others if np.array_equal(other.values, column.values, equal_nan=True)]
     return f"it equals the reward {same[0]!r} in every row" if same else ""
 
 
+def _first(column: Column) -> str:
+    """Where the first text is that is no number."""
+    found = (row for row, text in enumerate(column.cells, 1) if text not in column.numbers and text not in MISSING)
+    return "".join(f", the first is row {row} below the names" for row in islice(found, 1))
+
+
 def _features(
-    columns: tuple[Column, ...], guesses: dict[str, Guess], arms: int, kinds: int, warnings: list[str]
+    columns: tuple[Column, ...], guesses: dict[str, Guess], arms: int, kinds: int, warnings: list[str], at: str
 ) -> dict[str, Feature]:
     """The features by name, as many as fit; what is none is marked as dropped."""
     found: dict[str, Feature] = {}
     d = 1  # the intercept
-    rewards = _named(columns, guesses, "reward")
+    rewards = [column.result for column in _named(columns, guesses, "reward")]
     for column in _named(columns, guesses, "feature"):
         told = declared(column)
-        leaks = leak(column, rewards) if guesses[column.name].why != "as told" else ""
+        leaks = leak(column, rewards) if guesses[column.name].why != TOLD else ""
         if told.feature is not None and leaks:
             warnings.append(
                 f"column {column.name!r} was dropped: {leaks}; it would be a feature that no visitor has yet"
@@ -176,6 +196,8 @@ def _features(
         if width and (d + width > D or model_bytes(max(arms, 1), kinds, d + width) > MEMORY):
             told = Declared(None, "there is no room for its columns beside those of the features before it")
             warnings.append(f"column {column.name!r} was dropped: {told.why}")
+        if told.feature is None:
+            _refuse_told(column, guesses, f"one that cannot: {told.why}", at)
         guesses[column.name] = Guess("dropped" if told.feature is None else "feature", told.why)
         if told.feature is not None:
             found[column.name] = told.feature

@@ -13,6 +13,7 @@ from bandit.errors import Code, Fault, Problem, nearest, pointer
 
 Role = Literal["arm", "reward", "propensity", "time", "user", "decision_id", "position", "feature", "dropped"]
 ROLES = get_args(Role)
+TOLD = "as told"  # why a column has the role that the caller gave it
 ONE_OF = "arm", "propensity", "time", "user", "decision_id", "position"  # roles that one column has, the first
 # the likelier words first: where several columns would do, the first word decides
 ARM = (
@@ -49,7 +50,7 @@ def roles_of(columns: Sequence[Column], told: Mapping[str, str], at: str = "") -
         Problem: invalid_request: `told` names no column or no role, or two for a role that one column has.
     """
     _check(columns, told, at)
-    found: dict[str, Guess] = {name: Guess(_role(role), "as told") for name, role in told.items()}
+    found: dict[str, Guess] = {name: Guess(_role(role), TOLD) for name, role in told.items()}
     for find in (_unnamed, _propensity, _later, _time, _user, _arm, _decision, _position):
         taken = {guess.role for guess in found.values() if guess.role in ONE_OF}
         rest = [column for column in columns if column.name not in found]
@@ -111,7 +112,7 @@ def _later(columns: Sequence[Column]) -> Found:
     for column in columns:
         if not after_the_fact([column.name]) or column.words & EARLIER:
             continue
-        if column.kind in ("number", "boolean"):
+        if column.result.kind in ("number", "boolean"):
             yield column.name, Guess("reward", "its name sounds like what comes of a decision")
         else:
             why = "its name sounds like what is known only after a decision, and it has no numbers to be a reward"
@@ -162,6 +163,6 @@ def _perhaps_reward(columns: Sequence[Column]) -> Found:
     """The first column that is named like a result, where none is named like a reward."""
     for column in columns:
         words = set(words_of(column.name))
-        if words & REWARD and not words & EARLIER and column.kind in ("number", "boolean"):
+        if words & REWARD and not words & EARLIER and column.result.kind in ("number", "boolean"):
             yield column.name, Guess("reward", "no other column sounds like what comes of a decision")
             return

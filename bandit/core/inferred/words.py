@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")  # of a number or time; of a text only ""
+_NOTHING = ("na", "n/a", "nan", "null", "none", "nil", "k.a.", "missing", "#n/a", "#nv")
+# what stands for no value of a number or time; of a text only "" does
+MISSING = ("", "-", "--", "?", "\\N", *(write(word) for word in _NOTHING for write in (str.lower, str.upper)),
+           "None", "Null", "NaN", "Nan", "N/a", "k.A.", "Missing")  # fmt: skip
+YES = {"yes", "y", "ja", "j", "oui", "true", "t", "1"}
+NO = {"no", "n", "nein", "non", "false", "f", "0"}
 AFTER = {
     "click", "clicked", "conversion", "converted", "convert", "purchase", "purchased", "bought", "revenue", "reward",
     "rewarded", "order", "ordered", "sale", "sold", "label", "outcome", "payoff", "profit", "feedback", "response",

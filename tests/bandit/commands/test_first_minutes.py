@@ -113,6 +113,32 @@ def test_wrong_options_are_refused(here: Path, arguments: tuple[str, ...]) -> No
     assert not list(here.glob("*.toml"))
 
 
+@pytest.mark.parametrize(
+    ("text", "roles", "told"),
+    [
+        ("", (), "log.csv: expected a first line with the names of the columns, got nothing"),
+        ("arm,won\nx,later\ny,soon\n", ("--role", "won=reward"), "log.csv: --role won: expected a column that can be"),
+        ("arm,won\nx,1\ny,0\n", ("--role", "wom=reward"), "log.csv: --role wom: expected a column of the sample"),
+        (shop(30).replace("arm", "armé").encode("latin-1"), (), "log.csv: expected text in UTF-8"),
+    ],
+    ids=["empty", "no numbers", "no such column", "latin-1"],
+)
+def test_a_sample_that_cannot_be_used_is_named(
+    here: Path, text: str | bytes, roles: tuple[str, ...], told: str
+) -> None:
+    """By its file's name and the column's; nothing is written, and no reward made up."""
+    (here / "log.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert told in why(ran("init", "--from", "log.csv", *roles, "--yes"))
+    assert not list(here.glob("*.toml"))
+
+
+def test_arms_that_are_made_up_are_said_to_be(here: Path) -> None:
+    """Where no column has them and nobody is asked."""
+    (here / "log.csv").write_text("age,clicked\n" + "31,1\n45,0\n" * 30)
+    assert ran("init", "--from", "log.csv", "--yes").exit_code == 0
+    assert "# Look at this: the arms are made up." in (here / "home.toml").read_text()
+
+
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 
 
@@ -254,6 +280,10 @@ def test_a_key_is_sent_and_not_repeated(here: Path, tmp_path: Path) -> None:
         put = ("apply", written_to(here / "keyed.json"), "--url", live.url, "--yes")
         assert "BANDIT_API_KEY" in why(ran(*put))
         done = CliRunner().invoke(app, [str(each) for each in put], env={"BANDIT_API_KEY": key})
+        own = Keyring(live.service.store).create(Wanted("reader", ("read",))).text
+        until(lambda: live.client.get("/v1/whoami", headers={"X-API-Key": own}).status_code == 200)
+        small = CliRunner().invoke(app, [str(each) for each in put], env={"BANDIT_API_KEY": own})
+    assert why(small) == "refused, 403 forbidden: this needs the role admin; the key has read"
     assert done.exit_code == 0, done.output
     assert '-H "Authorization: Bearer $BANDIT_API_KEY"' in done.output
     assert key not in done.output

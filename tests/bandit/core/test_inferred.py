@@ -12,6 +12,7 @@ from asking import QUIETLY, compiled, read, refused
 from hypothesis import event, example, given
 from samples import as_csv, shop, tables
 
+from bandit.core.inferred.amounts import amount
 from bandit.core.inferred.proposal import Proposal, proposed
 from bandit.core.inferred.table import CELLS_MAX, read_table
 from bandit.core.inferred.words import MISSING
@@ -100,6 +101,10 @@ def test_what_is_doubtful_is_said() -> None:
         (["9", "11"], "x", {"type": "number", "mean": 10.0, "scale": 1.0}),
         (["9", "11", "NA"], "x", {"type": "number", "mean": 10.0, "scale": 1.0, "missing": "indicator"}),
         (["1000000009", "1000000011"], "x", {"type": "number", "mean": 1000000010.0, "scale": 1.0}),
+        (["9", "11", "n/a"], "x", {"type": "number", "mean": 10.0, "scale": 1.0, "missing": "indicator"}),
+        (["$1,009.50", "$1,011.50"], "x", {"type": "number", "mean": 1010.5, "scale": 1.0}),
+        (["1.009,50 €", "1.011,50 €"], "x", {"type": "number", "mean": 1010.5, "scale": 1.0}),
+        (["9,5 %", "11,5 %"], "x", {"type": "number", "mean": 10.5, "scale": 1.0}),
         (["[1, 0]", "[0, 1]"], "x", {"type": "vector", "length": 2}),
         ([f"t{i}" for i in range(40)], "x", {"type": "hashed", "bits": 6}),
     ],
@@ -149,6 +154,74 @@ def test_a_column_of_decimal_commas_is_one_of_numbers() -> None:
     lines = "\n".join(f"{40 + i % 3},5;{'ab'[i % 2]};{int(i % 7 == 0)}" for i in range(300))
     (feature,) = of(f"age;arm;reward\n{lines}\n").document["features"]
     assert (feature["type"], feature["mean"]) == ("number", 41.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "point", "comma"),
+    [
+        ("1234.5", 1234.5, None), ("1,234.50", 1234.5, None), ("1.234,50 €", None, 1234.5), ("$-5", None, None),
+        ("-$5.00", -5.0, None), ("1,234", 1234.0, 1.234), ("1.234.567", None, 1234567.0), ("0.123", 0.123, None),
+        ("1 234,5", None, 1234.5), ("1'234.5", 1234.5, None), ("EUR 7", 7.0, 7.0), ("5%", 5.0, 5.0), ("−5", -5.0, -5.0),
+        ("12 km", None, None), ("ABC123", None, None), ("192.168.100.200", None, None), ("1,5e3", None, 1500.0),
+        ("1e60", None, None), ("1" * 65, None, None), ("$", None, None), ("1,23,456", None, None),
+    ],
+)  # fmt: skip
+def test_a_number_is_read_as_it_is_written(text: str, point: float | None, comma: float | None) -> None:
+    """By hand, with either mark before the fraction; codes, addresses and other units are no numbers."""
+    assert (amount(text, "."), amount(text, ",")) == (point, comma)
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"), [("yes", "no"), ("ja", "nein"), ("Y", "N"), ("t", "f"), ("oui", ""), ("yes", "n/a")]
+)
+def test_a_reward_of_yes_and_no_is_one_from_0_to_1(yes: str, no: str) -> None:
+    """Found by its name and where it is told; and what tells it is still no feature."""
+    lines = [("ab"[i % 2], yes if i % 3 == 0 else no, "x" if i % 3 == 0 else "y", str(i % 7)) for i in range(300)]
+    for name, told in (("clicked", {}), ("erfolg", {"erfolg": "reward"})):
+        found = of(as_csv(["arm", name, "state", "age"], lines), **told)
+        assert found.document["rewards"] == {name: {}}
+        assert roles(found) == {"arm": "arm", name: "reward", "state": "dropped", "age": "feature"}
+
+
+def test_rewards_written_as_money_have_their_range() -> None:
+    """In units of a hundredth; some that are no numbers are counted and told."""
+    for form, told in (("${}.50", 0), ("{},50 €", 0), ("{},50 €", 3)):
+        lines = [("ab"[i % 2], "later" if i < told else form.format(1 + i % 90), str(i % 7)) for i in range(300)]
+        found = of(as_csv(["arm", "revenue", "age"], lines))
+        assert found.document["rewards"] == {"revenue": {"range": [0.0, 100.0], "over_range": "clip", "unit": 0.01}}
+        assert any("3 of its values are no numbers" in each for each in found.warnings) == bool(told)
+
+
+def test_a_role_that_was_told_is_kept_or_refused() -> None:
+    """Never dropped, nor another reward made up in its place: where it cannot be, the row is named, not the text."""
+    lines = [("ab"[i % 2], "7" if i < 5 else "soon", "v") for i in range(40)]
+    table = read_table(as_csv(["arm", "a/b", "same"], lines))
+    for name, role, why in (
+        ("a/b", "reward", "35 rows have another text, the first is row 6"),
+        ("same", "feature", "one value"),
+    ):
+        with pytest.raises(Problem, match=why) as caught:
+            proposed(table, {name: role}, "/roles")
+        (fault,) = caught.value.faults
+        assert (caught.value.code, fault.pointer) == (Code.INVALID_REQUEST, f"/roles/{name.replace('/', '~1')}")
+        assert "soon" not in caught.value.detail
+
+
+@pytest.mark.parametrize(("other", "told"), [("unknown", "but not 'unknown'"), ("{} km", "as '0 km'"), ("A{}", "")])
+def test_a_column_of_texts_that_are_nearly_numbers_is_told(other: str, told: str) -> None:
+    """A word among numbers, or a unit behind them: hashing would teach nothing. Codes are texts."""
+    lines = [
+        ("ab"[i % 2], other.format(i % 90) if i % 4 == 1 or "{" in other else str(i % 90), "01"[i % 7 == 0])
+        for i in range(400)
+    ]
+    warnings = [each for each in of(as_csv(["arm", "x", "reward"], lines)).warnings if "column 'x'" in each]
+    assert (told in warnings[0]) if told else not warnings
+
+
+def test_too_many_names_are_refused_before_they_are_compared() -> None:
+    """A million of them would be compared with each other: by what is said of names that are also twice there."""
+    with pytest.raises(Problem, match="at most 512 columns"):
+        read_table(",".join(["a", "a", *(f"n{i}" for i in range(600))]) + "\n")
 
 
 def test_roles_that_cannot_be_are_refused() -> None:
