@@ -63,9 +63,11 @@ ROWS: dict[str, list[Any]] = {
         panel("Reward a decision", "In reward units, when they come: late ones are of earlier decisions.", "none", HALF,
               (f"({CREDITED} - ({TAKEN_BACK} or {CREDITED} * 0)) / on(experiment) group_left "
                + rate("bandit_decisions_total", "experiment", LOGGED), "{{experiment}} {{reward}}")),
-        panel("Explored", "Share of decisions not made for what is known of the arm.", "percentunit", HALF,
-              (rate("bandit_decisions_explored_total", "experiment") + " / "
-               + rate("bandit_decisions_total", "experiment", LOGGED), "{{experiment}}")),
+        panel("Explored", "Share of decisions that showed first what was less likely, or what was as likely as all.",
+              "percentunit", HALF,
+              *((rate(f"bandit_decisions_{kind}_total", "experiment") + " / "
+                 + rate("bandit_decisions_total", "experiment", LOGGED), f"{{{{experiment}}}} {kind}")
+                for kind in ("explored", "even"))),
         panel("Arms", "Share of what was shown, of experiments with few arms.", "percentunit", HALF,
               (rate("bandit_arm_decisions_total", "experiment, arm") + " / on(experiment) group_left "
                + rate("bandit_arm_decisions_total", "experiment"), "{{experiment}} {{arm}}")),
@@ -86,7 +88,7 @@ ROWS: dict[str, list[Any]] = {
         panel("Refused", "A second, by code; too many at once by where they waited.", "reqps", THIRD,
               (rate("bandit_problems_total", "code", SERVER), "{{code}}"),
               (rate("bandit_sheds_total", "reason", SERVER), "shed: {{reason}}"),
-              (rate("bandit_http_requests_total", "code", f'{SERVER},code=~"401|403|429"'), "key: {{code}}")),
+              (rate("bandit_bugs_total", "", SERVER), "errors of the server")),
         panel("Micro-batches", "Requests in one; more wait while the server is busy.", "none", THIRD,
               *((quantile(q, "bandit_tick_requests"), f"p{100 * q:g}") for q in (0.5, 0.99)),
               (f"sum(bandit_requests_waiting{{{SERVER}}})", "waiting")),

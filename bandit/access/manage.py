@@ -6,7 +6,7 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,6 +16,7 @@ from bandit.access.audit import ITSELF, Actor, entry_of
 from bandit.access.keys import ADMIN, KEYS_MAX, Limit, Row, checked, digest, id_in, new_text
 from bandit.access.limits import PLACES
 from bandit.access.ring import PEPPER, ROW, Keys, keys_in, written
+from bandit.core.times import time_of
 from bandit.errors import Code, Problem, printable
 from bandit.store.access import AccessStore
 
@@ -77,17 +78,26 @@ class Keyring:
 
         return self._changed("key.create", change)
 
-    def rotate(self, key: str, overlap_ms: int) -> Made:
+    def rotate(self, key: str, overlap_ms: int, term_ms: int | None = None) -> Made:
         """Make another key like this one, which goes on for so long.
 
+        Args:
+            key: its id.
+            overlap_ms: until the old one expires, at most.
+            term_ms: until the new one expires; by default as long as the old one had from its making, if it had an end.
+
         Raises:
-            Problem: there is no such key in force.
+            Problem: there is no such key in force, or another has its place already.
         """
 
         def change(keys: Keys) -> tuple[Made, list[Row]]:
             old, now = self._live(keys, key), self._now()
+            if (heir := next((row.id for row in keys.rows.values() if row.replaces == key), None)) is not None:
+                raise Problem(Code.INVALID_REQUEST, f"{heir} has this key's place already: rotate that one")
             end = now + overlap_ms
-            made = self._made(Wanted(old.name, old.roles, old.experiments, old.expires, old.limit), keys)
+            term = term_ms or (old.expires - old.created if old.expires else 0)
+            wanted = Wanted(old.name, old.roles, old.experiments, now + term if term else 0, old.limit)
+            made = self._made(wanted, keys)
             made = Made(made.text, msgspec.structs.replace(made.row, replaces=old.id))
             expires = min(end, old.expires or end)
             return made, [made.row, msgspec.structs.replace(old, expires=expires)]
@@ -144,8 +154,7 @@ class Keyring:
                 return result
             written = {(ROW + row.id.encode()).decode(): msgspec.json.encode(row) for row in rows}
             named = {row.id: keys.rows.get(row.id) for row in rows}
-            before = {f"/{row.id}": shown(row) for row in named.values() if row is not None}
-            after = {f"/{row.id}": shown(row) for row in rows}
+            before, after = differences((named[row.id], row) for row in rows)
             entry = entry_of(self._actor, action, rows[0].id, before, after).done().encoded()
             whole = {**written, PEPPER.decode(): pepper}
             version = secrets.token_bytes(12)
@@ -176,14 +185,25 @@ class Keyring:
         return round(self._clock() * 1000)
 
 
+def differences(rows: Iterable[tuple[Row | None, Row]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What keys were and are, by JSON pointer, as the audit log has it: only what has changed."""
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
+    for old, new in rows:
+        was, is_ = shown(old) if old else {}, shown(new)
+        before |= {f"/{new.id}/{name}": value for name, value in was.items() if is_.get(name) != value}
+        after |= {f"/{new.id}/{name}": value for name, value in is_.items() if was.get(name) != value}
+    return before, after
+
+
 def shown(row: Row) -> dict[str, Any]:
-    """What anybody who may list keys sees of one: all but its hash."""
+    """What anybody who may list keys sees of one: all but its hash. Times are RFC 3339."""
+    times = {name: time_of(ms) for name in ("created", "expires", "revoked") if (ms := getattr(row, name))}
     found = {
-        "id": row.id, "name": row.name, "role": row.role, "created": row.created,
-        "experiments": row.experiments, "expires": row.expires or None, "revoked": row.revoked or None,
+        "name": row.name, "role": row.role, "experiments": row.experiments,
         "limit": row.limit.text if row.limit else None, "replaces": row.replaces or None,
     }  # fmt: skip
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in found.items() if value is not None} | times
 
 
 def begin(store: AccessStore, given: Sequence[str], file: Path, most: int) -> None:

@@ -124,13 +124,9 @@ class Ring:
         self._fields: dict[bytes, bytes] = {}
         self._keys = Keys(b"", b"", {})
         self._next_end = 0.0  # when the first of them expires, in ms; 0: none does
+        self.next_end = 0.0  # the same of those that no other in force replaces: whose users would stand outside
         self.found: dict[bytes, Grant] = {}  # by the text of a key that is in force
         self.loaded = threading.Event()  # else nobody can be told from anybody
-
-    @property
-    def next_end(self) -> float:
-        """When the first of the keys in force expires, in milliseconds; 0: none does."""
-        return self._next_end
 
     def find(self, text: bytes) -> Grant | None:
         """The grant of a key's text; None where there is no such key in force. An unknown id costs the same."""
@@ -159,8 +155,10 @@ class Ring:
         keys = Keys.of(fields)
         if before.rows and not keys.rows:
             log.error("the store has no API keys any more: all are refused; make one with `bandit-server keys create`")
-        ends = [row.expires for row in keys.rows.values() if row.lives(now) and row.expires]
-        self._fields, self._next_end = dict(fields), min(ends, default=0)
+        lives = [row for row in keys.rows.values() if row.lives(now)]
+        ends, replaced = [row for row in lives if row.expires], {row.replaces for row in lives}
+        self._fields, self._next_end = dict(fields), min((row.expires for row in ends), default=0)
+        self.next_end = min((row.expires for row in ends if row.id not in replaced), default=0)
         self._keys = keys
         self.found = {}  # after the keys: see `find`
 

@@ -101,13 +101,17 @@ def listed(
 def rotate(
     key: Key,
     hours: Annotated[float, typer.Option(min=0, help="The old key goes on for so long.")] = 24,
+    days: Annotated[
+        float | None, typer.Option(min=0, help="The new key expires after so many days.  [default: as many as the old]")
+    ] = None,
     redis_url: RedisUrl = None,
     data_dir: DataDir = None,
     store_binary: StoreBinary = None,
 ) -> None:
     """Make another key like this one, and let the old one expire."""
     with _keyring(redis_url, data_dir, store_binary) as keyring:
-        _print(keyring.rotate(_id(key), round(hours * HOUR_MS)))
+        term = None if days is None else max(1, round(days * 24 * HOUR_MS))
+        _print(keyring.rotate(_id(key), round(hours * HOUR_MS), term))
         tell(PROGRAM, f"the old key, {_id(key)}, goes on for {hours:g} hours at most")
 
 
@@ -136,7 +140,8 @@ def _print(made: Made) -> None:
     """The key on standard output, alone, and what it is on standard error."""
     sys.stdout.write(made.text + "\n")
     sys.stdout.flush()
-    tell(PROGRAM, f"made {made.row.id}, role {made.row.role}: {made.row.name}; the key is shown this once")
+    row, until = made.row, f"until {_time(made.row.expires)}" if made.row.expires else "without an end"
+    tell(PROGRAM, f"made {row.id}, role {row.role}, {until}: {row.name}; the key is shown this once")
 
 
 def _id(key: str) -> str:

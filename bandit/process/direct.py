@@ -50,6 +50,9 @@ class Server(Protocol):
     def told(self, what: str, status: int, seconds: float, /) -> None:
         """Take note of an answer."""
 
+    def refused(self, experiment: str, what: str, error: BaseException, /) -> None:
+        """Take note of a refusal."""
+
 
 class _Unheard:
     """In the place of an event that nobody waits for."""
@@ -92,7 +95,8 @@ class Exchange:
         plain, protocol = self._plain, self._protocol
         verdict = protocol.gate.admit(plain.credential, WRITE, plain.name)
         self._lines += b"".join(b"%b: %b\r\n" % header for header in verdict.headers)
-        if verdict.refusal is not None:
+        if verdict.refusal is not None and verdict.problem is not None:
+            protocol.direct.refused(plain.name, plain.what, verdict.problem)
             self.answer(verdict.refusal)
             return
         before = GRANT.set(verdict.grant)

@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 MOVED = {Code.UNKNOWN_ARM, Code.NOT_ENOUGH_ARMS, Code.INVALID_CONTEXT}
 DOUBTFUL = {Code.UNKNOWN_ARM, Code.UNKNOWN_EVENT, Code.INVALID_CONTEXT, Code.NOT_ENOUGH_ARMS}
 
+INTERNAL = "internal"  # in the place of a code: an error of our own
 READING = "this server is still reading the log; try again in a second"
 
 Again = Callable[[Experiment], RecommendationRequest | None]
@@ -279,8 +280,10 @@ class Service:
             error: why; what is no problem is an error of our own.
         """
         known = experiment if experiment in self.follower.replicas else ""
-        code = error.code.value if isinstance(error, Problem) else "internal"
+        code = error.code.value if isinstance(error, Problem) else INTERNAL
         self.counters.add("bandit_problems_total", known, what, code)
+        if code == INTERNAL:
+            self.counters.add("bandit_bugs_total")
 
     @property
     def waiting(self) -> int:

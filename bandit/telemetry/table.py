@@ -59,13 +59,16 @@ _ROWS: Final = (
         "http_request_duration_seconds", FAST, "From a whole request to its answer.", "route", "method", most=120
     ),
     _counter(
-        "problems", "Refusals, those of single items of a batch too.", "experiment", "operation", "code", most=2000
+        "problems", "Refusals by whatever route, those of single items of a batch too.",
+        "experiment", "operation", "code", most=2000,
     ),
+    _counter("bugs", "Requests and items of batches that failed by an error of the server itself."),
     _counter("sheds", "Requests refused because too many came.", "reason", most=20),
     _gauge("requests_waiting", "sum", "Requests that wait for a micro-batch."),
     # decisions
     _counter("decisions", "Decisions answered; new and deferred ones were logged.", "experiment", "kind", most=6 * _E),
-    _counter("decisions_explored", "New decisions whose first arm was not the likeliest one.", "experiment", most=_E),
+    _counter("decisions_explored", "New decisions that showed first what was less likely.", "experiment", most=_E),
+    _counter("decisions_even", "New decisions whose eligible arms were all as likely.", "experiment", most=_E),
     _counter("slice_decisions", "New decisions, by the slice that made them.", "experiment", "slice", most=1000),
     _counter("arm_decisions", "Times an arm was shown, of experiments with few arms.", "experiment", "arm", most=2000),
     Metric(
@@ -115,8 +118,8 @@ _ROWS: Final = (
     ),
     _counter("trimmed_entries", "Entries that left the log.", "experiment", most=_E),
     _gauge("log_ahead_seconds", "max", "How far a log's end is ahead of the clock.", "experiment", most=_E),
-    # access (what was refused: bandit_http_requests_total of the codes 401, 403 and 429)
-    _gauge("key_expiry_timestamp_seconds", "min", "When the next API key expires; none where none does."),
+    # access (what was refused: bandit_problems_total of the codes unauthenticated, forbidden and rate_limited)
+    _gauge("key_expiry_timestamp_seconds", "min", "When the next API key expires that no other replaces; none: never."),
     # processes
     _gauge("workers", "max", "Workers that there should be."),
     _gauge("workers_ready", "sum", "Workers that can decide."),

@@ -156,6 +156,9 @@ class Wire:
     def told(self, what: str, status: int, seconds: float) -> None:
         """Takes note of nothing."""
 
+    def refused(self, experiment: str, what: str, error: BaseException) -> None:
+        """Takes note of nothing."""
+
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers with what it took; /soon and /slow after a while, /early before the body."""
         self.headers.append(scope["headers"])

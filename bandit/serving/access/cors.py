@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp
+
+from bandit.errors import Code, Problem
 
 METHODS = "GET", "PUT", "PATCH", "POST", "DELETE"
 SENT = "Authorization", "Content-Type", "If-Match", "X-API-Key", "X-Request-ID", "Traceparent"
@@ -24,8 +28,8 @@ class Cors:
         self._allowed = frozenset(origin.encode() for origin in origins)
 
     def around(self, app: ASGIApp) -> ASGIApp:
-        """The application behind these rules."""
-        return CORSMiddleware(
+        """The application behind these rules; a preflight that they forbid raises a `Problem`."""
+        return _Middleware(
             app,
             allow_origins=self._origins,
             allow_methods=METHODS,
@@ -43,3 +47,13 @@ class Cors:
             return shown + b"access-control-allow-origin: *\r\nvary: Origin\r\n"
         allowed = b"access-control-allow-origin: %b\r\n" % origin if origin in self._allowed else b""
         return shown + allowed + b"vary: Origin\r\n"
+
+
+class _Middleware(CORSMiddleware):
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """The answer to a preflight; a refusal is ours, as every other."""
+        response = super().preflight_response(request_headers)
+        if response.status_code == 200:
+            return response
+        what = bytes(response.body).decode().rpartition(" CORS ")[2]
+        raise Problem(Code.FORBIDDEN, f"what a page may ask by a browser is said by cors_origins; not so its {what}")

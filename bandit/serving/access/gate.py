@@ -50,11 +50,13 @@ class Verdict(NamedTuple):
         grant: what the request may do.
         refusal: the answer, where it is refused.
         headers: for whatever answer there is.
+        problem: what the refusal says.
     """
 
     grant: Grant
     refusal: Answer | None = None
     headers: Lines = ()
+    problem: Problem | None = None
 
 
 def needed(method: str, path: str) -> str | None:
@@ -112,18 +114,18 @@ class Gate:
             return Verdict(ANYBODY)
         grant = self.ring.find(credential)
         if grant is None:
-            return Verdict(NOTHING, self._unknown(credential))
+            return self._unknown(credential)
         if not _has(grant, role):
             need = f"this needs the role {role}; the key has {grant.role}"
-            return Verdict(grant, problem_answer(Problem(Code.FORBIDDEN, need)))
+            return _refused(grant, Problem(Code.FORBIDDEN, need))
         if experiment is not None and not grant.may_touch(experiment):
-            return Verdict(grant, problem_answer(not_its_own()))
+            return _refused(grant, not_its_own())
         if grant.limit is None:
             return Verdict(grant)
         standing = self.limits.take(grant.id or "", grant.place, grant.limit)
         if standing.admitted:
             return Verdict(grant, None, _told(standing))
-        return Verdict(grant, problem_answer(too_often(standing)), _told(standing))
+        return _refused(grant, too_often(standing), _told(standing))
 
     def judge(self, method: str, path: str, headers: Headers) -> Verdict:
         """Whether a request may be answered."""
@@ -154,9 +156,9 @@ class Gate:
         if not standing.admitted:
             raise too_often(standing)
 
-    def _unknown(self, credential: bytes) -> Answer:
+    def _unknown(self, credential: bytes) -> Verdict:
         if not self.ring.loaded.is_set():
-            return problem_answer(Problem(Code.NOT_READY, "the API keys are not read yet; try again in a second"))
+            return _refused(NOTHING, Problem(Code.NOT_READY, "the API keys are not read yet; try again in a second"))
         return {NO_KEY: _NONE, ODD: _ODD}.get(credential, _WRONG)
 
 
@@ -188,14 +190,18 @@ def _policy(limit: Limit) -> tuple[bytes, bytes]:  # of at most as many limits a
     return (b"ratelimit-policy", b'"key";q=%d;w=%d' % (limit.quota, limit.seconds))
 
 
-def _refused(detail: str, came: bool) -> Answer:
+def _refused(grant: Grant, problem: Problem, headers: Lines = ()) -> Verdict:
+    return Verdict(grant, problem_answer(problem), headers, problem)
+
+
+def _nobody(detail: str, came: bool) -> Verdict:
     """A 401, made once: refusing costs next to nothing."""
     problem = Problem(Code.UNAUTHENTICATED, detail)
     challenge = REALM + b', error="invalid_token"' if came else REALM
     headers = ((b"content-type", b"application/problem+json"), (b"www-authenticate", challenge))
-    return Answer(401, headers, msgspec.json.encode(details(problem)))
+    return Verdict(NOTHING, Answer(401, headers, msgspec.json.encode(details(problem))), (), problem)
 
 
-_NONE = _refused(f"this needs an API key: expected {_EXPECTED}, got neither", False)
-_ODD = _refused(f"expected one key, as {_EXPECTED}; got another scheme, an empty key, or two that differ", True)
-_WRONG = _refused("the API key is not one of this server's: it is mistyped, revoked, or has expired", True)
+_NONE = _nobody(f"this needs an API key: expected {_EXPECTED}, got neither", False)
+_ODD = _nobody(f"expected one key, as {_EXPECTED}; got another scheme, an empty key, or two that differ", True)
+_WRONG = _nobody("the API key is not one of this server's: it is mistyped, revoked, or has expired", True)

@@ -23,7 +23,7 @@ from bandit.serving.access import routes as access
 from bandit.serving.access.gate import PAGES
 from bandit.serving.access.headers import with_page_headers
 from bandit.serving.api import docs, hot, native
-from bandit.serving.api.problems import INTERNAL, Answer, problem_response, response
+from bandit.serving.api.problems import INTERNAL, Answer, problem_answer, problem_response, response
 from bandit.serving.dashboard import pages as dashboard
 from bandit.serving.firstminutes import routes as firstminutes
 from bandit.serving.service import Service
@@ -34,6 +34,7 @@ from bandit.serving.views import routes as views
 from bandit.serving.views.service import Views
 from bandit.settings import Phase, expected_by
 from bandit.telemetry import request_ids
+from bandit.telemetry.table import OTHER
 from bandit.telling import REQUEST_ID
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def build_app(
     app.include_router(access.router)
     app.state.views = Views(service)
     app.include_router(views.router)
-    app.add_exception_handler(Problem, native.on_problem)
+    app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_query)
     app.add_exception_handler(Exception, _on_bug)
@@ -79,7 +80,9 @@ def build_app(
 DESCRIPTION = "An online contextual-bandit decision server: ask which arm to show, report what came of it."
 
 
+ELSEWHERE = "", OTHER  # in the place of an experiment and an operation
 ANSWERED = "bandit.answered"  # in a scope: its request failed, and the client has been told
+COUNTED = "bandit.counted"  # in a scope: its `Counted`, whatever stands before it
 
 
 class Front:
@@ -96,48 +99,48 @@ class Front:
 
     def __init__(self, app: FastAPI, service: Service) -> None:
         self.app, self._service = app, service
-        self._entered = service.gate.cors.around(self._enter) if service.gate.cors else self._enter
+        self._served = service.gate.cors.around(self._serve) if service.gate.cors else self._serve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer requests to these routes, and pass all others on."""
-        await self._entered(scope, receive, send)
-
-    async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A request, counted; those that a browser asks before it are not."""
+        """Answer a request, counted, and those that a browser asks before one, too."""
         if scope["type"] != "http":
             await self._pass_on(scope, receive, send)
             return
         request_id = request_ids.of(scope["headers"])
         REQUEST_ID.set(request_id.decode())  # until the task of this request ends
-        counted = Counted(self._service, scope, send, request_id)
+        counted = scope[COUNTED] = Counted(self._service, scope, send, request_id)
         try:
-            await self._serve(scope, receive, counted)
+            await self._served(scope, receive, counted)
+        except Problem as problem:  # a preflight's
+            self._service.refused(*ELSEWHERE, problem)
+            await _sent(counted, problem_answer(problem))
         finally:
             counted.end()
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Counted) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through the gate, or refuse it without reading its body."""
+        counted: Counted = scope[COUNTED]
         verdict = self._service.gate.judge(scope["method"], scope["path"], scope["headers"])
         GRANT.set(verdict.grant)  # of this request's own task
         ACTOR.set(access.actor_of(verdict.grant, scope, self._service.settings))
         answer = verdict.refusal
-        if answer is not None and (found := self._address.fullmatch(scope["path"])):
-            send.route = found[2]
+        if verdict.problem is not None:
+            if found := self._address.fullmatch(scope["path"]):
+                counted.route, counted.asked = found[2], (found[1], found[2])
+            self._service.refused(*(counted.asked or ELSEWHERE), verdict.problem)
         try:
-            answer = answer or await self._answer(scope, receive, send)
+            answer = answer or await self._answer(scope, receive, counted)
         except Exception as error:
             answer = hot.failure(error)
-            self._service.refused(*(send.asked or ("", "other")), error)
+            self._service.refused(*(counted.asked or ELSEWHERE), error)
         if answer is None:
             if scope["method"] == "HEAD":
                 scope = {**scope, "method": "GET"}  # whoever sends the answer knows, and leaves its body out
             shown: Send = access.with_headers(send, verdict.headers) if verdict.headers else send
             await self._pass_on(scope, receive, with_page_headers(shown) if PAGES.fullmatch(scope["path"]) else shown)
-            send.route = getattr(scope.get("route"), "path", send.route)
+            counted.route = getattr(scope.get("route"), "path", counted.route)
             return
-        headers = [*answer.headers, *verdict.headers, (b"content-length", b"%d" % len(answer.body))]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        await _sent(send, answer._replace(headers=(*answer.headers, *verdict.headers)))
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The framework raises an error again that it has answered: then the connection would be cut."""
@@ -169,6 +172,12 @@ class Front:
         return None
 
 
+async def _sent(send: Send, answer: Answer) -> None:
+    headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
 _BROKEN = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -192,11 +201,19 @@ def _check_escapes(path: bytes, query: bytes) -> None:
         raise Problem(Code.NOT_FOUND, "a / written as %2F is allowed only in an arm's name")
 
 
+async def _on_problem(request: Request, error: Exception) -> Response:
+    """Any problem, as problem details, counted."""
+    if not isinstance(error, Problem):
+        raise error
+    request.app.state.service.refused(*ELSEWHERE, error)
+    return problem_response(error)
+
+
 async def _on_http(request: Request, error: Exception) -> Response:
     """No such address, or not with this method."""
     status = error.status_code if isinstance(error, HTTPException) else 404
     code = Code.METHOD_NOT_ALLOWED if status == 405 else Code.NOT_FOUND
-    response = problem_response(Problem(code, f"{request.method} of this address is not served; see /docs"))
+    response = await _on_problem(request, Problem(code, f"{request.method} of this address is not served; see /docs"))
     response.headers.update(getattr(error, "headers", None) or {})
     if status == 405 and (methods := _methods(request)):
         response.headers["Allow"] = ", ".join(methods)
@@ -219,11 +236,12 @@ async def _on_query(request: Request, error: Exception) -> Response:
     """The answer to an invalid query parameter."""
     found = error.errors() if isinstance(error, RequestValidationError) else []
     faults = [Fault(pointer(*each["loc"]), expected_by(each) or each["msg"], "another value") for each in found]
-    return problem_response(Problem.of(Code.INVALID_REQUEST, faults))
+    return await _on_problem(request, Problem.of(Code.INVALID_REQUEST, faults))
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
     """An error of the server itself: logged with its traceback, which the client does not see."""
     log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+    request.app.state.service.refused(*ELSEWHERE, error)
     request.scope[ANSWERED] = True
     return response(INTERNAL)

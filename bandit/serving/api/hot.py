@@ -118,6 +118,7 @@ class Hot:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.told = service.requests.told  # (operation, status, seconds): counts an answered request
+        self.refused = service.refused
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, what: str, name: str, data: bytes, client: Client) -> None:
@@ -129,7 +130,7 @@ class Hot:
                 batcher, secret = known
                 if batcher.crowded:  # before anything is made of it: past capacity most requests are refused
                     batcher.shed()
-                    service.refused(name, what, _OVERLOADED)
+                    self.refused(name, what, _OVERLOADED)
                     client.answer(OVERLOADED)
                     return
                 waiting = _Waiting(self, what, batcher, data, secret, client)
@@ -143,7 +144,7 @@ class Hot:
 
     def refusal(self, name: str, what: str, error: Exception, client: Client) -> Answer:
         """`failure`, counted."""
-        self.service.refused(name, what, error)
+        self.refused(name, what, error)
         return failure(error, {"request_id": client.request_id.decode(), "experiment": name})
 
     def later(self, client: Client, name: str, what: str, answered: Coroutine[Any, Any, Answer]) -> None:
@@ -215,7 +216,7 @@ class _Waiting:
         elif isinstance(error, Problem):
             self.client.answer(self._refusal(error))
         else:
-            self.hot.service.refused(self.batcher.replica.name, self.what, error)
+            self.hot.refused(self.batcher.replica.name, self.what, error)
             about = {"request_id": self.client.request_id.decode(), "experiment": self.batcher.replica.name}
             log.error("a request failed with others of its micro-batch, as told above", extra=about)
             self.client.answer(INTERNAL)

@@ -15,7 +15,7 @@ from bandit.access.ring import GRANT
 from bandit.core.document import NAME
 from bandit.errors import Code, Fault, Problem, nearest
 from bandit.serving.api import body, docs, everywhere, hot, several
-from bandit.serving.api.problems import problem_response, response
+from bandit.serving.api.problems import response
 from bandit.serving.changes import Change, Sent, patched, replaced, version_in, without_arm
 from bandit.serving.evaluation import ROWS_MAX, Asked
 from bandit.serving.experiments import ANY_VERSION
@@ -345,10 +345,3 @@ async def readyz(request: Request, digests: Digests = False) -> Response:
 async def version() -> Response:
     """The server's version."""
     return _json({"version": __version__})
-
-
-async def on_problem(request: Request, error: Exception) -> Response:
-    """Any problem, as problem details."""
-    if isinstance(error, Problem):
-        return problem_response(error)
-    raise error

@@ -13,6 +13,7 @@ from bandit.core.engine import model_bytes
 if TYPE_CHECKING:
     from bandit.serving.service import Service
 
+GAPS = "bandit_gaps_total"  # of each experiment known from the start, so that the first one is an increase
 BY_EXPERIMENT = (
     "bandit_replica_lag_seconds", "bandit_replica_lag_entries", "bandit_refresh_pending_arms", "bandit_replica_failed",
     "bandit_log_ahead_seconds",
@@ -46,6 +47,7 @@ def set_gauges(service: Service) -> None:
     set_("bandit_model_bytes", sum(model_bytes(*replica.shape) for replica in served))
     for replica in replicas:
         if not replica.deleted:
+            service.counters.cell(GAPS, replica.name)
             set_("bandit_replica_failed", replica.failed is not None, replica.name)
     for replica in served:
         lag = now - replica.read_at if replica.read_at else 0.0

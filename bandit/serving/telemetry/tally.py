@@ -1,7 +1,7 @@
 """What one experiment's batcher counts: a few additions a request, on the event loop.
 
-A decision is *explored* where its first arm was drawn with less than the largest probability, or where all arms that
-could be shown had the same one: the arm was then not chosen for what is known of it.
+A decision is *explored* where its first arm was drawn with less than the largest probability, and *even* where all arms
+that could be shown had the same one, as in the series of `replica.series`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Tally:
         self._new = counters.cell("bandit_decisions_total", name, "new")
         self._deferred = counters.cell("bandit_decisions_total", name, "deferred")
         self._explored = counters.cell("bandit_decisions_explored_total", name)
+        self._even = counters.cell("bandit_decisions_even_total", name)
         self._decided_at = counters.cell("bandit_last_decision_timestamp_seconds", name)
         self._tick = counters.histogram("bandit_tick_requests")
         self._append = counters.histogram("bandit_append_duration_seconds")
@@ -101,7 +102,7 @@ class Tally:
         elif top <= 0.5:  # of two arms or more
             whole = request.eligible is experiment.active
             count = experiment.active_count if whole else int(np.count_nonzero(request.eligible))
-            self._explored[0] += top * count <= 1 / ALIKE
+            self._even[0] += top * count <= 1 / ALIKE
         if made.play and not made.shadows:
             self._cell("bandit_slice_decisions_total", experiment.slices[made.play[place]].name)[0] += 1
         if len(experiment.config.index) <= ARMS:

@@ -156,6 +156,44 @@ def test_rotation_overlaps() -> None:
         keyring.rotate(old.row.id, 0)
 
 
+def test_a_new_key_has_a_term_of_its_own() -> None:
+    """As long as the old one had, or as is said; and a key whose place another has is not rotated again."""
+    now = [1000.0]
+    keyring = Keyring(MemoryStore(), clock=lambda: now[0])
+    old = keyring.create(READ._replace(expires=1_000_000 + 200_000)).row
+    now[0] += 150
+    second = keyring.rotate(old.id, 60_000).row
+    assert second.expires == 1_150_000 + 200_000
+    with pytest.raises(Problem, match=f"{second.id} has this key's place"):
+        keyring.rotate(old.id, 60_000)
+    third = keyring.rotate(second.id, 60_000, 500_000).row
+    assert third.expires == 1_150_000 + 500_000
+    endless = keyring.create(READ).row
+    assert keyring.rotate(endless.id, 60_000).row.expires == 0
+    assert {row.id: row.expires for row in keyring.rows()}[endless.id] == 1_210_000
+
+
+def test_the_next_end_is_that_of_a_key_that_nothing_replaces() -> None:
+    """A rotated key expires as it should; once what replaces it is revoked, its end is one to be told of."""
+    now = [1000.0]
+    store = MemoryStore()
+    keyring, ring = Keyring(store, clock=lambda: now[0]), Ring(store, clock=lambda: now[0])
+    old = keyring.create(READ)
+    new = keyring.rotate(old.row.id, 60_000).row
+    ring.look()
+    assert ring.next_end == 0
+    keyring.create(READ._replace(expires=9_000_000))
+    ring.look()
+    assert ring.next_end == 9_000_000
+    keyring.revoke(new.id)
+    ring.look()
+    assert ring.next_end == 1_060_000
+    now[0] = 1061.0
+    ring.look()
+    assert ring.find(old.text.encode()) is None
+    assert ring.next_end == 9_000_000
+
+
 def test_the_last_known_keys_stay_in_force_while_the_store_is_away() -> None:
     """A look that fails changes nothing; a copy serves a start without a store, until the store's own come over it."""
     store = MemoryStore()

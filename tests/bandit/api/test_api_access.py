@@ -314,6 +314,10 @@ def test_a_browser_is_answered_without_a_key_before_it_sends_one(guarded: Guarde
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, CORS)
     refused = guarded.ask("OPTIONS", at, headers={"origin": "https://evil.example"} | asked)
     assert "access-control-allow-origin" not in refused.headers
+    assert "its origin" in problem(refused, Code.FORBIDDEN)["detail"]
+    assert answer.headers["x-request-id"] != refused.headers["x-request-id"]
+    named = guarded.ask("OPTIONS", at, headers={"origin": CORS, "x-request-id": "mine"} | asked)
+    assert named.headers["x-request-id"] == "mine"
 
 
 def test_pages_say_what_they_may_load(guarded: Guarded) -> None:
@@ -363,8 +367,15 @@ def test_every_change_is_in_the_audit_log(guarded: Guarded) -> None:
 def test_changes_of_keys_are_in_the_audit_log_without_their_hash(guarded: Guarded) -> None:
     """What was made, rotated and revoked, by whom."""
     made = guarded.keyring.create(Wanted("audited key", ("read",)))
+    new = guarded.keyring.rotate(made.row.id, 3_600_000).row
     guarded.keyring.revoke(made.row.id)
     answer = guarded.ask("GET", "/v1/audit?limit=10", guarded.keys["admin"])
+    rotated = next(each for each in ok(answer)["entries"] if each["target"] == new.id)
+    added = {f"/{new.id}/{name}" for name in ("name", "role", "created", "replaces")}
+    assert rotated["after"].keys() == added | {f"/{made.row.id}/expires"}  # what has changed alone
+    assert "before" not in rotated
+    assert all(re.fullmatch(r"....-..-..T..:..:..\....Z", rotated["after"][at])
+               for at in (f"/{new.id}/created", f"/{made.row.id}/expires"))  # fmt: skip
     mine = [each for each in ok(answer)["entries"] if each["target"] == made.row.id]
     assert [each["action"] for each in mine] == ["key.revoke", "key.create"]
     assert made.text not in answer.text

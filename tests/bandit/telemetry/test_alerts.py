@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+from live import Live, until
+from prometheus_client.parser import text_string_to_metric_families
 from promtool import promtool
 
 from bandit.telemetry.table import METRICS
@@ -70,6 +72,20 @@ def test_expressions_are_of_metrics_and_labels_that_exist(where: str) -> None:
         assert METRICS[of(sample)].kind == "histogram"
     for counter in re.findall(r"\b(bandit_[a-z_]+_total)\{?[^\[]*?(\[)?", expression):
         assert METRICS[counter[0]].kind == "counter"
+
+
+def test_what_fires_at_the_first_event_is_counted_from_0(server: Live) -> None:
+    """Prometheus sees no increase in a series that is born at 1, so each is there before anything has happened."""
+    home = server.experiment()
+    until(lambda: home.name in server.client.get("/metrics").text)
+    samples = [each for family in text_string_to_metric_families(server.client.get("/metrics").text)
+               for each in family.samples]  # fmt: skip
+    single = [rule for rule in RULES if re.fullmatch(r"increase\(\w+\[10m\]\) > 0", rule["expr"])]
+    assert [rule["alert"] for rule in single] == ["BanditWritesLost", "BanditBug"]
+    for rule in single:
+        (name,) = NAMES.findall(rule["expr"])
+        own = {"experiment": home.name} if "experiment" in METRICS[name].labels else {}
+        assert [each.value for each in samples if each.name == name and each.labels == own] == [0], name
 
 
 def test_counters_are_asked_for_their_rates() -> None:

@@ -24,31 +24,44 @@ def counted(server: Live, metric: str, home: Experiment, label: str = "") -> dic
 
 
 @pytest.mark.parametrize(
-    ("changes", "asked", "low", "high"),
+    ("changes", "asked", "low", "high", "even"),
     [
-        ({"policy": {"type": "uniform"}}, {}, 1, 1),  # nothing that is known decides
-        ({"policy": {"type": "uniform"}}, {"candidates": ["b"]}, 0, 0),  # but one arm alone explores nothing
-        ({"policy": {"type": "linucb", "explore": 0}}, {}, 0, 0),
-        ({"policy": {"type": "linucb", "explore": 1}}, {}, 1, 1),
-        ({"policy": {"type": "linucb", "explore": 0.5}}, {}, 0.1, 0.6),  # two thirds of the half
-        ({"policy": {"type": "linucb", "explore": 0}}, {"k": 2}, 0, 0),
+        ({"policy": {"type": "uniform"}}, {}, 0, 0, 1),  # nothing that is known decides
+        ({"policy": {"type": "uniform"}}, {"candidates": ["b"]}, 0, 0, 0),  # one arm alone is no choice
+        ({"policy": {"type": "linucb", "explore": 0}}, {}, 0, 0, 0),
+        ({"policy": {"type": "linucb", "explore": 1}}, {}, 0, 0, 1),
+        ({"policy": {"type": "linucb", "explore": 0.5}}, {}, 0.1, 0.6, 0),  # two thirds of the half
+        ({"policy": {"type": "linucb", "explore": 0}}, {"k": 2}, 0, 0, 0),
     ],
 )
-def test_explored_is_what_was_not_drawn_for_what_is_known(
-    server: Live, changes: Any, asked: Any, low: float, high: float
+def test_explored_and_even_are_what_the_series_says(
+    server: Live, changes: Any, asked: Any, low: float, high: float, even: float
 ) -> None:
-    """The share of decisions whose first arm was not the likeliest, once arms differ."""
+    """The share of decisions whose first arm was less likely than another, or whose arms were all as likely."""
     home = server.experiment(**changes)
     for arm in ("a", "b", "c"):
         first = home.decided(candidates=[arm])
         if arm == "b":
             home.feedback(decision_id=first["decision_id"], event="click")
     home.until_seen(lambda rows: rows["b"]["rewards"]["click"]["sum"] == 1)
-    before = counted(server, "bandit_decisions_explored_total", home)[""]
+
+    def now() -> tuple[float, float]:
+        explored, even_ = (counted(server, f"bandit_decisions_{kind}_total", home)[""] for kind in ("explored", "even"))
+        return explored, even_
+
+    before = now()
     for _ in range(100):
         home.decided(**asked)
-    share = (counted(server, "bandit_decisions_explored_total", home)[""] - before) / 100
-    assert low <= share <= high
+    after = now()
+    assert low <= (after[0] - before[0]) / 100 <= high
+    assert (after[1] - before[1]) / 100 == even
+
+    def told() -> Any:
+        points = ok(server.client.get(f"{home.at}/series?resolution=minute"))["points"]
+        return points if sum(point["decisions"] for point in points) == 103 else None
+
+    points = until(told)
+    assert after == tuple(sum(point[kind] for point in points) for kind in ("explored", "even"))
 
 
 def test_each_kind_of_decision_is_counted_as_itself(server: Live) -> None:
