@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     late_grace: float = Field(86400, ge=0, description="seconds that a decision is kept for after its deadline")
     checkpoint_seconds: float = Field(60, gt=0, description="longest time between two checkpoints, in seconds")
     store_patience: float = Field(
-        0.25, gt=0, description="seconds of silence of the store after which it counts as away"
+        0.25, gt=0, description="seconds of silence of the store after which it is answered without it, where it may be"
     )
     queue_wait: float = Field(
         0.025, gt=0, description="seconds that a request may wait to be begun; where it would be longer it is refused"

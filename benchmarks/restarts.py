@@ -214,16 +214,18 @@ class Balancer:
         return ready[self._turn % len(ready)]
 
     async def probe(self) -> None:
-        """Look at each server, for ever."""
+        """Look at each server, for ever: at one that does not answer and at the others meanwhile."""
         async with httpx.AsyncClient(timeout=2) as client:
-            while True:
-                for address in self.addresses:
-                    try:
-                        status = (await client.get(f"http://127.0.0.1:{address.port}/readyz")).status_code
-                    except httpx.HTTPError:
-                        status = 0
-                    address.ready = status == 200
-                await asyncio.sleep(PROBE)
+            await asyncio.gather(*(self._look(client, address) for address in self.addresses))
+
+    async def _look(self, client: httpx.AsyncClient, address: Address) -> None:
+        while True:
+            try:
+                status = (await client.get(f"http://127.0.0.1:{address.port}/readyz")).status_code
+            except httpx.HTTPError:
+                status = 0
+            address.ready = status == 200
+            await asyncio.sleep(PROBE)
 
 
 def term(folder: Path, requests: int, rate: float, drain: float = 5.0) -> tuple[Told, int]:

@@ -127,8 +127,8 @@ class Batcher:
 
     def _go_on(self) -> None:
         """Have what waits served."""
-        if self.outage.away:
-            if self._waiting and self._unlogged is None:
+        if self._apart:
+            if self._unlogged is None and (any(map(_decides, self._waiting)) or (self._waiting and self.outage.away)):
                 self._unlogged = asyncio.get_running_loop().call_soon(self._decide_unlogged)
         elif len(self._runners) < PRODUCERS and self._may_begin(len(self._runners)):
             self._runners.add(asyncio.get_running_loop().create_task(self._run()))
@@ -152,31 +152,43 @@ class Batcher:
     @property
     def alone(self) -> bool:
         """Whether it decides without the store now: nothing can be looked up either."""
-        return self.outage.away and answers(self.replica.served.experiment)
+        return (self.outage.silent or self.outage.away) and answers(self.replica.served.experiment)
+
+    @property
+    def _apart(self) -> bool:
+        """Whether no append begins now: the store is away, or is silent and decisions are made without it."""
+        silent, model = self.outage.silent, self.replica.model
+        return self.outage.away or (silent and model is not None and answers(model.experiment))
 
     async def drain(self) -> None:
         """Wait until every request has its answer."""
-        while self._runners or self._unlogged is not None:
-            await (asyncio.wait(self._runners) if self._runners else asyncio.sleep(0))
+        while self._runners or self._waiting or self._unlogged is not None:
+            await (asyncio.wait(self._runners) if self._runners else asyncio.sleep(0.001))
 
     def retire(self) -> None:
         """Hear of no more outages: another batcher has taken over."""
         self.outage.noticed.remove(self._noticed)
 
     def _noticed(self) -> None:
-        """The store is away: whoever can be answered without it is, and nobody waits behind what is under way."""
-        for under_way in self._appending.values():
-            answer_in_flight(under_way, self.tally)
+        """The store is away or silent: whoever can be answered without it is, and nobody of these waits behind what is
+        under way. Or it has been heard again: what is left is served.
+        """
+        if self._apart:
+            for under_way in self._appending.values():
+                answer_in_flight(under_way, self.tally)
         self._go_on()
 
     def _decide_unlogged(self) -> None:
-        """Serve a micro-batch of those who wait while the store is away."""
+        """Serve a micro-batch of those who wait while the store is away; in a silence what needs the store waits on."""
         REQUEST_ID.set("")  # as in `_run`
         self._unlogged = None
-        if self.outage.away:
+        if self._apart:
+            held = [] if self.outage.away else [p for p in self._waiting if not _decides(p)]
+            self._waiting = list(filter(_decides, self._waiting)) if held else self._waiting
             begun, (batch, work) = time.monotonic(), self._next()
             again = answer_unlogged(self.replica, batch, self.entropy, self.outage.refusal(), self.tally)
-            self._waiting = [*again, *self._waiting]
+            self._waiting = [*again, *self._waiting, *held]
+            self.work = sum(pending.work for pending in self._waiting)
             self.admission.served(begun, time.monotonic(), work)
         self._go_on()
 
@@ -185,8 +197,8 @@ class Batcher:
 
     def _may_begin(self, others: int) -> bool:
         """Whether to begin a micro-batch beside so many others."""
-        if not self._waiting or not others or self.outage.away:
-            return bool(self._waiting) and not self.outage.away
+        if not self._waiting or not others or self._apart:
+            return bool(self._waiting) and not self._apart
         return len(self._waiting) >= ALONGSIDE and self._under_way + self._waiting[0].work <= WORK
 
     async def _run(self) -> None:
@@ -354,6 +366,11 @@ class Batcher:
             else:
                 tally.activated(answer)
             pending.give(answer)
+
+
+def _decides(pending: PendingRequest) -> bool:
+    """Whether a decision is asked for, which can be made without the store."""
+    return isinstance(pending.request, RecommendationRequest)
 
 
 def _awaited(pending: PendingRequest, overdue: float) -> bool:

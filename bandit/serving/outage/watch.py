@@ -2,7 +2,9 @@
 
 It is noticed in two ways. An append that fails is followed by a probe at once: where that fails too the store is away,
 within a millisecond or two where connections are refused or cut. And where appends are under way and nothing has been
-heard for `store_patience` (a frozen process, a network that swallows), it is away until something is heard.
+heard for `store_patience` it is silent: who can be answered without it is. A frozen process and a network that swallows
+are silent for longer, and so is a busy machine or a slow disk for a moment: only after `REFUSES` times that long it is
+away, and all others are refused.
 
 While it is away one probe is under way at a time, and one begins each `PROBE` seconds: the first that succeeds, or
 an append that does, ends it. A false alarm costs refusals and nothing else: what is under way stays under way.
@@ -19,6 +21,7 @@ from bandit.store.protocol import Store
 from bandit.telling import REQUEST_ID
 
 SILENCE = 0.25  # seconds, by default (`store_patience`)
+REFUSES = 4  # times that: whoever is refused for a silence would have waited for so long at most
 PROBE = 0.1  # seconds between the beginnings of two probes, at least
 GRACE = 0.05  # seconds more where this process itself stood still
 UNAVAILABLE = "the store does not answer or cannot write now"
@@ -30,7 +33,7 @@ class Outage:
     Args:
         store: which is probed.
         wrote: told how each write ended, and each probe while the store is away.
-        patience: seconds of silence, while something is under way, after which the store is away.
+        patience: seconds without a word, while something is under way, after which the store is silent.
         unsuitable: why the store must not be used although it answers, or nothing.
     """
 
@@ -39,8 +42,9 @@ class Outage:
         unsuitable: Callable[[], str] = lambda: "",
     ) -> None:  # fmt: skip
         self.store, self.wrote, self.patience, self.unsuitable = store, wrote, patience, unsuitable
-        self.noticed: list[Callable[[], None]] = []  # called when the store is found to be away
-        self.since = 0.0  # when it was (`time.monotonic()`)
+        self.noticed: list[Callable[[], None]] = []  # called when the store is found to be silent, or heard, or away
+        self.since = 0.0  # when it was last found silent or away (`time.monotonic()`)
+        self.silent = False  # whether nothing has been heard for `patience`
         self._away = False
         self._under_way, self._heard = 0, 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -70,6 +74,9 @@ class Outage:
         """It is not any more: something was heard."""
         self._under_way -= 1
         self._heard = time.monotonic()
+        if self.silent:
+            self.silent = False
+            self._notify()
 
     def worked(self) -> None:
         """A write succeeded."""
@@ -98,6 +105,9 @@ class Outage:
             return
         self._away, self.since = True, time.monotonic()
         self._back.clear()
+        self._notify()
+
+    def _notify(self) -> None:
         for notice in list(self.noticed):
             notice()
 
@@ -116,11 +126,15 @@ class Outage:
         if not self._under_way:
             return
         now = time.monotonic()
-        left = self._heard + self.patience - now
+        limit = self.patience * (REFUSES if self.silent else 1)
+        left = self._heard + limit - now
         if left <= 0 and now - self._due > GRACE:
             left = GRACE  # we stood still ourselves: what has come meanwhile is read first
-        if left <= 0:
-            self.leave(StoreUnavailable(f"nothing was heard from the store for {self.patience:g} s"))
+        if left <= 0 and not self.silent:
+            self.silent, self.since, left = True, now, (REFUSES - 1) * self.patience
+            self._notify()
+        elif left <= 0:
+            self.leave(StoreUnavailable(f"nothing was heard from the store for {limit:g} s"))
             if self._probing is None:
                 self._probing = asyncio.get_running_loop().create_task(self._probe())
             left = self.patience

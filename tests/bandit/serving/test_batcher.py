@@ -95,8 +95,9 @@ def test_micro_batches_beside_each_other_take_no_more_work_than_one(monkeypatch:
 
 
 @pytest.mark.parametrize("plans", [[lost], [away], [away, lost, away], [lost, lost, lost]])
-def test_the_same_bytes_go_again_under_the_same_number(plans: list[Plan]) -> None:
+def test_the_same_bytes_go_again_under_the_same_number(plans: list[Plan], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it arrived or not: one entry, and the answer as if nothing had happened."""
+    monkeypatch.setattr("bandit.serving.producer.PATIENCE", 60)  # a large process of tests may stand still for seconds
 
     async def play() -> None:
         bench = Bench()

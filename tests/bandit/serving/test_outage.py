@@ -78,7 +78,7 @@ def test_one_lost_reply_is_no_outage(plan: Any) -> None:
 
 
 def test_silence_is_noticed_and_what_is_under_way_stays_so() -> None:
-    """A frozen store: refused after `store_patience`; when it wakes, the append under way is answered, sent once."""
+    """A frozen store: refused after 4 x `store_patience`; when it wakes, what is under way is answered, sent once."""
 
     async def play() -> None:
         bench = Bench()
@@ -87,13 +87,68 @@ def test_silence_is_noticed_and_what_is_under_way_stays_so() -> None:
         begun = time.monotonic()
         waits = bench.ask()
         await until(lambda: bench.outage.away)
-        assert time.monotonic() - begun >= 0.05
+        assert time.monotonic() - begun >= 4 * 0.05
         with pytest.raises(Problem):
             bench.ask()
         bench.store.frozen.set()
         assert isinstance(await waits, NewDecision)
         assert not bench.outage.away  # an append that succeeds ends it too
         assert len(bench.store.batches) == bench.store.logged() == 1
+
+    played(play)
+
+
+def silent_for_good(bench: Bench) -> None:
+    """From the first silence on it stays one, and does not become an outage."""
+    bench.outage.patience = 0.05
+    if bench.outage._timer is not None:  # which is set by the patience of before
+        bench.outage._timer.cancel()
+        bench.outage._timer = None
+    bench.outage.noticed.append(lambda: setattr(bench.outage, "patience", 60))
+    bench.store.frozen = asyncio.Event()
+
+
+def test_a_short_silence_refuses_nobody() -> None:
+    """A store that stood still for a moment: who would be refused waits, and is answered when it goes on."""
+
+    async def play() -> None:
+        bench = Bench()
+        await bench.ask(decision_id="x")
+        silent_for_good(bench)
+        waits = [bench.ask()]
+        await until(lambda: bench.outage.silent)
+        waits += [bench.ask() for _ in range(50)]
+        event = bench.feedback(decision_id="x")
+        assert not bench.outage.away
+        bench.store.frozen.set()
+        assert {type(each) for each in await asyncio.gather(*waits)} == {NewDecision}
+        assert (await event).judged.status == "accepted"
+        assert not bench.outage.silent
+        assert bench.outcomes == [None] * len(bench.outcomes)  # nothing of it is told as an outage
+
+    played(play)
+
+
+def test_in_a_short_silence_decisions_are_answered_and_feedback_waits() -> None:
+    """With `answer`: unlogged at once, before it is an outage; what needs the store is served when that is heard."""
+
+    async def play() -> None:
+        bench = Bench(**ANSWER)
+        await bench.ask(decision_id="x")
+        silent_for_good(bench)
+        first = bench.ask()
+        await until(lambda: bench.store.batches[1:])
+        behind, early = bench.ask(), bench.feedback(decision_id="x")
+        assert isinstance(await first, Unlogged)
+        assert isinstance(await behind, Unlogged)
+        late = bench.feedback(decision_id="x")
+        assert {type(await bench.ask()) for _ in range(3)} == {Unlogged}
+        assert not bench.outage.away
+        assert not early.done()
+        assert not late.done()
+        bench.store.frozen.set()
+        assert {(await each).judged.status for each in (early, late)} == {"accepted", "duplicate"}
+        assert isinstance(await bench.ask(), NewDecision)
 
     played(play)
 
