@@ -196,6 +196,8 @@ class DirectProtocol(DeadlineProtocol):
                 return None
             elif name == b"origin":
                 origin = value
+            elif name == b"host" and not self.gate.takes(value):
+                return None
             elif name == request_ids.HEADER:
                 request_id = request_ids.accepted(value)
         if length > SMALL:

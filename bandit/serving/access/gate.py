@@ -18,6 +18,7 @@ from bandit.access.limits import Limits, Standing
 from bandit.access.ring import ANYBODY, Grant, Ring, Source
 from bandit.errors import Code, Fault, Problem
 from bandit.serving.access.cors import Cors
+from bandit.serving.access.hosts import is_ours
 from bandit.serving.api.problems import Answer, details, problem_answer
 from bandit.settings import Settings
 
@@ -98,6 +99,7 @@ class Gate:
 
     def __init__(self, settings: Settings, store: Source, limits: Limits | None = None) -> None:
         self.on = settings.auth_on
+        self.any_host = self.on or settings.auth == "off"
         self.ring = Ring(store)
         self.limits = limits or Limits()
         self.cors = Cors(settings.origins) if settings.origins else None
@@ -130,11 +132,17 @@ class Gate:
     def judge(self, method: str, path: str, headers: Headers) -> Verdict:
         """Whether a request may be answered."""
         role = needed(method, path)
+        if not self.on and not all(self.takes(value) for name, value in headers if name == b"host"):
+            return Verdict(NOTHING) if role is None else _STRANGE
         if role is None or not self.on:
             return Verdict(ANYBODY if not self.on else self._whoever(headers))
         named = _EXPERIMENT.fullmatch(path)
         experiment = EVERY if _EVERYTHING.fullmatch(path) else named[1] if named else None
         return self.admit(credential_in(headers), role, experiment)
+
+    def takes(self, host: bytes) -> bool:
+        """Whether requests to this `Host` are let in: by keys, or as no page of another site can make them."""
+        return self.any_host or is_ours(host)
 
     def _whoever(self, headers: Headers) -> Grant:
         """Of what needs no key: the grant of the key that came all the same."""
@@ -202,6 +210,14 @@ def _nobody(detail: str, came: bool) -> Verdict:
     return Verdict(NOTHING, Answer(401, headers, msgspec.json.encode(details(problem))), (), problem)
 
 
+_STRANGE = _refused(
+    NOTHING,
+    Problem(
+        Code.FORBIDDEN,
+        "this server asks for no keys, so the Host header must be an address, localhost or a name without a dot:"
+        " start it with --auth and keys, or with --no-auth to take any name",
+    ),
+)
 _NONE = _nobody(f"this needs an API key: expected {_EXPECTED}, got neither", False)
 _ODD = _nobody(f"expected one key, as {_EXPECTED}; got another scheme, an empty key, or two that differ", True)
 _WRONG = _nobody("the API key is not one of this server's: it is mistyped, revoked, or has expired", True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -11,6 +12,8 @@ from fastapi import APIRouter, Depends, Request, Response
 from bandit.serving.api import native
 from bandit.telemetry.counters import Counters, Snapshot
 from bandit.telemetry.exposition import rendered, together
+
+_THREAD = ThreadPoolExecutor(1, "metrics")  # its own: whatever holds up the others is to be seen here
 
 Everyone = Callable[[], Awaitable[Sequence[tuple[str, bool, Snapshot]]]]
 
@@ -42,5 +45,6 @@ async def metrics(request: Request) -> Response:
     """What Prometheus scrapes: counters, gauges and histograms, summed over this server's workers."""
     everyone: Everyone = request.app.state.everyone
     parts = await everyone()
-    text, kind = await asyncio.to_thread(lambda: rendered(together(parts), request.headers.get("accept", "")))
+    accept = request.headers.get("accept", "")
+    text, kind = await asyncio.get_running_loop().run_in_executor(_THREAD, lambda: rendered(together(parts), accept))
     return Response(text, media_type=kind)

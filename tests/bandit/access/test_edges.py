@@ -12,6 +12,7 @@ from bandit.access.manage import Keyring, begin
 from bandit.serving.access.cors import Cors
 from bandit.serving.access.gate import NO_KEY, ODD, credential_in
 from bandit.serving.access.headers import page_headers
+from bandit.serving.access.hosts import is_ours
 from bandit.serving.access.routes import address_of
 from bandit.settings import Settings
 from bandit.store.memory_store import MemoryStore
@@ -117,6 +118,18 @@ def test_a_credential_is_one_or_none() -> None:
         [bearer, (b"authorization", b"Basic x")],
     ):
         assert credential_in(odd) == ODD
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [(b"127.0.0.1:8080", True), (b"[::1]:8080", True), (b"localhost", True), (b"LOCALHOST:1", True), (b"shop:80", True),
+     (b"a.localhost", True), (b"host.docker.internal:8080", True), (b"10.1.2.3", True), (b"", True),
+     (b"evil.example", False), (b"evil.example:8080", False), (b"127.0.0.1.evil.example", False), (b"evil.com.", False),
+     (b"localhost.evil.com", False), (b"evillocalhost.com:1", False), (b"\xff.com", False)],
+)  # fmt: skip
+def test_a_host_of_ours_is_one_that_no_other_site_can_have(host: bytes, ours: bool) -> None:
+    """Whatever a page could be served from by somebody else is not."""
+    assert is_ours(host) == ours
 
 
 def test_inline_scripts_run_by_their_hash_alone() -> None:
