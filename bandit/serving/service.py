@@ -219,7 +219,12 @@ class Service:
         moved = isinstance(answer, Paused) or (isinstance(answer, Problem) and answer.code in MOVED)
         if not moved or batcher.alone or (ask := again(experiment := experiment_of(batcher.replica))) is None:
             return answer
-        entry = await self.experiments.call(self.store.decision, batcher.replica.name, ask.caller)
+        name = batcher.replica.name
+        entry = await self.experiments.call(self.store.decision, name, ask.caller)
+        if entry is not None and decision_head(entry.record).version > experiment.config.version:
+            await self.experiments.newer(name, experiment)  # made by a version with other columns, perhaps
+            if (ask := again(experiment := experiment_of(batcher.replica))) is None:
+                return answer
         if entry is None or decision_head(entry.record).generation != experiment.config.generation:
             return answer
         if (digest := digest_then(ask, experiment, entry.record)) is None:

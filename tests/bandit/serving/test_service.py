@@ -39,10 +39,16 @@ class Hard(RedisStore):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.deaf, self.looks = False, 0
+        self.before_decision: Callable[[], Any] = lambda: None  # called when a decision is to be looked up
 
     def read(self, name: str, after: Position, count: int) -> list[Entry]:
         """Nothing new, while deaf."""
         return [] if self.deaf else super().read(name, after, count)
+
+    def decision(self, name: str, caller: bytes) -> Entry | None:
+        """As ever, after what is done before it."""
+        self.before_decision()
+        return super().decision(name, caller)
 
     def config(self, name: str) -> Stored | None:
         """As ever, and counted."""
@@ -311,6 +317,26 @@ def test_decisions_of_one_server_are_known_to_the_other_at_once(pair: tuple[Live
         assert one.decided(decision_id=own, defer=True)["replayed"]
 
 
+def test_a_decision_that_is_newer_than_what_was_paused_here_is_repeated(pair: tuple[Live, Live]) -> None:
+    """Resumed with other columns and decided, between a repetition's answer as paused and the look for a decision."""
+    a, b = pair
+    one = a.experiment(features=[{"name": "x", "type": "boolean"}], status="paused", fallback_arm="a")
+    there, store, asked = one.through(b), b.service.store, {"decision_id": "d", "context": {"x": True}}
+    more = [{"name": "x", "type": "boolean"}, {"name": "y", "type": "boolean", "missing": "indicator"}]
+    until(lambda: ok(there.post("recommendations", {"context": {"x": True}}))["decision_id"] is None)
+    assert isinstance(store, Hard)
+    made = dict[str, Any]()
+
+    def resumed() -> None:
+        store.before_decision = lambda: None
+        ok(one.patch({"status": "active", "features": more}))
+        made.update(ok(one.post("recommendations", asked)))
+
+    store.before_decision = resumed
+    repeated = ok(there.post("recommendations", asked))
+    assert (repeated["replayed"], repeated["arms"][0]["arm"]) == (True, made["arms"][0]["arm"])
+
+
 def test_a_server_that_has_not_heard_of_a_new_kind_corrupts_nothing(pair: tuple[Live, Live]) -> None:
     """Deaf while the other adds a kind, it waits instead of writing under the old schema; then it decides anew."""
     a, b = pair
@@ -328,10 +354,12 @@ def test_a_server_that_has_not_heard_of_a_new_kind_corrupts_nothing(pair: tuple[
         store.deaf = False
         results = [ok(answer.result()) for answer in answers]
     assert [result["credited"] for result in results[:8]] == [1.0] * 8
+    kinds = "click", "first", "second"
+    expected = 16, 8, 8 * 0.25, 0  # a default is of the decisions made under it
     for live in pair:
-        rows = Experiment(live.client, one.name).until_seen(lambda rows: impressions(rows) == 16)
-        sums = [sum(row["rewards"][kind]["sum"] for row in rows.values()) for kind in ("click", "first", "second")]
-        assert sums == [8, 8 * 0.25, 0]  # a default is of the decisions made under it
+        Experiment(live.client, one.name).until_seen(
+            lambda rows: (impressions(rows), *(rewarded(rows, kind) for kind in kinds)) == expected
+        )
     records = [unpack_decision(e.record) for e in store.read(one.name, START, 100) if e.tag == b"d"]
     assert [record.head.m for record in records] == [2] * 8 + [4] * 8
 
@@ -339,6 +367,11 @@ def test_a_server_that_has_not_heard_of_a_new_kind_corrupts_nothing(pair: tuple[
 def impressions(rows: dict[str, dict[str, Any]]) -> int:
     """How many there have been."""
     return sum(row["impressions"] for row in rows.values())
+
+
+def rewarded(rows: dict[str, dict[str, Any]], kind: str) -> float:
+    """What they have earned of one kind."""
+    return sum(row["rewards"][kind]["sum"] for row in rows.values())
 
 
 def test_many_bad_requests_cost_few_looks_at_the_store(pair: tuple[Live, Live]) -> None:
