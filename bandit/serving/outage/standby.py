@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 LOOK = 0.1  # seconds between two looks whether the server is ready
+CHANGES = 1.0  # seconds between two looks for changed documents: an arm that was retired must not be shown by a file
 
 
 class Standby(threading.Thread):
@@ -31,7 +33,7 @@ class Standby(threading.Thread):
     Args:
         directory: where they are; it is made where it is missing.
         follower: has the replicas that are written.
-        seconds: between two writes, at least.
+        seconds: between two writes of what was learned, at least. What is said in a document is written at once.
 
     Attributes:
         replicas: what decides until the follower is ready; none afterwards.
@@ -58,10 +60,14 @@ class Standby(threading.Thread):
             if self._stopping.wait(LOOK):
                 return
         self.replicas = {}
+        due = 0.0
         while not self._stopping.is_set():
-            self._guarded()
-            self._stopping.wait(self.seconds)
-        self._guarded()
+            learned = time.monotonic() >= due
+            if learned:
+                due = time.monotonic() + self.seconds
+            self._guarded(learned)
+            self._stopping.wait(min(CHANGES, self.seconds))
+        self._guarded(True)
         if self._lock is not None:
             os.close(self._lock)
 
@@ -69,10 +75,10 @@ class Standby(threading.Thread):
         """Write once more, and end."""
         self._stopping.set()
 
-    def _guarded(self) -> None:
+    def _guarded(self, learned: bool) -> None:
         try:
             if self._holds():
-                self.write()
+                self.write(learned)
             self._failure = ""
         except OSError as error:
             if str(error) != self._failure:
@@ -92,8 +98,11 @@ class Standby(threading.Thread):
             self._lock = lock
         return True
 
-    def write(self) -> None:
+    def write(self, learned: bool = True) -> None:
         """Write what has changed since, and remove what is not answered for any more.
+
+        Args:
+            learned: also those of which only the sums have changed.
 
         Raises:
             OSError: one of them cannot be written.
@@ -105,16 +114,17 @@ class Standby(threading.Thread):
                 wanted.add(name)
             if name in wanted and model is not None:
                 with suppress(Problem):  # it was deleted meanwhile
-                    self._write_one(replica)
-        for name in snapshot.names(self.directory):
+                    self._write_one(replica, learned)
+        for name in snapshot.names(self.directory) if learned else list(self._written):
             if name not in wanted:
                 (self.directory / f"{name}{snapshot.SUFFIX}").unlink(missing_ok=True)
                 self._written.pop(name, None)
 
-    def _write_one(self, replica: Replica) -> None:
+    def _write_one(self, replica: Replica, learned: bool) -> None:
         with replica.held() as model:
             config, position = model.experiment.config, replica.position
-            if self._written.get(replica.name) == (config.version, position):
+            version, at = self._written.get(replica.name, (0, position))
+            if version == config.version and (at == position or not learned):
                 return
             sums = model.sums.copy()
         data = snapshot.packed(config, sums, position, self.follower.secret)

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from bench import SECRET, Bench, played
+from live import Experiment, ok, serving, until, valkey
 
 from bandit.errors import CorruptLog
 from bandit.serving.outage import snapshot
@@ -77,6 +78,26 @@ def test_a_later_format_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixt
     (tmp_path / "e.snapshot").write_bytes(snapshot.MAGIC + digest + body)
     assert list(snapshot.restored(tmp_path, MemoryStore(), ROOM)) == []
     assert "it is of another format" in caplog.text
+
+
+def test_a_changed_document_is_written_at_once(tmp_path: Path) -> None:
+    """Long before what was learned is: a file must not show what was retired, or answer where that is to be refused."""
+
+    def version(one: Experiment) -> int:
+        file = tmp_path / f"{one.name}.snapshot"
+        data = file.read_bytes() if file.exists() else b""
+        return int(json.loads(snapshot.unpacked(data).config)["version"]) if data else 0
+
+    with valkey() as url, serving(url, snapshot_dir=tmp_path, checkpoint_seconds=3600) as live:
+        kept, refusing, deleted = (live.experiment(degraded="answer") for _ in range(3))
+        for one in (kept, refusing, deleted):
+            until(lambda one=one: version(one) == 1)
+        ok(kept.patch({"status": "paused", "fallback_arm": "a"}))
+        until(lambda: version(kept) == 2)
+        ok(refusing.patch({"degraded": "refuse"}))
+        until(lambda: version(refusing) == 0)
+        assert live.client.delete(deleted.at, params={"confirm": deleted.name}).status_code == 204
+        until(lambda: version(deleted) == 0)
 
 
 def test_what_does_not_fit_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
