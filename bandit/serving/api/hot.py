@@ -27,6 +27,7 @@ from bandit.serving.experiments import experiment_of
 from bandit.serving.feedback import read_activation, read_feedback
 from bandit.serving.requests import read_again, read_recommendation
 from bandit.serving.service import DOUBTFUL, MOVED, Service
+from bandit.telemetry.table import LABEL_MAX
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,26 @@ async def answer(service: Service, what: str, name: str, headers: body.Headers, 
     data = await body.read(headers, receive, settings.batch_limit if batch else settings.body_limit)
     if batch:
         return Answer(200, JSON, await batches.answered(service, kind, name, data, *operation))
-    return await _answered(service, operation, name, data)
+    try:
+        return await _answered(service, operation, name, data)
+    except Problem:
+        raise
+    except Exception as error:
+        service.refused(name, kind, error)
+        return failure(error, _about(name, data))
+
+
+class _Named(msgspec.Struct):
+    decision_id: str = ""
+
+
+def _about(name: str, data: bytes) -> dict[str, str]:
+    """What a log line says of a request that failed: its experiment, and the decision that its body names."""
+    try:
+        decision = msgspec.json.decode(data, type=_Named).decision_id
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        decision = ""
+    return {"experiment": name, "decision_id": decision[:LABEL_MAX]}
 
 
 def failure(error: Exception, about: Mapping[str, str] | None = None) -> Answer:
@@ -138,32 +158,36 @@ class Hot:
                 return
         except Exception as error:
             if not isinstance(error, Problem) or error.code not in DOUBTFUL:
-                client.answer(self.refusal(name, what, error, client))
+                client.answer(self.refusal(name, what, data, error, client))
                 return
-        self.later(client, name, what, _answered(service, operation, name, data))
+        self.later(client, name, what, data, _answered(service, operation, name, data))
 
-    def refusal(self, name: str, what: str, error: Exception, client: Client) -> Answer:
+    def refusal(self, name: str, what: str, data: bytes, error: Exception, client: Client) -> Answer:
         """`failure`, counted."""
         self.refused(name, what, error)
-        return failure(error, {"request_id": client.request_id.decode(), "experiment": name})
+        if isinstance(error, Problem):
+            return problem_answer(error)
+        return failure(error, _about(name, data) | {"request_id": client.request_id.decode()})
 
-    def later(self, client: Client, name: str, what: str, answered: Coroutine[Any, Any, Answer]) -> None:
+    def later(self, client: Client, name: str, what: str, data: bytes, answered: Coroutine[Any, Any, Answer]) -> None:
         """Answer when this is done; refuse where too many wait for such, those whose clients have gone included."""
         if len(self._tasks) >= LOOKED_UP:
             answered.close()
             many = f"{LOOKED_UP} requests wait for the store already; try again in a second"
             self.service.counters.add("bandit_sheds_total", "looked_up")
-            client.answer(self.refusal(name, what, Problem(Code.OVERLOADED, many), client))
+            client.answer(self.refusal(name, what, data, Problem(Code.OVERLOADED, many), client))
             return
-        task = asyncio.get_running_loop().create_task(self._finish(client, name, what, answered))
+        task = asyncio.get_running_loop().create_task(self._finish(client, name, what, data, answered))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _finish(self, client: Client, name: str, what: str, answered: Coroutine[Any, Any, Answer]) -> None:
+    async def _finish(
+        self, client: Client, name: str, what: str, data: bytes, answered: Coroutine[Any, Any, Answer]
+    ) -> None:
         try:
             answer = await answered
         except Exception as error:
-            answer = self.refusal(name, what, error, client)
+            answer = self.refusal(name, what, data, error, client)
         client.answer(answer)
 
     async def as_before(self, waiting: _Waiting, value: Any) -> Answer:
@@ -217,12 +241,12 @@ class _Waiting:
             self.client.answer(self._refusal(error))
         else:
             self.hot.refused(self.batcher.replica.name, self.what, error)
-            about = {"request_id": self.client.request_id.decode(), "experiment": self.batcher.replica.name}
+            about = _about(self.batcher.replica.name, self.data) | {"request_id": self.client.request_id.decode()}
             log.error("a request failed with others of its micro-batch, as told above", extra=about)
             self.client.answer(INTERNAL)
 
     def _later(self, value: Any) -> None:
-        self.hot.later(self.client, self.batcher.replica.name, self.what, self.hot.as_before(self, value))
+        self.hot.later(self.client, self.batcher.replica.name, self.what, self.data, self.hot.as_before(self, value))
 
     def _refusal(self, error: Exception) -> Answer:
-        return self.hot.refusal(self.batcher.replica.name, self.what, error, self.client)
+        return self.hot.refusal(self.batcher.replica.name, self.what, self.data, error, self.client)

@@ -152,6 +152,32 @@ def test_a_failure_is_logged_with_the_id_that_was_answered(
     assert told["request_id"] == answer.headers["x-request-id"]
 
 
+@pytest.mark.parametrize(
+    ("way", "where"),
+    [("", "service.Service.known"), ("", "batcher.decide"), ("; charset=utf-8", "service.Service.ask"),
+     ("; charset=utf-8", "batcher.decide")],
+)  # fmt: skip
+def test_a_failure_is_logged_with_the_decision_that_the_request_names(
+    broken: Live, way: str, where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By either way of a request, where it is read and where it is decided; and with its experiment."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("planted")
+
+    home = broken.experiment()
+    caplog.handler.setFormatter(JsonLines())
+    monkeypatch.setattr(f"bandit.serving.{where}", fail)
+    body = json.dumps({"context": CONTEXT, "decision_id": "d-1"})
+    answer = home.client.post(
+        f"{home.at}/recommendations", content=body, headers={"content-type": f"application/json{way}"}
+    )
+    assert answer.status_code == 500
+    lines = [json.loads(line) for line in caplog.text.splitlines()]
+    (told,) = [line for line in lines if line.get("request_id") == answer.headers["x-request-id"]]
+    assert (told["decision_id"], told["experiment"]) == ("d-1", home.name)
+
+
 def test_a_decision_that_fails_is_logged_with_every_request_it_failed(
     broken: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
