@@ -15,6 +15,7 @@ from bandit.errors import Code
 from bandit.serving.firstminutes.sample import BUSY
 
 AT = "/v1/documents/infer"
+JSON = {"content-type": "application/json"}
 
 
 def sent(server: Live, text: str, kind: str = "text/csv") -> httpx.Response:
@@ -85,9 +86,35 @@ def test_one_sample_at_a_time_is_looked_at(server: Live) -> None:
     assert ok(sent(server, shop()))["rows"] == 600
 
 
+@pytest.mark.parametrize("rows", [60, 6000])
+def test_a_sample_of_any_size_is_refused_as_it_should_be(server: Live, rows: int) -> None:
+    """A large one is looked at by another process: the same problems, and the same pointers."""
+    body = {"csv": shop(rows), "roles": {"device": "reward"}}
+    (fault,) = problem(server.client.post(AT, json=body), Code.INVALID_REQUEST)["errors"]
+    assert fault["pointer"] == "/roles/device"
+    problem(sent(server, "1,2\n" + shop(rows)), Code.INVALID_REQUEST)
+    problem(server.client.post(AT, content=b"{" + b" " * rows * 100, headers=JSON), Code.MALFORMED)
+    assert ok(sent(server, shop(rows)))["rows"] == rows
+
+
+def test_a_process_that_dies_is_a_refusal(server: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there is no memory, or where there can be no process: 503, and the next sample is looked at."""
+    for python in ("/bin/false", "/nowhere/python"):
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.executable", python)
+            problem(sent(server, shop()), Code.OVERLOADED)
+    assert ok(sent(server, shop()))["rows"] == 600
+
+
+def test_no_thread_looks_at_a_large_sample(server: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take the interpreter from those who decide."""
+    monkeypatch.setattr("bandit.serving.firstminutes.sample.proposed", None)
+    assert ok(sent(server, shop()))["rows"] == 600
+
+
 def test_a_refused_sample_keeps_nobody_out(server: Live) -> None:
     """Nor does a body that is no JSON."""
-    problem(server.client.post(AT, content=b"{", headers={"content-type": "application/json"}), Code.MALFORMED)
+    problem(server.client.post(AT, content=b"{", headers=JSON), Code.MALFORMED)
     problem(sent(server, "1,2\n"), Code.INVALID_REQUEST)
     assert ok(sent(server, shop()))["rows"] == 600
 
