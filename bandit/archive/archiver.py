@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from bandit import __version__
 from bandit.archive.columns import Writer
-from bandit.archive.files import FORMAT, KIND, About, File, files_of, identity, name_of
+from bandit.archive.files import FORMAT, IDENTITY, KIND, About, File, files_of, identity, name_of
 from bandit.archive.frames import sync_folder
 from bandit.errors import Code, Problem
 from bandit.log.records import START, Entry, Position, read_config
@@ -47,12 +47,13 @@ class Moved(NamedTuple):
 
 @contextmanager
 def archive_folder(folder: Path) -> Iterator[bytes]:
-    """The archive's id, while it is ours alone.
+    """The archive's id, while it is ours alone. One that was made for it goes again where no experiment came into it.
 
     Raises:
         Problem: another process is archiving into it.
         CorruptLog: it is no archive, or one of a later format.
     """
+    made, new = not folder.exists(), not (folder / IDENTITY).exists()
     archive = identity(folder, new=True)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -60,9 +61,20 @@ def archive_folder(folder: Path) -> Iterator[bytes]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise Problem(Code.PRECONDITION_FAILED, f"another process is archiving into {folder}") from None
-        yield archive
+        try:
+            yield archive
+        finally:
+            if new and not any(path.is_dir() for path in folder.iterdir()):
+                _unmake(folder, made=made)
     finally:
         os.close(descriptor)
+
+
+def _unmake(folder: Path, *, made: bool) -> None:
+    for name in (IDENTITY, ".lock"):
+        (folder / name).unlink(missing_ok=True)
+    if made:
+        folder.rmdir()
 
 
 def archive(store: Store, name: str, folder: Path, own: bytes, grace_ms: int) -> Moved | None:
@@ -80,12 +92,13 @@ def archive(store: Store, name: str, folder: Path, own: bytes, grace_ms: int) ->
             was written.
         CorruptLog: a file or an entry cannot be read.
     """
-    place = folder / name
-    place.mkdir(mode=0o700, exist_ok=True)
-    (place / PART).unlink(missing_ok=True)
-    files = files_of(folder, name)
     if not (begun := store.read(name, START, 1)):
         return None
+    if (known := store.archived(name)) is not None and known.id != own:
+        raise _taken(name)
+    place, files = folder / name, files_of(folder, name)
+    place.mkdir(mode=0o700, exist_ok=True)  # before the store is told: it stays, and with it the archive's id
+    (place / PART).unlink(missing_ok=True)
     after = files[-1].about.after.encode() if files else b""  # of a later format: refused before the store is told
     cursor, found, lost = _settled(store, name, files, own, begun[0])
     before = after if files and lost is None else store.base_config(name)

@@ -25,6 +25,7 @@ from bandit.log.records import Entry, Position
 
 FORMAT = 1  # of an archive
 KIND = "bandit-server archive"
+IDENTITY = "archive.json"
 ABOUT = b"bandit-server"  # of a file's footer
 PATTERN = re.compile(r"(\d{13,20})-(\d{6,20})_(\d{13,20})-(\d{6,20})\.parquet")
 READ = 5000  # entries decoded at a time
@@ -122,7 +123,7 @@ def identity(folder: Path, *, new: bool = False) -> bytes:
     Raises:
         CorruptLog: the folder is no archive, or one of a later format.
     """
-    path = folder / "archive.json"
+    path = folder / IDENTITY
     if not path.exists():
         if not new:
             raise CorruptLog(f"{folder} is no archive: expected {path.name} in it, got none")
@@ -130,7 +131,7 @@ def identity(folder: Path, *, new: bool = False) -> bytes:
             raise CorruptLog(f"{folder} has other files, and is no archive: name a new folder")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         told = {"kind": KIND, "format": FORMAT, "made_by": __version__, "id": secrets.token_hex(8)}
-        part = folder / "archive.json.part"
+        part = folder / f"{IDENTITY}.part"
         part.write_bytes(msgspec.json.encode(told) + b"\n")
         part.rename(path)
         sync_folder(folder)

@@ -1,8 +1,9 @@
 """An archive and the log that goes on from it, read as one: the whole history, without a gap and without a repetition.
 
 The archive has everything up to its last file's end, the log everything after it; what both have is read from the
-archive. Where trimming takes entries out of the log while it is read, they are in the archive by then. Of an experiment
-that the store does not know, or no longer, the archive alone is read.
+archive. Where trimming takes entries out of the log while it is read, they are in the archive by then. An archive that
+has begun, with nothing past its window yet, has no file: there is the log alone. Of an experiment that the store does
+not know, or no longer, the archive alone is read.
 """
 
 from __future__ import annotations
@@ -25,15 +26,19 @@ class Joined:
     """
 
     def __init__(self, store: Store, folder: Path, name: str) -> None:
-        identity(folder)
+        own = identity(folder)
         self.store, self.folder, self.name = store, folder, name
-        self._look()
-        if not self.files:
-            raise Problem(Code.EXPERIMENT_NOT_FOUND, f"{folder} has no archive of experiment {name!r}")
-        about = self.files[0].about
-        self.whole = about.begins  # from the experiment's first entry on
-        self._previous, self._before = Position.parse(about.previous.encode()), about.before.encode()
         self.alone = store.config(name) is None
+        begun, self._before = None if self.alone else store.archived(name), store.base_config(name)
+        self._look()  # after the store, which moves on once a file is there
+        if self.files:
+            about = self.files[0].about
+            self.whole = about.begins  # from the experiment's first entry on
+            self._previous, self._before = Position.parse(about.previous.encode()), about.before.encode()
+        elif begun and begun.id == own:
+            self.whole, self._previous = not self._before, begun.cursor
+        else:
+            raise Problem(Code.EXPERIMENT_NOT_FOUND, f"{folder} has no archive of experiment {name!r}")
         self._begin()
 
     def _look(self) -> None:
@@ -66,7 +71,7 @@ class Joined:
     @property
     def upto(self) -> Position:
         """The archive's end."""
-        return self.files[-1].last
+        return self.files[-1].last if self.files else self._previous
 
     def config(self, name: str) -> Stored | None:
         """See `Store`."""
@@ -80,6 +85,7 @@ class Joined:
         Raises:
             Problem: entries are in neither.
         """
+        after = after if self.files else max(after, self._previous)
         while after >= self.upto:
             if self.alone:
                 return []

@@ -141,7 +141,8 @@ def verify_log(settings: Settings, experiment: str, batch: int, archive: Path | 
         history = None if archive is None else joined(store, archive, experiment)
         result = verify(history if history and history.whole else store, experiment, batch)
         if history is not None:
-            first, last = history.files[0].first.text().decode(), history.upto.text().decode()
+            ends = (history.files[0].first, history.upto) if history.files else ()
+            first, last = [end.text().decode() for end in ends] or (None, None)  # None: nothing is past its window yet
             result |= {"whole": history.whole, "archived_from": first, "archived_to": last}
     sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
     return bool(result["equal"])

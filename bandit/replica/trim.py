@@ -27,6 +27,7 @@ from bandit.store.protocol import Row, Store, is_ahead
 log = logging.getLogger(__name__)
 
 STEP = 5000  # entries at a time: what one step blocks
+KEPT = 32  # changes of an experiment that are kept before the first decision
 BEHIND_MS, AGAIN = 86_400_000, 3600.0  # an archive that has not moved for so long (ms) is told of, so often (s)
 _told: dict[str, float] = {}  # when, of an experiment, by the monotonic clock
 END = Position(2**63, 0)  # after every entry
@@ -41,8 +42,10 @@ def trim(store: Store, name: str, token: bytes, experiment: Experiment, grace_ms
     if is_ahead(now_ms, round(time.time() * 1000), store.end(name).ms):
         return 0  # the clock has jumped: decisions whose windows are open would be trimmed
     now_ms -= grace_ms
-    first = store.read(name, START, 2)  # mostly there is nothing to do, and the first entry tells
-    if not expired(first, now_ms, cursor):
+    first = store.read(name, START, 2)  # mostly there is nothing to do, and the first entries tell
+    if first and first[0].tag == b"x":
+        first = store.read(name, START, KEPT + 1)
+    if not expired(first, now_ms, cursor) or _begins(first, now_ms):
         return 0
     entries = store.read(name, START, STEP + 1)  # not from the base: it may have moved before a trim that failed
     old = _archived(store, name, expired(entries, now_ms, cursor), now_ms + grace_ms)
@@ -71,11 +74,22 @@ def _archived(store: Store, name: str, entries: list[Entry], now_ms: int) -> lis
     return kept
 
 
+def _begins(entries: list[Entry], now_ms: int) -> bool:
+    """Whether there are changes of the experiment alone before the first decision that stays: they stay with it, so
+    that an archive which begins within the window has the experiment's creation.
+    """
+    decided = next((entry for entry in entries if entry.tag != b"x"), None)
+    return _is_open(decided, now_ms) if decided else len(entries) <= KEPT
+
+
+def _is_open(entry: Entry, now_ms: int) -> bool:
+    return entry.tag == b"d" and entry.position.ms + decision_head(entry.record).window_ms > now_ms
+
+
 def expired(entries: list[Entry], now_ms: int, cursor: Position) -> list[Entry]:
     """The entries before the cut; never the last one. `now_ms` is the store's time less the grace period."""
     for i, entry in enumerate(entries[:-1]):
-        ahead = entry.tag == b"d" and entry.position.ms + decision_head(entry.record).window_ms > now_ms
-        if ahead or entry.position >= cursor:
+        if _is_open(entry, now_ms) or entry.position >= cursor:
             return entries[:i]
     return entries[:-1]
 

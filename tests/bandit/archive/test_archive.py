@@ -309,6 +309,7 @@ def test_an_archive_of_another_store_or_without_its_files_is_refused(here: Trial
     known = here.store.archived(NAME)
     with pytest.raises(Problem, match="archived in another folder"):
         archived(here.store, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
     shutil.copytree(tmp_path / "a", tmp_path / "c")
     files_of(tmp_path / "c", NAME)[-1].path.unlink()
     with pytest.raises(Problem, match="is this folder whole"):
@@ -320,6 +321,48 @@ def test_an_archive_of_another_store_or_without_its_files_is_refused(here: Trial
     with pytest.raises(Problem, match="restored from an older backup"):
         archived(other.store, tmp_path / "a")
     assert other.store.archived(NAME) is None
+
+
+def test_an_archive_that_took_nothing_leaves_nothing(here: Trial, tmp_path: Path) -> None:
+    """Refused or with nothing to do, in a folder that somebody made; once an experiment is in it, its id stays."""
+    archived(here.store, tmp_path / "a")
+    own = (tmp_path / "a" / "archive.json").read_bytes()
+    (tmp_path / "b").mkdir()
+    with pytest.raises(Problem, match="archived in another folder"):
+        archived(here.store, tmp_path / "b")
+    assert list((tmp_path / "b").iterdir()) == []
+    assert archived(here.store, tmp_path / "c", "nobody") is None
+    assert not (tmp_path / "c").exists()
+    with pytest.raises(Problem, match="another process"), archive_folder(tmp_path / "a"):
+        archived(here.store, tmp_path / "a")
+    assert (tmp_path / "a" / "archive.json").read_bytes() == own
+
+
+def test_an_archive_without_a_file_yet_is_the_log(here: Trial, clock: Clock, tmp_path: Path) -> None:
+    """For the first week of an experiment nothing is past its window: export and verify are those of the whole log, of
+    this folder alone; and where the first file comes while it is read, it is read on.
+    """
+    some(here, 3)
+    archived(here.store, tmp_path / "a")
+    assert files_of(tmp_path / "a", NAME) == [], "its first run wrote a file: the test proves nothing"
+    joined = Joined(here.store, tmp_path / "a", NAME)
+    assert joined.whole
+    assert list(export(joined, NAME)) == list(export(here.store, NAME))
+    result = verify(joined, NAME)
+    assert (result["equal"], result["folded"]) == (True, 7)
+    first, log = joined.read(NAME, START, 3), here.log()
+    clock.ms += 2000
+    some(here, 1)
+    checkpoint_only(here.store)
+    assert archived(here.store, tmp_path / "a") is not None
+    assert checkpointed(here.store, NAME) > 0
+    found = [*first]
+    while entries := joined.read(NAME, found[-1].position, 3):
+        found += entries
+    assert found[: len(log)] == log
+    archived(here.store, tmp_path / "a")
+    with archive_folder(tmp_path / "b"), pytest.raises(Problem, match="no archive of experiment"):
+        Joined(here.store, tmp_path / "b", NAME)
 
 
 def test_two_archives_cannot_work_on_one_folder(here: Trial, tmp_path: Path) -> None:
@@ -547,6 +590,18 @@ def test_the_commands_archive_and_read_it(source: RedisStore, tmp_path: Path) ->
     done = command("bandit", "archive", "--forget", NAME, *store)
     assert "no archive any more" in done.stdout
     assert source.archived(NAME) is None
+
+
+def test_the_commands_read_an_archive_that_has_no_file_yet(source: RedisStore, tmp_path: Path) -> None:
+    """As in an installation's first week: `export` and `verify` are those of the log."""
+    some(trial := Trial(source, NAME), 3, window_ms=HOUR)
+    store, a = ["--redis-url", url_of(source)], str(tmp_path / "a")
+    assert json.loads(command("bandit", "archive", a, *store).stdout)["entries"] == 0
+    straight = command("bandit", "export", NAME, *store).stdout
+    assert command("bandit", "export", NAME, "--archive", a, *store).stdout == straight
+    told = json.loads(command("bandit", "verify", NAME, "--archive", a, *store).stdout)
+    assert (told["equal"], told["whole"], told["folded"]) == (True, True, len(trial.log()))
+    assert (told["archived_from"], told["archived_to"]) == (None, None)
 
 
 def test_one_experiment_that_cannot_be_archived_does_not_keep_the_others_from_it(

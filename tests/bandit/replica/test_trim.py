@@ -161,10 +161,32 @@ def test_the_grace_period_keeps_a_decision_longer(here: Trial, clock: Clock) -> 
     made = here.log()[1].position.ms
     token = checkpointed(here)
     clock.ms = made + 1000 + 500 - 1
-    assert trimmed(here, token, grace_ms=500) == 1  # the config before it
+    assert trimmed(here, token, grace_ms=500) == 0  # nor the config before it
     clock.ms += 1
-    assert trimmed(here, token, grace_ms=500) == 1
+    assert trimmed(here, token, grace_ms=500) == 2
     assert len(here.log()) == 1
+
+
+def test_the_creation_stays_as_long_as_the_first_decision(here: Trial, clock: Clock) -> None:
+    """With the changes before it, so that an archive begun within the window has the whole history; many go."""
+    for i in range(3):
+        here.change(arms=["a", "b", "c", "d", f"n{i}"])
+    clock.ms += 1000 * HOUR
+    assert trimmed(here, checkpointed(here)) == 0
+    here.decide(0, window_ms=HOUR)
+    clock.ms += HOUR - 1000
+    assert trimmed(here, checkpointed(here)) == 0
+    assert len(here.log()) == 5
+    clock.ms += 2000
+    here.decide(0, window_ms=HOUR)
+    assert trimmed(here, checkpointed(here)) == 5
+    for i in range(trimming.KEPT + 1):
+        here.change(arms=["a", "b", "c", "d", f"m{i}"])
+    clock.ms += 2 * HOUR
+    assert trimmed(here, checkpointed(here)) > 0
+    for i in range(trimming.KEPT + 1):
+        here.change(arms=["a", "b", "c", "d", f"o{i}"])
+    assert trimmed(here, checkpointed(here)) > trimming.KEPT
 
 
 def test_the_last_entry_is_never_trimmed(here: Trial, clock: Clock) -> None:
