@@ -12,6 +12,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -124,18 +125,21 @@ class Service:
         return self.follower.failed
 
     async def close(self) -> None:
-        """Answer the waiting requests, fold the rest of the log, write the last checkpoint, and close the store."""
+        """Answer the waiting requests, fold the rest of the log, write the last checkpoint, and close the store. In a
+        thread of its own: others may be busy for long, for requests that nobody waits for any more.
+        """
         await asyncio.gather(*(batcher.drain() for batcher in self._batchers.values()))
         await self.outage.aclose()
         self.follower.stop()
         if self._looking is not None:
             self._looking.stop()
-        await asyncio.to_thread(self.follower.join)
-        if self._standby is not None:
-            self._standby.stop()
-            await asyncio.to_thread(self._standby.join)
-        if self.spans is not None:
-            await asyncio.to_thread(self.spans.close)
+        with ThreadPoolExecutor(1) as own:
+            await asyncio.wrap_future(own.submit(self.follower.join))
+            if self._standby is not None:
+                self._standby.stop()
+                await asyncio.wrap_future(own.submit(self._standby.join))
+            if self.spans is not None:
+                await asyncio.wrap_future(own.submit(self.spans.close))
         await self.store.aclose()
         self.store.close()
 

@@ -571,6 +571,24 @@ def test_closing_answers_what_waits() -> None:
             assert len(logged) == statuses[200]
 
 
+def test_closing_waits_for_no_thread_of_others() -> None:
+    """All threads that requests run in are busy, and stay so: the last checkpoint is written all the same."""
+    over = threading.Event()
+
+    async def play() -> None:
+        service = Service(MemoryStore(), Settings(redis_url="redis://none"))
+        service.follower.start()
+        busy = [asyncio.ensure_future(asyncio.to_thread(over.wait)) for _ in range(100)]
+        try:
+            await asyncio.wait_for(service.close(), 30)
+            assert not service.follower.is_alive()
+        finally:
+            over.set()
+            await asyncio.gather(*busy)
+
+    asyncio.run(play())
+
+
 def test_a_user_is_in_one_slice_on_every_server_and_after_a_restart() -> None:
     """The secret that users are hashed with is the store's."""
     slices = {"learned": {}, "random": {"share": 0.5, "policy": {"type": "uniform"}}}
