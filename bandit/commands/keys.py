@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bandit.access.manage import Keyring, Made
 
 PROGRAM = "bandit-server keys"
-HOUR_MS = 3_600_000
+HOUR_MS, HOURS_MAX = 3_600_000, 36_500 * 24
 app = typer.Typer(help="API keys: who may use the server, and for what.", no_args_is_help=True, rich_markup_mode=None)
 
 RedisUrl = Annotated[str | None, typer.Option(help="The address of a running Redis or Valkey; excludes --data-dir.")]
@@ -66,7 +66,7 @@ def create(
     role: Annotated[list[str], typer.Option(help="admin, write (recommend, feedback, activate) or read; repeatable.")],
     experiment: Annotated[list[str] | None, typer.Option(help="Only for this experiment; repeatable.")] = None,
     limit: Annotated[str | None, typer.Option(help="How often: 100/s, 6000/m or 10000/h.  [default: no limit]")] = None,
-    days: Annotated[float | None, typer.Option(min=0, help="It expires after so many days.")] = None,
+    days: Annotated[float | None, typer.Option(help="It expires after so many days.")] = None,
     redis_url: RedisUrl = None,
     data_dir: DataDir = None,
     store_binary: StoreBinary = None,
@@ -76,7 +76,7 @@ def create(
         from bandit.access.keys import limit_of
         from bandit.access.manage import Wanted
 
-        expires = 0 if days is None else round(time.time() * 1000 + days * 24 * HOUR_MS)
+        expires = 0 if days is None else round(time.time() * 1000) + _ms(days * 24)
         quota, named = limit_of(limit) if limit else None, tuple(experiment) if experiment else None
         with _keyring(redis_url, data_dir, store_binary) as keyring:
             _print(keyring.create(Wanted(name, tuple(role), named, expires, quota)))
@@ -100,9 +100,9 @@ def listed(
 @app.command()
 def rotate(
     key: Key,
-    hours: Annotated[float, typer.Option(min=0, help="The old key goes on for so long.")] = 24,
+    hours: Annotated[float, typer.Option(help="The old key goes on for so long.")] = 24,
     days: Annotated[
-        float | None, typer.Option(min=0, help="The new key expires after so many days.  [default: as many as the old]")
+        float | None, typer.Option(help="The new key expires after so many days.  [default: as many as the old]")
     ] = None,
     redis_url: RedisUrl = None,
     data_dir: DataDir = None,
@@ -110,8 +110,8 @@ def rotate(
 ) -> None:
     """Make another key like this one, and let the old one expire."""
     with _keyring(redis_url, data_dir, store_binary) as keyring:
-        term = None if days is None else max(1, round(days * 24 * HOUR_MS))
-        _print(keyring.rotate(_id(key), round(hours * HOUR_MS), term))
+        term = None if days is None else _ms(days * 24)
+        _print(keyring.rotate(_id(key), _ms(hours) if hours else 0, term))
         tell(PROGRAM, f"the old key, {_id(key)}, goes on for {hours:g} hours at most")
 
 
@@ -134,6 +134,19 @@ def new() -> None:
     from bandit.access.keys import new_text
 
     typer.echo(new_text())
+
+
+def _ms(hours: float) -> int:
+    """A term in milliseconds.
+
+    Raises:
+        Problem: no key can have it.
+    """
+    from bandit.errors import Code, Problem
+
+    if not 0 < hours <= HOURS_MAX:  # which no NaN is
+        raise Problem(Code.INVALID_REQUEST, "a key goes on for more than nothing, and for 36,500 days at most")
+    return max(1, round(hours * HOUR_MS))
 
 
 def _print(made: Made) -> None:

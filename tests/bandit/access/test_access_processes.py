@@ -98,6 +98,9 @@ def test_the_command_line_refuses_what_no_key_can_be(served: Server) -> None:
         (("x", "--role", "root"), "admin, write, read"),
         (("x", "--role", "read", "--limit", "5"), "100/s"),
         (("x", "--role", "read", "--experiment", "A B"), "experiment"),
+        (("x", "--role", "read", "--days", "0"), "36,500 days"),
+        (("x", "--role", "read", "--days", "1e9"), "36,500 days"),
+        (("x", "--role", "read", "--days", "nan"), "36,500 days"),
     ):
         done = served.command("keys", "create", *arguments)
         assert (done.returncode, done.stdout) == (1, "")
