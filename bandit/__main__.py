@@ -120,6 +120,10 @@ def serve(
     if port is None and port_is_linked():
         message = f"warning: BANDIT_PORT is the link of a Kubernetes service, not a port: taking {settings.port}"
         typer.echo(f"{message}; give --port, rename the service, or set enableServiceLinks: false", err=True)
+    from bandit.commands.checkup.machine import variables
+
+    for finding in variables():
+        typer.echo(f"warning: {printable(finding.text)}", err=True)
     if not is_loopback(settings.host) and not settings.auth_on:
         typer.echo(
             f"warning: listening on {settings.host} without API keys: anyone who reaches it can use it", err=True
@@ -197,15 +201,20 @@ def doctor(
     redis_url: RedisUrl = None,
     data_dir: DataDir = None,
     store_binary: StoreBinary = None,
+    host: Host = None,
+    port: Port = None,
 ) -> None:
     """Check this installation and its store.
 
-    With --rate, also estimate the memory and disk that each experiment needs.
+    Give it the options and the environment of `serve`; of a server that runs on the data directory it finds the address
+    itself. With --rate, also estimate the memory and disk that each experiment needs.
     """
     with exit_on_error(PROGRAM):
         from bandit.commands import doctor as doctoring
 
-        settings = settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary)
+        settings = settings_from(
+            redis_url=redis_url, data_dir=data_dir, store_binary=store_binary, host=host, port=port
+        )
         found = list(doctoring.findings(settings))
         for finding in found:
             line = json.dumps(finding._asdict()) if as_json else f"{finding.verdict:>4}  {printable(finding.text)}"

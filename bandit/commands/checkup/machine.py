@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import resource
@@ -10,6 +11,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from bandit.commands.checkup.finding import Finding, Verdict
 from bandit.errors import nearest
@@ -22,12 +24,20 @@ DISK, FULL_DISK = 2 << 30, 64 << 20  # free bytes
 NEITHER = {"BANDIT_URL", "BANDIT_API_KEY", "BANDIT_HANDOFF"}  # variables that are no settings of the server
 
 
+class Running(NamedTuple):
+    """Where the server that runs on the data directory listens."""
+
+    host: str
+    port: int
+
+
 def machine(settings: Settings) -> Iterator[Finding]:
     """Check what the server needs of this machine."""
+    running = None if settings.redis_url else _running(settings.data_dir)
     yield _open_files()
-    yield _port(settings)
-    yield _keys(settings)
-    yield from _variables()
+    yield _port(settings, running)
+    yield _keys(settings, running)
+    yield from variables()
     if settings.redis_url is None:
         yield from _disk(settings.data_dir)
         yield _socket_path()
@@ -48,10 +58,11 @@ def _open_files() -> Finding:
     return Finding("ok", "open files", f"{most} open files are allowed (now {soft}, which `serve` raises): {clients}")
 
 
-def _port(settings: Settings) -> Finding:
+def _port(settings: Settings, running: Running | None) -> Finding:
     where = f"{settings.host}:{settings.port}"
-    if settings.redis_url is None and _serves(settings.data_dir):
-        return Finding("ok", "port", f"a server runs on {settings.data_dir}")
+    if running is not None:
+        listens = f"and listens on {running.host}:{running.port}"
+        return Finding("ok", "port", f"a server runs on {settings.data_dir}, {listens}")
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
@@ -64,25 +75,43 @@ def _port(settings: Settings) -> Finding:
     return Finding("ok", "port", f"{where} is free")
 
 
-def _serves(data_dir: Path) -> bool:
-    """Whether the process that says so in the directory is alive."""
+def _running(data_dir: Path) -> Running | None:
+    """What the process says of itself in the directory, if it is alive."""
     try:
         told = json.loads((data_dir / "server.json").read_text())
-        return identity(int(told["pid"])) is not None
+        alive = identity(int(told["pid"])) is not None
+        return Running(str(told["host"]), int(told["port"])) if alive else None
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return None
 
 
-def _keys(settings: Settings) -> Finding:
-    if settings.auth_on:
-        return Finding("ok", "keys", "API keys are asked for")
-    if is_loopback(settings.host):
-        return Finding("ok", "keys", f"no API keys are asked for, as only this machine reaches {settings.host}")
-    text = f"no API keys are asked for, and {settings.host} may be reached by others: leave --no-auth out"
+def _keys(settings: Settings, running: Running | None) -> Finding:
+    """What the server that runs does; where there is none, or it does not answer, what these settings make one do."""
+    asks = _asks(running) if running else None
+    host = running.host if running else settings.host
+    by = "" if asks is not None else " by these settings"
+    if settings.auth_on if asks is None else asks:
+        return Finding("ok", "keys", f"API keys are asked for{by}")
+    if is_loopback(host):
+        return Finding("ok", "keys", f"no API keys are asked for{by}, as only this machine reaches {host}")
+    text = f"no API keys are asked for{by}, and {host} may be reached by others: leave --no-auth out"
     return Finding("note", "keys", text)
 
 
-def _variables() -> Iterator[Finding]:
+def _asks(running: Running) -> bool | None:
+    """Whether a server asks for keys: it is asked who comes without one. None where it does not say."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(running.host, running.host)  # noqa: S104 - any address
+    connection = http.client.HTTPConnection(host, running.port, timeout=2)
+    try:
+        connection.request("GET", "/v1/whoami")
+        return {200: False, 401: True}.get(connection.getresponse().status)
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def variables() -> Iterator[Finding]:
     """Variables that look like settings and are none: a misspelt one would be overlooked."""
     known = {f"BANDIT_{name.upper()}" for name in Settings.model_fields} | NEITHER
     for name in sorted(os.environ):

@@ -116,7 +116,8 @@ def _head(path: Path) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise Problem(Code.MALFORMED, f"{path}: expected text in UTF-8") from None
+        how = "in Excel: Save as, CSV UTF-8; else: iconv -f WINDOWS-1252 -t UTF-8"
+        raise Problem(Code.MALFORMED, f"{path}: expected text in UTF-8 ({how})") from None
 
 
 def _from_sample(found: Proposal, asking: bool) -> Draft:

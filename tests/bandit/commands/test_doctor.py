@@ -228,6 +228,32 @@ def test_an_open_server_without_keys_is_told(host: str, auth: Literal["auto", "o
     assert found(list(machine.machine(settings)), "keys").startswith(text)
 
 
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [("--auth", "ok API keys are asked for"), ("--no-auth", "note no API keys are asked for, and")],
+)
+def test_what_a_running_server_does_is_told_not_what_another_would(tmp_path: Path, option: str, text: str) -> None:
+    """Address and keys of the server on the data directory, whatever the environment of `doctor` says; and `serve`
+    itself tells of a variable that is no setting.
+    """
+    data_dir, host = tmp_path / "data", "0.0.0.0"  # noqa: S104
+    command = [sys.executable, "-m", "bandit", "serve", "--data-dir", data_dir, "--port", "0", "--host", host, option]
+    env = os.environ | {"BANDIT_WROKERS": "4"}
+    with (tmp_path / "said").open("wb") as said, subprocess.Popen(command, stderr=said, env=env) as process:
+        try:
+            until((data_dir / "server.json").exists, 60, "a server")
+            port = json.loads((data_dir / "server.json").read_text())["port"]
+            findings = list(machine.machine(Settings(data_dir=data_dir)))
+        finally:
+            process.terminate()
+            process.wait(30)
+    told = "warning: BANDIT_WROKERS in the environment is no setting; did you mean 'BANDIT_WORKERS'?"
+    assert told in (tmp_path / "said").read_text()
+    assert found(findings, "port") == f"ok a server runs on {data_dir}, and listens on {host}:{port}"
+    assert found(findings, "keys").startswith(text)
+    assert "by these settings" in found(list(machine.machine(Settings(data_dir=data_dir))), "keys")
+
+
 def test_a_long_temporary_directory_leaves_no_room_for_a_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
