@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 import msgspec
 
@@ -88,17 +88,36 @@ class Counters:
         if len(labels) != len(metric.labels):
             raise ValueError(f"{metric.name} has the labels {metric.labels}")
         labels = tuple(value if len(value) <= LABEL_MAX else OTHER for value in labels)
-        if metric.labels[:1] == ("experiment",):
+        if _by_experiment(metric):
             labels = (self.experiment(labels[0]), *labels[1:])
-        if labels not in own and len(own) >= metric.most - 1:  # the last place is that of all others
-            labels = (OTHER,) * len(labels)
+        others = (OTHER,) * len(labels)
+        if labels not in own and len(own) - (others in own) >= metric.most - 1:  # the last place is theirs
+            labels = others
         return own.setdefault(labels, [0.0] * (len(metric.buckets) + 2) if metric.buckets else [0.0])
 
     def experiment(self, name: str) -> str:
-        """An experiment's label: its name, for the first `EXPERIMENTS` that come."""
+        """An experiment's label: its name, for the first `EXPERIMENTS` that come; nothing where it is none."""
+        if not name:
+            return name
         if name in self._experiments or len(self._experiments) < EXPERIMENTS:
             return self._experiments.setdefault(name, name)
         return OTHER
+
+    def keep(self, experiments: Container[str]) -> None:
+        """Give back the places of all experiments but these, and forget their numbers: event loop only.
+
+        Nobody may have kept a cell of another one.
+        """
+        gone = {name for name in list(self._experiments) if name not in experiments and name != OTHER}
+        if not gone:
+            return
+        with self._lock:
+            for metric in filter(_by_experiment, METRICS.values()):
+                for cells in (self._cells[metric.name], self._beside[metric.name]):
+                    for labels in [labels for labels in cells if labels[0] in gone]:
+                        del cells[labels]
+            for name in gone:
+                del self._experiments[name]
 
     def look(self) -> None:
         """Bring the gauges up to date: event loop only."""
@@ -123,6 +142,10 @@ class Counters:
                     for labels, numbers in cells.items():
                         cell = self._found(self._beside, metric, labels)
                         cell[:] = _together(metric, cell, numbers)
+
+
+def _by_experiment(metric: Metric) -> bool:
+    return metric.labels[:1] == ("experiment",)
 
 
 def merge(into: Snapshot, other: Mapping[str, Mapping[tuple[str, ...], Cell]]) -> None:

@@ -37,6 +37,8 @@ def set_gauges(service: Service) -> None:
     set_("bandit_store_memory_used_bytes", follower.store_memory.used)
     set_("bandit_store_memory_limit_bytes", follower.store_memory.limit)
     set_("bandit_store_clock_offset_seconds", follower.beats.offset_ms / 1000)
+    if ready:  # then all experiments are known, those that were deleted within the last hour too
+        service.counters.keep(follower.replicas)
     for name in (*BY_EXPERIMENT, EXPIRY):
         service.counters.clear(name)
     if service.gate.on and service.gate.ring.next_end:

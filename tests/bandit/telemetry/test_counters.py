@@ -46,6 +46,33 @@ def test_label_sets_are_bounded_and_nothing_is_lost_beyond() -> None:
     assert list(counters.snapshot()["bandit_build_info"]) == [(OTHER,)]
 
 
+def test_an_experiment_has_its_label_in_every_metric_or_in_none() -> None:
+    """The last one that has a place, too, whichever metric the others filled first."""
+    counters = Counters()
+    for i in range(EXPERIMENTS + 1):
+        counters.experiment(f"e{i}")
+    for i in reversed(range(EXPERIMENTS + 1)):
+        counters.add("bandit_gaps_total", f"e{i}")
+    assert set(counters.snapshot()["bandit_gaps_total"]) == {(f"e{i}",) for i in range(EXPERIMENTS)} | {(OTHER,)}
+
+
+def test_what_is_gone_gives_back_its_place() -> None:
+    """Also what came from a process that has ended; what is no experiment has none, and those that stay keep theirs."""
+    counters = Counters()
+    counters.load({"bandit_gaps_total": {("old",): [3.0]}})
+    counters.add("bandit_problems_total", "", "other", "not_found")
+    for i in range(EXPERIMENTS - 1):
+        counters.cell("bandit_decisions_total", f"e{i}", "new")[0] += 1
+    counters.cell("bandit_decisions_total", "late", "new")[0] += 1
+    counters.keep({"e0", "e1", "late"})
+    found = counters.snapshot()
+    assert found["bandit_gaps_total"] == {}
+    assert found["bandit_problems_total"] == {("", "other", "not_found"): [1]}
+    assert found["bandit_decisions_total"] == {("e0", "new"): [1], ("e1", "new"): [1], (OTHER, "new"): [1]}
+    counters.cell("bandit_decisions_total", "next", "new")[0] += 1
+    assert counters.snapshot()["bandit_decisions_total"]["next", "new"] == [1]
+
+
 def test_all_that_can_be_counted_fits_a_slot() -> None:
     """Every metric with as many label sets as it may have, each as long as it may be, in UTF-8, and counted twice
     over: by the event loop and by the other threads.
