@@ -153,6 +153,9 @@ class WireProtocol(HttpToolsProtocol):
             return False
         if self._last is None:
             self.cycle.keep_alive = False  # else the refusal is the end
+        if (scope := getattr(self.cycle, "scope", None)) is not None:
+            scope["bandit.closed"] = True  # what takes seconds is not gone on with: who has gone looks the same
+            self.cycle.message_event.set()
         return True
 
     # what the parser finds

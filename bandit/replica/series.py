@@ -72,6 +72,7 @@ class Bucket(msgspec.Struct, array_like=True):
     earned: dict[str, Credited] = {}  # by the time of the decision
     slices: dict[str, Part] = {}
     steps: dict[str, float] = {}  # the reward of one unit of each kind
+    began_ms: int = 0  # when the first decision was made; 0: there is none, or the row is of before this was kept
 
 
 @dataclass
@@ -151,6 +152,7 @@ def _decision(sums: Sums, entry: Entry, names: Names) -> int:
     bucket.decisions += 1
     bucket.impressions += k
     bucket.decided_ms = max(bucket.decided_ms, entry.position.ms)
+    bucket.began_ms = min(bucket.began_ms or entry.position.ms, entry.position.ms)
     bucket.deferred += flags & DEFERRED
     bucket.explored += shown[0][1] < high
     bucket.even += low == high < 1.0
@@ -312,6 +314,7 @@ def put(buckets: list[Bucket], added: Added) -> None:
         setattr(bucket, name, getattr(bucket, name) + getattr(more, name))
     bucket.decided_ms = max(bucket.decided_ms, more.decided_ms)
     bucket.rewarded_ms = max(bucket.rewarded_ms, more.rewarded_ms)
+    bucket.began_ms = min(bucket.began_ms or more.began_ms, more.began_ms or bucket.began_ms)
     add_credits(bucket.came, more.came)
     add_credits(bucket.earned, more.earned)
     for name, part in more.slices.items():

@@ -22,6 +22,7 @@ from bandit.replica.recent import Window
 ROWS_MAX = 100_000  # decisions of an evaluation
 TARGETS_MAX = 8
 SECONDS = 120.0
+COMMAND = sys.executable, "-P", "-m", "simulator.live"  # -P: a redis.py there is not ours
 
 
 class Asked(NamedTuple):
@@ -273,8 +274,7 @@ class Evaluator:
 
     async def _child(self, asked: Asked) -> bytes:
         """What the process writes to its standard output."""
-        command = sys.executable, "-P", "-m", "simulator.live"  # -P: a redis.py there is not ours
-        child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+        child = await asyncio.create_subprocess_exec(*COMMAND, stdin=PIPE, stdout=PIPE)
         try:
             question = msgspec.json.encode((self.redis_url, asked))  # not as arguments, which everyone here can read
             answer, _ = await asyncio.wait_for(child.communicate(question), SECONDS)

@@ -46,6 +46,7 @@ CONFLICTS = 20  # how often a change is made anew because another came between
 PAGE = 4 << 20  # bytes of documents on one page, about
 TAKE_UP = 2.0  # seconds to wait for this server's replica to take up a change
 ANY_VERSION = 0  # If-Match: *
+NO_VERSION = -1  # If-None-Match: *
 
 
 class Experiments:
@@ -344,9 +345,13 @@ class Experiments:
 
 
 def _check_version(if_match: int | None, now: int | None) -> None:
+    if if_match == NO_VERSION:
+        if now is not None:
+            raise Problem(Code.PRECONDITION_FAILED, f"there is an experiment of that name already, version {now}")
+        return
     if if_match is not None and (now is None or if_match not in (ANY_VERSION, now)):
         has = "no such experiment" if now is None else f"version {now}"
-        raise Problem(Code.PRECONDITION_FAILED, f"If-Match asks for another version: the store has {has}")
+        raise Problem(Code.PRECONDITION_FAILED, f"If-Match asks for another version than is in force: there is {has}")
 
 
 def _version(replica: Replica | None) -> int:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from bandit.errors import Code, Problem
 
 METHODS = "GET", "PUT", "PATCH", "POST", "DELETE"
-SENT = "Authorization", "Content-Type", "If-Match", "X-API-Key", "X-Request-ID", "Traceparent"
+SENT = "Authorization", "Content-Type", "If-Match", "If-None-Match", "X-API-Key", "X-Request-ID", "Traceparent"
 SHOWN = "RateLimit", "RateLimit-Policy", "Retry-After", "WWW-Authenticate", "X-Request-ID"
 REMEMBERED = 600  # seconds that a browser may remember a preflight's answer
 

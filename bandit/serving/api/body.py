@@ -1,11 +1,20 @@
-"""The bytes of a body, read up to a limit, if its headers call it JSON. What it says is checked by `requests`."""
+"""The bytes of a body, read up to a limit, if its headers call it JSON. What it says is checked by `requests`.
+
+After the body, a client says only that it has gone: what takes seconds is ended then (`while_asked`).
+"""
 
 from __future__ import annotations
 
-from starlette.types import Receive
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from bandit.errors import Code, Fault, Problem
 
+T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -50,3 +59,27 @@ def _unsupported(header: str, expected: str, got: str) -> Problem:
 
 def _too_large(limit: int) -> Problem:
     return Problem(Code.TOO_LARGE, f"the body is larger than {limit} bytes", [Fault("", f"<= {limit} bytes", "more")])
+
+
+async def while_asked(scope: Scope, receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
+    """What the work gives; it is cancelled, and this is None, as soon as the client has gone, or closed its side."""
+    tasks = asyncio.ensure_future(work), asyncio.ensure_future(_gone(scope, receive))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[0].result() if tasks[0].done() else None
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)  # a process of the work's has ended, too
+
+
+async def _gone(scope: Scope, receive: Receive) -> None:
+    while "bandit.closed" not in scope and (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class Unheard(Response):
+    """The answer to a client that has gone: none."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send nothing."""

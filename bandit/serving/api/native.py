@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Coroutine
 from typing import Annotated, Any
 
 import msgspec
@@ -18,7 +19,7 @@ from bandit.serving.api import body, docs, everywhere, hot, several
 from bandit.serving.api.problems import response
 from bandit.serving.changes import Change, Sent, patched, replaced, version_in, without_arm
 from bandit.serving.evaluation import ROWS_MAX, Asked
-from bandit.serving.experiments import ANY_VERSION
+from bandit.serving.experiments import ANY_VERSION, NO_VERSION
 from bandit.serving.service import Service
 from bandit.settings import Phase
 
@@ -49,6 +50,7 @@ MinAge = Annotated[str, Query(description="leave out younger decisions: their fe
 Compared = Annotated[str, Query(alias="slice", description="whose lift; by default learned, or else the first slice")]
 Baseline = Annotated[str, Query(description="over which one; by default random, or what plays uniformly, or the next")]
 IfMatch = Annotated[str | None, Header(description="change this version only")]
+IfNone = Annotated[str | None, Header(alias="If-None-Match", description="only *: create, and replace nothing")]
 
 _VERSION = re.compile(r'(?:W/)?"?([0-9]{1,15})"?')
 
@@ -81,6 +83,12 @@ def _json(value: Any, status: int = 200) -> Response:
     return Response(_ENCODER.encode(value), status, media_type="application/json")
 
 
+async def _slow(request: Request, work: Coroutine[Any, Any, Any]) -> Response:
+    """The answer of what takes seconds, and ends where nobody waits for it any more."""
+    found = await body.while_asked(request.scope, request.receive, work)
+    return body.Unheard() if found is None else _json(found)
+
+
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -97,10 +105,22 @@ def _version(if_match: str | None) -> int | None:
     return int(found[1])
 
 
-async def _change(request: Request, if_match: str | None) -> tuple[Sent, int | None]:
+def _creating(if_none_match: str | None, if_match: str | None) -> bool:
+    """Whether nothing may be replaced."""
+    if if_none_match is None:
+        return False
+    if if_none_match.strip() != "*" or if_match is not None:
+        fault = Fault("/header/If-None-Match", "*, and no If-Match", "something else")
+        raise Problem(Code.INVALID_REQUEST, "If-None-Match takes *, and no If-Match beside it", [fault])
+    return True
+
+
+async def _change(request: Request, if_match: str | None, *, new: bool = False) -> tuple[Sent, int | None]:
     """(the body, the version that it is to change, as its header or the document itself states)."""
     data = await _body(request)
     asked, sent = _version(if_match), Sent.read(data)
+    if new:
+        return sent, NO_VERSION
     stated = version_in(sent)
     if stated is None or asked == stated:
         return sent, asked
@@ -133,13 +153,14 @@ async def experiments(request: Request, limit: Limit = 100, cursor: Cursor = "")
 
 @router.put("/v1/experiments/{e}", tags=["experiments"], **docs.PUT)
 async def put_experiment(
-    request: Request, e: Experiment, reset: Reset = False, dry_run: DryRun = False, if_match: IfMatch = None
-) -> Response:
+    request: Request, e: Experiment, reset: Reset = False, dry_run: DryRun = False,
+    if_match: IfMatch = None, if_none_match: IfNone = None,
+) -> Response:  # fmt: skip
     """Create an experiment, or replace its document whole; arms left out are retired.
 
     What GET adds to a document may be sent back and is ignored, but for `version`: it must still be in force.
     """
-    sent, version = await _change(request, if_match)
+    sent, version = await _change(request, if_match, new=_creating(if_none_match, if_match))
     if dry_run:
         how = {"reset": reset, "if_match": version, "create": True}
         return await _would_change(request, _new_name(e), replaced(sent), **how)
@@ -251,7 +272,7 @@ async def get_evaluation(
 ) -> Response:
     """How much one slice beats another, what each earned and what candidates would have, on the newest decisions."""
     asked = Asked(e, tuple(target or ()), since, min_age, rows, compared, baseline)
-    return _json(await _service(request).evaluation(asked))
+    return await _slow(request, _service(request).evaluation(asked))
 
 
 # deciding and feedback

@@ -18,6 +18,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "arm": {"pattern": PLAIN, "minLength": 1, "maxLength": 128},
     "decision_id": {"pattern": PLAIN, "minLength": 1, "maxLength": 256},
     "if-match": {"pattern": VERSION},
+    "if-none-match": {"pattern": r"^\s*\*\s*$"},
     "since": {"pattern": rf"^({TIME}|{DURATION.pattern})?$"},
     "min_age": {"pattern": rf"^({DURATION.pattern})?$"},
 }

@@ -108,7 +108,8 @@ class WindowCounts(msgspec.Struct, frozen=True):
     """What was counted lately. A share is null where there is nothing that it is of.
 
     Attributes:
-        seconds: How long the window is: whole minutes or hours, and the one under way.
+        seconds: How long the window is: whole minutes or hours, and the one under way; or since the first decision of
+            the last day, where that is shorter, but 10 at least.
         decisions: How many decisions were made.
         per_second: How many a second.
         impressions: How many arms they showed.
@@ -154,8 +155,8 @@ class SummaryAnswer(msgspec.Struct, frozen=True):
         newest_reward: When the last feedback was credited, RFC 3339 in UTC; null where there was none within a day.
         lag_ms: Milliseconds since this server last read the log to its end; null where it has not yet.
         waiting_arms: How many arms have learned something that decisions do not reflect yet.
-        matured_share: The share of the decisions of the last 90 days whose reward window is over; null where there are
-            none; left out of lists.
+        matured_share: The share of the decisions of the last 90 days whose reward window is over, to a minute where it
+            is shorter than a day, else to an hour; null where there are none; left out of lists.
     """
 
     experiment: str

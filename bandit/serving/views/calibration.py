@@ -34,12 +34,13 @@ from bandit.serving.views.model_answers import CalibrationAnswer, CalibrationBin
 from bandit.store.open import open_store
 from bandit.store.protocol import Store
 
+COMMAND = sys.executable, "-P", "-m", "bandit.serving.views.calibration"  # -P: a redis.py there is not ours
 SECONDS = 60.0
 NICE = 10  # it gives way to whoever decides
 CELLS = 2**22  # decisions x arms that are read
 LEAST = 30  # decisions in a bin
 SURE = 1.959963984540054  # standard errors on either side of 95 %
-BY = "the model as it stood at learned_until; it has not learned from the decisions that it predicts"
+BY = "the model as it was before the first of these decisions: it has learned from none of them"
 
 
 class Asked(NamedTuple):
@@ -81,8 +82,7 @@ class Calibrator:
         return reply.found
 
     async def _child(self, asked: Asked) -> bytes:
-        command = sys.executable, "-P", "-m", "bandit.serving.views.calibration"  # -P: a redis.py there is not ours
-        child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+        child = await asyncio.create_subprocess_exec(*COMMAND, stdin=PIPE, stdout=PIPE)
         try:
             question = msgspec.json.encode((self.redis_url, asked))  # not as arguments, which everyone here can read
             answer, _ = await asyncio.wait_for(child.communicate(question), SECONDS)

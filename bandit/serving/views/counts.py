@@ -27,6 +27,7 @@ from bandit.serving.views.answers import (
 from bandit.store.protocol import Store
 
 EARLIER = "(earlier)"  # kinds of a generation that had ended before it was counted
+LEAST = 10.0  # seconds that a rate is of
 WINDOWS: dict[str, tuple[Resolution, int]] = {"5m": ("minute", 5), "1h": ("minute", 60), "1d": ("hour", 24)}
 Outcomes = Mapping[int, Mapping[str, int]]
 Weights = Mapping[str, float]  # of the kinds of reward, in force now
@@ -64,20 +65,23 @@ def summary(store: Store, reader: SeriesReader, replica: Replica, *, whole: bool
     newest = max(now, replica.position.ms)
     minutes, hours = place("minute", newest), place("hour", newest)
     back = KEPT["hour"] - 1 if whole else WINDOWS["1d"][1]
-    rows = reader.read_several(
-        replica, {"minute": range(minutes - WINDOWS["1h"][1], minutes + 1), "hour": range(hours - back, hours + 1)}
-    )
+    over = newest - experiment.window_ms  # the reward windows of decisions before this have ended
+    minutely = {*range(minutes - WINDOWS["1h"][1], minutes + 1), *(_minutes(over, minutes) if whole else ())}
+    rows = reader.read_several(replica, {"minute": sorted(minutely), "hour": range(hours - back, hours + 1)})
     outcomes: dict[Resolution, Outcomes] = {
         each: store.outcomes(replica.name, newest - most * MS[each], newest, MS[each])
         for each, most in (WINDOWS["1h"], WINDOWS["1d"])
     }
     weights = _weights(experiment)
+    day = [(n, b) for n, own in rows["hour"].buckets.items() if n >= hours - WINDOWS["1d"][1] for b in own]
+    began = min((bucket.began_ms or n * MS["hour"] for n, bucket in day if bucket.decisions), default=0)
     windows = {
-        name: _window(rows[each], outcomes[each], place(each, newest) - most, MS[each], newest, weights)
+        name: _window(rows[each], outcomes[each], place(each, newest) - most, MS[each], (began, newest), weights)
         for name, (each, most) in WINDOWS.items()
     }
-    day = [b for number, own in rows["hour"].buckets.items() if number >= hours - WINDOWS["1d"][1] for b in own]
-    decided, rewarded = max((b.decided_ms for b in day), default=0), max((b.rewarded_ms for b in day), default=0)
+    decided, rewarded = (
+        max(times, default=0) for times in ([b.decided_ms for _, b in day], [b.rewarded_ms for _, b in day])
+    )
     model, position = replica.served, rows["hour"].position
     return SummaryAnswer(
         experiment=replica.name,
@@ -92,7 +96,7 @@ def summary(store: Store, reader: SeriesReader, replica: Replica, *, whole: bool
         newest_reward=time_of(rewarded) if rewarded else None,
         lag_ms=round((time.monotonic() - replica.read_at) * 1000) if replica.read_at else None,
         waiting_arms=len(model.pending),
-        matured_share=_matured(rows["hour"], newest - experiment.window_ms) if whole else UNSET,
+        matured_share=_matured(rows, over) if whole else UNSET,
     )
 
 
@@ -216,8 +220,10 @@ def _weights(experiment: Experiment) -> Weights:
     return {kind: spec.weight for kind, spec in experiment.document.rewards.items()}
 
 
-def _window(rows: Rows, outcomes: Outcomes, first: int, width: int, now_ms: int, weights: Weights) -> WindowCounts:
-    """What was counted from one bucket on."""
+def _window(
+    rows: Rows, outcomes: Outcomes, first: int, width: int, span: tuple[int, int], weights: Weights
+) -> WindowCounts:
+    """What was counted from one bucket on; `span`: (when decisions began within the day, now)."""
     buckets = [bucket for number, own in rows.buckets.items() if number >= first for bucket in own]
     point = _point(0, buckets, {}, weights)
     failed: dict[str, int] = {}
@@ -225,7 +231,8 @@ def _window(rows: Rows, outcomes: Outcomes, first: int, width: int, now_ms: int,
         for status, count in counts.items() if at >= first * width else ():
             failed[status] = failed.get(status, 0) + count
     came = sum(own.count for own in point.feedback.values()) + sum(failed.values())
-    late, again, seconds = failed.pop("late", 0), failed.pop("duplicate", 0), (now_ms - first * width) / 1000
+    late, again = failed.pop("late", 0), failed.pop("duplicate", 0)
+    seconds = max(LEAST, (span[1] - max(first * width, span[0])) / 1000)
     return WindowCounts(
         seconds=round(seconds),
         decisions=point.decisions,
@@ -250,8 +257,18 @@ def _share(part: float, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _matured(rows: Rows, before_ms: int) -> float | None:
-    """The share of decisions in hours that had ended by then."""
-    counts = [(n, bucket.decisions) for n, own in rows.buckets.items() for bucket in own]
-    over = sum(count for number, count in counts if (number + 1) * MS["hour"] <= before_ms)
-    return _share(over, sum(count for _, count in counts))
+def _minutes(over: int, newest: int) -> range:
+    """The minutes of a time's hour that had ended by then, where they are kept still."""
+    return range(max(place("hour", over) * 60, newest - KEPT["minute"] + 1), place("minute", over))
+
+
+def _matured(rows: Mapping[Resolution, Rows], over: int) -> float | None:
+    """The share of decisions in hours that had ended by then, and in the minutes since."""
+    hours, begin = rows["hour"].buckets, place("hour", over)
+    ended = [own for number, own in hours.items() if number < begin]
+    ended += [own for n, own in rows["minute"].buckets.items() if begin * 60 <= n < place("minute", over)]
+    return _share(_decisions(ended), _decisions(hours.values()))
+
+
+def _decisions(rows: Iterable[Sequence[Bucket]]) -> int:
+    return sum(bucket.decisions for own in rows for bucket in own)

@@ -69,7 +69,7 @@ async def weights(request: Request, e: Experiment, arm: ArmName, limit: Columns 
 @router.get("/v1/experiments/{e}/calibration", **docs.CALIBRATION)
 async def calibration(request: Request, e: Experiment, bins: Bins = 10, rows: Rows = 10_000) -> Response:
     """What was predicted beside what came, on decisions that the model had not learned from."""
-    return native._json(await _views(request).calibration(e, bins, rows))
+    return await native._slow(request, _views(request).calibration(e, bins, rows))
 
 
 @router.post("/v1/experiments/{e}/preview", **docs.PREVIEW)

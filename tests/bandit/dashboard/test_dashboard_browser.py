@@ -230,8 +230,17 @@ def test_a_change_is_of_the_version_that_was_looked_at(admin: Visit, server: Liv
         expect(page.get_by_role("dialog")).to_be_visible()
     ok(made.patch({"policy": {"alpha": 2}}))
     page.get_by_role("button", name="Change it" if looked else "Show what would change").click()
-    expect(page.locator(".notice.bad")).to_contain_text("version")
+    if looked:
+        expect(page.get_by_role("dialog")).to_contain_text("Somebody else was first.")
+        page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("in force is version 2")).to_be_visible()
     assert ok(server.client.get(made.at))["policy"]["alpha"] == 2
+    page.get_by_role("button", name="Keep my edits over version 2").click()
+    page.get_by_role("button", name="Show what would change").click()
+    expect(page.get_by_role("dialog").locator("del")).to_have_text("2")
+    page.get_by_role("button", name="Change it").click()
+    expect(page.get_by_text("It is in force from the next decision on")).to_be_visible()
+    assert ok(server.client.get(made.at))["policy"]["alpha"] == 0.5
 
 
 def test_an_arm_is_paused_and_resumed(admin: Visit, server: Live) -> None:
@@ -375,19 +384,25 @@ def test_what_would_be_answered_follows_the_context(admin: Visit, site: Site) ->
     table = page.get_by_role("region", name="arms may be shown")
     before = table.get_by_role("row", name="hero").inner_text()
     page.get_by_role("button", name="Compare with this").click()
-    page.get_by_role("spinbutton", name="age").fill("75")
+    page.get_by_label("age", exact=True).fill("75")
     page.get_by_label("country").select_option("us")
     expect(table.get_by_role("row", name="hero")).to_contain_text("points")
     expect(table.get_by_role("row", name="hero")).not_to_contain_text(before.split("±")[0].split()[-1])
     page.get_by_label("explore (now").fill("1")
     expect(page.get_by_text("with a probability of 33.3 %")).to_be_visible()
+    page.get_by_text("Probabilities by slice").click()
+    slices = page.get_by_role("region", name="Probability of each arm in each slice")
+    assert [head.split(" (")[0] for head in slices.get_by_role("columnheader").all_inner_texts()] == [
+        "Arm", "learned", "random",
+    ]  # fmt: skip
+    expect(slices.get_by_role("row", name="hero").get_by_role("cell").last).to_have_text("33.3 %")
     assert sum(row["impressions"] for row in site.experiment.seen().values()) == seen
 
 
 def test_figures_are_those_of_the_server(admin: Visit, site: Site) -> None:
     """The overview's counts, the lift's sentence, and a chart's figures in its table."""
     page = admin.open(site.pages()["overview"])
-    expect(page.get_by_text("600 in all")).to_be_visible()
+    expect(page.get_by_text("600 in ")).to_be_visible()
     page.locator("#lift").scroll_into_view_if_needed()
     expect(page.locator("section:has(> .title #lift) .lead")).to_contain_text("learned")
     chart = page.locator("figure").filter(has_text="Traffic of the arms")
@@ -422,6 +437,51 @@ def test_an_experiment_that_is_deleted_meanwhile_is_said_to_be_gone(admin: Visit
     page.clock.run_for(35_000)
     expect(page.get_by_text("There is no such experiment.")).to_be_visible()
     expect(page.locator("main form")).to_have_count(0)
+
+
+def test_a_page_that_is_opened_in_an_outage_comes_when_it_is_over(admin: Visit, site: Site) -> None:
+    """Within seconds, although an experiment's document is looked at each half minute only."""
+    admin.page.clock.install()
+    page = admin.page
+    page.route("**/v1/experiments/**", refusal("store_unavailable", 503))
+    page.goto(f"{site.live.url}/dashboard#/{site.pages()['arms']}")
+    expect(page.get_by_text("The store is away").first).to_be_visible()
+    page.unroute("**/v1/experiments/**")
+    page.clock.run_for(3_000)
+    expect(page.get_by_role("rowheader", name="hero").first).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("typed", "taken"), [("0,5", "0.5"), ("1e-2", "0.01"), ("1,000", None), ("half", None), ("-1", None)]
+)
+def test_a_number_is_what_was_typed_or_is_refused(admin: Visit, site: Site, typed: str, taken: str | None) -> None:
+    """A decimal comma is read; what is no number, or could be two, stays, is said, and cannot be sent."""
+    page = admin.open(site.pages()["change"])
+    alpha = page.get_by_label("alpha")
+    alpha.press("Control+a")
+    page.keyboard.type(typed)
+    page.get_by_label("sale").fill("0.02")
+    expect(alpha).to_have_value(taken or typed)
+    page.get_by_role("button", name="Show what would change").click()
+    if taken is None:
+        expect(alpha).to_be_focused()
+        expect(alpha).to_have_attribute("aria-invalid", "true")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        page.get_by_role("button", name="Undo edits").click()
+        expect(alpha).to_have_value("1")
+    else:
+        places = page.get_by_role("dialog").locator("li").filter(has_text="/policy/alpha")
+        expect(places.locator("ins")).to_have_text(taken)
+
+
+def test_what_is_said_is_of_this_page(admin: Visit, site: Site) -> None:
+    """A screen reader that reads on finds no result of the page before."""
+    page = admin.open(site.pages()["overview"])
+    page.locator("#lift").scroll_into_view_if_needed()
+    status = page.locator("[role=status]")
+    expect(status).to_contain_text("learned")
+    page.get_by_role("link", name="Arms", exact=True).click()
+    expect(status).to_have_text("")
 
 
 def asked_of(page: Page) -> list[str]:
@@ -502,12 +562,25 @@ def test_an_experiment_is_made_from_a_sample(admin: Visit, server: Live) -> None
     expect(page.get_by_role("heading", level=1, name="from-sample")).to_be_visible()
     made = ok(server.client.get("/v1/experiments/from-sample"))
     assert {"age", "country", "member"} <= {feature["name"] for feature in made["features"]}
+
+
+@pytest.mark.parametrize("looked", [False, True], ids=["before-the-look", "after-it"])
+def test_what_is_made_replaces_nothing(admin: Visit, server: Live, looked: bool) -> None:
+    """Two may want the same name at once: the second is told so, at whichever moment, and the first keeps its own."""
+    name = f"wanted-{looked}".lower()
     page = admin.open("new")
-    page.get_by_label("Name", exact=True).first.fill("from-sample")
+    page.get_by_label("Name", exact=True).first.fill(name)
     page.get_by_label("Arms, one a line").fill("a\nb")
-    page.get_by_role("button", name="Check it").click()
-    expect(page.get_by_text("There is one of that name already.")).to_be_visible()
-    expect(page.get_by_role("dialog")).to_have_count(0)
+    if looked:
+        page.get_by_role("button", name="Check it").click()
+        expect(page.get_by_role("dialog")).to_be_visible()
+    first = {**DOCUMENT, "arms": ["theirs", "too"]}
+    assert server.client.put(f"/v1/experiments/{name}", json=first).status_code == 201
+    page.get_by_role("button", name="Create it" if looked else "Check it").click()
+    told = "Somebody else was first." if looked else "There is one of that name already."
+    expect(page.get_by_text(told)).to_be_visible()
+    found = ok(server.client.get(f"/v1/experiments/{name}"))
+    assert (found["version"], found["arms"]) == (1, ["theirs", "too"])
 
 
 def test_ten_thousand_arms_come_by_pages(admin: Visit, server: Live) -> None:

@@ -115,7 +115,8 @@ def test_a_summary_is_of_the_last_five_minutes_hour_and_day(server: Live) -> Non
     assert found["windows"].keys() == {"5m", "1h", "1d"}
     for window in found["windows"].values():
         assert window["decisions"] == 60
-        assert window["per_second"] == pytest.approx(60 / window["seconds"], rel=0.02)
+        assert 10 <= window["seconds"] < 300  # since the first decision: none of the windows is over
+        assert window["per_second"] == pytest.approx(60 / window["seconds"], rel=0.06)
         assert window["feedback"] == 20 + 20 + 6
         assert window["duplicate_share"] == pytest.approx(20 / 46)
         assert (window["late_share"], window["refused_share"]) == (0, 0)

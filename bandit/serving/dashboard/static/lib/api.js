@@ -27,8 +27,9 @@ export const experiment = (name, ...parts) => at("experiments", name, ...parts);
 /**
  * The answer to a question, as JSON.
  * @param {string} path as `at` makes it; relative, so that a proxy may put a prefix before it
- * @param {{method?: string, query?: object, body?: any, text?: string, version?: number, signal?: AbortSignal,
- *   seconds?: number}} [how] `body` is sent as JSON, `text` as CSV; `version` is the one to change
+ * @param {{method?: string, query?: object, body?: any, text?: string, version?: number, fresh?: boolean,
+ *   signal?: AbortSignal, seconds?: number}} [how] `body` is sent as JSON, `text` as CSV; `version` is the one to change;
+ *   `fresh`: nothing may be replaced
  */
 export async function ask(path, how = {}) {
   const url = new URL(path, document.baseURI);
@@ -40,6 +41,7 @@ export async function ask(path, how = {}) {
   if (how.body !== undefined) headers.set("Content-Type", "application/json");
   if (how.text !== undefined) headers.set("Content-Type", "text/csv");
   if (how.version !== undefined) headers.set("If-Match", `"${how.version}"`);
+  if (how.fresh) headers.set("If-None-Match", "*");
   const limit = AbortSignal.timeout((how.seconds ?? SECONDS) * 1000);
   const signal = how.signal ? AbortSignal.any([how.signal, limit]) : limit;
   const body = how.body !== undefined ? JSON.stringify(how.body) : how.text;

@@ -8,14 +8,15 @@ export const paused = store(false);
 const hidden = store(document.hidden);
 document.addEventListener("visibilitychange", () => hidden.set(document.hidden));
 
-const SLOWEST = 60; // seconds between two tries while the server is away
+const SLOWEST = 15; // seconds between two tries while the server is away
 
 /** Seconds until the next try: twice as many each time; 0: never, as the answer would be the same. */
-function pauseAfter(error, wait) {
+function pauseAfter(error, failures, seconds) {
   if (error.notOffered) return 0;
   if (error.code === "overloaded") return Math.max(2, error.retry); // over in a moment: somebody else's question
   const passing = [0, 429, 503].includes(error.status);
-  return passing || wait ? Math.min(SLOWEST, Math.max(2 * wait, error.retry ?? 0, 2)) : 0;
+  if (passing) return Math.max(Math.min(SLOWEST, 2 ** failures), error.retry ?? 0); // however rarely it is asked else
+  return seconds && Math.max(seconds, SLOWEST);
 }
 
 /**
@@ -44,19 +45,20 @@ export function useLive(load, seconds, deps) {
     if (rests && !wanted) return undefined;
     const stop = new AbortController();
     let timer = 0;
-    let wait = seconds;
+    let failures = 0; // one after another
     const once = async () => {
+      let wait = seconds;
       set((was) => ({ ...was, busy: true }));
       try {
         const data = await latest.current(stop.signal);
         if (stop.signal.aborted) return;
-        wait = seconds;
+        failures = 0;
         set({ data, error: null, at: Date.now(), busy: false });
       } catch (error) {
         if (stop.signal.aborted) return;
         if (!(error instanceof ApiError)) console.error(error); // a fault of this page: seen by its tests
         if (error.status === 401) refused();
-        wait = pauseAfter(error, wait);
+        wait = pauseAfter(error, ++failures, seconds);
         set((was) => ({ ...was, error, busy: false }));
       }
       if (wait > 0 && !rests) timer = setTimeout(once, wait * 1000);

@@ -11,43 +11,49 @@ export function Change({ document, again }) {
   const [edits, set] = useState({}); // by path, joined by a line end: names may have any other character
   const [base, keep] = useState(document); // the version that is edited, whatever comes meanwhile
   const [state, tell] = useState({ dry: null, error: null, done: "" });
-  const restart = () => (set({}), keep(document), tell({ dry: null, error: null, done: "" }));
+  const [round, turn] = useState(0); // counts up when fields are to forget what is typed in them
+  const rebase = (kept) => (set(kept), keep(document), turn(round + 1), tell({ dry: null, error: null, done: "" }));
   if (base.version !== document.version && !Object.keys(edits).length) keep(document);
   const edit = (path, value) => set((was) => edited(was, path, value, valueAt(base, path)));
   const patch = patchOf(edits, base);
   const shares = sumOfShares(base, edits);
+  const send = async (query) => {
+    try {
+      return await ask(experiment(base.name), { method: "PATCH", query, body: patch, version: base.version });
+    } catch (error) {
+      if (error.code === "precondition_failed") again(); // the version of now is shown at once
+      throw error;
+    }
+  };
   const check = async (event) => {
     event.preventDefault();
     tell({ dry: null, error: null, done: "" });
     try {
-      const dry = await ask(experiment(base.name), { method: "PATCH", query: { dry_run: true }, body: patch, version: base.version });
-      tell({ dry, error: null, done: "" });
+      tell({ dry: await send({ dry_run: true }), error: null, done: "" });
     } catch (error) {
       tell({ dry: null, error, done: "" });
       say(`Refused: ${error.message}`);
     }
   };
-  const act = () => ask(experiment(base.name), { method: "PATCH", body: patch, version: base.version });
   const close = (done) => {
     tell({ dry: null, error: null, done: done ? "Changed." : "" });
     if (done) (set({}), again());
   };
   const stale = base.version !== document.version;
   const risky = patch.status === "paused" || state.dry?.starts_from_zero;
-  return html`<form class="stack" onSubmit=${check}>
-    ${stale && html`<${Notice} kind="warn" title="Somebody else changed it.">You edit version ${base.version}, in force is ${document.version}.
-      <button type="button" onClick=${restart}>Begin again with version ${document.version}</button><//>`}
+  return html`<form class="stack" onSubmit=${check} key=${round}>
     <${State} base=${base} edits=${edits} edit=${edit} />
     <${Policy} title="Policy" path=${["policy"]} policy=${base.policy} edits=${edits} edit=${edit} />
     <${Weights} base=${base} edits=${edits} edit=${edit} />
     <${Slices} base=${base} edits=${edits} edit=${edit} sum=${shares} />
-    <${Failure} error=${state.error} what="this change" />
+    ${stale ? html`<${Stale} from=${base.version} to=${document.version} keep=${() => rebase(rest(edits, document))} drop=${() => rebase({})} />`
+      : html`<${Failure} error=${state.error} what="this change" />`}
     ${state.done && html`<${Notice} kind="good" title=${state.done}>It is in force from the next decision on; <a href=${link("audit", base.name)}>the audit log</a> has it.<//>`}
-    <p class="buttons"><button type="button" onClick=${restart} disabled=${!Object.keys(edits).length}>Undo edits</button>
-      <button class="primary" type="submit" disabled=${!Object.keys(edits).length}>Show what would change</button></p>
+    <p class="buttons"><button type="button" onClick=${() => rebase({})} disabled=${!Object.keys(edits).length}>Undo edits</button>
+      <button class="primary" type="submit" disabled=${stale || !Object.keys(edits).length}>Show what would change</button></p>
     <p class="muted">Arms are paused on <a href=${link("e", base.name, "arms")}>their own page</a>; all else of a document is changed by <code>PATCH</code>.</p>
   </form>
-  ${state.dry && html`<${Confirm} title="Change ${base.name}?" action="Change it" danger=${risky ? base.name : ""} act=${act} close=${close}>
+  ${state.dry && html`<${Confirm} title="Change ${base.name}?" action="Change it" danger=${risky ? base.name : ""} act=${() => send({})} close=${close}>
     <${Changes} found=${state.dry} />
     ${patch.status === "paused" && html`<p class="notice warn"><strong>No more decisions:</strong> ${base.fallback_arm ? `${base.fallback_arm} is answered to everybody, and nothing is logged` : "there is no fallback_arm, so every request is refused (409)"}.</p>`}<//>`}`;
 }
@@ -63,6 +69,22 @@ function valueAt(document, path) {
 function edited(edits, path, value, was) {
   const { [keyOf(path)]: _, ...rest } = edits;
   return value === was ? rest : { ...rest, [keyOf(path)]: value };
+}
+
+/** The edits that are still some over another version, which may not have their places any more. */
+function rest(edits, document) {
+  const over = ([id, value]) => {
+    const path = id.split(SEPARATOR);
+    return valueAt(document, path.slice(0, -1)) !== undefined && valueAt(document, path) !== value;
+  };
+  return Object.fromEntries(Object.entries(edits).filter(over));
+}
+
+function Stale({ from, to, keep, drop }) {
+  return html`<${Notice} kind="bad" title="Somebody else changed it meanwhile.">You edit version ${from}; in force is version ${to}.
+    Your edits are not in force.
+    <span class="buttons"><button type="button" onClick=${drop}>Drop my edits</button>
+      <button type="button" onClick=${keep}>Keep my edits over version ${to}</button></span><//>`;
 }
 
 /** A JSON merge patch of the edits. */

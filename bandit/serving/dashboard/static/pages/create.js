@@ -41,7 +41,7 @@ export function Create() {
     }
     return undefined;
   };
-  const act = () => ask(experiment(draft.name), { method: "PUT", body: document });
+  const act = () => ask(experiment(draft.name), { method: "PUT", body: document, fresh: true });
   const close = (done) => (tell({ dry: null, error: null, busy: false }), done && go("e", draft.name));
   const exists = state.dry && !state.dry.creates;
   return html`<h1>New experiment</h1>

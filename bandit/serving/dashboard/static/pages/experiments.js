@@ -31,7 +31,7 @@ export function Experiments() {
         ${pages.length > 1 && html`<button onClick=${() => turn(pages.slice(0, -1))}>Previous</button>`}
         ${next && html`<button onClick=${() => turn([...pages, next])}>Next ${PAGE}</button>`}
       </p>
-      <p class="muted">From ${clockTime(figures.at || live.at)}; rates and shares are of the last 5 minutes, rewards of the last hour.</p>`}<//>`;
+      <p class="muted">From ${clockTime(figures.at || live.at)}; rates and shares are of the last 5 minutes, or since the first decision of a day, rewards of the last hour.</p>`}<//>`;
 }
 
 function List({ rows }) {
@@ -85,7 +85,7 @@ function State({ state }) {
   return html`<dl class="tiles">
       <div><dt>Server</dt><dd>${state.ready ? "ready" : "not ready"}</dd></div>
       <div><dt>Store</dt><dd>${state.store}</dd></div>
-      <div><dt>Behind the log</dt><dd>${replicas.length ? `≤ ${count(lag)} ms` : "–"}</dd></div>
+      <div><dt>Behind the logs</dt><dd>${replicas.length ? `≤ ${count(lag)} ms` : "–"}</dd><dd class="more">since each was read to its end, an idle one once a second</dd></div>
     </dl>
     ${state.store !== "ok" && html`<${Notice} kind="bad" title="The store is away.">${state.reason ?? "It does not answer."} What is shown may be old.<//>`}
     ${failed.length > 0 && html`<${Notice} kind="bad" title="Not served:">${failed.map(([name, each]) => `${name} (${each.failed})`).join(", ")}<//>`}`;

@@ -38,7 +38,7 @@ export function Choice({ label, options, chosen, choose }) {
 function Tiles({ told, lately }) {
   const since = (when) => (when ? `${duration((Date.parse(told.now) - Date.parse(when)) / 1000)} ago` : "none within a day");
   const tiles = [
-    ["Decisions", rate(lately.per_second), `${count(lately.decisions)} in all`],
+    ["Decisions", rate(lately.per_second), `${count(lately.decisions)} in ${duration(lately.seconds)}`],
     ["Reward a decision", number(lately.reward_per_decision, "not enough data yet"), "weighted; rewards still come for young decisions"],
     ["Explored", percent(lately.explore_share), "an arm was shown that was not the best"],
     ["Spread evenly", percent(lately.even_share), "every arm had the same chance"],
@@ -47,10 +47,10 @@ function Tiles({ told, lately }) {
     ["Refused", percent(lately.refused_share), "unknown decision, or out of range"],
     ["Newest reward", since(told.newest_reward), "is the reward pipe alive?"],
     ["Matured", percent(told.matured_share), "of decisions: their reward window is over"],
-    ["Freshness", Number.isFinite(told.lag_ms) ? `${count(told.lag_ms)} ms` : "–", `behind the log; ${count(told.waiting_arms)} arms wait to be refreshed`],
+    ["Freshness", Number.isFinite(told.lag_ms) ? `≤ ${count(told.lag_ms)} ms` : "–", `since the log was read to its end, an idle one once a second; ${count(told.waiting_arms)} arms wait to be refreshed`],
   ];
   return html`<dl class="tiles">${tiles.map(([name, value, more]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd><dd class="more">${more}</dd></div>`)}</dl>
-    ${told.complete === false && html`<p class="muted">The counts begin later than the experiment: older ones were not kept.</p>`}`;
+    ${told.complete === false && html`<p class="muted">Much came at once: these counts are of a little earlier.</p>`}`;
 }
 
 function Then({ document }) {

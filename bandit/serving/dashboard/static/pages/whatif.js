@@ -4,6 +4,7 @@ import { count, number, percent } from "../lib/format.js";
 import { html, useEffect, useState } from "../lib/html.js";
 import { useLive } from "../lib/live.js";
 import { ContextForm, asked, startOf } from "../parts/context.js";
+import { NumberField } from "../parts/field.js";
 import { Bar } from "../parts/interval.js";
 import { Failure, Waiting } from "../parts/notice.js";
 import { Table } from "../parts/table.js";
@@ -55,13 +56,12 @@ function Tuned({ document, policy, tune }) {
   const own = document.policy ?? {};
   const names = ["alpha", "explore"].filter((name) => typeof own[name] === "number");
   if (!names.length) return null;
-  const change = (name, text) => {
+  const change = (name, value) => {
     const { [name]: _, ...rest } = policy;
-    tune(text === "" || !Number.isFinite(Number(text)) ? rest : { ...rest, [name]: Number(text) });
+    tune(value === undefined ? rest : { ...rest, [name]: value });
   };
-  return html`<h3>Policy</h3><div class="fields">${names.map((name) => html`<label class="field" key=${name}>${name} (now ${own[name]})
-    <input type="number" min="0" step="any" max=${name === "explore" ? 1 : undefined} placeholder=${own[name]} value=${policy[name] ?? ""}
-      onInput=${(event) => change(name, event.target.value)} /></label>`)}</div>`;
+  return html`<h3>Policy</h3><div class="fields">${names.map((name) => html`<${NumberField} key=${name} label="${name} (now ${own[name]})"
+    min=${0} max=${name === "explore" ? 1 : undefined} placeholder=${own[name]} optional=${true} value=${policy[name]} change=${(value) => change(name, value)} />`)}</div>`;
 }
 
 function Answer({ found, pinned, busy }) {
@@ -93,9 +93,9 @@ function Slices({ found }) {
   const columns = [
     { name: "Arm", head: true, cell: (row) => row.arm },
     ...found.slices.map((slice) => ({
-      name: html`${slice.slice} <span class="muted">(${percent(slice.share)} of users)</span>`,
+      name: html`${slice.slice_name} <span class="muted">(${percent(slice.share)} of users)</span>`,
       number: true,
-      cell: (row) => percent(row.slices[slice.slice]?.probability),
+      cell: (row) => percent(row.slices[slice.slice_name]?.probability),
     })),
   ];
   return html`<details><summary>Probabilities by slice</summary>

@@ -1,5 +1,6 @@
 // A form for a context, made from an experiment's features.
 import { html } from "../lib/html.js";
+import { NumberField } from "./field.js";
 
 /** What a feature is at first: what the document says of its middle. */
 export function start(feature) {
@@ -36,14 +37,13 @@ function Field({ feature, value, change }) {
       ${feature.name}</label>`;
   }
   if (feature.type === "number") {
-    const step = feature.scale ? Number((feature.scale / 4).toPrecision(1)) : "any";
-    return html`<label class="field">${feature.name}<input type="number" step=${step === "any" ? "any" : step} value=${value}
-      onInput=${(e) => Number.isFinite(e.target.valueAsNumber) && change(e.target.valueAsNumber)} /></label>`;
+    const step = feature.scale ? Number((feature.scale / 4).toPrecision(1)) : 1;
+    return html`<${NumberField} label=${feature.name} step=${step} value=${value} change=${change} />`;
   }
   if (feature.type === "category") return html`<${Level} feature=${feature} value=${value} change=${change} />`;
   if (feature.type === "vector") {
     return html`<label class="field">${feature.name} (${feature.length} numbers)<input value=${JSON.stringify(value)}
-      onChange=${(e) => change(list(e.target.value) ?? value)} /></label>`;
+      onChange=${(e) => vector(e.target, change)} /></label>`;
   }
   return html`<label class="field">${feature.name}<input value=${value} onInput=${(e) => change(e.target.value)} /></label>`;
 }
@@ -56,6 +56,13 @@ function Level({ feature, value, change }) {
     ${feature.levels.map((level) => html`<option key=${level} value=${level}>${level}</option>`)}
     ${other && html`<option value=${OTHER}>(any other)</option>`}
   </select></label>`;
+}
+
+/** Take a list that was typed; what is none stays there, and is said. */
+function vector(input, change) {
+  const found = list(input.value);
+  input.setCustomValidity(found ? "" : "a list of numbers, such as [0, 0.5]");
+  if (input.reportValidity()) change(found);
 }
 
 function list(text) {

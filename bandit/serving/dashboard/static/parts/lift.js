@@ -37,7 +37,7 @@ function Found({ found }) {
     { name: "Its confidence sequence", number: true, cell: (row) => between(row.low, row.high) },
     { name: "", cell: (row) => html`<${Drawn} row=${row} />` },
     { name: "Relative", number: true, cell: relative },
-    { name: "Matured", number: true, cell: (row) => percent(row.matured) },
+    { name: "Come by now", number: true, cell: (row) => percent(row.matured) },
   ];
   return html`${lift.alarm && html`<${Notice} kind="bad" title="Do not trust this:">${lift.alarm}<//>`}
     <p class="sentence lead">${lift.sentence}</p>

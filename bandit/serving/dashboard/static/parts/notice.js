@@ -25,6 +25,9 @@ export function Failure({ error, at = 0, what = "this" }) {
     return html`<${Notice} kind="warn" title="There is no such experiment.">
       It may have been deleted meanwhile. <a href=${link()}>All experiments</a><//>`;
   }
+  if (error.code === "precondition_failed") {
+    return html`<${Notice} kind="bad" title="Somebody else was first.">It was made or changed meanwhile, and nothing of yours is in force. Close this, and look at what is.<//>`;
+  }
   if (error.code === "overloaded") return html`<${Notice} title="The server is busy:">${error.message}. Trying again.${since}<//>`;
   if (error.status === 503) {
     const title = error.code === "store_unavailable" ? "The store is away:" : "The server does not serve yet:";
