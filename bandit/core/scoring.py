@@ -178,10 +178,7 @@ class Scorer:
         mu = float(mu_kinds @ w)
         bGb = np.einsum("kij,i,j->k", moments.BGB, w, w)
         q = np.einsum("kij,i,j->k", moments.R, w, w)
-        cGc = bGb - 2 * mu * (moments.BGs @ w) + mu**2 * moments.sGs
-        b = moments.B0 @ w
-        Q = np.maximum(0.0, q - 2 * mu * b + mu**2 * n - cGc)
-        sigma, pool = noise_scales(Q, n, ridge, prior_noise(q, b, n, ridge.s0))
+        sigma, pool = self._scales(ridge, mu, moments.B0 @ w, q, bGb, moments.BGs @ w)
         thetas = factors.GsB[:, 1:] - factors.GsB[:, :1] * mu_kinds[:, None]
         thetas[:, :, 0] += mu_kinds
         theta: Matrix = thetas[:, 0] if len(w) == 1 and w[0] == 1 else np.einsum("kmd,m->kd", thetas, w)
@@ -189,6 +186,22 @@ class Scorer:
         cold = self._unseen(prior)
         seen = int(np.count_nonzero(~cold))
         return Derived(mu, mu_kinds, sigma, pool, theta, thetas, prior, cold, seen, *self._doubts(sigma))
+
+    def sigma_of(self, kind: int, ridge: Ridge) -> Vector:
+        """The noise scale of every scored arm where this kind counts 1 and all others 0, whatever the ridge's weights
+        are: as `derive` has it, without all the rest.
+        """
+        moments, k = self.rows.moments, kind
+        b = moments.B0[:, k]
+        mu = float(b.sum() / (moments.n.sum() + 1.0))
+        return self._scales(ridge, mu, b, moments.R[:, k, k], moments.BGB[:, k, k], moments.BGs[:, k])[0][self.scored]
+
+    def _scales(self, ridge: Ridge, mu: float, b: Vector, q: Vector, bGb: Vector, bGs: Vector) -> tuple[Vector, float]:
+        """(noise scale of each of all K arms, the pooled one) from what each has earned, weighted."""
+        n = self.rows.moments.n
+        cGc = bGb - 2 * mu * bGs + mu**2 * self.rows.moments.sGs
+        Q = np.maximum(0.0, q - 2 * mu * b + mu**2 * n - cGc)
+        return noise_scales(Q, n, ridge, prior_noise(q, b, n, ridge.s0))
 
     def estimate(self, x: NDArray[np.int16], eligible: Mask, everyone: bool | None = None) -> Estimates:
         """Estimates of every scored arm for N contexts.

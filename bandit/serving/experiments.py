@@ -321,9 +321,9 @@ class Experiments:
         known = [replica.name for replica in self.served() if GRANT.get().may_touch(replica.name)]
         return Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {name!r}{nearest(name, known)}")
 
-    async def call(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Run a store's operation in a thread; where the store cannot be used, raise a problem: at once where that is
-        known, or those who come would wait for each other's deadlines.
+    async def call(self, work: Callable[..., Any], *args: Any, run: Callable[..., Any] = asyncio.to_thread) -> Any:
+        """Run a store's operation in a thread that `run` has; where the store cannot be used, raise a problem: at once
+        where that is known, or those who come would wait for each other's deadlines.
         """
         if self.outage.away:
             raise self.outage.refusal()
@@ -334,7 +334,7 @@ class Experiments:
             return work(*args)
 
         try:
-            return await asyncio.to_thread(asked)
+            return await run(asked)
         except (StoreUnavailable, StoreUnsuitable) as error:
             raise Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE) from error
 

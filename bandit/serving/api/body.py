@@ -9,8 +9,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from bandit.errors import Code, Fault, Problem
 
@@ -76,10 +75,3 @@ async def while_asked(scope: Scope, receive: Receive, work: Coroutine[Any, Any, 
 async def _gone(scope: Scope, receive: Receive) -> None:
     while "bandit.closed" not in scope and (await receive())["type"] != "http.disconnect":
         pass
-
-
-class Unheard(Response):
-    """The answer to a client that has gone: none."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send nothing."""

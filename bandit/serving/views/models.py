@@ -23,7 +23,6 @@ from bandit.core.engine import Model
 from bandit.core.experiment import Experiment
 from bandit.core.features import Boolean, Category, Number
 from bandit.core.features.layout import by_name, parts
-from bandit.core.linear import Ridge
 from bandit.core.sums import ONE
 from bandit.errors import Code, Fault, Problem, nearest
 from bandit.log.records import unpack_decision
@@ -136,36 +135,22 @@ def at_once(experiment: Experiment) -> int:
 
 
 def reading(model: Model, experiment: Experiment, arms: Sequence[int]) -> Read:
-    """What is known of these arms, which are scored; the lock is held for copying, and once for each kind.
+    """What is known of these arms, which are scored; the lock is held for copying, and for the sums over all arms.
 
     Raises:
         Problem: `not_ready`, where the experiment has changed meanwhile.
     """
-    own, each = experiment.ridge, []
     with model.lock:
-        _check(model, experiment)
-        slots = model.scorer.slot[list(arms)]
-        W, derived = model.scorer.rows.factors.W[slots], model.scorer.derived
-        n = model.sums.n[list(arms)]
-    for ridge in _one_by_one(experiment, own):
-        with model.lock:
-            _check(model, experiment)
-            each.append(model.scorer.derive(ridge).sigma[slots])
+        if model.experiment is not experiment:
+            raise Problem(Code.NOT_READY, "the experiment was changed while it was looked at; try again")
+        scorer, slots = model.scorer, model.scorer.slot[list(arms)]
+        W, derived, n = scorer.rows.factors.W[slots], scorer.derived, model.sums.n[list(arms)]
+        each = [
+            scorer.sigma_of(k, replace(experiment.ridge, noise=None, s0=(kind.range[1] - kind.range[0]) / 2))[slots]
+            for k, kind in enumerate(experiment.kinds)
+        ]
     theta = np.concatenate([derived.theta[slots][:, None], derived.thetas[slots]], axis=1)
     return Read(theta, np.stack([derived.sigma[slots], *each], axis=1), W, n)
-
-
-def _check(model: Model, experiment: Experiment) -> None:
-    if model.experiment is not experiment:
-        raise Problem(Code.NOT_READY, "the experiment was changed while it was looked at; try again")
-
-
-def _one_by_one(experiment: Experiment, own: Ridge) -> Iterator[Ridge]:
-    """How sums are read where one kind counts 1 and all others 0."""
-    for k, kind in enumerate(experiment.kinds):
-        alone = np.zeros(len(experiment.kinds))
-        alone[k] = 1.0
-        yield replace(own, weights=alone, noise=None, s0=(kind.range[1] - kind.range[0]) / 2)
 
 
 def _segmented(experiment: Experiment, name: str) -> Number | Boolean | Category | None:

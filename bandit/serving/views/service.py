@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from msgspec import UNSET
 
 from bandit.access.ring import GRANT
@@ -17,7 +15,11 @@ from bandit.serving.views.calibration import Asked, Calibrator
 from bandit.serving.views.counts import series, summary
 from bandit.serving.views.model_answers import CalibrationAnswer, EstimatesAnswer, PreviewAnswer, WeightsAnswer
 from bandit.serving.views.models import estimates, weights
+from bandit.serving.views.pool import Pool
 from bandit.serving.views.preview import preview
+
+READERS = 2, 48  # threads that read the store for series and summaries, and how many may wait for them
+LOOKERS = 1, 8  # those that look at models, which decisions wait for at times
 
 
 class Views:
@@ -25,6 +27,7 @@ class Views:
 
     def __init__(self, service: Service) -> None:
         self.service, self.reader = service, SeriesReader(service.store)
+        self._readers, self._lookers = Pool("views", *READERS), Pool("models", *LOOKERS)
         self._calibrator = Calibrator(service.settings.redis_url or "")
 
     async def series(self, name: str, resolution: Resolution, since: str, until: str) -> SeriesAnswer:
@@ -32,7 +35,7 @@ class Views:
         replica = await self.service.experiments.replica(name)
         store = self.service.store
         found: SeriesAnswer = await self.service.experiments.call(
-            series, store, self.reader, replica, resolution, since, until
+            series, store, self.reader, replica, resolution, since, until, run=self._readers.run
         )
         return found
 
@@ -58,20 +61,20 @@ class Views:
         def work() -> SummaryAnswer:
             return summary(self.service.store, self.reader, replica, whole=whole)
 
-        found: SummaryAnswer = await self.service.experiments.call(work)
+        found: SummaryAnswer = await self.service.experiments.call(work, run=self._readers.run)
         return found
 
     async def estimates(self, name: str, feature: str, limit: int, cursor: int) -> EstimatesAnswer:
         """What each arm is expected to earn, by segment."""
         replica = await self.service.experiments.replica(name)
         found: EstimatesAnswer = await self.service.experiments.call(
-            estimates, self.service.store, replica, feature, limit, cursor
+            estimates, self.service.store, replica, feature, limit, cursor, run=self._lookers.run
         )
         return found
 
     async def weights(self, name: str, arm: str, limit: int, cursor: int) -> WeightsAnswer:
         """What an arm has learned, column by column."""
-        return await asyncio.to_thread(weights, await self.service.experiments.replica(name), arm, limit, cursor)
+        return await self._lookers.run(weights, await self.service.experiments.replica(name), arm, limit, cursor)
 
     async def calibration(self, name: str, bins: int, rows: int) -> CalibrationAnswer:
         """What was predicted beside what came."""
@@ -81,4 +84,4 @@ class Views:
     async def preview(self, name: str, data: bytes) -> PreviewAnswer:
         """What a context would be answered."""
         replica, secret = await self.service.experiments.replica(name), await self.service.secret()
-        return await asyncio.to_thread(preview, replica, data, secret)
+        return await self._lookers.run(preview, replica, data, secret)

@@ -1,18 +1,25 @@
 """The views' bounds: of what time a figure is, what ends with who asked, and what one reader may take from others."""
 
+import socket
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from select import select
 
 import httpx
 import pytest
-from live import Live, until
-from test_views import busy
+from live import Live, ok, problem, until
+from test_views import busy, get
 
+from bandit.errors import Code
 from bandit.log.records import START, Position
+from bandit.replica.replica import Replica
 from bandit.replica.series import Bucket, Resolution
 from bandit.replica.series_reader import Rows, SeriesReader
 from bandit.serving import evaluation
-from bandit.serving.views import calibration
+from bandit.serving.views import calibration, service
 from bandit.serving.views.counts import _matured, _minutes, _window
+from bandit.serving.views.model_answers import WeightsAnswer
 
 
 def counted(*times: int) -> list[Bucket]:
@@ -70,3 +77,42 @@ def test_what_takes_long_ends_with_who_asked_for_it(server: Live, what: str, mon
         with pytest.raises(httpx.ReadTimeout):
             experiment.client.get(f"{experiment.at}/{what}", timeout=2)
     until(lambda: experiment.client.get(f"{experiment.at}/{what}").status_code == 200, 40)
+
+
+def test_who_looks_keeps_no_change_waiting(server: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many look at models: beyond a bound they are refused at once, who has gone is not worked for, and
+    changes, look-ups and metrics go on meanwhile.
+    """
+    (experiment, decided), free, asked = busy(server, 3), threading.Event(), list[str]()
+    looked = service.weights
+
+    def slow(replica: Replica, arm: str, limit: int, cursor: int) -> WeightsAnswer:
+        asked.append(arm)
+        assert free.wait(60)
+        return looked(replica, arm, limit, cursor)
+
+    monkeypatch.setattr(service, "weights", slow)
+    most = service.LOOKERS[1]
+    path = f"{experiment.at}/weights?arm="
+    try:
+        with ThreadPoolExecutor(2 * most) as clients:
+            gone = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(most + 1)]
+            for each in gone:
+                each.sendall(f"GET {path}b HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert select(gone, [], [], 20)[0]  # one was refused: all places are taken
+            problem(experiment.client.get(f"{path}a"), Code.OVERLOADED)
+            for each in gone:
+                each.close()
+            # one of those is being worked for; all others have left their places
+            answers = [clients.submit(httpx.get, f"{server.url}{path}c", timeout=60) for _ in range(most)]
+            ok(experiment.patch({"policy": {"alpha": 0.5}}))
+            ok(experiment.client.get(f"{experiment.at}/decisions/{decided[0]['decision_id']}"))
+            assert experiment.client.get("/metrics").status_code == 200
+            assert get(experiment, "summary")["windows"]["5m"]["decisions"] == 3
+            until(lambda: server.service.experiments and sum(each.running() for each in answers) == most)
+            free.set()
+            assert {each.result().status_code for each in answers} <= {200, 503}
+            assert asked.count("b") == 1
+            assert asked.count("c") >= most - 1
+    finally:
+        free.set()
