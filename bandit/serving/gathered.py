@@ -12,10 +12,11 @@ from typing import Any
 
 from bandit.core.experiment import Experiment
 from bandit.errors import Problem
-from bandit.serving.batcher import Batcher, Reader
+from bandit.serving.batcher import MICRO_BATCH, WORK, Batcher, Reader
 
 TURN = 0.01  # seconds of a batch's reading or rendering after which others have theirs
-FED = 0.25  # seconds of work that a batch puts in a batcher at once
+FED = 4 * WORK  # seconds of work in a batcher up to which batches put more there: whoever comes waits behind it
+AT_ONCE = 2 * MICRO_BATCH  # requests, likewise
 
 
 class Gathered:
@@ -43,7 +44,7 @@ class Gathered:
             if time.monotonic() - turn > TURN:
                 await asyncio.sleep(0)
                 turn = time.monotonic()
-            while batcher.work > FED and self._missing:
+            while (batcher.work > FED or batcher.waiting >= AT_ONCE) and self._missing:
                 await self._next()
                 turn = time.monotonic()
 

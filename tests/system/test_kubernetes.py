@@ -49,8 +49,10 @@ def test_the_settings_exist_and_are_taken_beside_the_links_of_services(monkeypat
     settings = Settings()
     assert settings.port == CONTAINER["ports"][0]["containerPort"]
     assert settings.auth_on
-    [mount] = CONTAINER["volumeMounts"]
-    [volume] = POD["volumes"]
+    mount, snapshots = CONTAINER["volumeMounts"]
+    volume, written = POD["volumes"]
+    assert (str(settings.snapshot_dir), snapshots["name"]) == (snapshots["mountPath"], written["name"])
+    assert "emptyDir" in written
     assert str(settings.admin_key_file) == f"{mount['mountPath']}/{volume['secret']['items'][0]['path']}"
     assert settings.redis_url == "redis://bandit-valkey:6379/0"
 
@@ -120,6 +122,16 @@ def test_selectors_find_their_pods_and_ports_have_names_that_exist() -> None:
     assert find("PodDisruptionBudget", "bandit")["spec"]["selector"] == find("Deployment", "bandit")["spec"]["selector"]
 
 
+def test_only_servers_reach_the_store() -> None:
+    """The policy is of the store's pods, and lets in those of the Deployment, to the port that the Service leads to."""
+    policy = find("NetworkPolicy", "bandit-valkey")["spec"]
+    assert policy["podSelector"] == find("StatefulSet", "bandit-valkey")["spec"]["selector"]
+    [rule] = policy["ingress"]
+    assert rule["from"] == [{"podSelector": find("Deployment", "bandit")["spec"]["selector"]}]
+    assert rule["ports"][0]["port"] == find("Service", "bandit-valkey")["spec"]["ports"][0]["targetPort"]
+    assert policy["policyTypes"] == ["Ingress"]
+
+
 def test_the_store_keeps_what_it_is_given() -> None:
     """An append-only file on a volume of its own, no eviction, and less memory than its limit."""
     spec = find("StatefulSet", "bandit-valkey")["spec"]
@@ -129,6 +141,8 @@ def test_the_store_keeps_what_it_is_given() -> None:
     assert options["--maxmemory-policy"] == "noeviction"
     assert options["--dir"] == container["volumeMounts"][0]["mountPath"]
     assert container["volumeMounts"][0]["name"] == spec["volumeClaimTemplates"][0]["metadata"]["name"]
+    assert options["--requirepass"] == f"$({container['env'][0]['name']})"  # and valkey-cli finds it there
+    assert container["env"][0]["valueFrom"]["secretKeyRef"] == {"name": "bandit", "key": "store-password"}
     assert options["--maxmemory"].endswith("mb")
     assert (
         int(options["--maxmemory"].removesuffix("mb")) * 2 <= int(container["resources"]["limits"]["memory"][0]) * 1024

@@ -9,7 +9,7 @@ from bench import Bench, held, played, until
 from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem
 from bandit.serving.batcher import NewDecision
-from bandit.serving.gathered import Gathered
+from bandit.serving.gathered import AT_ONCE, Gathered
 from bandit.serving.requests import read_recommendation
 from bandit.serving.waiting.admission import BURST, CALM, FLOOR, MOST, Admission
 
@@ -117,5 +117,34 @@ def test_the_items_of_a_batch_wait_their_turn_and_no_single_request_is_refused_f
         assert isinstance(await single, NewDecision)
         await feeding
         assert {type(found) for found in await gathered.all()} == {NewDecision}
+
+    played(play)
+
+
+def test_batches_leave_room_for_those_who_come_alone() -> None:
+    """Four batches of a thousand requests each, before a store that takes its time: nobody beside them is refused."""
+
+    async def play() -> None:
+        bench, gate = Bench(), asyncio.Event()
+        await bench.ask()
+        bench.store.plans = [held(gate), held(gate)]
+
+        def read(experiment: Experiment) -> Any:
+            return read_recommendation(experiment, b'{"context":{"age":1}}', b"s")
+
+        batches = [Gathered(1000) for _ in range(4)]
+        feeding = [
+            asyncio.ensure_future(batch.feed(bench.batcher, enumerate([read] * 1000), bench.experiment))
+            for batch in batches
+        ]
+        await until(lambda: len(bench.store.batches) == 3)
+        await asyncio.sleep(0.05)
+        assert bench.batcher.waiting <= AT_ONCE + len(batches)
+        alone = [bench.ask() for _ in range(FLOOR)]
+        gate.set()
+        assert {type(each) for each in await asyncio.gather(*alone)} == {NewDecision}
+        await asyncio.gather(*feeding)
+        for batch in batches:
+            assert {type(each) for each in await batch.all()} == {NewDecision}
 
     played(play)
