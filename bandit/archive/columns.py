@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ SCHEMA = pa.schema(
         ("row", pa.string()),  # JSON, as `bandit-server export` writes it
     ]
 )
+TOLD = 16 << 20  # bytes of lists of arms that are kept as JSON
 DICTIONARY = ["tag", "type", "arm", "slice", "event"]  # columns of few values
 
 
@@ -46,6 +46,8 @@ class Writer:
 
     def __init__(self, part: Path, rows: Rows) -> None:
         self.part, self._rows = part, rows
+        self._told: dict[int, tuple[Any, msgspec.Raw]] = {}  # lists of eligible arms as JSON, by their identity
+        self._size = 0  # bytes of these
         self._file = os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
         self._writer = pq.ParquetWriter(
             self._file, SCHEMA, compression="zstd", use_dictionary=DICTIONARY, write_page_checksum=True
@@ -53,10 +55,23 @@ class Writer:
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Write some entries."""
-        rows = list(self._rows.rows(entries))
-        columns = zip(*map(_cells, entries, rows), strict=True)
+        rows = self._rows.rows(entries)  # one at a time: thousands of them, each with all arms, are much memory
+        cells = [_cells(entry, row, self._json(row)) for entry, row in zip(entries, rows, strict=True)]
+        columns = zip(*cells, strict=True)
         arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
         self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
+
+    def _json(self, row: dict[str, Any]) -> str:
+        """A row as `export` writes it; a list of arms that many rows share is written once."""
+        if (eligible := row.get("eligible")) is not None:
+            if id(eligible) not in self._told:
+                if self._size > TOLD:
+                    self._told, self._size = {}, 0
+                text = msgspec.json.encode(eligible)
+                self._size += len(text)
+                self._told[id(eligible)] = eligible, msgspec.Raw(text)
+            row = {**row, "eligible": self._told[id(eligible)][1]}
+        return msgspec.json.encode(row).decode()
 
     def close(self, about: About) -> None:
         """End the file; it is on the disk then."""
@@ -72,7 +87,7 @@ class Writer:
         self.part.unlink(missing_ok=True)
 
 
-def _cells(entry: Entry, row: dict[str, Any]) -> tuple[Any, ...]:
+def _cells(entry: Entry, row: dict[str, Any], shown_as: str) -> tuple[Any, ...]:
     """The values of an entry's columns."""
     shown = row["arms"][0] if row.get("arms") else {"arm": row.get("arm")}
     number = row.get("slice")
@@ -81,7 +96,7 @@ def _cells(entry: Entry, row: dict[str, Any]) -> tuple[Any, ...]:
         entry.tag.decode(),
         entry.record,
         row["type"],
-        datetime.fromisoformat(row["time"]),
+        entry.position.ms,
         row["generation"],
         row.get("version", row.get("experiment_version")),
         row.get("decision_id"),
@@ -93,5 +108,5 @@ def _cells(entry: Entry, row: dict[str, Any]) -> tuple[Any, ...]:
         row.get("event_id"),
         row.get("value"),
         row.get("credited"),
-        msgspec.json.encode(row).decode(),
+        shown_as,
     )

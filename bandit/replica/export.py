@@ -27,6 +27,7 @@ from bandit.store.keys import SHARD
 from bandit.store.readable import Readable
 
 READ = 2000
+SAME = 200_000  # arms in lists of eligible ones that are kept, as most decisions have the list of an earlier one
 
 
 def export(store: Readable, name: str) -> Iterator[dict[str, Any]]:
@@ -53,6 +54,8 @@ class Rows:
 
     def __init__(self) -> None:
         self.experiments: dict[int, Experiment] = {}
+        self._lists: dict[tuple[int, bytes, bytes, bytes], list[dict[str, Any]]] = {}
+        self._arms = 0  # in these
 
     def told(self, config: bytes) -> None:
         """Take note of the config in force before the first entry, as the log has it."""
@@ -103,15 +106,11 @@ class Rows:
         config = self._of(d.head.generation).config
         names = config.index
         arms = zip(d.arms, d.propensities, d.marginals, strict=True)
-        told = zip(d.eligible.tolist(), d.probabilities.tolist(), strict=True)
-        eligible = [{"arm": names[arm], "probability": p} for arm, p in told]
-        if d.slices:
-            eligible = [{**each, "mixture": p} for each, p in zip(eligible, d.mixture.tolist(), strict=True)]
         return {
             "type": "decision",
             "decision_id": d.caller or decision_id(SHARD, at, d.head.nonce),
             "arms": [{"arm": names[arm], "propensity": p, "marginal": marginal} for arm, p, marginal in arms],
-            "eligible": eligible,
+            "eligible": self._eligible(d, names),
             "user": d.user.hex() or None,
             "slice": d.head.slice if d.slices else None,
             **(_sliced(config.slices, d) if d.slices else {}),
@@ -122,6 +121,25 @@ class Rows:
             "u": d.head.u,
             "model_position": Position(d.head.model_ms, d.head.model_seq).text().decode(),
         }
+
+    def _eligible(self, d: Decision, names: Sequence[str]) -> list[dict[str, Any]]:
+        """The eligible arms with their probabilities; one list for all decisions that have the same."""
+        mixture = d.mixture if d.slices else None
+        key = (
+            d.head.generation, d.eligible.tobytes(), d.probabilities.tobytes(),
+            b"" if mixture is None else mixture.tobytes(),
+        )  # fmt: skip
+        if (found := self._lists.get(key)) is not None:
+            return found
+        told = zip(d.eligible.tolist(), d.probabilities.tolist(), strict=True)
+        eligible = [{"arm": names[arm], "probability": p} for arm, p in told]
+        if mixture is not None:
+            eligible = [{**each, "mixture": p} for each, p in zip(eligible, mixture.tolist(), strict=True)]
+        self._arms += len(eligible)
+        if self._arms > SAME:
+            self._lists, self._arms = {}, len(eligible)
+        self._lists[key] = eligible
+        return eligible
 
     def _feedback(self, entry: Entry) -> dict[str, Any]:
         f = unpack_feedback(entry.record)

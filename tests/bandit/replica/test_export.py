@@ -172,6 +172,25 @@ def test_an_entry_that_cannot_be_read_is_an_error(valkey: str, name: str, tag: b
     store.close()
 
 
+@pytest.mark.parametrize("same", [0, 5, 200_000])
+def test_a_list_of_arms_that_is_used_again_is_the_right_one(
+    trial: Trial, same: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that of another generation, whose arms have the same places and probabilities; however few are kept."""
+    monkeypatch.setattr(exporting, "SAME", same)
+    trial.decide(0)
+    trial.change(arms=["a", "b", "c", "d", "e"])
+    trial.decide(0)
+    trial.change(arms=["p", "q", "r", "s"], reset=True)
+    trial.decide(0)
+    trial.decide(0)
+    rows = [row for row in export(trial.store, trial.name) if row["type"] == "decision"]
+    lists = [[each["arm"] for each in row["eligible"] if each["probability"]] for row in rows]
+    assert lists[0] == ["a", "b", "c", "d"]
+    assert lists[1] == ["a", "b", "c", "d", "e"]
+    assert set(lists[2]) == set(lists[3]) >= {"p", "q", "r", "s"}
+
+
 def test_times_are_utc_to_the_millisecond() -> None:
     """RFC 3339, by hand."""
     assert time_of(1_700_000_000_007) == "2023-11-14T22:13:20.007Z"
