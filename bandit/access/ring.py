@@ -48,7 +48,7 @@ class Grant(NamedTuple):
         experiments: the only ones that it may touch; None: all.
         limit: how often; None: without a limit.
         place: where its requests are counted.
-        plain: whether it may write in every experiment without a limit: nothing else has to be asked.
+        plain: whether it may write in every experiment without a limit or an end: nothing else has to be asked.
     """
 
     id: str | None
@@ -67,7 +67,7 @@ class Grant(NamedTuple):
         """What a key may do."""
         admin, named = ADMIN in row.roles, None if row.experiments is None else frozenset(row.experiments)
         writes, reads = admin or WRITE in row.roles, admin or READ in row.roles
-        plain = writes and named is None and row.limit is None
+        plain = writes and named is None and row.limit is None and not row.expires
         return cls(row.id, row.name, row.role, admin, writes, reads, named, row.limit, row.place, plain)
 
     def may_touch(self, experiment: str) -> bool:
@@ -131,7 +131,8 @@ class Ring:
     def find(self, text: bytes) -> Grant | None:
         """The grant of a key's text; None where there is no such key in force. An unknown id costs the same."""
         found, keys = self.found, self._keys  # in this order: what is found by old keys is never put in a new table
-        if (known := found.get(text)) is not None:
+        over = self._next_end and self._now() >= self._next_end  # one has ended since the last look
+        if not over and (known := found.get(text)) is not None:
             return known
         row = keys.rows.get(id_in(text), NOBODY)
         same = is_same(row, text, keys.pepper)
@@ -243,7 +244,7 @@ class Looking:
 
 def written(file: Path, data: bytes) -> Path:
     """A file beside this one, with the data, which only its owner can read: it is to take the place of this one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.{secrets.token_hex(6)}.part")  # containers that share it have the same pids
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as opened:

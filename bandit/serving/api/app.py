@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from urllib.parse import unquote_to_bytes
 
+import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
@@ -23,7 +24,7 @@ from bandit.serving.access import routes as access
 from bandit.serving.access.gate import PAGES
 from bandit.serving.access.headers import with_page_headers
 from bandit.serving.api import docs, hot, native
-from bandit.serving.api.problems import INTERNAL, Answer, problem_answer, problem_response, response
+from bandit.serving.api.problems import INTERNAL, JSON, Answer, problem_answer, problem_response, response
 from bandit.serving.dashboard import pages as dashboard
 from bandit.serving.firstminutes import routes as firstminutes
 from bandit.serving.service import Service
@@ -38,6 +39,8 @@ from bandit.telemetry.table import OTHER
 from bandit.telling import REQUEST_ID
 
 log = logging.getLogger(__name__)
+
+_ENCODER = msgspec.json.Encoder()
 
 
 def build_app(
@@ -99,6 +102,7 @@ class Front:
 
     def __init__(self, app: FastAPI, service: Service) -> None:
         self.app, self._service = app, service
+        self._document = cache(lambda: _ENCODER.encode(app.openapi()))
         self._served = service.gate.cors.around(self._serve) if service.gate.cors else self._serve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -159,6 +163,9 @@ class Front:
         path = scope["path"]
         if b"%" in scope["raw_path"] or b"%" in scope["query_string"]:
             _check_escapes(scope["raw_path"], scope["query_string"])
+        if path == self.app.openapi_url and scope["method"] in ("GET", "HEAD"):
+            send.route = path
+            return Answer(200, JSON, self._document())
         found = self._address.fullmatch(path) if scope["method"] == "POST" else None
         if found is not None:
             send.route, send.asked = found[2], (found[1], found[2])

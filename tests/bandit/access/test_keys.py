@@ -18,7 +18,7 @@ from bandit.store.access import AccessStore
 from bandit.store.memory_store import MemoryStore
 from bandit.store.protocol import Store
 
-READ = Wanted("a reader", ("read",))
+READ, WRITER = Wanted("a reader", ("read",)), Wanted("a writer", ("write",))
 
 
 @pytest.fixture
@@ -133,6 +133,22 @@ def test_a_key_expires_by_itself() -> None:
     assert ring.find(made.text.encode()) is None
 
 
+def test_a_key_expires_while_the_store_hangs() -> None:
+    """Though nobody has looked since, and though it was remembered; one without an end goes the shortest way."""
+    now = [1000.0]
+    store = MemoryStore()
+    keyring, ring = Keyring(store, clock=lambda: now[0]), Ring(store, clock=lambda: now[0])
+    made, other = keyring.create(WRITER._replace(expires=1_010_000)), keyring.create(WRITER)
+    ring.look()
+    first, second = ring.find(made.text.encode()), ring.find(other.text.encode())
+    assert first is not None
+    assert second is not None
+    assert (first.plain, second.plain) == (False, True)
+    now[0] = 1010.0
+    assert ring.find(made.text.encode()) is None
+    assert ring.find(other.text.encode()) == second
+
+
 def test_rotation_overlaps() -> None:
     """Both keys are in force until the overlap is over, and may do the same; then only the new one is."""
     now = [1000.0]
@@ -221,6 +237,7 @@ def test_a_server_that_starts_while_the_store_is_away_knows_its_copy(tmp_path: P
     until(copy.exists)
     before.stop()
     assert copy.stat().st_mode & 0o777 == 0o600
+    assert copy.parent.stat().st_mode & 0o777 == 0o700
     rows = [b64decode(value) for _, value in json.loads(copy.read_text())]
     assert all(made.text.split("_")[2].encode() not in row for row in rows)
     assert [each.name for each in copy.parent.iterdir()] == [copy.name]

@@ -53,3 +53,16 @@ def test_any_name_is_taken_where_that_was_said_or_keys_are_asked_for(store: str)
     with serving(store, auth="on", admin_key=key) as live:
         until(lambda: decided(live, **EVIL, **{"x-api-key": key}) == 200)
         assert decided(live, **EVIL) == 401
+
+
+def test_the_document_that_needs_no_key_is_rendered_once(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for it again and again gets the same bytes, and takes no time of decisions."""
+    with serving(store) as live:
+        first = live.client.get("/openapi.json")
+        assert ok(first)["info"]["title"] == "bandit-server"
+        monkeypatch.setattr("starlette.responses.JSONResponse.render", lambda *_: pytest.fail("rendered anew"))
+        assert live.client.get("/openapi.json").content == first.content
+        head = live.client.head("/openapi.json")
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == str(len(first.content))
+        assert 'route="/openapi.json"' in live.client.get("/metrics").text
