@@ -18,7 +18,7 @@ from bandit.errors import StoreUnavailable, StoreUnsuitable
 from bandit.log.records import START
 from bandit.replica.replica import Replica
 from bandit.replica.series_writer import SeriesWriter
-from bandit.store.protocol import Ahead, Lease, Store, is_ahead
+from bandit.store.protocol import Ahead, Archived, Lease, Store, is_ahead
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class Checkpointer:
         self.replica, self.store, self.holder = replica, store, holder
         self.lease_seconds, self.seconds = lease_seconds, seconds
         self.token: bytes | None = None
+        self.archive: Archived | None = None  # as the last trim found it
         self.series = SeriesWriter(replica, store)
         self._seen: tuple[Lease | None, float] = (None, -np.inf)
         self._acting: bytes | None = None  # the token that the pass under way began with

@@ -357,7 +357,9 @@ class Follower(threading.Thread):
         for replica in self._living():
             held, model = self.checkpointers[replica.name], replica.model
             if (token := held.token) is None or model is None:
+                held.archive = None
                 continue
+            held.archive = self.store.archived(replica.name)
             total, counted = 0, held.series.position
             try:
                 if replica.position < self.store.cursor(replica.name, "sums"):

@@ -117,6 +117,10 @@ _ROWS: Final = (
         ("experiment",), _E, "max", True,
     ),
     _counter("trimmed_entries", "Entries that left the log.", "experiment", most=_E),
+    _gauge(
+        "last_archive_timestamp_seconds", "max", "When an archive last took what it had to; none where there is none.",
+        "experiment", most=_E,
+    ),
     _gauge("log_ahead_seconds", "max", "How far a log's end is ahead of the clock.", "experiment", most=_E),
     # access (what was refused: bandit_problems_total of the codes unauthenticated, forbidden and rate_limited)
     _gauge("key_expiry_timestamp_seconds", "min", "When the next API key expires that no other replaces; none: never."),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 GAPS = "bandit_gaps_total"  # of each experiment known from the start, so that the first one is an increase
 BY_EXPERIMENT = (
     "bandit_replica_lag_seconds", "bandit_replica_lag_entries", "bandit_refresh_pending_arms", "bandit_replica_failed",
-    "bandit_log_ahead_seconds",
+    "bandit_log_ahead_seconds", "bandit_last_archive_timestamp_seconds",
 )  # fmt: skip
 EXPIRY = "bandit_key_expiry_timestamp_seconds"
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -56,6 +56,8 @@ def set_gauges(service: Service) -> None:
         set_("bandit_replica_lag_seconds", lag, replica.name)
         set_("bandit_replica_lag_entries", replica.freshness.behind, replica.name)
         set_("bandit_refresh_pending_arms", len(replica.model.pending) if replica.model else 0, replica.name)
+        if (archive := follower.checkpointers[replica.name].archive) is not None:
+            set_("bandit_last_archive_timestamp_seconds", archive.seen_ms / 1000, replica.name)
         set_("bandit_log_ahead_seconds", max(0.0, replica.position.ms / 1000 - time.time()), replica.name)
 
 

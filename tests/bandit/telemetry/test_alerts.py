@@ -122,7 +122,7 @@ def test_the_board_shows_nearly_everything() -> None:
     """What is counted and not shown is told here, with its reason."""
     left_out = {
         "bandit_last_decision_timestamp_seconds",  # the rate of decisions says it
-        "bandit_key_expiry_timestamp_seconds",  # an alert says it
+        "bandit_key_expiry_timestamp_seconds", "bandit_last_archive_timestamp_seconds",  # alerts say it
         "bandit_workers", "bandit_replica_failed",  # alerts say where there is something to see
         "bandit_experiments", "bandit_build_info", "bandit_worker_start_timestamp_seconds",  # for whoever asks
     }  # fmt: skip

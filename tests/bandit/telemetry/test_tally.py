@@ -1,12 +1,13 @@
 """What a batcher and a replica count, against the log and arithmetic by hand; over real HTTP."""
 
+import time
 from typing import Any
 
 import pytest
-from live import Experiment, Live, ok, until
+from live import Experiment, Live, ok, serving, until, valkey
 from prometheus_client.parser import text_string_to_metric_families
 
-from bandit.log.records import Position
+from bandit.log.records import START, Position
 from bandit.replica.figures import Freshness
 from bandit.telemetry.counters import Counters
 
@@ -110,6 +111,18 @@ def test_a_name_that_is_no_experiment_gets_no_label(server: Live) -> None:
     text = server.client.get("/metrics").text
     assert "made-up" not in text
     assert 'bandit_problems_total{code="experiment_not_found",experiment="",operation="recommendations"}' in text
+
+
+def test_an_archive_is_as_old_as_its_last_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an experiment has one; where it is ended, there is no age that grows for ever."""
+    monkeypatch.setattr("bandit.replica.follower.TRIM", 0.1)
+    with valkey() as url, serving(url) as live:
+        home, age = live.experiment(), "bandit_last_archive_timestamp_seconds"
+        assert counted(live, age, home) == {}
+        assert live.service.store.move_archive(home.name, b"a", None, START)
+        until(lambda: abs(counted(live, age, home).get("", 0) - time.time()) < 60)
+        assert live.service.store.forget_archive(home.name)
+        until(lambda: counted(live, age, home) == {})
 
 
 def test_learning_is_counted(server: Live) -> None:
