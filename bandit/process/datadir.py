@@ -148,6 +148,8 @@ def write_record(data_dir: Path, record: Record) -> None:
 def write_atomically(path: Path, document: dict[str, Any]) -> None:
     """Puts the document as JSON at the path: whoever reads it sees all of it or what was there before."""
     fresh = path.with_name(f"{path.name}.fresh")  # one name, so that a crash leaves one at most
+    fresh.unlink(missing_ok=True)
+    fresh.touch(0o600)
     fresh.write_text(json.dumps(document) + "\n")
     fresh.replace(path)
 

@@ -109,8 +109,7 @@ class EmbeddedStore:
             "maxmemory": str(memory),
             "maxmemory-policy": "noeviction",
         }
-        self._nowhere = Record("", str(binary))
-        self._record = self._nowhere
+        self._record = self._nowhere = Record("", str(binary))
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -212,6 +211,7 @@ class EmbeddedStore:
                 cwd=self._data_dir,
                 env={**os.environ, "LC_ALL": "C"},  # an unknown locale would be fatal to it
                 start_new_session=True,  # a signal to the parent's group, such as Ctrl-C, must not end it first
+                umask=0o077,  # what it writes has keys' hashes and all decisions; the directory may be open to others
                 pass_fds=(held,),
             )
         self._record = replace(self._record, pid=self._child.pid, started=identity(self._child.pid))

@@ -126,6 +126,20 @@ def opened_new(data_dir: Path, binary: Path) -> Any:
     return opened(data_dir, binary=binary)
 
 
+def test_what_it_writes_is_its_owners_alone(data_dir: Path, binary: Path) -> None:
+    """Also in a directory that was there before, and is open to all users of the machine."""
+    data_dir.mkdir(mode=0o755)
+    with lock(data_dir):
+        store = start(data_dir, binary=binary)
+        put(store.url, "hashes of keys")
+        says_nothing = "lock", "valkey.lock", "valkey.log"
+        written = [path for path in data_dir.rglob("*") if path.is_file() and path.name not in says_nothing]
+        assert "valkey.json" in {path.name for path in written}
+        assert any(path.suffix == ".aof" for path in written)
+        assert [path for path in written if path.stat().st_mode & 0o077] == []
+        store.stop()
+
+
 def test_a_stop_loses_nothing_and_leaves_no_trace(data_dir: Path, binary: Path) -> None:
     """What was written is there after a stop and a start; socket, record and process are gone in between."""
     with opened_new(data_dir, binary) as url:
