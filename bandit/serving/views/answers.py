@@ -115,7 +115,7 @@ class WindowCounts(msgspec.Struct, frozen=True):
         impressions: How many arms they showed.
         explore_share: The share of decisions that showed first an arm that was not the likeliest.
         even_share: The share of decisions that had no likeliest arm.
-        feedback: How many items of feedback and activations came, but for activations that were accepted.
+        feedback: How many items of feedback and activations came.
         late_share: The share of these that came too late.
         duplicate_share: The share of these that had come before.
         refused_share: The share of these that were refused for another reason, such as an unknown decision.

@@ -230,7 +230,7 @@ def _window(
     for at, counts in outcomes.items():
         for status, count in counts.items() if at >= first * width else ():
             failed[status] = failed.get(status, 0) + count
-    came = sum(own.count for own in point.feedback.values()) + sum(failed.values())
+    came = sum(own.count for own in point.feedback.values()) + point.activated + sum(failed.values())
     late, again = failed.pop("late", 0), failed.pop("duplicate", 0)
     seconds = max(LEAST, (span[1] - max(first * width, span[0])) / 1000)
     return WindowCounts(

@@ -73,7 +73,7 @@ def _changed(experiment: Experiment, body: PreviewBody) -> Experiment:
         config: Config = config_after(experiment.name, before, patched(sent), reset=False)
     except Problem as problem:
         faults = [fault._replace(pointer="/change" + fault.pointer) for fault in problem.faults]
-        raise Problem(problem.code, problem.detail, faults) from None
+        raise (Problem.of(problem.code, faults) if faults else problem) from None
     changed = compile_config(config)
     if changed.shape != experiment.shape or set(changed.config.kinds) != set(experiment.config.kinds):
         raise Problem.of(Code.INVALID_REQUEST, [Fault("/change/rewards", "the kinds that there are", "others")])

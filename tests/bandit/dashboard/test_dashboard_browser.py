@@ -294,7 +294,7 @@ def test_who_may_only_read_sees_no_controls(browser: Browser, site: Site) -> Non
             reader.open(site.pages()[name])
         for name in ("new", "audit", "change"):
             page = reader.open(site.pages()[name])
-            expect(page.get_by_text("no such page", exact=False).first).to_be_visible()
+            expect(page.get_by_text("needs a key of the role “admin”")).to_be_visible()
             expect(page.locator("main form")).to_have_count(0)
         assert (reader.errors, reader.refused) == ([], [])
 
@@ -482,6 +482,12 @@ def test_what_is_said_is_of_this_page(admin: Visit, site: Site) -> None:
     expect(status).to_contain_text("learned")
     page.get_by_role("link", name="Arms", exact=True).click()
     expect(status).to_have_text("")
+    page = admin.open(site.pages()["overview"])
+    page.locator("#lift").scroll_into_view_if_needed()
+    expect(status).to_contain_text("learned")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="A key, please")).to_be_visible()
+    expect(status).to_have_text("")
 
 
 def asked_of(page: Page) -> list[str]:
@@ -540,6 +546,18 @@ SAMPLE = "age,country,member,area,click\n" + "".join(
     f"{20 + i % 40},{('cn', 'us')[i % 2]},{('true', 'false')[i % 3 == 0]},{('hero', 'list')[i % 2]},{i % 5 == 0:d}\n"
     for i in range(60)
 )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_a_file_is_read_in_the_letters_that_it_was_written_in(admin: Visit, encoding: str) -> None:
+    """What a spreadsheet writes by default is no UTF-8: it is read all the same, and that it was guessed is said."""
+    page = admin.open("new")
+    page.get_by_text("Begin with a sample").click()
+    text = SAMPLE.replace("country", "Gerät").replace("hero", "Grüße")
+    file = {"name": "sample.csv", "mimeType": "text/csv", "buffer": text.encode(encoding)}
+    page.get_by_label("A file").set_input_files([file])
+    expect(page.get_by_label("What Gerät is")).to_be_visible()
+    expect(page.get_by_text("read as Windows-1252")).to_have_count(int(encoding == "cp1252"))
 
 
 def test_an_experiment_is_made_from_a_sample(admin: Visit, server: Live) -> None:

@@ -111,6 +111,12 @@ def test_since_and_until_cut_the_series(server: Live) -> None:
 def test_a_summary_is_of_the_last_five_minutes_hour_and_day(server: Live) -> None:
     """Shares of what came, by slice too; one page has them of all experiments."""
     experiment, decided = busy(server, reward_window="1s")
+    other = busy(server, 1)[0]
+    held = other.decided(user_id="held", defer=True)["decision_id"]
+    for expected in ("activated", "duplicate"):
+        assert ok(other.activate(held))["status"] == expected
+    shares = until(lambda: (w := get(other, "summary")["windows"]["5m"])["feedback"] == 5 and w)
+    assert shares["duplicate_share"] == pytest.approx(2 / 5)  # the accepted activation stands behind it, too
     found = get(experiment, "summary")
     assert found["windows"].keys() == {"5m", "1h", "1d"}
     for window in found["windows"].values():

@@ -44,6 +44,7 @@ function Page({ who, parts }) {
   if (first === "e" && name) return html`<${Experiment} key=${name} name=${name} tab=${rest[0] ?? ""} rest=${rest.slice(1)} />`;
   if (first === "new" && mayChange(who)) return html`<${Create} />`;
   if (first === "audit" && mayChange(who)) return html`<${Audit} only=${name ?? ""} />`;
+  if (["new", "audit"].includes(first)) return html`<h1>For admins</h1><p>This page needs a key of the role “admin”. <a href=${link()}>All experiments</a></p>`;
   return html`<h1>No such page</h1><p><a href=${link()}>All experiments</a></p>`;
 }
 

@@ -34,8 +34,7 @@ export function Audit({ only }) {
 const FEW = 3; // places that are shown at once
 
 /** Each place, by its pointer, with what was there and is. */
-function Difference(change) {
-  const [before, after] = apart(change.before ?? {}, change.after ?? {});
+function Difference({ before = {}, after = {} }) {
   const places = [...new Set([...Object.keys(before), ...Object.keys(after)])];
   if (!places.length) return html`<span class="muted">–</span>`;
   const line = (place) => html`<div key=${place}><code>${place || "/"}</code> ${text(before[place])} → ${text(after[place])}</div>`;
@@ -43,30 +42,8 @@ function Difference(change) {
   return html`<details><summary>${places.length} places</summary>${places.map(line)}</details>`;
 }
 
-const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
-
-/** The same by what differs within a place, where there was and is an object. */
-function apart(before, after) {
-  const [was, is] = [{ ...before }, { ...after }];
-  for (const place of Object.keys(before)) {
-    const [a, b] = [before[place], after[place]];
-    if (!isObject(a) || !isObject(b)) continue;
-    delete was[place];
-    delete is[place];
-    for (const name of new Set([...Object.keys(a), ...Object.keys(b)])) {
-      if (JSON.stringify(a[name]) === JSON.stringify(b[name])) continue;
-      was[`${place}/${name}`] = time(name, a[name]);
-      is[`${place}/${name}`] = time(name, b[name]);
-    }
-  }
-  return [was, is];
-}
-
-const TIMES = new Set(["created", "expires", "revoked"]);
-const time = (name, value) => (TIMES.has(name) && typeof value === "number" ? new Date(value).toISOString() : value);
-
 function text(value) {
   if (value === undefined || value === null) return "nothing";
-  const whole = typeof value === "string" ? value : JSON.stringify(value, time);
+  const whole = typeof value === "string" ? value : JSON.stringify(value);
   return whole.length > 120 ? `${whole.slice(0, 119)}…` : whole;
 }

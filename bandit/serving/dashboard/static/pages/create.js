@@ -59,16 +59,27 @@ export function Create() {
       <pre tabindex="0" aria-label="The document">${JSON.stringify(document, null, 2)}</pre></details><//>`}`;
 }
 
+/** [the text of a file, what to know of it]: what is not UTF-8 is what old spreadsheets write, and that is said. */
+function decoded(bytes) {
+  const mark = { "255,254": "utf-16le", "254,255": "utf-16be" }[bytes.slice(0, 2).join()];
+  if (mark) return [new TextDecoder(mark).decode(bytes), ""];
+  try {
+    return [new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: true }), ""];
+  } catch {
+    return [new TextDecoder("windows-1252").decode(bytes), "The file is not UTF-8: it was read as Windows-1252, so look at its letters. "];
+  }
+}
+
 function Sample({ taken }) {
   const [text, type] = useState("");
   const [state, tell] = useState({ error: null, busy: false, note: "" });
-  const send = async (csv) => {
+  const send = async (csv, read = "") => {
     const cut = csv.length > LARGEST;
     const sample = cut ? csv.slice(0, csv.lastIndexOf("\n", LARGEST) + 1) : csv;
-    tell({ error: null, busy: true, note: "" });
+    tell({ error: null, busy: true, note: read });
     try {
       taken(sample, {}, await inferred(sample, {}));
-      tell({ error: null, busy: false, note: cut ? "Only the first 300,000 characters were read. " : "" });
+      tell({ error: null, busy: false, note: `${read}${cut ? "Only the first 300,000 characters were read. " : ""}` });
     } catch (error) {
       tell({ error, busy: false, note: "" });
       say(`That did not work: ${error.message}`);
@@ -76,7 +87,9 @@ function Sample({ taken }) {
   };
   const file = async (event) => {
     const [chosen] = event.target.files;
-    if (chosen) send(await chosen.slice(0, 4 * LARGEST).text());
+    if (!chosen) return;
+    const [text, note] = decoded(new Uint8Array(await chosen.slice(0, 4 * LARGEST).arrayBuffer()));
+    send(text, note);
   };
   const submit = (event) => (event.preventDefault(), send(text));
   return html`<details class="panel"><summary>Begin with a sample of your data (CSV)</summary>

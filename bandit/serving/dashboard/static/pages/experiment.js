@@ -38,7 +38,7 @@ export function Experiment({ name, tab, rest }) {
       <a href=${id ? link("e", name, id) : link("e", name)} aria-current=${id === tab ? "page" : undefined}>${text}</a></li>`)}</ul></nav>
     ${gone ? html`<${Failure} error=${live.error} />` : html`<${Loaded} live=${live} what="the experiment">${(document) => html`
       <${Warnings} document=${document} />
-      ${Page ? html`<h2 class="unseen">${title}</h2><${Page} document=${document} rest=${rest} again=${live.again} />` : html`<p>There is no such page.</p>`}`}<//>`}`;
+      ${Page ? html`<h2 class="unseen">${title}</h2><${Page} document=${document} rest=${rest} again=${live.again} />` : html`<p>${TABS.some(([id]) => id === tab) ? "This page needs a key of the role “admin”." : "There is no such page."}</p>`}`}<//>`}`;
 }
 
 function Warnings({ document }) {

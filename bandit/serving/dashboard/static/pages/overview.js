@@ -21,7 +21,7 @@ export function Overview({ document }) {
 }
 
 function Now({ name }) {
-  const [chosen, choose] = useState("1h");
+  const [chosen, choose] = useState("5m");
   const live = useLive((signal) => ask(experiment(name, "summary"), { signal }), 5, [name]);
   return html`<section aria-labelledby="now">
     <div class="title"><h3 id="now">Lately</h3><${Choice} label="Of the last" options=${Object.entries(WINDOWS)} chosen=${chosen} choose=${choose} /></div>

@@ -118,7 +118,7 @@ function options(width, lines, show, stacked, point) {
     bands,
     hooks: {
       setCursor: [(plot) => point(plot.cursor.idx ?? null)],
-      draw: stacked ? [(plot) => name(plot, lines)] : [],
+      draw: stacked ? [(plot) => (bars(plot, lines), name(plot, lines))] : [],
     },
   };
 }
@@ -141,11 +141,31 @@ function piles(lines) {
   return { series, bands: [] };
 }
 
+/** A point without neighbours has no area: it is a bar of its own width. */
+function bars(plot, lines) {
+  const { ctx, bbox } = plot;
+  const [times] = plot.data;
+  const half = (times[1] - times[0]) / 2;
+  const at = (time) => Math.min(bbox.left + bbox.width, Math.max(bbox.left, plot.valToPos(time, "x", true)));
+  const empty = (i) => (lines[0].values[i] ?? null) === null;
+  times.forEach((time, i) => {
+    if (empty(i) || !empty(i - 1) || !empty(i + 1)) return;
+    let below = 0;
+    lines.forEach((line, n) => {
+      const foot = plot.valToPos(below, "y", true);
+      below += line.values[i];
+      ctx.fillStyle = colour(`series-${n % 8}`);
+      ctx.fillRect(at(time - half), plot.valToPos(below, "y", true), at(time + half) - at(time - half), foot - plot.valToPos(below, "y", true));
+    });
+  });
+}
+
 /** The name of each area that is high enough, within it: areas differ without their colours, too. */
 function name(plot, lines) {
   const { ctx } = plot;
   const last = plot.data[0].length - 1;
   const ratio = devicePixelRatio;
+  if ((lines[0]?.values[last - 1] ?? null) === null) return; // no area
   ctx.save();
   ctx.font = `${12 * ratio}px system-ui, sans-serif`;
   ctx.textAlign = "right";

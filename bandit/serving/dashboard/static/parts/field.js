@@ -37,7 +37,7 @@ export function NumberField({ label, hint, value, change, min, max, step, option
     take(String(Number((Number(value) + way * step).toPrecision(12))));
   };
   useEffect(() => input.current.setCustomValidity(fault), [fault]);
-  const told = fault || hint;
+  const told = fault && value !== undefined ? `${fault}; until then ${value} counts` : fault || hint;
   return html`<div class="field"><label for=${id}>${label}</label>
     <input id=${id} ref=${input} inputmode="decimal" autocomplete="off" placeholder=${placeholder} value=${typed ?? value ?? ""}
       onInput=${(event) => take(event.target.value)} onKeyDown=${key} onBlur=${() => (empty || !fault) && type(null)}
