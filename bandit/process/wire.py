@@ -112,11 +112,22 @@ class WireProtocol(HttpToolsProtocol):
         self._moved = False  # such a byte is among those at hand
         self._trailing = False  # the head is in: further headers are trailers
         self._hosts = 0
+        self._running: Any = None  # the cycle that has a task; uvicorn knows only the one that was parsed last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         """Uses a flow control that knows the waiting requests."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Lets the one under way know, which may wait for a client that takes no answers: there is none to write to."""
+        super().connection_lost(exc)
+        if self._running is not None:
+            self._running.disconnected = True
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     # bytes in
 

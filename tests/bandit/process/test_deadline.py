@@ -152,6 +152,33 @@ def test_who_takes_no_answer_is_let_go() -> None:
         assert len(rest(connection)) < LARGE
 
 
+def test_who_leaves_while_pipelined_answers_wait_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one whose turn it is waits for the client, which goes: its answer goes nowhere, and nothing is raised."""
+    own, begun, ended = app, list[int](), list[BaseException | None]()
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(1)
+        try:
+            await own(scope, receive, send)
+        except BaseException as error:
+            ended.append(error)
+        else:
+            ended.append(None)
+
+    monkeypatch.setitem(globals(), "app", watched)
+    limit = time.monotonic() + 20
+    with serving(seconds=30) as port:
+        with connected(port, 3 * (GET % b"/large")) as connection:
+            while len(begun) < 2:  # the first is all with the transport, and the second waits for that
+                assert time.monotonic() < limit
+                time.sleep(0.01)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        while len(ended) < len(begun):
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+    assert ended == [None, None]
+
+
 def test_who_takes_one_answer_after_the_other_is_not_cut_off() -> None:
     """More is left of the next one than was of the last: that is no sign that nothing was taken."""
     with serving() as port, connected(port, GET % b"/large") as connection:
