@@ -42,7 +42,7 @@ from bandit.store.open import open_store
 
 TARGETS = {f"outage_{how}_answers_p99": 50.0 for how in ("killed", "frozen")}
 TARGETS |= {f"outage_{how}_lost": 0.0 for how in ("killed", "frozen")}
-NOTICE = 0.5  # seconds after the first notice in which the other worker's comes as well
+NOTICE = 1.5  # seconds after the first notice in which the other worker's comes as well, and who refuses has followed
 DOCUMENT = {"arms": [f"a{i}" for i in range(20)], "rewards": {"click": {}}, "policy": {"type": "uniform"}}
 
 
