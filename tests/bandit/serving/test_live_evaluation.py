@@ -376,7 +376,7 @@ def test_a_log_of_a_later_version_is_a_problem_and_no_fault(server: tuple[str, L
 
 def test_a_process_that_ends_badly_is_a_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Never an empty answer."""
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr("bandit.serving.evaluation.COMMAND", ("/bin/false",))
     with pytest.raises(RuntimeError, match="ended with 1"):
         asyncio.run(Evaluator("redis://127.0.0.1:1").evaluate(Asked("any", (), "", "0s", 10)))
 
