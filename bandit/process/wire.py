@@ -16,8 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Sized
-from functools import partial
+from collections.abc import Callable, Sized
 from typing import Any, ClassVar, cast
 
 import httptools
@@ -75,20 +74,6 @@ class _Last:
         self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
 
 
-async def _serve(app: Any, scope: Any, receive: Any, send: Any) -> None:
-    """The application, behind `_send`; uvicorn gives it a method of the request's cycle to send with."""
-    await app(scope, receive, partial(_send, send.__self__, send))
-
-
-async def _send(cycle: Any, send: Callable[[Any], Awaitable[None]], message: Any) -> None:
-    """As uvicorn's cycle sends; to a client that has gone, although nobody has said so yet, nothing."""
-    if cycle.flow.write_paused and not cycle.disconnected:
-        await cycle.flow.drain()
-    if cycle.transport.is_closing():
-        cycle.disconnected = True
-    await send(message)
-
-
 class WireProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -102,7 +87,6 @@ class WireProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.app = partial(_serve, self.app)
         self.pipeline: deque[Any]
         self.partial = False  # a request has begun and is not whole
         self._last: bytes | None = None  # the refusal that ends the connection; nothing after it is a request

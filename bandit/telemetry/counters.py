@@ -88,7 +88,7 @@ class Counters:
         if len(labels) != len(metric.labels):
             raise ValueError(f"{metric.name} has the labels {metric.labels}")
         labels = tuple(value if len(value) <= LABEL_MAX else OTHER for value in labels)
-        if _by_experiment(metric):
+        if by_experiment(metric):
             labels = (self.experiment(labels[0]), *labels[1:])
         others = (OTHER,) * len(labels)
         if labels not in own and len(own) - (others in own) >= metric.most - 1:  # the last place is theirs
@@ -112,7 +112,7 @@ class Counters:
         if not gone:
             return
         with self._lock:
-            for metric in filter(_by_experiment, METRICS.values()):
+            for metric in filter(by_experiment, METRICS.values()):
                 for cells in (self._cells[metric.name], self._beside[metric.name]):
                     for labels in [labels for labels in cells if labels[0] in gone]:
                         del cells[labels]
@@ -144,7 +144,8 @@ class Counters:
                         cell[:] = _together(metric, cell, numbers)
 
 
-def _by_experiment(metric: Metric) -> bool:
+def by_experiment(metric: Metric) -> bool:
+    """Whether its first label is the experiment."""
     return metric.labels[:1] == ("experiment",)
 
 

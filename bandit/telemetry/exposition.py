@@ -10,8 +10,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from bandit.telemetry.counters import Snapshot, merge
-from bandit.telemetry.table import METRICS, Metric
+from bandit.telemetry.counters import Snapshot, by_experiment, merge
+from bandit.telemetry.table import METRICS, OTHER, Metric
 
 
 def together(parts: Iterable[tuple[str, bool, Snapshot]]) -> Snapshot:
@@ -22,6 +22,8 @@ def together(parts: Iterable[tuple[str, bool, Snapshot]]) -> Snapshot:
             count, but for lasting ones.
     """
     found: Snapshot = {}
+    parts = list(parts)
+    named = _named_by_all([snapshot for _, _, snapshot in parts])
     for worker, lives, snapshot in parts:
         for name, cells in snapshot.items():
             metric = METRICS.get(name)
@@ -29,9 +31,25 @@ def together(parts: Iterable[tuple[str, bool, Snapshot]]) -> Snapshot:
                 continue
             if metric.over == "worker":
                 found.setdefault(name, {}).update({(*labels, worker): cell for labels, cell in cells.items()})
-            else:
+            elif named is None or not by_experiment(metric):
                 merge(found, {name: cells})
+            else:
+                for labels, cell in cells.items():
+                    merge(found, {name: {(labels[0] if labels[0] in named else OTHER, *labels[1:]): cell}})
     return found
+
+
+def _named_by_all(snapshots: list[Snapshot]) -> set[str] | None:
+    """The experiments that every process names which has more than it may name: of another one some numbers are under
+    `other` already, so all go there. None where there is no such process.
+    """
+    full = [names for snapshot in snapshots if OTHER in (names := _names(snapshot))]
+    return set.intersection(*full) | {""} if full else None
+
+
+def _names(snapshot: Snapshot) -> set[str]:
+    metrics = [name for name in snapshot if name in METRICS and by_experiment(METRICS[name])]
+    return {labels[0] for name in metrics for labels in snapshot[name]}
 
 
 def rendered(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:

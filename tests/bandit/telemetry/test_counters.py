@@ -56,6 +56,26 @@ def test_an_experiment_has_its_label_in_every_metric_or_in_none() -> None:
     assert set(counters.snapshot()["bandit_gaps_total"]) == {(f"e{i}",) for i in range(EXPERIMENTS)} | {(OTHER,)}
 
 
+def test_an_experiment_is_shown_by_its_name_only_where_every_process_names_it() -> None:
+    """Two that met more than may be named, in different orders: no number under a name is a part of it."""
+    workers = [Counters(), Counters()]
+    names = [f"e{i}" for i in range(EXPERIMENTS + 60)]
+    for counters, order in zip(workers, (names, names[::-1]), strict=True):
+        for name in order:
+            counters.add("bandit_decisions_total", name, "new", by=3)
+            counters.add("bandit_gaps_total", name)
+    few = Counters()  # of a process that has met two
+    few.add("bandit_gaps_total", names[0], by=5)
+    few.add("bandit_gaps_total", names[100], by=7)
+    found = together((str(i), True, each.snapshot()) for i, each in enumerate((*workers, few)))
+    shared = names[60:EXPERIMENTS]
+    assert found["bandit_decisions_total"] == {key: [6] for key in ((name, "new") for name in shared)} | {
+        (OTHER, "new"): [6 * 120]
+    }
+    gaps = {key: [2] for key in ((name,) for name in shared)} | {(names[100],): [9], (OTHER,): [2 * 120 + 5]}
+    assert found["bandit_gaps_total"] == gaps
+
+
 def test_what_is_gone_gives_back_its_place() -> None:
     """Also what came from a process that has ended; what is no experiment has none, and those that stay keep theirs."""
     counters = Counters()
