@@ -395,7 +395,7 @@ def test_the_commands_back_up_and_restore(tmp_path: Path) -> None:
     with served() as url, opened(url) as store:
         filled(store, "home")
         done = command("backup", str(tmp_path / "b"), "--redis-url", url)
-        assert (done.returncode, done.stdout.splitlines()[0][:17]) == (0, "home: 10 entries "), done.stderr
+        assert (done.returncode, done.stdout.splitlines()[0][:17]) == (0, "home: 11 entries "), done.stderr
     done = command("restore", str(tmp_path / "b"), "--data-dir", str(tmp_path / "new"))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["equal"] is True

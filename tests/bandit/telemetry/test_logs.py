@@ -59,6 +59,7 @@ def test_every_line_on_stderr_is_json_where_that_is_asked_for(monkeypatch: pytes
     """Also those that are no log records: that it is ready, and why it cannot start."""
     written = io.StringIO()
     root = logging.getLogger()
+    level = root.level
     monkeypatch.setattr(root, "handlers", [])
     monkeypatch.setattr(sys, "stderr", written)
     try:
@@ -68,6 +69,7 @@ def test_every_line_on_stderr_is_json_where_that_is_asked_for(monkeypatch: pytes
         logging.getLogger("x").info("not at this level")
     finally:
         monkeypatch.undo()
+        root.setLevel(level)
         telling._as_json = False
         logging.captureWarnings(capture=False)
     told = [json.loads(line) for line in written.getvalue().splitlines()]
