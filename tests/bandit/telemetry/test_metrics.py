@@ -30,7 +30,7 @@ HEAD = "| metric | type | labels | over | what |\n|---|---|---|---|---|\n"
 def used(server: Live) -> str:
     """A scrape after traffic with something in most metrics."""
     home = server.experiment(
-        slices={"learned": {}, "even": {"share": 0.2, "policy": {"type": "uniform"}}}, refunds="1d"
+        slices={"learned": {}, "even": {"share": 0.5, "policy": {"type": "uniform"}}}, refunds="1d"
     )
     for i in range(20):
         decided = home.decided(decision_id=f"d{i}")
