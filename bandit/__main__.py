@@ -3,15 +3,15 @@
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from bandit import __version__
 from bandit.commands import copies, keys
+from bandit.commands.options import DataDir, RedisUrl, StoreBinary, settings_from
 from bandit.errors import printable
-from bandit.settings import Settings, expected_by, is_loopback, overridden, port_is_linked
+from bandit.settings import is_loopback, port_is_linked
 from bandit.telling import exit_on_error, run, start_logging, tell
 
 PROGRAM = "bandit-server"
@@ -24,14 +24,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-# An option that was not given is None: then BANDIT_* in the environment counts, then the default of `Settings`.
-RedisUrl = Annotated[str | None, typer.Option(help="The address of a running Redis or Valkey; excludes --data-dir.")]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Data directory of the server's own store.  [default: ./bandit-data]")
-]
-StoreBinary = Annotated[
-    Path | None, typer.Option(help="The valkey-server or redis-server binary to run that store with.")
-]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.  [default: 8080]")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes.  [default: 1]")]
@@ -302,26 +294,6 @@ def demo(
                 visitors=visitors, workers=workers, keep_serving=keep_serving, data_dir=data_dir, port=port, seed=seed
             )
         )
-
-
-def settings_from(**options: Any) -> Settings:
-    """The settings of a command: its options, else the environment, else the defaults.
-
-    Raises:
-        typer.BadParameter: if one is invalid; it says which, and what was expected.
-    """
-    try:
-        return overridden(options)
-    except ValidationError as error:
-        raise typer.BadParameter("; ".join(map(_fault, error.errors()))) from error
-
-
-def _fault(error: Any) -> str:
-    """One of pydantic's errors in a line, without the value that was given."""
-    name = ".".join(map(str, error["loc"]))
-    words = expected_by(error)
-    message = f"expected {words}, got another value" if words else str(error["msg"]).removeprefix("Value error, ")
-    return f"{name} (BANDIT_{name.upper()}): {message}" if name else message
 
 
 def main() -> None:

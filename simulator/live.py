@@ -14,8 +14,6 @@ The server runs this module as a process of its own, `bandit.serving.evaluation`
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -26,7 +24,6 @@ import numpy as np
 
 from bandit.arrays import Matrix
 from bandit.core.document import Document
-from bandit.core.engine import Model
 from bandit.core.experiment import Config, Experiment, compile_config
 from bandit.core.features import Category
 from bandit.core.features.special import is_special
@@ -34,24 +31,22 @@ from bandit.core.policies import Uniform
 from bandit.core.sums import ONE, Sums
 from bandit.core.times import time_of
 from bandit.core.validation import typed_problem
-from bandit.errors import Code, CorruptLog, Problem, StoreUnavailable
+from bandit.errors import Code
 from bandit.log.records import Position, read_config
-from bandit.replica.recent import Recent, Window, recent
+from bandit.replica.recent import Recent, Window, model_then, recent
 from bandit.replica.replica import Replica
+from bandit.serving.child import answer_about
 from bandit.serving.evaluation import (
     Asked,
     Candidate,
     Evaluation,
     Lift,
-    Refused,
-    Reply,
     Shadow,
     Slice,
     duration_ms,
     window_of,
     wrong,
 )
-from bandit.store.open import open_store
 from bandit.store.protocol import Store
 from simulator.logs.log import Kind, Log, Played, changed
 from simulator.ope.differences import Data, lift
@@ -66,7 +61,6 @@ from simulator.policies import specs
 from simulator.wording import named
 
 CELLS = 2**23  # decisions x arms of an evaluation: 64 MiB of probabilities
-NICE = 10  # it gives way to whoever decides
 TARGETS = "uniform, fixed:ARM, or a policy such as linucb:alpha=0.5,explore=0.05"
 
 
@@ -258,31 +252,10 @@ def _policy(experiment: Experiment, text: str) -> Experiment:
 
 def _learned(source: Source, experiment: Experiment) -> Matrix:
     """The probabilities of a policy as it had learned by the middle of the window, on the rows after it."""
-    recent, sums, added = source.recent, source.sums.copy(), source.recent.later
-    sums.add(recent.arms, Sums(-added.A, -added.B, -added.R, -added.n))
-    model = Model(experiment, sums, also=recent.eligible.sum(axis=0) > 0)  # those retired since could be shown too
-    while model.refresh():
-        pass
-    rows = slice(len(recent) // 2, None)
-    return model.probabilities(recent.x[rows], recent.eligible[rows])
-
-
-def main() -> None:
-    """The process: asked on stdin, answers on stdout."""
-    os.nice(NICE)
-    redis_url, asked = msgspec.json.decode(sys.stdin.buffer.read(), type=tuple[str, Asked])
-    store = open_store(redis_url)
-    try:
-        reply = Reply(found=evaluated(store, asked))
-    except Problem as problem:
-        reply = Reply(refused=Refused(problem.code, problem.detail, problem.faults))
-    except StoreUnavailable:
-        reply = Reply(refused=Refused(Code.STORE_UNAVAILABLE, "the store does not answer now", ()))
-    except CorruptLog as error:
-        reply = Reply(refused=Refused(Code.NOT_READY, f"its log cannot be read: {error}", ()))
-    finally:
-        store.close()
-    sys.stdout.buffer.write(msgspec.json.encode(reply))
+    found, rows = source.recent, slice(len(source.recent) // 2, None)
+    shown = found.eligible.sum(axis=0) > 0  # those retired since, too
+    model = model_then(experiment, source.sums, found, also=shown)
+    return model.probabilities(found.x[rows], found.eligible[rows])
 
 
 def evaluated(store: Store, asked: Asked) -> Evaluation:
@@ -291,11 +264,8 @@ def evaluated(store: Store, asked: Asked) -> Evaluation:
     Raises:
         Problem: the request is invalid, or there is no such experiment.
     """
-    now, replica = store.now_ms(), Replica(asked.experiment, store)
-    replica.load()
-    replica.fold_to_end()
-    if (model := replica.model) is None:
-        raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {asked.experiment!r}")
+    now, replica = store.now_ms(), Replica.whole(asked.experiment, store)
+    model = replica.served
     pair = _pair(model.experiment, asked)
     tables = 2 if model.experiment.config.slices else 1  # within a slice, and over all
     room = max(1, CELLS // max(1, tables * model.experiment.shape[0]))
@@ -374,4 +344,4 @@ def _matured(
 
 
 if __name__ == "__main__":
-    main()
+    answer_about(evaluated, Asked)

@@ -17,11 +17,12 @@ import msgspec
 
 from bandit.core.document import NAME
 from bandit.errors import Code, Problem
+from bandit.settings import KEY
 
 ADMIN, WRITE, READ = "admin", "write", "read"
 ROLES: Final = ADMIN, WRITE, READ
 ID, SECRET = 10, 43  # letters: 43 of 62 are 256 bits
-TEXT = re.compile(rb"bs_([0-9A-Za-z]{%d})_([0-9A-Za-z]{%d})" % (ID, SECRET))
+TEXT = re.compile(KEY.pattern.encode())
 KEYS_MAX = 1000
 EXPERIMENTS_MAX = 100  # that one key may be for
 NAME_LETTERS = 100

@@ -20,7 +20,6 @@ import logging
 import mmap
 import os
 import struct
-import tempfile
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -44,22 +43,16 @@ class Standing(NamedTuple):
     admitted: bool
 
 
-def shared_counts(workers: int) -> int:
-    """The descriptor of a file that holds the counts of so many workers, and of as many that take their places."""
-    if hasattr(os, "memfd_create"):
-        counts = os.memfd_create("bandit-limits")
-    else:
-        with tempfile.TemporaryFile() as file:
-            counts = os.dup(file.fileno())
-    os.ftruncate(counts, COLUMN * 2 * workers)  # pages that nobody writes take no memory
-    return counts
+def size_for(workers: int) -> int:
+    """Bytes that the counts of so many workers take, and of as many that take their places."""
+    return COLUMN * 2 * workers  # pages that nobody writes take no memory
 
 
 class Limits:
     """The counts, from the side of one worker; its event loop alone uses it.
 
     Args:
-        shared: `shared_counts` that its parent made; by default it counts for itself.
+        shared: the descriptor of a file of `size_for` that its parent made; by default it counts for itself.
         clock: seconds; the same for all workers.
     """
 

@@ -30,8 +30,8 @@ from bandit.core.times import time_of
 from bandit.errors import Code, CorruptLog, Problem
 from bandit.log.records import START, Position
 from bandit.replica.verify import verify
-from bandit.store.keys import EXPERIMENTS, META, MODELS, Keys
-from bandit.store.redis_copying import RESTORING, Key
+from bandit.store.keys import EXPERIMENTS, META, MODELS, RESTORING, Keys
+from bandit.store.redis_copying import Key
 from bandit.store.redis_store import RedisStore
 from bandit.store.redis_wire import POSITION
 

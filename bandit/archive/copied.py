@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from bandit.archive.forward import Forward
 from bandit.archive.frames import read_frames
 from bandit.archive.manifest import Saved
 from bandit.core.experiment import Config
@@ -33,12 +34,7 @@ class Copy:
     def __init__(self, folder: Path, saved: Saved) -> None:
         self.saved, self._folder = saved, folder
         self.head: Head = msgspec.convert(next(read_frames(folder / saved.log)), Head)
-        self._begin()
-
-    def _begin(self) -> None:
-        self._entries = self.entries()
-        self._read: list[Entry] = []  # and not given yet
-        self._last = START  # of the entries given
+        self._log = Forward(lambda _: self.entries())
 
     def entries(self) -> Iterator[list[Entry]]:
         """The log, some entries at a time."""
@@ -61,15 +57,7 @@ class Copy:
 
     def read(self, name: str, after: Position, count: int) -> list[Entry]:
         """See `Store`."""
-        if after < self._last:
-            self._begin()
-        if after != self._last:
-            self._read = [entry for entry in self._read if entry.position > after]
-        while len(self._read) < count and (more := next(self._entries, None)) is not None:
-            self._read += [entry for entry in more if entry.position > after]
-        given, self._read = self._read[:count], self._read[count:]
-        self._last = given[-1].position if given else self._last
-        return given
+        return self._log.read(after, count)
 
     def end(self, name: str) -> Position:
         """See `Store`."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bandit.archive.files import File, files_of, identity
+from bandit.archive.forward import Forward
 from bandit.errors import Code, CorruptLog, Problem
 from bandit.log.records import START, Entry, Position, read_config
 from bandit.store.protocol import Row, Store, Stored, Table
@@ -39,7 +40,7 @@ class Joined:
             self.whole, self._previous = not self._before, begun.cursor
         else:
             raise Problem(Code.EXPERIMENT_NOT_FOUND, f"{folder} has no archive of experiment {name!r}")
-        self._begin()
+        self._archived = Forward(self._entries)
 
     def _look(self) -> None:
         """Find the files: those since the experiment's creation, where it was created more than once the last one."""
@@ -57,16 +58,10 @@ class Joined:
             self.files.append(file)
             previous = file.last
 
-    def _begin(self) -> None:
-        self._archived = self._entries(START)
-        self._read: list[Entry] = []
-        self._last = START  # of the entries given
-
     def _entries(self, after: Position) -> Iterator[list[Entry]]:
         """What the archive has after a position."""
         for file in [file for file in self.files if file.last > after]:
-            for entries in file.entries():
-                yield [entry for entry in entries if entry.position > after]
+            yield from file.entries()
 
     @property
     def upto(self) -> Position:
@@ -95,21 +90,13 @@ class Joined:
                 return live
             before = self.upto
             self._look()
-            self._archived, self._read, self._last = self._entries(after), [], after
+            self._archived.start(after)
             if self.upto == before:
                 gap = f"{self.upto.text().decode()} and {base.text().decode()}"
                 raise Problem(
                     Code.STORE_UNAVAILABLE, f"{name}: entries between {gap} left the log before they were archived"
                 )
-        if after < self._last:
-            self._begin()
-        if after != self._last:
-            self._read = [entry for entry in self._read if entry.position > after]
-        while len(self._read) < count and (more := next(self._archived, None)) is not None:
-            self._read += [entry for entry in more if entry.position > after]
-        given, self._read = self._read[:count], self._read[count:]
-        self._last = given[-1].position
-        return given
+        return self._archived.read(after, count)
 
     def end(self, name: str) -> Position:
         """See `Store`."""

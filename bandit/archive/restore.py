@@ -20,9 +20,9 @@ from bandit.archive.manifest import KEYS, Manifest, Saved, check_files, read_man
 from bandit.errors import Code, CorruptLog, Problem, StoreUnsuitable, nearest
 from bandit.log.records import START
 from bandit.replica.verify import verify
-from bandit.store.keys import META, Keys
+from bandit.store.keys import META, RESTORING, Keys
 from bandit.store.redis_connection import STORE_FORMAT
-from bandit.store.redis_copying import READS, RESTORING, Key
+from bandit.store.redis_copying import READS, Key
 from bandit.store.redis_store import RedisStore
 from bandit.store.redis_wire import POSITION
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bandit.commands.options import DataDir, RedisUrl, StoreBinary, settings_from
 from bandit.telling import exit_on_error, tell
 
 if TYPE_CHECKING:
@@ -18,14 +19,6 @@ if TYPE_CHECKING:
     from bandit.store.redis_store import RedisStore
 
 PROGRAM = "bandit-server"
-
-RedisUrl = Annotated[str | None, typer.Option(help="The address of a running Redis or Valkey; excludes --data-dir.")]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Data directory of the server's own store.  [default: ./bandit-data]")
-]
-StoreBinary = Annotated[
-    Path | None, typer.Option(help="The valkey-server or redis-server binary to run that store with.")
-]
 
 
 def backup(
@@ -42,7 +35,7 @@ def backup(
     with exit_on_error(PROGRAM):
         from bandit.archive.backup import back_up
 
-        settings = _settings(redis_url, data_dir, store_binary)
+        settings = settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary)
         with _opened(settings, "backup") as store, _shown() as progress:
             manifest = back_up(store, folder, progress)
         for saved in manifest.experiments:
@@ -73,7 +66,7 @@ def restore(
         from bandit.archive.restore import restore as restored
 
         read_manifest(folder)  # before a store is started for it
-        settings = _settings(redis_url, data_dir, store_binary)
+        settings = settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary)
         if settings.redis_url is None:
             settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _opened(settings, "restore", restoring=True) as store, _shown() as progress:
@@ -109,7 +102,7 @@ def archive(
     if (folder is None) == (not forget):
         raise typer.BadParameter("expected DIR, or --forget NAME")
     with exit_on_error(PROGRAM):
-        settings = _settings(redis_url, data_dir, store_binary)
+        settings = settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary)
         if forget:
             with _opened(settings, "archive") as store:
                 for name in forget:
@@ -164,12 +157,6 @@ def assert_pyarrow() -> None:
         import pyarrow  # noqa: F401
     except ImportError:
         raise Problem(Code.NOT_READY, "an archive needs pyarrow: pip install 'bandit-server[archive]'") from None
-
-
-def _settings(redis_url: str | None, data_dir: Path | None, store_binary: Path | None) -> Settings:
-    from bandit.__main__ import settings_from
-
-    return settings_from(redis_url=redis_url, data_dir=data_dir, store_binary=store_binary)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bandit.commands.options import DataDir, RedisUrl, StoreBinary, settings_from
 from bandit.errors import printable
 from bandit.telling import exit_on_error, tell
 
@@ -28,20 +29,12 @@ PROGRAM = "bandit-server keys"
 HOUR_MS, HOURS_MAX = 3_600_000, 36_500 * 24
 app = typer.Typer(help="API keys: who may use the server, and for what.", no_args_is_help=True, rich_markup_mode=None)
 
-RedisUrl = Annotated[str | None, typer.Option(help="The address of a running Redis or Valkey; excludes --data-dir.")]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Data directory of the server's own store.  [default: ./bandit-data]")
-]
-StoreBinary = Annotated[
-    Path | None, typer.Option(help="The valkey-server or redis-server binary to run that store with.")
-]
 Key = Annotated[str, typer.Argument(help="The key's id, as `list` shows it: bs_ID_... without the secret.")]
 
 
 @contextmanager
 def _keyring(redis_url: str | None, data_dir: Path | None, store_binary: Path | None) -> Iterator[Keyring]:
     """The keys of the settings' store, to be changed by whoever is at the command line."""
-    from bandit.__main__ import settings_from
     from bandit.access.audit import Actor
     from bandit.access.manage import Keyring
     from bandit.commands.log_commands import opened_store

@@ -203,7 +203,7 @@ class Supervisor:
         deadline = time.monotonic() + (BIND_SECONDS if left_behind else 0.0)
         while True:
             try:
-                return _bind(self._settings.host, self._settings.port)
+                return bind(self._settings.host, self._settings.port)
             except OSError as error:
                 if time.monotonic() >= deadline:
                     where = f"{self._settings.host}:{self._settings.port}"
@@ -245,7 +245,7 @@ class Supervisor:
                 log.error("%s", error)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
     """A socket bound to the first address of the host, IPv4 before IPv6."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from bandit.access.limits import shared_counts
+from bandit.access import limits
 from bandit.process.slots import Slots, shared_file
 from bandit.settings import Handoff, Phase, Settings
 
@@ -204,7 +204,7 @@ class Workers:
     ) -> None:
         self._command = command
         self._flag, self._slots = shared_file("bandit-phase", 1), Slots.made(settings.workers)
-        self._limits = shared_counts(settings.workers)
+        self._limits = shared_file("bandit-limits", limits.size_for(settings.workers))
         self._handoff = Handoff(
             settings=settings,
             listener=listener.fileno(),

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Int, Mask, Matrix, Vector
 from bandit.core.draw import draw
+from bandit.core.engine import Model
 from bandit.core.experiment import Config, Experiment
 from bandit.core.sums import Sums, increments
 from bandit.log.events import read_events
@@ -329,3 +330,20 @@ class _Reader:
             waiting=self.waiting,
             configs=self.configs[::-1],
         )
+
+
+def model_then(experiment: Experiment, sums: Sums, found: Recent, also: Mask) -> Model:
+    """The model as it stood at the middle of these decisions: by the sums of now less what the log added since.
+
+    Args:
+        experiment: the version in force.
+        sums: of now.
+        found: the decisions.
+        also: arms that it scores although they are retired, shape (K,).
+    """
+    before, added = sums.copy(), found.later
+    before.add(found.arms, Sums(-added.A, -added.B, -added.R, -added.n))
+    model = Model(experiment, before, also=also)
+    while model.refresh():
+        pass
+    return model

@@ -82,6 +82,14 @@ class Replica:
             raise unserved(self.name, self.failed)
         raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {self.name!r}")
 
+    @classmethod
+    def whole(cls, name: str, store: Store) -> Replica:
+        """One that is folded up to the log's end, for whoever looks once."""
+        replica = cls(name, store)
+        replica.load()
+        replica.fold_to_end()
+        return replica
+
     def load(self) -> None:
         """Start from the checkpoints; `step` reads the rest of the log."""
         stored = self._load(self.store.config(self.name))

@@ -20,6 +20,7 @@ import msgspec
 
 from bandit.core.experiment import Experiment
 from bandit.errors import CorruptLog
+from bandit.log.probabilities import level_ends
 from bandit.log.records import (
     ACTIVATION,
     DECISION,
@@ -38,7 +39,6 @@ MS: dict[Resolution, int] = {"minute": 60_000, "hour": 3_600_000}
 KEPT: dict[Resolution, int] = {"minute": 1440, "hour": 2160}  # buckets: a day, and 90 days
 ARMS = 32  # of a bucket that are told apart
 FORMAT = b"\x01"  # of a row
-_SLICE, _TWO, _ONE = struct.Struct("<BIB"), struct.Struct("<dd"), struct.Struct("<d")
 
 
 class Credited(msgspec.Struct, array_like=True):
@@ -148,7 +148,7 @@ def _decision(sums: Sums, entry: Entry, names: Names) -> int:
     added, at = _at(sums, entry.position.ms, generation), DECISION.size + x_bytes + caller_bytes
     bucket, at = added.bucket, at + (16 if flags & USER else 0)
     shown = list(SHOWN.iter_unpack(record[at : at + SHOWN.size * k]))
-    low, high = levels(record, at + SHOWN.size * k, part if flags & SLICED else -1)
+    low, high = level_ends(record, at + SHOWN.size * k, part if flags & SLICED else -1)
     bucket.decisions += 1
     bucket.impressions += k
     bucket.decided_ms = max(bucket.decided_ms, entry.position.ms)
@@ -201,48 +201,6 @@ def _decision_of(entry: Entry) -> Position:
 def _slice_of(record: bytes) -> int:
     head = unpack_head(DECISION, record)
     return int(head[3]) if head[1] & SLICED else -1
-
-
-def levels(record: bytes, at: int, part: int) -> tuple[float, float]:
-    """(least, largest probability of an eligible arm) of a decision's tail; of one slice, where `part` is not -1.
-
-    The layout is that of `bandit.log.probabilities`; sets are skipped, which makes it many times as quick.
-    """
-    if part < 0:
-        end, count = _skipped(record, at + 1)
-        return _ends(record, end, record[at], count)[:2]
-    at, count = _skipped(record, at)
-    parts, at = record[at], at + 1
-    for _ in range(parts):
-        number, _, form = _SLICE.unpack_from(record, at)
-        low, high, at = _ends(record, at + _SLICE.size, form, count)
-        if number == part:
-            return low, high
-    raise CorruptLog("a decision has no probabilities of its own slice")
-
-
-def _skipped(record: bytes, at: int) -> tuple[int, int]:
-    """(where a set ends, how many are in it)."""
-    form, size = struct.unpack_from("<BI", record, at)
-    at += 5
-    if form == 0:
-        return at, size
-    if form == 1:
-        return at + 4 * size, size
-    end = at + (size + 7) // 8
-    return end, int.from_bytes(record[at:end], "big").bit_count()
-
-
-def _ends(record: bytes, at: int, form: int, count: int) -> tuple[float, float, int]:
-    """(least, largest, where they end) of levels."""
-    if form == 2:
-        (level,) = _ONE.unpack_from(record, at)
-        return level, level, at + 8
-    if form == 1:
-        low, high = _TWO.unpack_from(record, at)
-        return low, high, _skipped(record, at + 16)[0]
-    each = struct.unpack_from(f"<{count}d", record, at)
-    return min(each), max(each), at + 8 * count
 
 
 # rows: the buckets of one minute or hour, one a generation

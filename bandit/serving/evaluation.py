@@ -7,9 +7,7 @@ server, of bounded memory, whatever the number of arms.
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from asyncio.subprocess import PIPE
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -18,6 +16,7 @@ from bandit.core.document import WINDOW_MAX
 from bandit.core.times import DURATION, instant, seconds
 from bandit.errors import Code, Fault, Problem
 from bandit.replica.recent import Window
+from bandit.serving.child import Asker
 
 ROWS_MAX = 100_000  # decisions of an evaluation
 TARGETS_MAX = 8
@@ -232,27 +231,11 @@ class Evaluation(msgspec.Struct, frozen=True):
     shadow: Shadow | None = None
 
 
-class Refused(msgspec.Struct):
-    """A problem on its way from one process to the other."""
-
-    code: Code
-    detail: str
-    faults: tuple[Fault, ...]
-
-
-class Reply(msgspec.Struct):
-    """What the evaluation's process answers: exactly one of the two."""
-
-    found: Evaluation | None = None
-    refused: Refused | None = None
-
-
-class Evaluator:
+class Evaluator(Asker[Evaluation]):
     """Runs evaluations for one server."""
 
     def __init__(self, redis_url: str) -> None:
-        self.redis_url = redis_url
-        self._free = asyncio.Lock()
+        super().__init__("evaluation", Evaluation, "fewer rows or targets", redis_url)
 
     async def evaluate(self, asked: Asked) -> Evaluation:
         """The answer of `GET /v1/experiments/{e}/evaluation`.
@@ -262,32 +245,7 @@ class Evaluator:
                 or where it takes longer than `SECONDS`; `store_unavailable`.
         """
         window_of(asked, 0, 0)
-        if self._free.locked():
-            raise Problem(Code.OVERLOADED, "another evaluation is running here; try again in a second")
-        async with self._free:
-            reply = msgspec.json.decode(await self._child(asked), type=Reply)
-        if (refused := reply.refused) is not None:
-            raise Problem(refused.code, refused.detail, refused.faults)
-        if reply.found is None:
-            raise RuntimeError("an evaluation ended without an answer")
-        return reply.found
-
-    async def _child(self, asked: Asked) -> bytes:
-        """What the process writes to its standard output."""
-        child = await asyncio.create_subprocess_exec(*COMMAND, stdin=PIPE, stdout=PIPE)
-        try:
-            question = msgspec.json.encode((self.redis_url, asked))  # not as arguments, which everyone here can read
-            answer, _ = await asyncio.wait_for(child.communicate(question), SECONDS)
-        except TimeoutError:
-            detail = f"the evaluation took longer than {SECONDS:.0f} seconds; ask for fewer rows or targets"
-            raise Problem(Code.OVERLOADED, detail) from None
-        finally:
-            if child.returncode is None:
-                child.kill()
-                await child.wait()
-        if child.returncode:
-            raise RuntimeError(f"an evaluation ended with {child.returncode}; its own messages are above")
-        return answer
+        return await self.ask(COMMAND, asked, SECONDS)
 
 
 def window_of(asked: Asked, now_ms: int, end_ms: int) -> Window:
@@ -299,16 +257,21 @@ def window_of(asked: Asked, now_ms: int, end_ms: int) -> Window:
     if len(asked.targets) > TARGETS_MAX:
         raise wrong("target", f"at most {TARGETS_MAX} of them", str(len(asked.targets)))
     age = duration_ms("min_age", asked.min_age) if asked.min_age else 0
-    return Window(_since_ms(asked.since, now_ms), end_ms + 1 - age, asked.rows)
+    return Window(time_ms("since", asked.since, now_ms) or 0, end_ms + 1 - age, asked.rows)
 
 
-def _since_ms(text: str, now_ms: int) -> int:
+def time_ms(name: str, text: str, now_ms: int) -> int | None:
+    """A time in a query parameter, or a duration before now, in milliseconds since 1970; None where it is empty.
+
+    Raises:
+        Problem: `invalid_request`, where it is neither.
+    """
     if not text:
-        return 0
+        return None
     if DURATION.fullmatch(text):
-        return now_ms - duration_ms("since", text)
+        return now_ms - duration_ms(name, text)
     if (time := instant(text)) is None:
-        raise wrong("since", 'a time such as "2026-11-25T08:00:00Z" or a duration such as "7d"', "another text")
+        raise wrong(name, 'a time such as "2026-11-25T08:00:00Z" or a duration such as "7d"', "another text")
     return max(0, time)
 
 

@@ -29,7 +29,6 @@ from bandit.serving.batcher import CROWDED, Batcher, Paused, Reader, Replayed
 from bandit.serving.evaluation import Asked, Evaluation, Evaluator
 from bandit.serving.experiments import Experiments, experiment_of
 from bandit.serving.feedback import ref_of, unknown_decision
-from bandit.serving.gathered import Gathered
 from bandit.serving.inspection import DecisionAnswer, Look, described
 from bandit.serving.outage.standby import Standby
 from bandit.serving.outage.watch import Outage
@@ -37,6 +36,7 @@ from bandit.serving.repeated import digest_then
 from bandit.serving.requests import RecommendationRequest
 from bandit.serving.telemetry.gauges import set_gauges
 from bandit.serving.telemetry.requests import Requests
+from bandit.serving.waiting.gathered import Gathered
 from bandit.settings import Settings
 from bandit.store.open import open_store
 from bandit.store.protocol import Ref, Store

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 EXPERIMENTS = "bandit:experiments"
 META = "bandit:meta"  # format version of the store, and the secret that user ids are hashed with
+RESTORING = "restoring"  # the field there that says what is half restored
 MODELS = "bandit:models"  # hash: bytes that an experiment's model takes in a worker, and since when (ms)
 ACCESS_KEYS = "bandit:keys:{access}"  # hash: a row an API key, and their version
 AUDIT = "bandit:audit:{access}"  # stream: who changed what

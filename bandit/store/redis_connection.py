@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from bandit.errors import StoreUnsuitable
-from bandit.store.keys import META, Keys
+from bandit.store.keys import META, RESTORING, Keys
 from bandit.store.redis_faults import StoreMoved, mapped, understood
 from bandit.store.redis_pipeline import Pipelined
 
@@ -101,7 +101,7 @@ class Connected:
         info = self.info()
         with self._asking():
             form = self._noted("format", STORE_FORMAT)
-            begun = self._sync.hget(META, "restoring")
+            begun = self._sync.hget(META, RESTORING)
         # of a lease that nobody has: it changes nothing, but shows if scripts are forbidden
         self._run("beat", [Keys.of("~").lease], [b"~"])
         kind = "valkey" if "valkey_version" in info else "redis"

@@ -16,7 +16,6 @@ from bandit.store.redis_wire import POSITION
 
 SCAN = 500  # keys looked at in one step
 CHANGES, CHANGES_BYTES = 200, 1 << 18  # entries whose keys are read in one step, and bytes of them, about
-RESTORING = "restoring"  # the field of `META` that says what is half restored
 READS = {
     "string": ("GET",),
     "hash": ("HGETALL",),

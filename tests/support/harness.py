@@ -7,10 +7,12 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,12 +88,13 @@ class Server:
         return int(json.loads((self.data_dir / "valkey.json").read_text())["pid"])
 
     def worker_pids(self) -> list[int]:
-        """The workers' processes."""
-        pid = self.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [
-            int(child) for child in children if b"bandit.process.worker" in Path(f"/proc/{child}/cmdline").read_bytes()
-        ]
+        """The workers' processes, but any that just ends."""
+        pid, found = self.process.pid, []
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if b"bandit.process.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(int(child))
+        return found
 
     def elected_pid(self, experiment: str) -> int:
         """The worker that writes the experiment's checkpoints."""
@@ -205,3 +208,17 @@ def check(server: Server, experiment: str, told: Acknowledged) -> dict[str, Any]
     assert {row["credited"] for row in feedback} <= {10.0}
     result: dict[str, Any] = json.loads(verified.stdout)
     return result
+
+
+@contextmanager
+def traffic(server: Server, experiment: str = "e2e", clients: int = 6) -> Iterator[Traffic]:
+    """Traffic from a thread of its own for as long as the block takes."""
+    sending = Traffic(lambda: server.url, experiment, clients)
+    thread = threading.Thread(target=lambda: asyncio.run(sending.run()))
+    thread.start()
+    try:
+        yield sending
+    finally:
+        sending.stopping = True
+        thread.join(timeout=30)
+    assert not thread.is_alive()

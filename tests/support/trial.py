@@ -308,3 +308,14 @@ def until(true: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
 def past(store: Store, ms: int) -> None:
     """Wait until the store's clock is past a time."""
     until(lambda: store.now_ms() > ms, "that time of the store's clock")
+
+
+class Clock:
+    """A clock that is set by hand, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.ms = 1_700_000_000_000
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.ms / 1000

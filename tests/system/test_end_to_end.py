@@ -1,35 +1,18 @@
 """The whole server as real processes under real traffic, while parts of it are killed, frozen and cut."""
 
-import asyncio
 import json
 import os
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from harness import DOCUMENT, Acknowledged, Server, Traffic, check, until
+from harness import DOCUMENT, Acknowledged, Server, Traffic, check, traffic, until
 
 Act = Callable[[Server], None]
-
-
-@contextmanager
-def traffic(server: Server, clients: int = 6) -> Iterator[Traffic]:
-    """Traffic from a thread of its own for as long as the block takes."""
-    sending = Traffic(lambda: server.url, "e2e", clients)
-    thread = threading.Thread(target=lambda: asyncio.run(sending.run()))
-    thread.start()
-    try:
-        yield sending
-    finally:
-        sending.stopping = True
-        thread.join(timeout=30)
-    assert not thread.is_alive()
 
 
 @pytest.fixture

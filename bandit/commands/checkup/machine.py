@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import NamedTuple
 from bandit.commands.checkup.finding import Finding, Verdict
 from bandit.errors import nearest
 from bandit.process.datadir import SOCKET_BYTES, identity
+from bandit.process.supervisor import bind
 from bandit.settings import Settings, is_loopback, machine_memory
 
 FILES, FEW_FILES = 4096, 256  # open files: below the first there are notes, below the second the server cannot work
@@ -64,11 +64,7 @@ def _port(settings: Settings, running: Running | None) -> Finding:
         listens = f"and listens on {running.host}:{running.port}"
         return Finding("ok", "port", f"a server runs on {settings.data_dir}, {listens}")
     try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-        with socket.socket(family, socket.SOCK_STREAM) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind(address)
+        bind(settings.host, settings.port).close()
     except OSError as error:
         text = f"cannot listen on {where} now: {error.strerror or error}; is a server running there, or choose --port"
         return Finding("note", "port", text)

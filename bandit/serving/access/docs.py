@@ -43,19 +43,6 @@ class Audit(msgspec.Struct):
     next: str | UnsetType = UNSET
 
 
-def _problems(*texts: tuple[int, str]) -> dict[int | str, Any]:
-    content = {"application/problem+json": {"schema": ref(ProblemDetails)}}
-    return {status: {"description": text, "content": content} for status, text in texts}
-
-
-def _answer(kind: type, text: str, *problems: tuple[int, str]) -> dict[str, Any]:
-    content = {"application/json": {"schema": ref(kind)}}
-    return {"responses": {200: {"description": text, "content": content}} | _problems(*problems)}
-
-
-WHOAMI = _answer(Identity, "the key", (422, "a parameter that there is not"))
-AUDIT = _answer(Audit, "entries", (422, "a parameter is not what it should be"), (503, "the store cannot be used now"))
-
 TYPES = Identity, Audit
 SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer bs_...`."},
@@ -66,11 +53,13 @@ SCHEMES = {
         "description": "The same key, for who sets it so.",
     },
 }
-_EVERY = _problems(
-    (401, "no API key, or one that is not in force; only where keys are asked for"),
-    (403, "the key has another role, or is for other experiments"),
-    (429, "the key has been used too often; Retry-After says when it may be used again"),
-)
+_REFUSED = {
+    "401": "no API key, or one that is not in force; only where keys are asked for",
+    "403": "the key has another role, or is for other experiments",
+    "429": "the key has been used too often; Retry-After says when it may be used again",
+}
+_PROBLEM = {"application/problem+json": {"schema": ref(ProblemDetails)}}
+_EVERY = {status: {"description": text, "content": _PROBLEM} for status, text in _REFUSED.items()}
 
 
 def guarded(document: dict[str, Any]) -> None:
@@ -82,7 +71,7 @@ def guarded(document: dict[str, Any]) -> None:
                 operation["security"] = []
                 continue
             operation["security"] = [{name: []} for name in SCHEMES]
-            operation["responses"] |= {str(status): answer for status, answer in _EVERY.items()}
+            operation["responses"] |= _EVERY
             if role:
                 operation["description"] = f"{operation.get('description', '')}\n\nRole: `{role}`.".strip()
     document["components"]["securitySchemes"] = SCHEMES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -14,40 +14,41 @@ from starlette.types import Message, Scope, Send
 from bandit.access.audit import Actor, AuditEntry, read_entry
 from bandit.access.ring import GRANT, Grant
 from bandit.errors import Code, Fault, Problem
-from bandit.serving.access import docs
 from bandit.serving.access.docs import Audit, Identity
-from bandit.serving.api import native
+from bandit.serving.api import docs, native
 from bandit.serving.service import Service
 from bandit.settings import Network, Settings
 from bandit.telling import REQUEST_ID
 
-router = APIRouter(tags=["access"], dependencies=[Depends(native._known_only)])
+router = APIRouter(tags=["access"], dependencies=[Depends(native.known_only)])
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="at most so many on a page")]
 Cursor = Annotated[str, Query(description="the `next` of the page before; empty for the newest")]
 Named = Annotated[str, Query(description="only changes of this experiment and its arms")]
 
+WHOAMI = docs.asking({200: "the key"}, Identity, 422)
+AUDIT = docs.asking({200: "entries"}, Audit, 422, 503)
+
 STEP = 1000  # entries read at once
 MOST = 20  # steps of one page: a filter that finds little answers what it has, with `next`
 _CURSOR = re.compile(r"(\d{1,20}-\d{1,20})?", re.ASCII)
-_ENCODER = msgspec.json.Encoder()
 
 
-@router.get("/v1/whoami", **docs.WHOAMI)
+@router.get("/v1/whoami", **WHOAMI)
 async def whoami(request: Request) -> Response:
     """What the key that was sent may do."""
-    grant, service = GRANT.get(), _service(request)
+    grant, service = GRANT.get(), native.service_of(request)
     named = None if grant.experiments is None else sorted(grant.experiments)
-    return _json(Identity(grant.id, grant.name, grant.role, named, service.gate.on))
+    return native.json_answer(Identity(grant.id, grant.name, grant.role, named, service.gate.on))
 
 
-@router.get("/v1/audit", **docs.AUDIT)
+@router.get("/v1/audit", **AUDIT)
 async def audit(request: Request, limit: Limit = 100, cursor: Cursor = "", experiment: Named = "") -> Response:
     """Who changed what, when, from where; the newest first."""
     if _CURSOR.fullmatch(cursor) is None:
         raise Problem.of(Code.INVALID_REQUEST, [Fault("/query/cursor", "the `next` of a page", "another string")])
-    service, grant = _service(request), GRANT.get()
-    return _json(await service.experiments.call(_page, service, grant, limit, cursor, experiment))
+    service, grant = native.service_of(request), GRANT.get()
+    return native.json_answer(await service.experiments.call(_page, service, grant, limit, cursor, experiment))
 
 
 def _page(service: Service, grant: Grant, limit: int, cursor: str, experiment: str) -> Audit:
@@ -78,15 +79,6 @@ def _shown(entry: AuditEntry, grant: Grant, experiment: str) -> bool:
     if experiment and entry.experiment != experiment:
         return False
     return grant.experiments is None or entry.experiment in grant.experiments
-
-
-def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
-
-
-def _json(value: Any) -> Response:
-    return Response(_ENCODER.encode(value), media_type="application/json")
 
 
 def actor_of(grant: Grant, scope: Scope, settings: Settings) -> Actor:

@@ -14,9 +14,9 @@ from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem
 from bandit.serving.api import answers
 from bandit.serving.api.problems import details
-from bandit.serving.gathered import TURN
 from bandit.serving.requests import RecommendationRequest, read_batch
 from bandit.serving.service import Service
+from bandit.serving.waiting.gathered import TURN
 
 ANSWER_MAX = 32 << 20  # bytes of a batch's answers, about
 Read = Callable[[Experiment, Any, bytes], Any]

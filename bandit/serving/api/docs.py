@@ -250,16 +250,16 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     _without_types(found)
     stricter(document, found)
     found |= {name: _part(found[kind.__name__], name, text) for name, (kind, text) in PARTS.items()}
-    for operation in (each for methods in document["paths"].values() for each in methods.values()):
-        operation["summary"], _, more = operation.pop("description").partition("\n\n")
-        operation |= {"description": more} if more else {}
+    for shown in (each for methods in document["paths"].values() for each in methods.values()):
+        shown["summary"], _, more = shown.pop("description").partition("\n\n")
+        shown |= {"description": more} if more else {}
     for each in EXCHANGES:
         _, _, path = each.operation.partition(" ")
-        operation = document["paths"][path][each.method.lower()]
+        shown = document["paths"][path][each.method.lower()]
         if each.body is not UNSET and each.status < 300:
-            _put(found, operation["requestBody"], each.body)
+            _put(found, shown["requestBody"], each.body)
         if each.answer is not UNSET:
-            _put(found, operation["responses"][str(each.status)], each.answer)
+            _put(found, shown["responses"][str(each.status)], each.answer)
     for name in PATCHES:
         properties = found[name]["properties"]
         found[name]["properties"] = {field: _or_null(about) for field, about in properties.items()}
@@ -315,7 +315,7 @@ def _content(schema: dict[str, Any], kind: str = "application/json") -> dict[str
     return {"content": {kind: {"schema": schema}}}
 
 
-def _asking(ok: dict[int, str], answer: type | dict[str, Any] | None, *problems: int) -> dict[str, Any]:
+def asking(ok: dict[int, str], answer: type | dict[str, Any] | None, *problems: int) -> dict[str, Any]:
     """What a route passes on to FastAPI: statuses with their schemas."""
     schema = answer if isinstance(answer, dict) else ref(answer) if answer else None
     shown = {code: {"description": text} | (_content(schema) if schema else {}) for code, text in ok.items()}
@@ -323,12 +323,12 @@ def _asking(ok: dict[int, str], answer: type | dict[str, Any] | None, *problems:
     return {"responses": shown | {code: {"description": REFUSED[code]} | details for code in sorted(problems)}}
 
 
-def _operation(ok: dict[int, str], answer: type | dict[str, Any] | None, *problems: int) -> dict[str, Any]:
+def operation(ok: dict[int, str], answer: type | dict[str, Any] | None, *problems: int) -> dict[str, Any]:
     """What a route of one experiment passes on."""
-    return _asking(ok, answer, *problems, 400, 404, 422, 503)
+    return asking(ok, answer, *problems, 400, 404, 422, 503)
 
 
-def _writing(
+def writing(
     ok: dict[int, str],
     answer: type | dict[str, Any],
     body: type | dict[str, Any],
@@ -338,7 +338,7 @@ def _writing(
     """What a route with a body passes on to FastAPI."""
     content = {"schema": body if isinstance(body, dict) else ref(body)}
     given = {"required": required, "content": {"application/json": content}}
-    return _operation(ok, answer, 413, 415, *problems) | {"openapi_extra": {"requestBody": given}}
+    return operation(ok, answer, 413, 415, *problems) | {"openapi_extra": {"requestBody": given}}
 
 
 def _part_of(name: str) -> Schema:
@@ -350,41 +350,41 @@ _NAME = msgspec.json.schema(Name)
 _ARMS = {"type": "array", "maxItems": ARMS_MAX, "items": {"anyOf": [_NAME, ref(ArmSpec)]}}
 _RESULTS = {200: "`results`, in order: each an answer or its problem"}
 
-LIST = _asking({200: "experiments"}, ExperimentsAnswer, 422, 503)
+LIST = asking({200: "experiments"}, ExperimentsAnswer, 422, 503)
 _CHANGED = {"anyOf": [ref(ExperimentAnswer), ref(DryRunAnswer)]}
 _CHANGED_ARM = {"anyOf": [ref(ArmAnswer), ref(DryRunAnswer)]}
 
-PUT = _writing({201: "created", 200: "replaced, or what would change"}, _CHANGED, Document, 409, 412)
-PATCH = _writing({200: "changed, or what would change"}, _CHANGED, _part_of("DocumentPatch"), 409, 412)
-GET = _operation({200: "the experiment"}, ExperimentAnswer)
-DELETE = _operation({204: "ended"}, None, 412, 428)
-ARMS = _operation({200: "arms"}, ArmsAnswer)
-PUT_ARMS = _writing({200: "the experiment, or what would change"}, _CHANGED, _ARMS)
-ARM = _operation({200: "the arm"}, ArmAnswer)
-PUT_ARM = _writing(
+PUT = writing({201: "created", 200: "replaced, or what would change"}, _CHANGED, Document, 409, 412)
+PATCH = writing({200: "changed, or what would change"}, _CHANGED, _part_of("DocumentPatch"), 409, 412)
+GET = operation({200: "the experiment"}, ExperimentAnswer)
+DELETE = operation({204: "ended"}, None, 412, 428)
+ARMS = operation({200: "arms"}, ArmsAnswer)
+PUT_ARMS = writing({200: "the experiment, or what would change"}, _CHANGED, _ARMS)
+ARM = operation({200: "the arm"}, ArmAnswer)
+PUT_ARM = writing(
     {201: "added", 200: "replaced, or what would change"}, _CHANGED_ARM, _part_of("ArmBody"), required=False
 )
-PATCH_ARM = _writing({200: "changed, or what would change"}, _CHANGED_ARM, _part_of("ArmPatch"))
-DELETE_ARM = _operation({204: "retired"}, None)
+PATCH_ARM = writing({200: "changed, or what would change"}, _CHANGED_ARM, _part_of("ArmPatch"))
+DELETE_ARM = operation({204: "retired"}, None)
 DELETE_ARM["responses"][200] = {"description": "what would change"} | _content(ref(DryRunAnswer))
-DECISION = _operation({200: "the decision"}, DecisionAnswer)
-FEATURES = _operation({200: "what came of each feature"}, FeaturesAnswer)
-EVALUATION = _operation({200: "what slices earned and targets would have earned"}, Evaluation)
-RECOMMEND = _writing({200: "a decision"}, RecommendationAnswer, RecommendationBody, 409)
-RECOMMEND_BATCH = _writing(_RESULTS, _batch(RecommendationAnswer), BatchBody)
-ACTIVATE = _writing({200: "activated, duplicate or late"}, ActivationAnswer, ActivationBody)
-ACTIVATE_BATCH = _writing(_RESULTS, _batch(ActivationAnswer), BatchBody)
-FEEDBACK = _writing({200: "accepted, duplicate or late"}, FeedbackAnswer, FeedbackBody)
-FEEDBACK_BATCH = _writing(_RESULTS, _batch(FeedbackAnswer), BatchBody)
+DECISION = operation({200: "the decision"}, DecisionAnswer)
+FEATURES = operation({200: "what came of each feature"}, FeaturesAnswer)
+EVALUATION = operation({200: "what slices earned and targets would have earned"}, Evaluation)
+RECOMMEND = writing({200: "a decision"}, RecommendationAnswer, RecommendationBody, 409)
+RECOMMEND_BATCH = writing(_RESULTS, _batch(RecommendationAnswer), BatchBody)
+ACTIVATE = writing({200: "activated, duplicate or late"}, ActivationAnswer, ActivationBody)
+ACTIVATE_BATCH = writing(_RESULTS, _batch(ActivationAnswer), BatchBody)
+FEEDBACK = writing({200: "accepted, duplicate or late"}, FeedbackAnswer, FeedbackBody)
+FEEDBACK_BATCH = writing(_RESULTS, _batch(FeedbackAnswer), BatchBody)
 
-RECOMMEND_SEVERAL = _writing(
+RECOMMEND_SEVERAL = writing(
     {200: "`results` by experiment: each an answer or its problem"}, _by_experiment(RecommendationAnswer), SeveralBody
 )
-FEEDBACK_EVERYWHERE = _writing(
+FEEDBACK_EVERYWHERE = writing(
     {200: "`results` by experiment: each an answer or its problem"}, _by_experiment(FeedbackAnswer), UserFeedbackBody
 )
 
 HEALTH: dict[str, Any] = {"responses": {200: {"description": "the process answers"} | _content(ref(Alive))}}
-READY = _asking({200: "decisions can be made"}, Readiness, 422)
+READY = asking({200: "decisions can be made"}, Readiness, 422)
 READY["responses"][503] = {"description": "not now"} | _content(ref(Readiness))
 VERSION: dict[str, Any] = {"responses": {200: {"description": "the version"} | _content(ref(Version))}}

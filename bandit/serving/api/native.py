@@ -55,7 +55,7 @@ IfNone = Annotated[str | None, Header(alias="If-None-Match", description="only *
 _VERSION = re.compile(r'(?:W/)?"?([0-9]{1,15})"?')
 
 
-async def _known_only(request: Request) -> None:
+async def known_only(request: Request) -> None:
     """Refuse parameters that a route does not have: a misspelt one, overlooked, would do something else."""
     known = {field.alias for field in request.scope["route"].dependant.query_params}
     if unknown := [name for name in request.query_params if name not in known]:
@@ -66,27 +66,30 @@ async def _known_only(request: Request) -> None:
         )
 
 
-router = APIRouter(dependencies=[Depends(_known_only)])
-health = APIRouter(tags=["health"], dependencies=[Depends(_known_only)])
+router = APIRouter(dependencies=[Depends(known_only)])
+health = APIRouter(tags=["health"], dependencies=[Depends(known_only)])
 
 
-def _service(request: Request) -> Service:
+def service_of(request: Request) -> Service:
+    """The service that answers a request."""
     service: Service = request.app.state.service
     return service
 
 
-async def _body(request: Request) -> bytes:
-    return await body.read(request.scope["headers"], request.receive, _service(request).settings.body_limit)
+async def body_of(request: Request) -> bytes:
+    """A request's body, which is JSON."""
+    return await body.read(request.scope["headers"], request.receive, service_of(request).settings.body_limit)
 
 
-def _json(value: Any, status: int = 200) -> Response:
+def json_answer(value: Any, status: int = 200) -> Response:
+    """A value as an answer."""
     return Response(_ENCODER.encode(value), status, media_type="application/json")
 
 
-async def _slow(request: Request, work: Coroutine[Any, Any, Any]) -> Response:
+async def slow_answer(request: Request, work: Coroutine[Any, Any, Any]) -> Response:
     """The answer of what takes seconds, and ends where nobody waits for it any more."""
     found = await body.while_asked(request.scope, request.receive, work)
-    return Response(status_code=GONE) if found is None else _json(found)
+    return Response(status_code=GONE) if found is None else json_answer(found)
 
 
 GONE = 499  # what is counted where a client has closed its side; few will read it
@@ -118,7 +121,7 @@ def _creating(if_none_match: str | None, if_match: str | None) -> bool:
 
 async def _change(request: Request, if_match: str | None, *, new: bool = False) -> tuple[Sent, int | None]:
     """(the body, the version that it is to change, as its header or the document itself states)."""
-    data = await _body(request)
+    data = await body_of(request)
     asked, sent = _version(if_match), Sent.read(data)
     if new:
         return sent, NO_VERSION
@@ -131,7 +134,7 @@ async def _change(request: Request, if_match: str | None, *, new: bool = False) 
 
 
 async def _would_change(request: Request, e: str, change: Change, **how: Any) -> Response:
-    return _json(await _service(request).experiments.would_change(e, change, **how))
+    return json_answer(await service_of(request).experiments.would_change(e, change, **how))
 
 
 def _new_name(e: str) -> str:
@@ -149,7 +152,7 @@ def _new_name(e: str) -> str:
 @router.get("/v1/experiments", tags=["experiments"], **docs.LIST)
 async def experiments(request: Request, limit: Limit = 100, cursor: Cursor = "") -> Response:
     """Experiments by name, a page at a time."""
-    return _json(await _service(request).experiments.page(limit, cursor))
+    return json_answer(await service_of(request).experiments.page(limit, cursor))
 
 
 @router.put("/v1/experiments/{e}", tags=["experiments"], **docs.PUT)
@@ -165,8 +168,8 @@ async def put_experiment(
     if dry_run:
         how = {"reset": reset, "if_match": version, "create": True}
         return await _would_change(request, _new_name(e), replaced(sent), **how)
-    created, experiment = await _service(request).experiments.put(_new_name(e), sent, reset=reset, if_match=version)
-    return _json(experiment, 201 if created else 200)
+    created, experiment = await service_of(request).experiments.put(_new_name(e), sent, reset=reset, if_match=version)
+    return json_answer(experiment, 201 if created else 200)
 
 
 @router.patch("/v1/experiments/{e}", tags=["experiments"], **docs.PATCH)
@@ -177,13 +180,13 @@ async def patch_experiment(
     sent, version = await _change(request, if_match)
     if dry_run:
         return await _would_change(request, e, patched(sent), reset=reset, if_match=version)
-    return _json(await _service(request).experiments.patch(e, sent, reset=reset, if_match=version))
+    return json_answer(await service_of(request).experiments.patch(e, sent, reset=reset, if_match=version))
 
 
 @router.get("/v1/experiments/{e}", tags=["experiments"], **docs.GET)
 async def get_experiment(request: Request, e: Experiment) -> Response:
     """The document, with its version, generation and times."""
-    return _json(await _service(request).experiments.get(e))
+    return json_answer(await service_of(request).experiments.get(e))
 
 
 @router.delete("/v1/experiments/{e}", tags=["experiments"], status_code=204, **docs.DELETE)
@@ -191,7 +194,7 @@ async def delete_experiment(
     request: Request, e: Experiment, confirm: Confirm = "", if_match: IfMatch = None
 ) -> Response:
     """End an experiment: its name as `confirm`, or its version as `If-Match`, says that it is meant."""
-    await _service(request).experiments.delete(e, if_match=_version(if_match), confirm=confirm)
+    await service_of(request).experiments.delete(e, if_match=_version(if_match), confirm=confirm)
     return Response(status_code=204)
 
 
@@ -201,34 +204,34 @@ async def delete_experiment(
 @router.get("/v1/experiments/{e}/arms", tags=["arms"], **docs.ARMS)
 async def get_arms(request: Request, e: Experiment, limit: Limit = 100, cursor: Place = 0) -> Response:
     """What each arm has seen, retired ones too."""
-    return _json(await _service(request).experiments.arms(e, limit, cursor))
+    return json_answer(await service_of(request).experiments.arms(e, limit, cursor))
 
 
 @router.put("/v1/experiments/{e}/arms", tags=["arms"], **docs.PUT_ARMS)
 async def put_arms(request: Request, e: Experiment, dry_run: DryRun = False) -> Response:
     """Replace the list of arms."""
-    return _json(await _service(request).experiments.put_arms(e, await _body(request), dry_run=dry_run))
+    return json_answer(await service_of(request).experiments.put_arms(e, await body_of(request), dry_run=dry_run))
 
 
 @router.get("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.ARM)
 async def get_arm(request: Request, e: Experiment, arm: Arm) -> Response:
     """One arm, and what it has seen."""
-    return _json(await _service(request).experiments.arm(e, arm))
+    return json_answer(await service_of(request).experiments.arm(e, arm))
 
 
 @router.put("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.PUT_ARM)
 async def put_arm(request: Request, e: Experiment, arm: Arm, dry_run: DryRun = False) -> Response:
     """Add or replace one arm; a retired one comes back with what it had learned."""
-    created, shown = await _service(request).experiments.put_arm(e, arm, await _body(request), dry_run=dry_run)
-    return _json(shown, 201 if created else 200)
+    created, shown = await service_of(request).experiments.put_arm(e, arm, await body_of(request), dry_run=dry_run)
+    return json_answer(shown, 201 if created else 200)
 
 
 @router.patch("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], **docs.PATCH_ARM)
 async def patch_arm(request: Request, e: Experiment, arm: Arm, dry_run: DryRun = False) -> Response:
     """Change one arm's status, conditions, dates, tags or payload."""
-    data = await _body(request)
-    _, shown = await _service(request).experiments.put_arm(e, arm, data, merge=True, dry_run=dry_run)
-    return _json(shown)
+    data = await body_of(request)
+    _, shown = await service_of(request).experiments.put_arm(e, arm, data, merge=True, dry_run=dry_run)
+    return json_answer(shown)
 
 
 @router.delete("/v1/experiments/{e}/arms/{arm:path}", tags=["arms"], status_code=204, **docs.DELETE_ARM)
@@ -236,14 +239,14 @@ async def delete_arm(request: Request, e: Experiment, arm: Arm, dry_run: DryRun 
     """Retire an arm: it is never shown again, and what it has learned is kept."""
     if dry_run:
         return await _would_change(request, e, without_arm(arm))
-    await _service(request).experiments.retire(e, arm)
+    await service_of(request).experiments.retire(e, arm)
     return Response(status_code=204)
 
 
 @router.get("/v1/experiments/{e}/features", tags=["experiments"], **docs.FEATURES)
 async def get_features(request: Request, e: Experiment) -> Response:
     """What came in the newest decisions, feature by feature, beside what the document declares."""
-    return _json(await _service(request).experiments.features(e))
+    return json_answer(await service_of(request).experiments.features(e))
 
 
 # decisions
@@ -254,7 +257,7 @@ async def get_decision(
     request: Request, e: Experiment, decision_id: Decision, explain: Explain = False, limit: Limit = 100
 ) -> Response:
     """What was shown and why, what was credited when, and with `explain=true` what the model of now makes of it."""
-    return _json(await _service(request).decision(e, decision_id, explain=explain, limit=limit))
+    return json_answer(await service_of(request).decision(e, decision_id, explain=explain, limit=limit))
 
 
 # evaluation
@@ -273,7 +276,7 @@ async def get_evaluation(
 ) -> Response:
     """How much one slice beats another, what each earned and what candidates would have, on the newest decisions."""
     asked = Asked(e, tuple(target or ()), since, min_age, rows, compared, baseline)
-    return await _slow(request, _service(request).evaluation(asked))
+    return await slow_answer(request, service_of(request).evaluation(asked))
 
 
 # deciding and feedback
@@ -281,7 +284,7 @@ async def get_evaluation(
 
 async def _hot(request: Request, what: str, e: str) -> Response:
     """Where nothing stands before the framework that answers these requests (`hot`)."""
-    return response(await hot.answer(_service(request), what, e, request.scope["headers"], request.receive))
+    return response(await hot.answer(service_of(request), what, e, request.scope["headers"], request.receive))
 
 
 @router.post("/v1/experiments/{e}/recommendations", tags=["deciding"], **docs.RECOMMEND)
@@ -323,13 +326,14 @@ async def feedback_batch(request: Request, e: Experiment) -> Response:
 @router.post("/v1/recommendations", tags=["deciding"], **docs.RECOMMEND_SEVERAL)
 async def recommend_several(request: Request) -> Response:
     """One decision of each of several experiments, for one user and one context."""
-    return Response(await several.answered(_service(request), await _body(request)), media_type="application/json")
+    return Response(await several.answered(service_of(request), await body_of(request)), media_type="application/json")
 
 
 @router.post("/v1/feedback", tags=["feedback"], **docs.FEEDBACK_EVERYWHERE)
 async def feedback_everywhere(request: Request) -> Response:
     """One event of a user, such as a purchase, credited in every experiment that has its kind of reward."""
-    return Response(await everywhere.answered(_service(request), await _body(request)), media_type="application/json")
+    answer = await everywhere.answered(service_of(request), await body_of(request))
+    return Response(answer, media_type="application/json")
 
 
 # health
@@ -338,13 +342,13 @@ async def feedback_everywhere(request: Request) -> Response:
 @health.get("/healthz", **docs.HEALTH)
 async def healthz() -> Response:
     """The process answers; the store is not asked."""
-    return _json({"status": "ok"})
+    return json_answer({"status": "ok"})
 
 
 @health.get("/readyz", **docs.READY)
 async def readyz(request: Request, digests: Digests = False) -> Response:
     """Whether a decision can be made; with `digests=true` also a fingerprint of each experiment's sums."""
-    service, phase = _service(request), request.app.state.phase()
+    service, phase = service_of(request), request.app.state.phase()
     state = service.state()
     state["ready"] = state["ready"] and (phase is Phase.READY or (phase is Phase.STARTING and service.stands_in))
     if not (grant := GRANT.get()).reads:  # names of experiments, and where the store is, are for who has a key
@@ -360,10 +364,10 @@ async def readyz(request: Request, digests: Digests = False) -> Response:
         for name, found in (await service.digests()).items():
             if grant.may_touch(name):
                 state["replicas"].setdefault(name, {}).update(found)
-    return _json(state, 200 if state["ready"] else 503)
+    return json_answer(state, 200 if state["ready"] else 503)
 
 
 @health.get("/v1/version", **docs.VERSION)
 async def version() -> Response:
     """The server's version."""
-    return _json({"version": __version__})
+    return json_answer({"version": __version__})

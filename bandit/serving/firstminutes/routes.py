@@ -12,7 +12,7 @@ from bandit.serving.api.schemas import ref
 from bandit.serving.firstminutes.sample import SampleBody, proposal_of
 
 CSV = b"text/csv"
-INFER: dict[str, Any] = docs._asking(
+INFER: dict[str, Any] = docs.asking(
     {200: "a document, and what each column was taken for"}, Proposal, 400, 413, 415, 422, 503
 )
 INFER["openapi_extra"] = {
@@ -25,7 +25,7 @@ INFER["openapi_extra"] = {
     }
 }
 
-router = APIRouter(dependencies=[Depends(native._known_only)])
+router = APIRouter(dependencies=[Depends(native.known_only)])
 
 
 @router.post("/v1/documents/infer", tags=["experiments"], **INFER)
@@ -34,7 +34,7 @@ async def infer(request: Request) -> Response:
 
     The body is CSV (`text/csv`), or JSON with the CSV and with the roles of columns that are known.
     """
-    limit = native._service(request).settings.body_limit
+    limit = native.service_of(request).settings.body_limit
     data = await body.read(request.scope["headers"], request.receive, limit, CSV)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return native._json(await proposal_of(data, plain=kind == CSV.decode()))
+    return native.json_answer(await proposal_of(data, plain=kind == CSV.decode()))

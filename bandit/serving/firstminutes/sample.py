@@ -7,10 +7,8 @@ who decide, kept some of them waiting for up to 0.4 s.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import threading
-from asyncio.subprocess import PIPE
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -18,12 +16,12 @@ from msgspec import UNSET, UnsetType
 from bandit.core.inferred.proposal import Proposal, proposed
 from bandit.core.inferred.table import read_table
 from bandit.core.validation import malformed, typed_problem
-from bandit.errors import Code, Fault, Problem
+from bandit.errors import Code, Problem
+from bandit.serving.child import answer, found_in, run
 
 BUSY = threading.Lock()  # held while a sample is looked at
 SMALL = 1 << 14  # bytes that are looked at in a thread: 20 ms
 SECONDS = 60.0
-NICE = 10  # the process gives way to whoever decides
 
 
 class SampleBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -39,22 +37,6 @@ class SampleBody(msgspec.Struct, forbid_unknown_fields=True):
     roles: dict[str, str] | UnsetType = UNSET
 
 
-class Refused(msgspec.Struct):
-    """A problem on its way from one process to the other."""
-
-    code: Code
-    detail: str
-    faults: tuple[Fault, ...]
-
-
-class Reply(msgspec.Struct):
-    """What the process answers: exactly one of the two."""
-
-    found: Proposal | None = None
-    refused: Refused | None = None
-
-
-NOT_NOW = Refused(Code.OVERLOADED, "the sample could not be looked at now; try again, or with fewer rows", ())
 _JSON: msgspec.json.Decoder[SampleBody] = msgspec.json.Decoder(SampleBody)
 
 
@@ -73,39 +55,23 @@ async def proposal_of(data: bytes, *, plain: bool) -> Proposal:
     try:
         if len(data) <= SMALL:
             return await asyncio.to_thread(_worked_out, data, plain)
-        reply = msgspec.json.decode(await _child(data, plain), type=Reply)
+        return found_in(await _child(data, plain), Proposal)
     finally:
         BUSY.release()
-    if reply.found is not None:
-        return reply.found
-    refused = reply.refused or NOT_NOW
-    raise Problem(refused.code, refused.detail, refused.faults)
 
 
 async def _child(data: bytes, plain: bool) -> bytes:
-    """What the process answers; it is ended with the request."""
+    """What the process answers.
+
+    Raises:
+        Problem: overloaded, where it took too long, could not begin, or was killed.
+    """
     command = sys.executable, "-P", "-m", __name__, *(["plain"] if plain else [])  # -P: a redis.py there is not ours
-    child = None
     try:
-        child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
-        answer, _ = await asyncio.wait_for(child.communicate(data), SECONDS)
-    except (TimeoutError, OSError, RuntimeError):  # the last is uvloop's, of a pipe whose reader has gone
-        answer = b""
-    finally:
-        if child is not None and child.returncode is None:
-            child.kill()
-            await child.wait()
-    return answer or b"{}"  # it took too long, could not begin, or was killed
-
-
-def main() -> None:
-    """The process: a body on stdin, its answer on stdout."""
-    os.nice(NICE)
-    try:
-        reply = Reply(found=_worked_out(sys.stdin.buffer.read(), sys.argv[1:] == ["plain"]))
-    except Problem as problem:
-        reply = Reply(refused=Refused(problem.code, problem.detail, problem.faults))
-    sys.stdout.buffer.write(msgspec.json.encode(reply))
+        return await run(command, data, SECONDS)
+    except (TimeoutError, OSError, RuntimeError):  # the last is also uvloop's, of a pipe whose reader has gone
+        detail = "the sample could not be looked at now; try again, or with fewer rows"
+        raise Problem(Code.OVERLOADED, detail) from None
 
 
 def _worked_out(data: bytes, plain: bool) -> Proposal:
@@ -132,4 +98,4 @@ def _read(data: bytes) -> SampleBody:
 
 
 if __name__ == "__main__":
-    main()
+    answer(lambda: _worked_out(sys.stdin.buffer.read(), sys.argv[1:] == ["plain"]))

@@ -37,7 +37,7 @@ METRICS: dict[str, Any] = {
     }
 }
 
-router = APIRouter(tags=["health"], dependencies=[Depends(native._known_only)])
+router = APIRouter(tags=["health"], dependencies=[Depends(native.known_only)])
 
 
 @router.get("/metrics", response_class=Response, **METRICS)

@@ -12,34 +12,27 @@ It runs as a process of its own, as an evaluation does: refreshing a whole model
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
-from asyncio.subprocess import PIPE
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from bandit.arrays import Vector
-from bandit.core.engine import Model
 from bandit.core.experiment import Experiment
 from bandit.core.sums import ONE, Sums
 from bandit.core.times import time_of
-from bandit.errors import Code, CorruptLog, Problem, StoreUnavailable
-from bandit.replica.recent import Recent, Window, recent
+from bandit.replica.recent import Recent, Window, model_then, recent
 from bandit.replica.replica import Replica
-from bandit.serving.evaluation import Refused
+from bandit.serving.child import Asker, answer_about
 from bandit.serving.views.model_answers import CalibrationAnswer, CalibrationBin
-from bandit.store.open import open_store
+from bandit.serving.views.models import SURE
 from bandit.store.protocol import Store
 
 COMMAND = sys.executable, "-P", "-m", "bandit.serving.views.calibration"  # -P: a redis.py there is not ours
 SECONDS = 60.0
-NICE = 10  # it gives way to whoever decides
 CELLS = 2**22  # decisions x arms that are read
 LEAST = 30  # decisions in a bin
-SURE = 1.959963984540054  # standard errors on either side of 95 %
 BY = "the model as it was before the first of these decisions: it has learned from none of them"
 
 
@@ -51,19 +44,11 @@ class Asked(NamedTuple):
     rows: int
 
 
-class Reply(msgspec.Struct):
-    """What the process answers: exactly one of the two."""
-
-    found: CalibrationAnswer | None = None
-    refused: Refused | None = None
-
-
-class Calibrator:
-    """Runs calibrations for one server, one at a time."""
+class Calibrator(Asker[CalibrationAnswer]):
+    """Runs calibrations for one server."""
 
     def __init__(self, redis_url: str) -> None:
-        self.redis_url = redis_url
-        self._free = asyncio.Lock()
+        super().__init__("calibration", CalibrationAnswer, "fewer rows", redis_url)
 
     async def calibrate(self, asked: Asked) -> CalibrationAnswer:
         """The answer of `GET /v1/experiments/{e}/calibration`.
@@ -71,58 +56,13 @@ class Calibrator:
         Raises:
             Problem: `overloaded` while another one runs, or where it takes too long; `store_unavailable`.
         """
-        if self._free.locked():
-            raise Problem(Code.OVERLOADED, "another calibration is running here; try again in a second")
-        async with self._free:
-            reply = msgspec.json.decode(await self._child(asked), type=Reply)
-        if (refused := reply.refused) is not None:
-            raise Problem(refused.code, refused.detail, refused.faults)
-        if reply.found is None:
-            raise RuntimeError("a calibration ended without an answer")
-        return reply.found
-
-    async def _child(self, asked: Asked) -> bytes:
-        child = await asyncio.create_subprocess_exec(*COMMAND, stdin=PIPE, stdout=PIPE)
-        try:
-            question = msgspec.json.encode((self.redis_url, asked))  # not as arguments, which everyone here can read
-            answer, _ = await asyncio.wait_for(child.communicate(question), SECONDS)
-        except TimeoutError:
-            detail = f"the calibration took longer than {SECONDS:.0f} seconds; ask for fewer rows"
-            raise Problem(Code.OVERLOADED, detail) from None
-        finally:
-            if child.returncode is None:
-                child.kill()
-                await child.wait()
-        if child.returncode:
-            raise RuntimeError(f"a calibration ended with {child.returncode}; its own messages are above")
-        return answer
-
-
-def main() -> None:
-    """The process: asked on stdin, answers on stdout."""
-    os.nice(NICE)
-    redis_url, asked = msgspec.json.decode(sys.stdin.buffer.read(), type=tuple[str, Asked])
-    store = open_store(redis_url)
-    try:
-        reply = Reply(found=calibration(store, asked))
-    except Problem as problem:
-        reply = Reply(refused=Refused(problem.code, problem.detail, problem.faults))
-    except StoreUnavailable:
-        reply = Reply(refused=Refused(Code.STORE_UNAVAILABLE, "the store does not answer now", ()))
-    except CorruptLog as error:
-        reply = Reply(refused=Refused(Code.NOT_READY, f"its log cannot be read: {error}", ()))
-    finally:
-        store.close()
-    sys.stdout.buffer.write(msgspec.json.encode(reply))
+        return await self.ask(COMMAND, asked, SECONDS)
 
 
 def calibration(store: Store, asked: Asked) -> CalibrationAnswer:
     """The calibration of a store's experiment."""
-    now, replica = store.now_ms(), Replica(asked.experiment, store)
-    replica.load()
-    replica.fold_to_end()
-    if (model := replica.model) is None:
-        raise Problem(Code.EXPERIMENT_NOT_FOUND, f"there is no experiment {asked.experiment!r}")
+    now, replica = store.now_ms(), Replica.whole(asked.experiment, store)
+    model = replica.served
     experiment, end = model.experiment, min(now, replica.position.ms)
     rows = min(asked.rows, max(2, CELLS // max(1, experiment.shape[0])))
     window = Window(0, end + 1, rows)
@@ -151,12 +91,9 @@ def calibration(store: Store, asked: Asked) -> CalibrationAnswer:
 
 def predictions(experiment: Experiment, sums: Sums, found: Recent) -> Vector:
     """x'theta of what was shown in each decision of the second half, by the model at their middle."""
-    half, before, added = len(found) // 2, sums.copy(), found.later
-    before.add(found.arms, Sums(-added.A, -added.B, -added.R, -added.n))
+    half = len(found) // 2
     arms = found.arm[half:]
-    model = Model(experiment, before, also=np.isin(np.arange(experiment.shape[0]), arms))
-    while model.refresh():
-        pass
+    model = model_then(experiment, sums, found, also=np.isin(np.arange(experiment.shape[0]), arms))
     theta = model.scorer.derived.theta[model.scorer.slot[arms]]
     result: Vector = np.einsum("nd,nd->n", theta, found.x[half:] / ONE)
     return result
@@ -181,4 +118,4 @@ def binned(predicted: Vector, observed: Vector, bins: int) -> list[CalibrationBi
 
 
 if __name__ == "__main__":
-    main()
+    answer_about(calibration, Asked)

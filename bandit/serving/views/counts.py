@@ -10,11 +10,11 @@ from msgspec import UNSET
 
 from bandit.core.document import Kind
 from bandit.core.experiment import Experiment
-from bandit.core.times import DURATION, instant, time_of
+from bandit.core.times import time_of
 from bandit.replica.replica import Replica
 from bandit.replica.series import KEPT, MS, Bucket, Credited, Part, Resolution, add_credits, first_kept, place
 from bandit.replica.series_reader import Rows, SeriesReader
-from bandit.serving.evaluation import duration_ms, wrong
+from bandit.serving.evaluation import time_ms
 from bandit.serving.views.answers import (
     KindCount,
     Point,
@@ -44,7 +44,7 @@ def series(
     now, width = store.now_ms(), MS[resolution]
     newest = max(now, replica.position.ms)
     first, last = first_kept(resolution, newest), place(resolution, newest)
-    since_ms, until_ms = _time("since", since, now), _time("until", until, now)
+    since_ms, until_ms = time_ms("since", since, now), time_ms("until", until, now)
     start = first if since_ms is None else max(first, place(resolution, since_ms))
     end = last if until_ms is None else min(last, place(resolution, until_ms))
     rows = reader.read(replica, resolution, range(start, end + 1))
@@ -98,16 +98,6 @@ def summary(store: Store, reader: SeriesReader, replica: Replica, *, whole: bool
         waiting_arms=len(model.pending),
         matured_share=_matured(rows, over) if whole else UNSET,
     )
-
-
-def _time(name: str, text: str, now_ms: int) -> int | None:
-    if not text:
-        return None
-    if DURATION.fullmatch(text):
-        return now_ms - duration_ms(name, text)
-    if (found := instant(text)) is None:
-        raise wrong(name, 'a time such as "2026-11-25T08:00:00Z" or a duration such as "6h"', "another text")
-    return max(0, found)
 
 
 def _point(at_ms: int, buckets: Sequence[Bucket], outcomes: Mapping[str, int], weights: Weights) -> Point:

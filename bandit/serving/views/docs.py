@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bandit.serving.api.docs import _asking, _operation, _writing
+from bandit.serving.api.docs import asking, operation, writing
 from bandit.serving.views.answers import SeriesAnswer, SummariesAnswer, SummaryAnswer
 from bandit.serving.views.model_answers import (
     CalibrationAnswer,
@@ -12,10 +12,10 @@ from bandit.serving.views.model_answers import (
     WeightsAnswer,
 )
 
-SERIES = _operation({200: "what was counted"}, SeriesAnswer)
-SUMMARY = _operation({200: "how the experiment is doing"}, SummaryAnswer)
-SUMMARIES = _asking({200: "how the experiments are doing"}, SummariesAnswer, 422, 503)
-ESTIMATES = _operation({200: "what each arm is expected to earn"}, EstimatesAnswer)
-WEIGHTS = _operation({200: "what an arm has learned"}, WeightsAnswer)
-CALIBRATION = _operation({200: "what was predicted and what came"}, CalibrationAnswer)
-PREVIEW = _writing({200: "what would be answered"}, PreviewAnswer, PreviewBody)
+SERIES = operation({200: "what was counted"}, SeriesAnswer)
+SUMMARY = operation({200: "how the experiment is doing"}, SummaryAnswer)
+SUMMARIES = asking({200: "how the experiments are doing"}, SummariesAnswer, 422, 503)
+ESTIMATES = operation({200: "what each arm is expected to earn"}, EstimatesAnswer)
+WEIGHTS = operation({200: "what an arm has learned"}, WeightsAnswer)
+CALIBRATION = operation({200: "what was predicted and what came"}, CalibrationAnswer)
+PREVIEW = writing({200: "what would be answered"}, PreviewAnswer, PreviewBody)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit.access.keys import Limit
-from bandit.access.limits import Limits, shared_counts
+from bandit.access.limits import Limits, size_for
+from bandit.process.slots import shared_file
 
 HELD = """
 import sys
@@ -65,7 +66,7 @@ def test_one_limit_holds_for_all_workers() -> None:
     """Three processes that share their counts let through as many as one, not three times as many; what one that has
     ended counted goes on to count, and its column is used again.
     """
-    counts = shared_counts(3)
+    counts = shared_file("counts", size_for(3))
     try:
         workers, admitted = [], 0
         for _ in range(3):
@@ -97,7 +98,7 @@ def test_a_worker_without_a_column_counts_for_itself() -> None:
     """There are two for each worker, as again as many stand beside them while all are replaced. A further one must not
     write where another does, nor fail to start.
     """
-    counts = shared_counts(1)
+    counts = shared_file("counts", size_for(1))
     others = [
         subprocess.Popen(
             [sys.executable, "-c", HELD, str(counts)],

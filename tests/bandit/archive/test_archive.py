@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import opened, served
 from copying import checkpointed
+from dying import killed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trial import HOUR, SALE, Killed, Trial, Watched, past
+from trial import HOUR, SALE, Clock, Killed, Trial, Watched, past
 
 from bandit.archive.archiver import Moved, archive, archive_folder
 from bandit.archive.files import files_of
@@ -31,17 +31,6 @@ from bandit.store.protocol import Store
 from bandit.store.redis_store import RedisStore
 
 NAME = "home"
-
-
-class Clock:
-    """A clock that is set by hand, in milliseconds."""
-
-    def __init__(self) -> None:
-        self.ms = 1_700_000_000_000
-
-    def __call__(self) -> float:
-        """Seconds."""
-        return self.ms / 1000
 
 
 @pytest.fixture
@@ -471,25 +460,15 @@ def checkpoint_only(store: Store, name: str = NAME) -> None:
 
 
 KILLED = """
-import os, signal, sys
+import sys
 from pathlib import Path
+from dying import dying_at
 from bandit.archive import archiver
 from bandit.archive.columns import Writer
 from bandit.store.redis_store import RedisStore
 
 url, folder, place, at = sys.argv[1:]
-module, _, name = place.rpartition(".")
-owner = {"archiver": archiver, "writer": Writer, "store": RedisStore, "path": Path}[module]
-real, calls = getattr(owner, name), 0
-
-def dying(*args, **kwargs):
-    global calls
-    calls += 1
-    if calls > int(at):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(*args, **kwargs)
-
-setattr(owner, name, dying)
+dying_at({"archiver": archiver, "writer": Writer, "store": RedisStore, "path": Path}, place, int(at))
 archiver.FILE = 5
 store = RedisStore(url, 30)
 archiver.STEP = 4
@@ -509,11 +488,7 @@ def test_a_killed_run_loses_nothing_and_the_next_one_writes_nothing_twice(
     """kill -9 at each stage, then a trim, then the next run: the history is whole, each entry once."""
     trial = expired(source)
     whole, folder = trial.log(), tmp_path / "a"
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, url_of(source), str(folder), place, str(at)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    killed(KILLED, url_of(source), str(folder), place, str(at))
     if source.archived(NAME) is not None:
         checkpointed(source, NAME)
     archived(source, folder)

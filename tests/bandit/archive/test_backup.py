@@ -3,12 +3,12 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import dying
 import pytest
 import redis
 from conftest import opened, served
@@ -63,6 +63,7 @@ def test_a_backup_under_load_is_one_cut_and_is_restored_into_the_other_kind(kind
         gone = [early.decision(caller=f"old{i}", window_ms=300) for i in range(40)]
         early.send(*gone)
         with written_to(url, "home") as writers:
+            past(store, store.end("home").ms + 300)  # the window of the first
             until(lambda: all(len(writer.rounds) > 20 for writer in writers), "twenty rounds", 60)
             before = [told for writer in writers for told in writer.rounds]
             manifest = back_up(store, tmp_path / "b")
@@ -314,24 +315,14 @@ def test_a_checkpoint_that_is_not_the_fold_of_its_log_fails_the_backup(source: R
 
 
 KILLED = """
-import os, signal, sys
+import sys
 from pathlib import Path
+from dying import dying_at
 from bandit.archive import backup, frames, restore
 from bandit.store.redis_store import RedisStore
 
 what, url, folder, place, at = sys.argv[1:]
-module, _, name = place.rpartition(".")
-owner = {"backup": backup, "restore": restore, "frames": frames, "store": RedisStore, "path": Path}[module]
-real, calls = getattr(owner, name), 0
-
-def dying(*args, **kwargs):
-    global calls
-    calls += 1
-    if calls > int(at):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(*args, **kwargs)
-
-setattr(owner, name, dying)
+dying_at({"backup": backup, "restore": restore, "frames": frames, "store": RedisStore, "path": Path}, place, int(at))
 store = RedisStore(url, 30)
 if what == "backup":
     backup.back_up(store, Path(folder))
@@ -342,9 +333,7 @@ else:
 
 def killed(what: str, url: str, folder: Path, place: str, at: int = 0) -> None:
     """Run one in a process that kills itself at a call of a function."""
-    command = [sys.executable, "-c", KILLED, what, url, str(folder), place, str(at)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    dying.killed(KILLED, what, url, str(folder), place, str(at))
 
 
 @pytest.mark.parametrize(

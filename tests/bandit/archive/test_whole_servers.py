@@ -1,31 +1,15 @@
 """Backup and archive beside whole servers: what clients were told before is what they are told after a restore."""
 
-import asyncio
 import json
-import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from harness import DOCUMENT, Server, Traffic, until
+from harness import DOCUMENT, Server, traffic, until
 
 SHORT = {"reward_window": 1, "deleted_retention": "1h"}
-
-
-@contextmanager
-def traffic(server: Server, experiment: str) -> Iterator[Traffic]:
-    """Clients in a thread of their own for as long as the block takes."""
-    sending = Traffic(lambda: server.url, experiment, 3)
-    thread = threading.Thread(target=lambda: asyncio.run(sending.run()))
-    thread.start()
-    try:
-        yield sending
-    finally:
-        sending.stopping = True
-        thread.join(timeout=30)
-    assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -48,7 +32,7 @@ def test_a_backup_beside_a_server_is_served_as_it_was(server: Server, tmp_path: 
     mine = httpx.post(f"{at}/recommendations", json={"context": {"age": 30, "country": "us"}, "user_id": "me"}).json()
     by_user = {"user_id": "me", "event": "sale", "value": 4, "event_id": "by-user"}
     assert httpx.post(f"{at}/feedback", json=by_user).json()["status"] == "accepted"
-    with traffic(server, "home") as sending:
+    with traffic(server, "home", 3) as sending:
         until(lambda: len(sending.acknowledged.feedback) > 60, 60, "traffic")
         decisions, feedback = dict(sending.acknowledged.decisions), dict(sending.acknowledged.feedback)
         done = server.command("backup", str(tmp_path / "b"))
@@ -88,7 +72,7 @@ def test_an_archive_beside_a_server_has_what_the_server_trims(
     httpx.put(f"{server.url}/v1/experiments/home", json=DOCUMENT | SHORT).raise_for_status()
     folder = str(tmp_path / "a")
     assert server.command("archive", folder).returncode == 0
-    with traffic(server, "home") as sending:
+    with traffic(server, "home", 3) as sending:
         until(lambda: len(sending.acknowledged.decisions) > 100, 60, "traffic")
     with server.store() as store:
         full = store.xlen("bandit:{home/0}:log")
@@ -98,6 +82,7 @@ def test_an_archive_beside_a_server_has_what_the_server_trims(
         def trimmed() -> bool:
             done = server.command("archive", folder)
             assert done.returncode == 0, done.stderr
+            time.sleep(2)  # it trims twice a minute
             return store.xlen("bandit:{home/0}:log") < full / 2
 
         until(trimmed, 100, "a trim")

@@ -9,13 +9,14 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from home import eventually
 
 from bandit.process import datadir, embedded
 from bandit.process.embedded import EmbeddedError, OccupiedError, find_binary, find_running, lock, opened, start
@@ -66,15 +67,6 @@ def held(url: str) -> Any:
     """What was written last."""
     with client(url) as store:
         return store.get("key")
-
-
-def eventually(true: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """The first true answer within so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not (answer := true()):
-        assert time.monotonic() < deadline, "did not become true in time"
-        time.sleep(0.01)
-    return answer
 
 
 def leave_behind(data_dir: Path, binary: Path, durability: str = "everysec") -> str:

@@ -12,11 +12,11 @@ from trial import DAY, HOUR, SALE, Killed, Trial, Watched, at
 
 from bandit.core.slices import WHOLE
 from bandit.errors import CorruptLog
-from bandit.log.probabilities import pack_all_probabilities, pack_slices
+from bandit.log.probabilities import level_ends, pack_all_probabilities, pack_slices
 from bandit.log.records import DECISION, DEFERRED, SLICED, START, Entry, Position, unpack_decision, unpack_feedback
 from bandit.replica import series, series_reader, series_writer
 from bandit.replica.replica import Replica
-from bandit.replica.series import ARMS, KEPT, MS, Bucket, Resolution, levels, name_of, unpacked
+from bandit.replica.series import ARMS, KEPT, MS, Bucket, Resolution, name_of, unpacked
 from bandit.replica.series_reader import SeriesReader
 from bandit.replica.series_writer import SeriesWriter
 from bandit.replica.trim import trim
@@ -226,11 +226,11 @@ def test_levels_are_the_least_and_largest_probability(data: st.DataObject, K: in
     weights = np.array(data.draw(st.lists(st.integers(1, 3), min_size=K, max_size=K)), float) * eligible
     p = (weights / weights.sum())[None]
     (tail,) = pack_all_probabilities(p, eligible[None])
-    assert levels(tail, 0, -1) == (p[0, eligible].min(), p[0].max())
+    assert level_ends(tail, 0, -1) == (p[0, eligible].min(), p[0].max())
     even = (eligible / eligible.sum())[None]
     (tail,) = pack_slices([(3, WHOLE // 2), (1, WHOLE // 2)], [even, p], eligible[None])
-    assert levels(tail, 0, 1) == (p[0, eligible].min(), p[0].max())
-    assert levels(tail, 0, 3) == (even.max(), even.max())
+    assert level_ends(tail, 0, 1) == (p[0, eligible].min(), p[0].max())
+    assert level_ends(tail, 0, 3) == (even.max(), even.max())
 
 
 def test_old_buckets_go_in_the_same_write() -> None:

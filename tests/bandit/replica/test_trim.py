@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from trial import HOUR, SALE, Seen, Trial, Watched, exact, past, slow_sums, user
+from trial import HOUR, SALE, Clock, Seen, Trial, Watched, exact, past, slow_sums, user
 
 from bandit.core.sums import increments
 from bandit.errors import StoreUnavailable
@@ -18,17 +18,6 @@ from bandit.replica.trim import trim
 from bandit.replica.verify import verify
 from bandit.store.memory_store import MemoryStore
 from bandit.store.protocol import Store
-
-
-class Clock:
-    """A clock that is set by hand, in milliseconds."""
-
-    def __init__(self) -> None:
-        self.ms = 1_000_000_000_000
-
-    def __call__(self) -> float:
-        """Seconds."""
-        return self.ms / 1000
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import pytest
-from live import Experiment, Live, ok, pointers, problem, serving, valkey
+from live import Experiment, Live, ok, pointers, problem, serving, until, valkey
 from logs import Array
 from trial import Trial, at, past
 
@@ -54,6 +54,7 @@ def traffic(server: tuple[str, Live]) -> Traffic:
     one = server[1].experiment(slices=SLICES, rewards=KINDS, policy={"type": "linucb", "explore": 0.1})
     users = np.repeat(np.arange(USERS), VISITS)[rng.permutation(USERS * VISITS)]
     learned, click, sale = np.zeros((3, len(users)))
+    replica = until(lambda: server[1].service.follower.replicas.get(one.name))
     for start in range(0, len(users), 100):
         asked = [
             {"context": {"age": 40, "country": "us"}, "user_id": f"u{user}"} for user in users[start : start + 100]
@@ -70,8 +71,8 @@ def traffic(server: tuple[str, Live]) -> Traffic:
                 if value
             ]
         assert all("problem" not in each for each in ok(one.post("feedback/batch", {"requests": events}))["results"])
-        time.sleep(0.02)  # a sum that is seen is scored a moment later
-    one.until_seen(lambda seen: sum(row["rewards"]["click"]["sum"] for row in seen.values()) == click.sum())
+        one.until_seen(lambda seen: sum(row["rewards"]["click"]["sum"] for row in seen.values()) == click.sum())
+        until(lambda: replica.is_fresh)  # else a busy machine decides by what it knew before
     return Traffic(server[0], one, learned, click, sale)
 
 

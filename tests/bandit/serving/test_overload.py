@@ -9,9 +9,9 @@ from bench import Bench, held, played, until
 from bandit.core.experiment import Experiment
 from bandit.errors import Code, Problem
 from bandit.serving.batcher import NewDecision
-from bandit.serving.gathered import AT_ONCE, Gathered
 from bandit.serving.requests import read_recommendation
 from bandit.serving.waiting.admission import BURST, CALM, FLOOR, MOST, Admission
+from bandit.serving.waiting.gathered import AT_ONCE, Gathered
 
 
 def paced(seconds: float = 1.0) -> Admission:

@@ -128,15 +128,16 @@ def broken() -> Iterator[Live]:
         yield live
 
 
+def fail(*_: Any, **__: Any) -> None:
+    """In the place of something that works."""
+    raise RuntimeError("planted")
+
+
 @pytest.mark.parametrize("way", ["direct", "asgi", "framework"])
 def test_a_failure_is_logged_with_the_id_that_was_answered(
     broken: Live, way: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """So that whoever has the answer finds the traceback."""
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise RuntimeError("planted")
-
     home = broken.experiment()
     caplog.handler.setFormatter(JsonLines())
     if way == "direct":
@@ -163,10 +164,6 @@ def test_a_failure_is_logged_with_the_decision_that_the_request_names(
     broken: Live, way: str, where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By either way of a request, where it is read and where it is decided; and with its experiment."""
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise RuntimeError("planted")
-
     home = broken.experiment()
     caplog.handler.setFormatter(JsonLines())
     monkeypatch.setattr(f"bandit.serving.{where}", fail)
@@ -184,10 +181,6 @@ def test_a_decision_that_fails_is_logged_with_every_request_it_failed(
     broken: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The traceback once, and a line with id and experiment for each request that got 500 for it."""
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise RuntimeError("planted")
-
     home = broken.experiment()
     caplog.handler.setFormatter(JsonLines())
     monkeypatch.setattr("bandit.serving.batcher.decide", fail)
@@ -203,10 +196,6 @@ def test_a_micro_batchs_failure_is_not_said_to_be_that_of_the_request_that_began
     broken: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The task that serves micro-batches was begun by one request and serves others: their ids are not its own."""
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise RuntimeError("planted")
-
     home = broken.experiment()
     caplog.handler.setFormatter(JsonLines())
     monkeypatch.setattr("bandit.serving.batcher.decide", fail)

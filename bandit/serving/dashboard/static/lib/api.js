@@ -45,19 +45,19 @@ export async function ask(path, how = {}) {
   const limit = AbortSignal.timeout((how.seconds ?? SECONDS) * 1000);
   const signal = how.signal ? AbortSignal.any([how.signal, limit]) : limit;
   const body = how.body !== undefined ? JSON.stringify(how.body) : how.text;
-  let response;
+  let response, text;
   try {
     response = await fetch(url, { method: how.method ?? "GET", headers, body, signal, cache: "no-store" });
+    text = await response.text(); // which may take too long as well
   } catch (error) {
     if (how.signal?.aborted) throw error; // nobody waits for it any more
     const late = error.name === "TimeoutError";
     throw new ApiError(0, late ? "timeout" : "unreachable", late ? "The server took too long." : "The server does not answer.");
   }
-  return read(response);
+  return read(response, text);
 }
 
-async function read(response) {
-  const text = await response.text();
+function read(response, text) {
   let value = null;
   try {
     value = text ? JSON.parse(text) : null;
