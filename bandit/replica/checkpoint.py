@@ -62,6 +62,7 @@ class Checkpointer:
         if token != self._acting:
             self._acting, self._todo, self._written = token, None, now
         if token is None or self.replica.model is None:
+            self.series.rest()
             return True
         if last or (self._todo is None and self._is_due(now)):
             self._todo, self._start = list(self.replica.dirty), self.replica.position

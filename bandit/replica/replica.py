@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 
@@ -53,6 +53,8 @@ class Replica:
         self.longest = 1  # arms of the longest list that was folded here
         self.dirty: dict[int, None] = {}  # arms changed since their row was written
         self.grown_bytes = 0  # of the log, since the last pass of checkpoints
+        self.readers: list[Callable[[Position, list[Entry]], None]] = []  # told what was read, and after which position
+        self.loads = 0  # how often it was loaded anew: entries told before may have gone from the log
         self._folded: Folded | None = None
         self._last: bytes | None = None  # the record at `position`, where it has been read here
         self._anew = 0  # loads within each other that this one is made in
@@ -141,8 +143,11 @@ class Replica:
             self.read_at = now
         if entries and not self._stands():  # asked after reading: the store may have come back in between
             self.check_position()
-        else:
+        elif entries:
+            after = self.position
             self.fold(entries)
+            for told in self.readers:
+                told(after, entries)
         return len(entries)
 
     def fold(self, entries: list[Entry]) -> None:
@@ -238,6 +243,7 @@ class Replica:
         if self._anew >= ANEW:
             raise CorruptLog("the log does not go on from where its checkpoints and its config say")
         self.freshness.counters.add("bandit_replica_reloads_total", self.name)
+        self.loads += 1
         new = Replica(self.name, self.store, self.room)
         new._anew = self._anew + 1
         new.load()

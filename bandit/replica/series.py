@@ -12,6 +12,7 @@ counted among the others.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -36,6 +37,7 @@ from bandit.log.records import (
 
 Resolution = Literal["minute", "hour"]
 MS: dict[Resolution, int] = {"minute": 60_000, "hour": 3_600_000}
+MINUTE = MS["minute"]
 KEPT: dict[Resolution, int] = {"minute": 1440, "hour": 2160}  # buckets: a day, and 90 days
 ARMS = 32  # of a bucket that are told apart
 FORMAT = b"\x01"  # of a row
@@ -122,75 +124,115 @@ def fold(sums: Sums, entries: Iterable[Entry], names: Names, others: Mapping[Pos
         struct.error: an entry is cut short.
     """
     slices = {position: _slice_of(entry.record) for position, entry in others.items() if entry.tag == b"d"}
+    decided, credited = dict[_Where, _Decided](), dict[_Credit, list[int]]()
     for entry in entries:
-        if entry.tag == b"d":
-            slices[entry.position] = _decision(sums, entry, names)
-        elif entry.tag == b"f":
-            _feedback(sums, entry, names, slices)
+        if entry.tag == b"f":
+            _feedback(credited, entry, slices)
+        elif entry.tag == b"d":
+            _decision(decided, entry, names, slices)
         elif entry.tag == b"a":
             generation = unpack_head(ACTIVATION, entry.record)[7]
-            _at(sums, entry.position.ms, generation).bucket.activated += 1
+            _at(sums, entry.position.ms // MINUTE, generation).bucket.activated += 1
         elif entry.tag != b"x":
             raise CorruptLog("it is of no kind that this version knows")
+    for where, found in decided.items():
+        _add_decided(_at(sums, *where), found, names)
+    for about, (count, change, last_ms) in credited.items():
+        _add_credited(sums, about, Credited(count, change), last_ms, names)
 
 
-def _at(sums: Sums, ms: int, generation: int) -> Added:
-    key = ms // MS["minute"], generation
+def _at(sums: Sums, minute: int, generation: int) -> Added:
+    key = minute, generation
     if (found := sums.get(key)) is None:
         found = sums[key] = Added(Bucket(generation))
     return found
 
 
-def _decision(sums: Sums, entry: Entry, names: Names) -> int:
-    """Count a decision; returns its slice, -1 where there is none."""
-    record = entry.record
+# A run of entries is counted by these first: one look in a dictionary an entry.
+
+_Where = tuple[int, int]  # minute, generation
+_Credit = tuple[int, int, int, int, int]  # minute of the feedback, of its decision, generation, kind, slice
+
+
+@dataclass(slots=True)
+class _Decided:
+    began_ms: int
+    decided_ms: int
+    decisions: int = 0
+    deferred: int = 0
+    explored: int = 0
+    even: int = 0
+    shown: list[int] = field(default_factory=list)
+    slices: dict[int, int] = field(default_factory=dict)  # decisions of each
+
+
+def _decision(decided: dict[_Where, _Decided], entry: Entry, names: Names, slices: dict[Position, int]) -> None:
+    record, ms = entry.record, entry.position.ms
     _, flags, _, part, k, x_bytes, caller_bytes, generation = unpack_head(DECISION, record)[:8]
-    added, at = _at(sums, entry.position.ms, generation), DECISION.size + x_bytes + caller_bytes
-    bucket, at = added.bucket, at + (16 if flags & USER else 0)
-    shown = list(SHOWN.iter_unpack(record[at : at + SHOWN.size * k]))
+    at = DECISION.size + x_bytes + caller_bytes + (16 if flags & USER else 0)
+    arm, propensity, _ = SHOWN.unpack_from(record, at)
     low, high = level_ends(record, at + SHOWN.size * k, part if flags & SLICED else -1)
-    bucket.decisions += 1
-    bucket.impressions += k
-    bucket.decided_ms = max(bucket.decided_ms, entry.position.ms)
-    bucket.began_ms = min(bucket.began_ms or entry.position.ms, entry.position.ms)
-    bucket.deferred += flags & DEFERRED
-    bucket.explored += shown[0][1] < high
-    bucket.even += low == high < 1.0
-    if generation != names.generation:
-        added.shown += [""] * k
-        return -1
-    added.shown += [names.arms[arm] if arm < len(names.arms) else "" for arm, _, _ in shown]
-    if not flags & SLICED or part >= len(names.slices):
-        return -1
-    bucket.slices.setdefault(names.slices[part], Part()).decisions += 1
-    return int(part)
+    where = ms // MINUTE, generation
+    if (found := decided.get(where)) is None:
+        found = decided[where] = _Decided(ms, ms)
+    found.decisions += 1
+    found.began_ms, found.decided_ms = min(found.began_ms, ms), max(found.decided_ms, ms)
+    found.deferred += flags & DEFERRED
+    found.explored += propensity < high
+    found.even += low == high < 1.0
+    found.shown.append(arm)
+    if flags & SLICED and generation == names.generation and part < len(names.slices):
+        slices[entry.position] = part
+        found.slices[part] = found.slices.get(part, 0) + 1
+    if k > 1:
+        found.shown += [row[0] for row in SHOWN.iter_unpack(record[at + SHOWN.size : at + SHOWN.size * k])]
 
 
-def _feedback(sums: Sums, entry: Entry, names: Names, slices: Mapping[Position, int]) -> None:
+def _add_decided(added: Added, found: _Decided, names: Names) -> None:
+    bucket = added.bucket
+    arms = names.arms if bucket.generation == names.generation else ()
+    bucket.decisions += found.decisions
+    bucket.impressions += len(found.shown)
+    bucket.deferred += found.deferred
+    bucket.explored += found.explored
+    bucket.even += found.even
+    bucket.decided_ms = max(bucket.decided_ms, found.decided_ms)
+    bucket.began_ms = min(bucket.began_ms or found.began_ms, found.began_ms)
+    added.shown += [arms[arm] if arm < len(arms) else "" for arm in found.shown]
+    for part, count in found.slices.items():
+        bucket.slices.setdefault(names.slices[part], Part()).decisions += count
+
+
+def _feedback(credited: dict[_Credit, list[int]], entry: Entry, slices: Mapping[Position, int]) -> None:
+    record, ms = entry.record, entry.position.ms
+    _, _, m, kind, x, caller, event, generation, _, then_ms, then_seq, *_ = unpack_head(FEEDBACK, record)
+    at = FEEDBACK.size + x + caller + event + 4 * kind
+    change = _INT.unpack_from(record, at + 4 * m)[0] - _INT.unpack_from(record, at)[0]
+    part = slices.get(Position(then_ms, then_seq), -1) if slices else -1
+    about = ms // MINUTE, then_ms // MINUTE, generation, kind, part
+    if (found := credited.get(about)) is None:
+        found = credited[about] = [0, 0, 0]
+    found[0] += 1
+    found[1] += change
+    found[2] = max(found[2], ms)
+
+
+def _add_credited(sums: Sums, about: _Credit, credited: Credited, last_ms: int, names: Names) -> None:
     """Count feedback twice: when it came, and for the decision that it is on."""
-    record = entry.record
-    head = unpack_head(FEEDBACK, record)
-    m, kind, generation, decision = head[2], head[3], head[7], Position(head[9], head[10])
-    bucket = _at(sums, entry.position.ms, generation).bucket
-    bucket.rewarded_ms = max(bucket.rewarded_ms, entry.position.ms)
-    old_at = FEEDBACK.size + sum(head[4:7]) + 4 * kind
-    (old,), (new,) = struct.unpack_from("<i", record, old_at), struct.unpack_from("<i", record, old_at + 4 * m)
+    minute, then_minute, generation, kind, part = about
     known = generation == names.generation and kind < len(names.kinds)
     name = names.kinds[kind] if known else ""
-    _credit(bucket.came, name, new - old)
-    then = _at(sums, decision.ms, generation).bucket
-    _credit(then.earned, name, new - old)
+    bucket, then = _at(sums, minute, generation).bucket, _at(sums, then_minute, generation).bucket
+    bucket.rewarded_ms = max(bucket.rewarded_ms, last_ms)
+    add_credits(bucket.came, {name: credited})
+    add_credits(then.earned, {name: credited})
     if known:
         bucket.steps[name] = then.steps[name] = names.steps[kind]
-        part = slices.get(decision, -1)
         if 0 <= part < len(names.slices):
-            _credit(then.slices.setdefault(names.slices[part], Part()).earned, name, new - old)
+            add_credits(then.slices.setdefault(names.slices[part], Part()).earned, {name: credited})
 
 
-def _credit(to: dict[str, Credited], kind: str, credits_: int) -> None:
-    found = to.setdefault(kind, Credited())
-    found.count += 1
-    found.credits += credits_
+_INT = struct.Struct("<i")
 
 
 def _decision_of(entry: Entry) -> Position:
@@ -236,7 +278,7 @@ def touched(sums: Sums, newest_ms: int) -> Iterator[tuple[str, Added]]:
     for resolution, ms in MS.items():
         oldest = first_kept(resolution, newest_ms)
         for minute, generation in sorted(sums):
-            if (number := minute * MS["minute"] // ms) >= oldest:
+            if (number := minute * MINUTE // ms) >= oldest:
                 yield name_of(resolution, number), sums[minute, generation]
 
 
@@ -293,10 +335,11 @@ def add_credits(to: dict[str, Credited], more: Mapping[str, Credited]) -> None:
 
 def _show(counts: dict[str, int], shown: Sequence[str]) -> None:
     """Count the arms shown, in order: where they are too many, one that is new takes one from each."""
-    if len(counts.keys() | {*shown} - {""}) <= ARMS:
-        for arm in shown:
-            if arm:
-                counts[arm] = counts.get(arm, 0) + 1
+    each = Counter(shown)
+    del each[""]
+    if len(counts.keys() | each.keys()) <= ARMS:
+        for arm, count in each.items():
+            counts[arm] = counts.get(arm, 0) + count
         return
     for arm in shown:
         if arm in counts or (arm and len(counts) < ARMS):

@@ -15,6 +15,7 @@ from bandit.errors import CorruptLog
 from bandit.log.probabilities import level_ends, pack_all_probabilities, pack_slices
 from bandit.log.records import DECISION, DEFERRED, SLICED, START, Entry, Position, unpack_decision, unpack_feedback
 from bandit.replica import series, series_reader, series_writer
+from bandit.replica.checkpoint import Checkpointer
 from bandit.replica.replica import Replica
 from bandit.replica.series import ARMS, KEPT, MS, Bucket, Resolution, name_of, unpacked
 from bandit.replica.series_reader import SeriesReader
@@ -186,6 +187,64 @@ def test_however_the_log_is_split_and_whoever_is_killed_each_entry_is_counted_on
         series_writer.STEP = before
     for resolution in MS:
         assert told(rows_of(trial, resolution)) == counted(trial, trial.log(), resolution)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@given(parts=st.lists(st.tuples(STEPS, st.integers(0, 4)), min_size=1, max_size=6))
+def test_what_the_replica_reads_is_counted_on_the_way(parts: list[tuple[list[tuple[int, int, int]], int]]) -> None:
+    """The writer reads nothing again as long as it goes on from where it stood; whatever comes in between, each entry
+    is counted once.
+    """
+    clock = Clock()
+    trial, reads = here(clock), [0]
+    replica = Replica("e", trial.store)
+    replica.load()
+    replica.fold_to_end()
+    watched = Watched(trial.store)
+
+    def count(method: str, args: tuple[Any, ...]) -> None:
+        reads[0] += method == "read"
+
+    watched.before = count
+    writer, token = SeriesWriter(replica, watched), trial.lease()  # type: ignore[arg-type]
+    writer.step(token, 0.0, last=True)
+    for steps, then in parts:
+        reads[0] = 0
+        happen(trial, clock, [(0 if what == 1 else what, arm, other) for what, arm, other in steps])
+        for _ in range(3):
+            replica.step(max(1, len(steps) // 2))
+        replica.fold_to_end()
+        if then == 1:
+            writer.step(token, 0.0, last=True)
+            assert (reads[0], writer.position) == (0, replica.position)
+        elif then == 2:
+            written(trial)  # by another server
+        elif then == 3:
+            writer.rest()
+        elif then == 4:
+            replica._load_anew()
+        if then > 1:
+            token = trial.lease()
+            writer.step(token, 0.0, last=True)
+            assert writer.position == replica.position
+    writer.step(token, 0.0, last=True)
+    for resolution in MS:
+        assert told(rows_of(trial, resolution)) == counted(trial, trial.log(), resolution)
+
+
+def test_who_does_not_hold_the_lease_counts_nothing() -> None:
+    """A server that lost it keeps no list of what was shown for ever."""
+    trial = here(Clock())
+    replica = Replica("e", trial.store)
+    replica.load()
+    replica.fold_to_end()
+    checkpointer = Checkpointer(replica, trial.store, b"holder", 1.0, 1.0)
+    for holding in (True, False):
+        checkpointer.token = trial.lease() if holding else None
+        checkpointer.step(0.0)
+        trial.decide()
+        replica.fold_to_end()
+        assert bool(checkpointer.series._ahead) == holding
 
 
 def check_reader(trial: Trial) -> None:
