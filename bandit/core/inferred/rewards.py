@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bandit.arrays import Vector
+from bandit.core.features import SMALLEST
 from bandit.core.inferred.columns import Column
 
 QUANTILE = 0.995  # of the rewards that are not 0: where a range of amounts ends
@@ -32,7 +33,7 @@ def kind_of(column: Column) -> Told:
         return Told({"range": [0, int(high)]}, f"whole numbers up to {high:g}")
     ends = [0.0 - _end(-values), _end(values)]
     told: dict[str, Any] = {"range": ends, "over_range": "clip"}
-    if max(-ends[0], ends[1]) <= HUNDREDTH and _hundredths(values):
+    if 0.01 <= max(-ends[0], ends[1]) <= HUNDREDTH and _hundredths(values):
         told["unit"] = 0.01
     beyond = int(((values < ends[0]) | (values > ends[1])).sum())
     rest = f"; {beyond} of {len(values)} beyond it would be clipped" if beyond else ""
@@ -42,7 +43,7 @@ def kind_of(column: Column) -> Told:
 def _end(values: Vector) -> float:
     """A round number at or above nearly all of the positive values; 0 where there are none."""
     positive = values[values > 0]
-    return _round_up(float(np.quantile(positive, QUANTILE))) if len(positive) else 0.0
+    return max(SMALLEST, _round_up(float(np.quantile(positive, QUANTILE)))) if len(positive) else 0.0
 
 
 def _round_up(value: float) -> float:

@@ -270,6 +270,8 @@ def test_every_row_of_the_sample_is_a_context_that_the_document_takes() -> None:
 @QUIETLY
 @given(tables())
 @example("arm,reward\n\x00,1e300\n")
+@example("arm,revenue\n" + "a,-1e-60\nb,-1e-70\n" * 30)
+@example("arm,revenue\n" + "a,-1e-9\nb,2e-9\n" * 30)
 @example("arm,revenue,x\n" + "a,1e-60,1e50\nb,-1e50,-1e50\n" * 30)
 def test_any_sample_makes_a_document_that_compiles(text: str) -> None:
     """Or it is refused as no table: never an error of ours, and never a document that a server refuses."""
