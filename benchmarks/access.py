@@ -30,13 +30,13 @@ TARGETS = {"access_seen": 1.0, "access_refusal_known_id_of_unknown": 1.1}
 
 def began(gate: Gate, key: str) -> float:
     """Seconds of one exchange that is made and begun, and answered where it is refused."""
-    nothing = SimpleNamespace(begin=lambda *_: None, told=lambda *_: None)
+    nothing = SimpleNamespace(begin=lambda *_: None, told=lambda *_: None, refused=lambda *_: None)
     transport = SimpleNamespace(is_closing=lambda: False, write=lambda _: None)
     protocol: Any = SimpleNamespace(
         gate=gate,
         direct=nothing,
         transport=transport,
-        head=lambda *_: b"HTTP/1.1 200 OK\r\n\r\n",
+        whole=lambda *_: b"HTTP/1.1 200 OK\r\n\r\n",
         answered=lambda: None,
     )
     plain = Plain("home", "recommendations", 2, key.encode(), b"")

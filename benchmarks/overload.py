@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,6 +113,7 @@ def measured(name: str, load: Load, arguments: argparse.Namespace) -> dict[str, 
         generator = Open(Path(folder), port, features)
         capacity(load, port, features, 1.0)
         for _ in range(arguments.rounds):
+            time.sleep(2)  # what the last one left in the sockets is refused meanwhile
             most = capacity(load, port, features, arguments.seconds)
             each = {x: generator.found(x * most, arguments.seconds, arguments.connections) for x in TIMES}
             rounds.append((most, each))

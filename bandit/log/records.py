@@ -11,7 +11,6 @@ event that it is of is written behind its own, after a zero byte.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import struct
 from collections.abc import Iterable, Sequence
@@ -151,25 +150,27 @@ class Activation(NamedTuple):
 def decision_id(shard: int, position: Position, nonce: bytes) -> str:
     """The server's own name of a decision: 21 bytes after `~`, so base64 has no spare bits and one spelling."""
     ms, seq = position
-    data = _ID.pack(FORMAT, shard, ms >> 32, ms & 0xFFFFFFFF, seq, nonce)
-    return "~" + binascii.b2a_base64(data, newline=False).translate(_URL_SAFE).decode()
+    return _spelled(_ID.pack(FORMAT, shard, ms >> 32, ms & 0xFFFFFFFF, seq, nonce))
 
 
 _ID = struct.Struct(">BHHII8s")  # format, shard, 48 bits of milliseconds, number within them, nonce
-_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_URL_SAFE, _BASE64 = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
 
 
 def read_decision_id(text: str) -> tuple[int, Position, bytes] | None:
     """(shard, position, nonce) of a server's id; None where it is not one, to the letter."""
     try:
-        data = base64.b64decode(text[1:].encode("ascii"), altchars=b"-_", validate=True)
+        data = binascii.a2b_base64(text.encode("ascii").translate(_BASE64)[1:])
     except (binascii.Error, UnicodeEncodeError):
         return None
-    if len(data) != 21 or data[0] != FORMAT:
+    if len(data) != _ID.size or data[0] != FORMAT or _spelled(data) != text:
         return None
-    shard, ms, seq = struct.unpack(">HQI", data[1:3] + b"\0\0" + data[3:13])
-    found = shard, Position(ms, seq), data[13:]
-    return found if decision_id(*found) == text else None
+    _, shard, high, low, seq, nonce = _ID.unpack(data)
+    return shard, Position(high << 32 | low, seq), nonce
+
+
+def _spelled(data: bytes) -> str:
+    return "~" + binascii.b2a_base64(data, newline=False).translate(_URL_SAFE).decode()
 
 
 def pack_decision(

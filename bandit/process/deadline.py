@@ -4,7 +4,7 @@ uvicorn waits for ever for the rest of a request: 700 half-sent headers use up 5
 served. Here a request's headers and body arrive within `request_timeout` of its first byte, or the answer is 408; and
 when connections outnumber `most_connections`, the one that has sent no whole request for longest is closed.
 
-The cost is one timer a connection, which looks after itself: per request there is a note of the time and no timer.
+The cost is two timers a connection, which look after themselves: per request there is a note of the time and no timer.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from bandit.process.wire import WireProtocol
 
+RESOLUTION = 0.002  # seconds: a timer may fire so much too early
 TIMED_OUT = (
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: 24\r\n\r\nrequest did not complete"
@@ -34,6 +35,7 @@ class DeadlineProtocol(WireProtocol):
         super().__init__(*given, **named)
         self._begun: float | None = None  # when the first byte of an unfinished request came
         self._timer: asyncio.TimerHandle | None = None
+        self._rested = 0.0  # when the last answer was over
         self._unsent = 0  # bytes of answers that the client had not taken when last looked at
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
@@ -79,6 +81,7 @@ class DeadlineProtocol(WireProtocol):
     def on_response_complete(self) -> None:
         """Puts the connection at the end of those awaited, unless a pipelined request has come."""
         super().on_response_complete()
+        self._rested = self.loop.time()
         self._unsent = 0  # none begins before the client has taken nearly all of the one before
         self.waiting.pop(self, None)
         if self._begun is not None:
@@ -100,8 +103,23 @@ class DeadlineProtocol(WireProtocol):
 
     def _keep_alive(self) -> None:
         """Closes the connection when it stays idle for too long from now on."""
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._rested = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_in(self.timeout_keep_alive)
+
+    def _look_in(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Closes the connection if it has been idle for long enough; else looks again when it will have been."""
+        self.timeout_keep_alive_task = None
+        if self.cycle is not None and not self.cycle.response_complete:
+            return  # once that is answered the connection rests anew
+        left = self._rested + self.timeout_keep_alive - self.loop.time()
+        if left > RESOLUTION:
+            self._look_in(left)
+        else:
+            super().timeout_keep_alive_handler()
 
     def _check(self) -> None:
         """Ends an overdue request, or a connection that takes no answer; else looks again when one could be."""

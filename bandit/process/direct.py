@@ -53,6 +53,9 @@ class Server(Protocol):
     def refused(self, experiment: str, what: str, error: BaseException, /) -> None:
         """Take note of a refusal."""
 
+    def sheds(self, what: str, name: str, /) -> Answer | None:
+        """The refusal of one more request, which is taken note of, where too many wait; else nothing."""
+
 
 class _Unheard:
     """In the place of an event that nobody waits for."""
@@ -111,10 +114,7 @@ class Exchange:
         if self.transport.is_closing():
             return
         self.response_started = self.response_complete = True
-        head = self._protocol.head(answer, self.keep_alive, self.request_id)
-        if self._lines:
-            head = b"%b%b\r\n" % (head[:-2], self._lines)
-        self.transport.write(head + answer.body)
+        self.transport.write(self._protocol.whole(answer, self.keep_alive, self.request_id, self._lines))
         if not self.keep_alive:
             self.transport.close()
         self._protocol.answered()
@@ -150,7 +150,11 @@ class DirectProtocol(DeadlineProtocol):
             head = data[:end]
             plain = self.known.get(head)
             if plain is not None and plain.length == len(data) - end:
-                self._unset_keepalive_if_required()
+                if (refusal := self._shed(plain)) is not None:
+                    self.transport.write(self.whole(refusal, True, request_ids.made(), plain.lines))
+                    self.server_state.total_requests += 1
+                    self._rested = self.loop.time()
+                    return
                 self.waiting.pop(self, None)
                 self.cycle = exchange = Exchange(self, plain, True, data[end:])
                 exchange.begin()
@@ -158,6 +162,14 @@ class DirectProtocol(DeadlineProtocol):
             if end <= KNOWN and head.startswith(b"POST "):
                 self._head = head
         super().data_received(data)
+
+    def _shed(self, plain: Plain) -> Answer | None:
+        """The refusal of a request that would wait for too long: most are, past capacity, so it costs little."""
+        if self.gate.on:
+            grant = self.gate.ring.found.get(plain.credential)
+            if grant is None or not grant.plain:
+                return None  # the gate is asked first
+        return self.direct.sheds(plain.what, plain.name)
 
     def _at_rest(self) -> bool:
         """Whether the next byte begins a request that is answered next."""
@@ -250,8 +262,8 @@ class DirectProtocol(DeadlineProtocol):
             self.waiting[self] = None  # at the end: it was taken out when the request had come
             self._keep_alive()
 
-    def head(self, answer: Answer, keep_alive: bool, request_id: bytes) -> bytes:
-        """Status line and headers; all but the length and the id are made once a second."""
+    def whole(self, answer: Answer, keep_alive: bool, request_id: bytes, more: bytes) -> bytes:
+        """Status line, headers and body; all headers but the length, the id and `more` are made once a second."""
         if self.stamp[0] is not self.server_state.default_headers:
             self.stamp[0] = self.server_state.default_headers
             self.heads.clear()
@@ -261,7 +273,8 @@ class DirectProtocol(DeadlineProtocol):
             lines = [b"%b: %b\r\n" % header for header in own]
             lines += [] if keep_alive else [b"connection: close\r\n"]
             head = self.heads[key] = STATUS_LINE[answer.status] + b"".join(lines) + b"content-length: "
-        return b"%b%d\r\nx-request-id: %b\r\n\r\n" % (head, len(answer.body), request_id)
+        body = answer.body
+        return b"%b%d\r\nx-request-id: %b\r\n%b\r\n%b" % (head, len(body), request_id, more, body)
 
 
 def direct_protocol(

@@ -131,7 +131,7 @@ def main() -> int:
     settings = handoff.settings
     life = Life(handoff.life, settings.stop_timeout)
     start_logging(settings.log_level, f"[{os.getpid()}] ", settings.log_format)
-    sys.setswitchinterval(0.001)  # the loop waits for the replica's thread no longer than this
+    sys.setswitchinterval(0.0001)  # the loop waits for the replica's thread no longer than this
     status = Status(handoff.status)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from bandit.core.engine import Outdated
@@ -81,7 +81,7 @@ class Batcher:
         outage.noticed.append(self._noticed)
         self._waiting: list[PendingRequest] = []
         self.work = 0.0  # estimated seconds that the waiting requests will take
-        self._own = 0.0  # of these, those that are in no batch
+        self._own, self._begun = 0.0, 0.0  # of those that are in no batch: seconds that wait, and that are under way
         self.admission, self._sheds = Admission(longest), self.tally.counters.cell("bandit_sheds_total", "waiting")
         self._rules: tuple[Experiment, Rules] | None = None  # of the version last appended for
         self._idle: list[Producer] = []
@@ -91,13 +91,14 @@ class Batcher:
         self._unlogged: asyncio.Handle | None = None  # the next turn of `_decide_unlogged`
 
     def ask(self, read: Reader, experiment: Experiment) -> asyncio.Future[Any]:
-        """`enqueue` with a future for the answer, which is returned."""
+        """`let_in` and `enqueue` with a future for the answer, which is returned."""
+        self.let_in()
         answer = asyncio.get_running_loop().create_future()
         self.enqueue(read, experiment, answer)
         return answer
 
     def enqueue(self, read: Reader, experiment: Experiment, answer: Answer, *, patient: bool = False) -> None:
-        """Read one request and let it wait for a micro-batch.
+        """Read one request, which was let in, and have it wait for a micro-batch.
 
         Args:
             read: reads it.
@@ -106,13 +107,10 @@ class Batcher:
             patient: it is one of a batch, whose items come as those before them are answered: it may wait for longer.
 
         Raises:
-            Problem: the request is at fault, or would wait for too long, or the store is away and it takes one.
+            Problem: the request is at fault, or the store is away and it takes one.
         """
         if (away := self.outage.away) and not answers(experiment):
             raise self.outage.refusal()
-        if self.crowded and not patient:  # first: a refusal must cost less than a service
-            self.shed()
-            raise Problem(Code.OVERLOADED, CROWDED)
         request = read(experiment)
         if away and not isinstance(request, RecommendationRequest):
             raise self.outage.refusal()
@@ -123,25 +121,47 @@ class Batcher:
         self._own += 0.0 if patient else work
         if (spans := self.tally.spans) is not None:
             self._waiting[-1].trace = spans.current()
-        self._go_on()
+        if away or self.outage.silent:
+            self._go_on()
+        elif len(self._runners) < PRODUCERS:
+            self._begin()
+
+    def let_in(self) -> None:
+        """Refuse one more request where it would wait for too long: before it is read, for that costs something.
+
+        Raises:
+            Problem: overloaded.
+        """
+        if self.crowded:
+            self.shed()
+            raise Problem(Code.OVERLOADED, CROWDED)
 
     def _go_on(self) -> None:
         """Have what waits served."""
         if self._apart:
             if self._unlogged is None and (any(map(_decides, self._waiting)) or (self._waiting and self.outage.away)):
                 self._unlogged = asyncio.get_running_loop().call_soon(self._decide_unlogged)
-        elif len(self._runners) < PRODUCERS and self._may_begin(len(self._runners)):
+        elif len(self._runners) < PRODUCERS:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Serve what waits by one producer more, if it should have one."""
+        if self._may_begin(len(self._runners)):
             self._runners.add(asyncio.get_running_loop().create_task(self._run()))
 
     @property
     def crowded(self) -> bool:
         """Whether one more request would wait for too long, by the pace of late."""
         waiting = len(self._waiting)
-        return waiting >= WAITING or (waiting >= FLOOR and self.admission.refuses(self._own, time.monotonic()))
+        if waiting < FLOOR:
+            return waiting >= WAITING
+        return waiting >= WAITING or self.admission.refuses(self._own + self._begun, time.monotonic())
 
-    def shed(self) -> None:
-        """Count a request that is refused for it."""
+    def shed(self, what: str = "") -> None:
+        """Count a request that is refused for it; where its operation is said, as a problem as well."""
         self._sheds[0] += 1
+        if what:
+            self.tally.overloaded(what)
         self.tally.counters.moved = True
 
     @property
@@ -157,8 +177,10 @@ class Batcher:
     @property
     def _apart(self) -> bool:
         """Whether no append begins now: the store is away, or is silent and decisions are made without it."""
-        silent, model = self.outage.silent, self.replica.model
-        return self.outage.away or (silent and model is not None and answers(model.experiment))
+        if not self.outage.silent:
+            return self.outage.away
+        model = self.replica.model
+        return self.outage.away or (model is not None and answers(model.experiment))
 
     async def drain(self) -> None:
         """Wait until every request has its answer."""
@@ -197,9 +219,10 @@ class Batcher:
 
     def _may_begin(self, others: int) -> bool:
         """Whether to begin a micro-batch beside so many others."""
-        if not self._waiting or not others or self._apart:
-            return bool(self._waiting) and not self._apart
-        return len(self._waiting) >= ALONGSIDE and self._under_way + self._waiting[0].work <= WORK
+        waiting = self._waiting
+        if others and (len(waiting) < ALONGSIDE or self._under_way + waiting[0].work > WORK):
+            return False
+        return bool(waiting) and not self._apart
 
     async def _run(self) -> None:
         """Serve micro-batches by one producer for as long as any should begin."""
@@ -210,11 +233,12 @@ class Batcher:
                 batch, work = self._next()
                 overdue = time.monotonic() - PATIENCE
                 if batch := [pending for pending in batch if _awaited(pending, overdue)]:
-                    begun, self._under_way = time.monotonic(), self._under_way + work
+                    begun, own = time.monotonic(), _own_work(batch)
+                    self._under_way, self._begun = self._under_way + work, self._begun + own
                     try:
                         await self._serve(batch, producer)
                     finally:
-                        self._under_way -= work
+                        self._under_way, self._begun = self._under_way - work, self._begun - own
                         self._appending.pop(producer, None)
                     if self.outage.since < begun:
                         self.admission.served(begun, time.monotonic(), work)
@@ -255,7 +279,7 @@ class Batcher:
             count, work = count + 1, work + pending.work
         batch, self._waiting = self._waiting[:count], self._waiting[count:]
         self.work = sum(pending.work for pending in self._waiting)
-        self._own = sum(pending.work for pending in self._waiting if not pending.patient)
+        self._own = _own_work(self._waiting)
         self.admission.left(self._own, time.monotonic())
         return batch, work
 
@@ -365,12 +389,18 @@ class Batcher:
                         answer = NewDecision(at, experiment, choice, nonce, request, scores, scored, play, shadow)
             else:
                 tally.activated(answer)
-            pending.give(answer)
+            if not pending.answer.done():
+                pending.answer.set_result(answer)
 
 
 def _decides(pending: PendingRequest) -> bool:
     """Whether a decision is asked for, which can be made without the store."""
     return isinstance(pending.request, RecommendationRequest)
+
+
+def _own_work(batch: Iterable[PendingRequest]) -> float:
+    """Estimated seconds of those that came by themselves."""
+    return sum(pending.work for pending in batch if not pending.patient)
 
 
 def _awaited(pending: PendingRequest, overdue: float) -> bool:

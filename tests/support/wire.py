@@ -156,6 +156,9 @@ class Wire:
     def told(self, what: str, status: int, seconds: float) -> None:
         """Takes note of nothing."""
 
+    def sheds(self, what: str, name: str) -> None:
+        """Takes everything."""
+
     def refused(self, experiment: str, what: str, error: BaseException) -> None:
         """Takes note of nothing."""
 

@@ -34,8 +34,7 @@ log = logging.getLogger(__name__)
 LOOKED_UP = 512  # requests at once that wait for something to be looked up: each holds its body
 
 _ENCODER = msgspec.json.Encoder()
-_OVERLOADED = Problem(Code.OVERLOADED, CROWDED)
-OVERLOADED = problem_answer(_OVERLOADED)
+OVERLOADED = problem_answer(Problem(Code.OVERLOADED, CROWDED))
 
 
 class Operation(NamedTuple):
@@ -148,9 +147,8 @@ class Hot:
             known = service.known(name)
             if known is not None:
                 batcher, secret = known
-                if batcher.crowded:  # before anything is made of it: past capacity most requests are refused
-                    batcher.shed()
-                    self.refused(name, what, _OVERLOADED)
+                if batcher.crowded:
+                    batcher.shed(what)
                     client.answer(OVERLOADED)
                     return
                 waiting = _Waiting(self, what, batcher, data, secret, client)
@@ -161,6 +159,15 @@ class Hot:
                 client.answer(self.refusal(name, what, data, error, client))
                 return
         self.later(client, name, what, data, _answered(service, operation, name, data))
+
+    def sheds(self, what: str, name: str) -> Answer | None:
+        """The refusal of one more request, counted, where too many wait; else nothing."""
+        known = self.service.known(name)
+        if known is None or not known[0].crowded:
+            return None
+        known[0].shed(what)
+        self.told(what, OVERLOADED.status, 0.0)
+        return OVERLOADED
 
     def refusal(self, name: str, what: str, data: bytes, error: Exception, client: Client) -> Answer:
         """`failure`, counted."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from bandit.arrays import Matrix
 from bandit.core.draw import Choice
 from bandit.core.experiment import Experiment
+from bandit.errors import Code
 from bandit.store.protocol import Outcome, Reward
 from bandit.telemetry.counters import Cell, Counters
 from bandit.telemetry.table import ARMS
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
     from bandit.serving.waiting.pending import PendingRequest
 
 ALIKE = 1 - 1e-9  # probabilities that differ by less were computed as equal ones
+
+
+class Accepted(NamedTuple):
+    """Where accepted feedback of a kind is counted: found once for each version, as most feedback is accepted."""
+
+    events: Cell
+    credited: Cell
+    step: float  # reward of one unit of credit
 
 
 class Tally:
@@ -48,6 +57,9 @@ class Tally:
         self._append = counters.histogram("bandit_append_duration_seconds")
         self._feedback: dict[tuple[int, str], Cell] = {}
         self._more: dict[Any, Cell] = {}  # cells by name, reward or slice and the like
+        self._accepted: list[Accepted] = []  # of each kind
+        self._arms: Sequence[str] = ()  # none where they are too many to be told apart
+        self._rewarded_at: Cell | None = None  # None: no reward has come
         self.spans: Spans | None = None  # where requests are traced
         self._experiment: Experiment | None = None
         self._made: Made | None = None
@@ -59,8 +71,11 @@ class Tally:
             self._experiment = experiment
             self._feedback.clear()
             self._more.clear()
-            for kind in range(len(experiment.kinds)):  # at 0 from the start, so that rates begin with the first event
-                self._outcome(kind, "accepted")
+            self._arms = experiment.config.index if len(experiment.config.index) <= ARMS else ()
+            self._accepted = [  # at 0 from the start, so that rates begin with the first event
+                Accepted(self._outcome(i, "accepted"), self._cell("bandit_reward_credited_total", name), kind.step)
+                for i, (name, kind) in enumerate(zip(experiment.config.kinds, experiment.kinds, strict=True))
+            ]
 
     def tick(self, batch: Sequence[PendingRequest], times: tuple[float, float, float], number: tuple[str, int]) -> None:
         """A micro-batch was appended.
@@ -95,43 +110,52 @@ class Tally:
         """
         if made is not self._made:
             self._made, self._tops = made, _largest(made.decided.probabilities)
-        experiment, top = request.experiment, self._tops[place]
+        top = self._tops[place]
         (self._deferred if request.defer and request.deferred else self._new)[0] += 1
         if choice.propensities[0] < top * ALIKE:
             self._explored[0] += 1
         elif top <= 0.5:  # of two arms or more
+            experiment = request.experiment
             whole = request.eligible is experiment.active
             count = experiment.active_count if whole else int(np.count_nonzero(request.eligible))
             self._even[0] += top * count <= 1 / ALIKE
         if made.play and not made.shadows:
-            self._cell("bandit_slice_decisions_total", experiment.slices[made.play[place]].name)[0] += 1
-        if len(experiment.config.index) <= ARMS:
-            for arm in choice.arms:
-                self._cell("bandit_arm_decisions_total", experiment.config.index[arm])[0] += 1
+            slices = request.experiment.slices
+            self._cell("bandit_slice_decisions_total", slices[made.play[place]].name)[0] += 1
+        for arm in choice.arms if self._arms else ():
+            self._cell("bandit_arm_decisions_total", self._arms[arm])[0] += 1
         self._decided_at[0] = ms / 1000
 
     def judged(self, request: Reward, result: Outcome | list[Outcome]) -> None:
         """Feedback was judged: of each decision that it was for."""
-        for outcome in result if isinstance(result, list) else (result,):
-            cell = self._feedback.get((request.kind, outcome.status)) or self._outcome(request.kind, outcome.status)
-            cell[0] += 1
-            if outcome.status == "accepted":
-                self._credited(request, outcome)
-
-    def _credited(self, request: Reward, outcome: Outcome) -> None:
-        experiment = self._experiment
-        if experiment is None:
+        if isinstance(result, list):
+            for outcome in result:
+                self.judged(request, outcome)
             return
-        kind, amount = experiment.config.kinds[request.kind], experiment.kinds[request.kind].value(outcome.credited)
-        if amount >= 0:
-            self._cell("bandit_reward_credited_total", kind)[0] += amount
+        if result.status != "accepted":
+            cell = self._feedback.get((request.kind, result.status)) or self._outcome(request.kind, result.status)
+            cell[0] += 1
+            return
+        events, credited, step = self._accepted[request.kind]
+        events[0] += 1
+        if (amount := result.credited * step) >= 0:
+            credited[0] += amount
         else:
-            self._cell("bandit_reward_taken_back_total", kind)[0] -= amount
-        if outcome.clipped:
-            self._cell("bandit_feedback_clipped_total", kind)[0] += 1
+            self._by_kind("bandit_reward_taken_back_total", request)[0] -= amount
+        if result.clipped:
+            self._by_kind("bandit_feedback_clipped_total", request)[0] += 1
         if request.refund_of:
-            self._cell("bandit_refunds_total", kind)[0] += 1
-        self._cell("bandit_last_reward_timestamp_seconds")[0] = time.time()
+            self._by_kind("bandit_refunds_total", request)[0] += 1
+        if self._rewarded_at is None:
+            self._rewarded_at = self._cell("bandit_last_reward_timestamp_seconds")
+        self._rewarded_at[0] = time.time()
+
+    def _by_kind(self, metric: str, request: Reward) -> Cell:
+        return self._cell(metric, self._experiment.config.kinds[request.kind] if self._experiment else "")
+
+    def overloaded(self, what: str) -> None:
+        """A request for this operation was refused as too many wait."""
+        self._cell("bandit_problems_total", what, Code.OVERLOADED.value)[0] += 1
 
     def activated(self, outcome: Outcome) -> None:
         """An activation was judged."""

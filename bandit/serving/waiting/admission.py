@@ -2,8 +2,8 @@
 
 Past its capacity a queue only grows, and everybody waits for as long as it lasts. So what cannot be begun soon is
 refused at once, before it is read, and those who are let in wait little more than on a busy day. How long the next one
-would wait is the estimated work before it times the seconds that such work has really taken of late: of this machine
-now, with its store, and with whatever else the event loop does.
+would wait is the estimated work before it, waiting and under way, times the seconds that such work has really taken of
+late: of this machine now, with its store, and with whatever else the event loop does.
 
 A burst is no overload: as long as the queue has stood too long for less than `BURST` seconds it is let in, up to
 `MOST` seconds of it. Once something was refused, there are no bursts until that is `CALM` seconds ago.

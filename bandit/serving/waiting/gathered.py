@@ -37,6 +37,8 @@ class Gathered:
         turn, patient = time.monotonic(), len(self.found) > 1
         for at, read in reads:
             try:
+                if not patient:
+                    batcher.let_in()
                 batcher.enqueue(read, experiment, _Slot(self, at), patient=patient)
                 self._missing += 1
             except Problem as problem:

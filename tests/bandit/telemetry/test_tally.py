@@ -96,7 +96,7 @@ def test_feedback_is_counted_by_its_outcome_and_its_amount(server: Live) -> None
     home.feedback(decision_id=one, event="nonsense")
     outcomes = counted(server, "bandit_feedback_total", home, "outcome")
     assert outcomes == {"accepted": 3, "duplicate": 1, "event": 1, "range": 1, "unknown": 1}
-    assert counted(server, "bandit_reward_credited_total", home, "reward") == {"sale": 100}
+    assert counted(server, "bandit_reward_credited_total", home, "reward") == {"sale": 100, "stars": 0}
     assert counted(server, "bandit_reward_taken_back_total", home, "reward") == {"sale": 70}
     assert counted(server, "bandit_feedback_clipped_total", home, "reward") == {"sale": 1}
     assert counted(server, "bandit_refunds_total", home, "reward") == {"sale": 1}
