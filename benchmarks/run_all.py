@@ -34,6 +34,11 @@ BENCHMARKS = (
     "retired",
     "demo_runs",
     "overload",
+    "outage",
+    "telemetry",
+    "series",
+    "backup",
+    "soak",
 )
 HERE = Path(__file__).parent
 AT_LEAST = {  # more is better

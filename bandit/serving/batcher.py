@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, cast
 
 from bandit.core.engine import Outdated
@@ -20,7 +20,7 @@ from bandit.log.records import Position
 from bandit.replica.replica import Replica
 from bandit.serving.decisions import Made, decide, decisions_of
 from bandit.serving.outage.unlogged import Appending, answer_in_flight, answer_unlogged, answers
-from bandit.serving.outage.watch import UNAVAILABLE, Outage
+from bandit.serving.outage.watch import Outage
 from bandit.serving.producer import PATIENCE, Producer
 from bandit.serving.repeated import digest_then, will_do
 from bandit.serving.requests import RecommendationRequest
@@ -32,7 +32,9 @@ from bandit.serving.waiting.pending import (
     PendingRequest,
     Reader,
     answer_paused,
+    awaited,
     fresh,
+    own_work,
     read_again,
     work_of,
 )
@@ -232,8 +234,8 @@ class Batcher:
             while self._may_begin(len(self._runners) - 1):
                 batch, work = self._next()
                 overdue = time.monotonic() - PATIENCE
-                if batch := [pending for pending in batch if _awaited(pending, overdue)]:
-                    begun, own = time.monotonic(), _own_work(batch)
+                if batch := [pending for pending in batch if awaited(pending, overdue)]:
+                    begun, own = time.monotonic(), own_work(batch)
                     self._under_way, self._begun = self._under_way + work, self._begun + own
                     try:
                         await self._serve(batch, producer)
@@ -279,7 +281,7 @@ class Batcher:
             count, work = count + 1, work + pending.work
         batch, self._waiting = self._waiting[:count], self._waiting[count:]
         self.work = sum(pending.work for pending in self._waiting)
-        self._own = _own_work(self._waiting)
+        self._own = own_work(self._waiting)
         self.admission.left(self._own, time.monotonic())
         return batch, work
 
@@ -396,15 +398,3 @@ class Batcher:
 def _decides(pending: PendingRequest) -> bool:
     """Whether a decision is asked for, which can be made without the store."""
     return isinstance(pending.request, RecommendationRequest)
-
-
-def _own_work(batch: Iterable[PendingRequest]) -> float:
-    """Estimated seconds of those that came by themselves."""
-    return sum(pending.work for pending in batch if not pending.patient)
-
-
-def _awaited(pending: PendingRequest, overdue: float) -> bool:
-    """Whether somebody still waits; who has waited since before `overdue`, behind others, is told so."""
-    if pending.since < overdue:
-        pending.fail(Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE))
-    return not pending.answer.done()

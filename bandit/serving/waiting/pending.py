@@ -8,6 +8,8 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from bandit.core.experiment import Experiment
+from bandit.errors import Code, Problem
+from bandit.serving.outage.watch import UNAVAILABLE
 from bandit.serving.requests import RecommendationRequest
 from bandit.serving.waiting.outcomes import Paused
 from bandit.store.protocol import USER_MAX, Activate, Reward
@@ -71,6 +73,13 @@ def answer_paused(batch: Iterable[PendingRequest]) -> None:
         pending.give(Paused(cast(RecommendationRequest, pending.request)))
 
 
+def awaited(pending: PendingRequest, overdue: float) -> bool:
+    """Whether somebody still waits; who has waited since before `overdue`, behind others, is told so."""
+    if pending.since < overdue:
+        pending.fail(Problem(Code.STORE_UNAVAILABLE, UNAVAILABLE))
+    return not pending.answer.done()
+
+
 def work_of(request: Request, experiment: Experiment, longest: int) -> float:
     """Roughly how many seconds a request takes in the store and here, as measured by `benchmarks/stalls.py`.
 
@@ -83,6 +92,11 @@ def work_of(request: Request, experiment: Experiment, longest: int) -> float:
     if isinstance(request, Reward) and request.ref.user:
         return BY_USER * (USER_MAX if experiment.document.attribution == "all" else 4)
     return 4e-5 + 7e-7 * longest
+
+
+def own_work(batch: Iterable[PendingRequest]) -> float:
+    """Estimated seconds of those that came by themselves."""
+    return sum(pending.work for pending in batch if not pending.patient)
 
 
 def fresh(read: Reader) -> Reader:

@@ -375,7 +375,7 @@ def test_a_store_that_comes_back_is_followed_on(place: Path, name: str, caplog: 
             assert sums(caught_up(follower, trial)) == trial.slow()
             until(lambda: "the store answers again" in caplog.text, "the word of it")
             follower.stop()
-            follower.join(10)
+            follower.join(60)
     client.close()
     assert caplog.text.count("requests are refused") == caplog.text.count("the store answers again") == 1
     assert "lost its end" not in caplog.text
