@@ -267,6 +267,28 @@ def test_a_decision_is_found_with_what_was_credited(admin: Visit, site: Site) ->
     expect(page.get_by_text("No such decision.")).to_be_visible()
 
 
+def test_a_decision_says_how_it_came_about(admin: Visit, server: Live) -> None:
+    """At first all arms are equally likely; later one is likelier than those that exploration shows."""
+    experiment = server.experiment(arms=["a", "b", "c"], features=[], policy={"type": "linucb", "explore": 0.5})
+    first = experiment.decided(context={})["decision_id"]
+    page = admin.open(f"e/{experiment.name}/decision/{quote(first, safe='')}")
+    expect(page.get_by_text("3 arms could be shown, and all were equally likely.")).to_be_visible()
+    for each in ok(experiment.post("recommendations/batch", {"requests": [{"context": {}}] * 200}))["results"]:
+        if each["arms"][0]["arm"] == "a":
+            experiment.feedback(decision_id=each["decision_id"], event="click")
+    told: dict[bool, str] = {}
+    until(lambda: experiment.decided(context={})["arms"][0]["propensity"] > 0.5)
+    while len(told) < 2:
+        made = experiment.decided(context={})
+        told[made["arms"][0]["propensity"] > 0.5] = made["decision_id"]
+    for likely, text in (
+        (True, "and it was the likeliest."),
+        (False, "it was drawn although a was likelier: exploration"),
+    ):
+        page = admin.open(f"e/{experiment.name}/decision/{quote(told[likely], safe='')}")
+        expect(page.get_by_text(text)).to_be_visible()
+
+
 def answer(body: Any, status: int = 200) -> Any:
     """A route's handler that answers this."""
     kind = "application/json" if status == 200 else "application/problem+json"

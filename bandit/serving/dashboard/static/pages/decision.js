@@ -63,12 +63,20 @@ function Context({ rows }) {
   return rows.length > FEW ? html`<details><summary>${rows.length} features</summary>${table}</details>` : table;
 }
 
+/** How it came to be shown: by its probability beside the largest one; those that differ by rounding are the same. */
+function drawn(found, shown) {
+  const [top] = found.eligible, least = top.probability * (1 - 1e-9);
+  if (top.probability * found.eligible_count <= 1 + 1e-9) return "all were equally likely";
+  const likeliest = found.eligible.filter((each) => each.probability >= least);
+  if (likeliest.every((each) => each.arm !== shown)) return `it was drawn although ${top.arm} was likelier: exploration`;
+  return likeliest.length > 1 ? "it was one of the likeliest" : "it was the likeliest";
+}
+
 /** The decision in a sentence. */
 function why(found) {
   const [shown, ...more] = found.arms;
-  const rank = found.eligible.findIndex((each) => each.arm === shown.arm);
   const alone = found.eligible_count === 1 ? "it was the only arm that could be shown" : `${count(found.eligible_count)} arms could be shown`;
-  const how = rank === 0 ? "it was the likeliest" : rank > 0 ? `it was drawn although ${found.eligible[0].arm} was likelier: exploration` : "it was drawn as one of the less likely: exploration";
+  const how = drawn(found, shown.arm);
   const others = more.length ? ` (and ${more.length} more below it)` : "";
   return html`<strong>${shown.arm}</strong>${others} was shown with a probability of ${percent(shown.propensity)}; ${alone}${found.eligible_count === 1 ? "" : `, and ${how}`}.`;
 }
