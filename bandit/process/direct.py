@@ -44,6 +44,10 @@ class Plain(NamedTuple):
 class Server(Protocol):
     """Who answers (`bandit.serving.api.hot.Hot`)."""
 
+    @property
+    def full(self) -> bool:
+        """Whether too many waited of late: else nobody has to be asked whether a request is shed."""
+
     def begin(self, what: str, name: str, data: bytes, client: Exchange, /) -> None:
         """Answer a request now or later; whatever happens, it is answered."""
 
@@ -150,7 +154,7 @@ class DirectProtocol(DeadlineProtocol):
             head = data[:end]
             plain = self.known.get(head)
             if plain is not None and plain.length == len(data) - end:
-                if (refusal := self._shed(plain)) is not None:
+                if self.direct.full and (refusal := self._shed(plain)) is not None:
                     self.transport.write(self.whole(refusal, True, request_ids.made(), plain.lines))
                     self.server_state.total_requests += 1
                     self._rested = self.loop.time()

@@ -41,6 +41,7 @@ MINUTE = MS["minute"]
 KEPT: dict[Resolution, int] = {"minute": 1440, "hour": 2160}  # buckets: a day, and 90 days
 ARMS = 32  # of a bucket that are told apart
 FORMAT = b"\x01"  # of a row
+_INT = struct.Struct("<i")
 
 
 class Credited(msgspec.Struct, array_like=True):
@@ -230,9 +231,6 @@ def _add_credited(sums: Sums, about: _Credit, credited: Credited, last_ms: int, 
         bucket.steps[name] = then.steps[name] = names.steps[kind]
         if 0 <= part < len(names.slices):
             add_credits(then.slices.setdefault(names.slices[part], Part()).earned, {name: credited})
-
-
-_INT = struct.Struct("<i")
 
 
 def _decision_of(entry: Entry) -> Position:

@@ -155,9 +155,8 @@ class Batcher:
     def crowded(self) -> bool:
         """Whether one more request would wait for too long, by the pace of late."""
         waiting = len(self._waiting)
-        if waiting < FLOOR:
-            return waiting >= WAITING
-        return waiting >= WAITING or self.admission.refuses(self._own + self._begun, time.monotonic())
+        work = self._own + self._begun
+        return waiting >= WAITING or (waiting >= FLOOR and self.admission.refuses(work, time.monotonic()))
 
     def shed(self, what: str = "") -> None:
         """Count a request that is refused for it; where its operation is said, as a problem as well."""

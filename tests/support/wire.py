@@ -70,6 +70,7 @@ class Wire:
         self.taken: list[Taken] = []
         self.headers: list[list[tuple[bytes, bytes]]] = []
         self.most_waiting = 0
+        self.full = True  # so that `sheds` is asked each time
         self.loop = uvloop.new_event_loop()
         self.direct = 0  # requests answered without ASGI
         bound: Any = direct_protocol(seconds, 1000, self, Gate(Settings(), MemoryStore()))

@@ -138,6 +138,7 @@ class Hot:
         self.service = service
         self.told = service.requests.told  # (operation, status, seconds): counts an answered request
         self.refused = service.refused
+        self.full = False  # whether the last one asked about found too many waiting: `sheds` is worth asking
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, what: str, name: str, data: bytes, client: Client) -> None:
@@ -148,6 +149,7 @@ class Hot:
             if known is not None:
                 batcher, secret = known
                 if batcher.crowded:
+                    self.full = True
                     batcher.shed(what)
                     client.answer(OVERLOADED)
                     return
@@ -163,7 +165,8 @@ class Hot:
     def sheds(self, what: str, name: str) -> Answer | None:
         """The refusal of one more request, counted, where too many wait; else nothing."""
         known = self.service.known(name)
-        if known is None or not known[0].crowded:
+        self.full = known is not None and known[0].crowded
+        if known is None or not self.full:
             return None
         known[0].shed(what)
         self.told(what, OVERLOADED.status, 0.0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trial import DAY, HOUR, SALE, Killed, Trial, Watched, at
+from trial import DAY, HOUR, SALE, Clock, Killed, Trial, Watched, at
 
 from bandit.core.slices import WHOLE
 from bandit.errors import CorruptLog
@@ -23,17 +23,6 @@ from bandit.replica.series_writer import SeriesWriter
 from bandit.replica.trim import trim
 from bandit.store.memory_store import MemoryStore
 from bandit.store.protocol import Decide, Store
-
-
-class Clock:
-    """A clock that is set by hand, in milliseconds."""
-
-    def __init__(self) -> None:
-        self.ms = 1_000_000_000_000
-
-    def __call__(self) -> float:
-        """Seconds."""
-        return self.ms / 1000
 
 
 def here(clock: Clock, **fields: Any) -> Trial:
