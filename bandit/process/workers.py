@@ -23,6 +23,7 @@ HANDOFF = "BANDIT_HANDOFF"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
 RELIEVED = b"r"
+# With threads of its own OpenBLAS hangs for ever where one thread of a process forks while another one multiplies.
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 FAILED_STARTS = 5  # so many failures in a row before the first success are not by chance
 STEADY_SECONDS = 10.0  # a child that lived for so long did not fail at its start
