@@ -135,8 +135,9 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
         status: Whether the experiment decides; a paused one answers its fallback_arm and logs nothing; default
             "active".
         fallback_arm: The arm that is answered while the experiment is paused; null, the default, answers 409 then.
-        policy: How estimates become probabilities; by default LinUCB with alpha 1 and explore 0.02.
-        lambda: The ridge penalty: how many observations of its own an arm needs to move its estimates; default 1.
+        policy: How estimates become probabilities; by default LinUCB with alpha "auto" and explore 0.02.
+        lambda: The ridge penalty: how many observations of its own an arm needs to move its estimates; "auto", the
+            default, takes the one that makes the rewards seen most likely.
         noise: The standard deviation of rewards given the context; "auto", the default, estimates it for each arm.
         attribution: Which of a user's decisions get feedback by user_id: "last", "first" or "all"; default "last".
         reward_window: How long after a decision feedback counts, in seconds or such as "12h"; default "7d", at
@@ -162,7 +163,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
     status: Literal["active", "paused"] = "active"
     fallback_arm: Name | None = None
     policy: Policy = msgspec.field(default_factory=LinUCB)
-    lam: Annotated[float, Meta(ge=1e-9, le=1e12)] = 1.0
+    lam: Literal["auto"] | Annotated[float, Meta(ge=1e-9, le=1e12)] = "auto"
     noise: Literal["auto"] | Annotated[float, Meta(ge=0, le=1e12)] = "auto"
     attribution: Attribution = "last"
     reward_window: Duration = "7d"

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Int, Mask, Matrix, Vector
 from bandit.core.draw import Choice, draw, draw_list
-from bandit.core.estimates import Estimates
 from bandit.core.experiment import Experiment
 from bandit.core.features import Layout
-from bandit.core.linear import loose_range, rounded_scale
 from bandit.core.policies import Rule, Shown, Uniform
-from bandit.core.scoring import SMALL, Rows, Scorer
+from bandit.core.ridge.estimates import EVERY, Estimates
+from bandit.core.ridge.evidence import Evidence
+from bandit.core.ridge.linear import loose_range, rounded_scale
+from bandit.core.ridge.scoring import SMALL, Rows, Scorer
 from bandit.core.sums import LIMB, ONE, Events, Sums, increments
 
 SCRATCH = 8 << 20  # bytes that learning and refreshing take beside the model
@@ -89,6 +90,7 @@ class Model:
         self._shared, self._rules, self._warm_up = self._active(), self._placed(), experiment.warm_up
         self._squares = _squares(self.sums, experiment.layout)
         self._impressions = int(self.sums.n.sum())
+        self._evidence = Evidence()
         self._rescale()
         self._mark(np.flatnonzero(self.sums.n), factor=True)
 
@@ -116,12 +118,14 @@ class Model:
             self._shared, self._rules, self._warm_up = self._active(), self._placed(), experiment.warm_up
         if refactor:
             self._mark(np.arange(K), factor=True)
+            self._evidence = Evidence()
+            self._evidence.grow(scorer, sums, self._impressions)
 
     def _anew(self, experiment: Experiment, sums: Sums, scored: Int) -> Scorer:
         """A scorer of other columns, with every arm computed: none may be shown by what is left of it meanwhile."""
         K, m, d = sums.shape
         norm = _squares(sums, experiment.layout) / ONE**2 / self._impressions if self._impressions else 1.0
-        scorer = Scorer(K, m, d, experiment.ridge, scored, rounded_scale(norm))
+        scorer = Scorer(K, m, d, experiment.ridge, scored, rounded_scale(norm), self.scorer.chosen)
         seen, size = np.flatnonzero(sums.n), min(CHUNK, max(1, SCRATCH // (40 * d**2)))
         for start in range(0, len(seen), size):
             arms = seen[start : start + size]
@@ -173,12 +177,10 @@ class Model:
             if baseline:
                 rules = [Shown(scorer.slot[list(baseline)], other.baseline_explore), *rules]
             each = [rule.probabilities(estimates) for rule in rules]
-            spread, mean = estimates.spread, estimates.X.dot(derived.theta.T)
+            width, mean = estimates.wide, estimates.X.dot(derived.theta.T)
             kinds = (derived.thetas @ estimates.X[0])[None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            width = np.where(derived.sigma > 0, spread / derived.sigma, 0.0)
         whole = scorer.whole
-        scores = [whole(rule.score(mean, spread))[0] for rule in rules]
+        scores = [whole(rule.score(derived, EVERY, mean, width))[0] for rule in rules]
         by_kind = np.stack([whole(kinds[:, :, k])[0] for k in range(kinds.shape[2])], axis=1)
         sigma = whole(derived.sigma[None])[0]
         found = [whole(p)[0] for p in each]
@@ -240,12 +242,13 @@ class Model:
         return max(1, SCRATCH // (40 * self.sums.shape[2] ** 2))
 
     def refresh(self, limit: int = CHUNK) -> bool:
-        """Bring the scoring data of the longest-waiting arms up to date; False where none waits.
+        """Bring the scoring data of the longest-waiting arms up to date; False where nothing waits.
 
         Factors are computed without a lock; only putting them in place keeps a decision waiting.
         """
+        self._reconsider(limit)
         if not self.pending:
-            return False
+            return self._evidence.looking
         chosen = list(islice(self.pending.items(), min(limit, self.at_once)))
         for factor in (True, False):
             if len(arms := np.array([arm for arm, needs in chosen if self._needs(arm, needs) is factor], np.int64)):
@@ -329,17 +332,15 @@ class Model:
         if len(places) == 1:  # arrays of one number would take as long as those of many
             return self._one_shown(rules[play[0] if play else 0], estimates, *places[0])
         row, slots = np.array(places, np.int64).T
-        width = estimates.width(row, slots)
-        spread, mean = self.scorer.derived.sigma[slots] * width, estimates.mean[row, slots]
-        score = rules[0].score(mean, spread)
+        width, mean, derived = estimates.width(row, slots), estimates.mean[row, slots], self.scorer.derived
+        score = rules[0].score(derived, slots, mean, width)
         for at, rule in enumerate(rules[1:], 1):
-            score = np.where(np.array(play)[row] == at, rule.score(mean, spread), score)
+            score = np.where(np.array(play)[row] == at, rule.score(derived, slots, mean, width), score)
         return ShownScores(score, self.scorer.kinds(estimates.X[row], slots), width)
 
     def _one_shown(self, rule: Rule, estimates: Estimates, row: int, slot: int) -> ShownScores:
-        width = estimates.one_width(row, slot)
-        mean, sigma = float(estimates.mean.item(row, slot)), float(self.scorer.derived.sigma.item(slot))
-        score = rule.score(mean, sigma * width)
+        width, mean = estimates.one_width(row, slot), float(estimates.mean.item(row, slot))
+        score = rule.score(self.scorer.derived, slot, mean, width)
         all_ = np.array([[score, width, *self.scorer.derived.thetas[slot].dot(estimates.X[row]).tolist()]])
         return ShownScores(all_[:, 0], all_[:, 2:], all_[:, 1])
 
@@ -359,6 +360,13 @@ class Model:
         norm = self._squares / ONE**2 / self._impressions if self._impressions else 1.0
         if (v := rounded_scale(norm)) != self.scorer.v:
             self.scorer.v = v
+            self._mark(np.arange(len(self.sums.n)), factor=True)
+        self._evidence.grow(self.scorer, self.sums, self._impressions)
+
+    def _reconsider(self, limit: int) -> None:
+        """Look on for the lambda with the largest evidence; where it is another one, every arm is factored again."""
+        if (lam := self._evidence.step(self.scorer, self.sums, min(limit, self.at_once))) != self.scorer.chosen:
+            self.scorer.chosen = lam
             self._mark(np.arange(len(self.sums.n)), factor=True)
 
 

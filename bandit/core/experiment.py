@@ -19,8 +19,8 @@ from bandit.arrays import Mask
 from bandit.core.document import ArmSpec, Document, Kind, arm_spec, faults_of, plain
 from bandit.core.eligibility import Gate, gate_of
 from bandit.core.features import Encoder, Layout, compile_encoder
-from bandit.core.linear import Ridge
 from bandit.core.policies import Policy
+from bandit.core.ridge.linear import Ridge
 from bandit.core.slices import Segment, Slice, shares_of
 from bandit.core.times import seconds
 from bandit.errors import Code, Fault, Problem, nearest
@@ -142,9 +142,10 @@ def compile_config(config: Config) -> Experiment:
     if faults := list(faults_of(document, {name: config.kind(name) for name in document.rewards})):
         raise Problem.of(Code.INVALID_EXPERIMENT, faults)
     kinds = tuple(map(config.kind, config.kinds))
-    weights, spans = np.array([k.weight for k in kinds]), np.array([k.range[1] - k.range[0] for k in kinds])
+    weights = np.array([kind.weight for kind in kinds])
+    ends = np.sort(weights[:, None] * [kind.range for kind in kinds], axis=1).sum(axis=0)
     noise = None if document.noise == "auto" else document.noise
-    s0 = max(float(np.abs(weights) @ spans) / 2, 1e-300)
+    lam = None if document.lam == "auto" else document.lam
     active = np.array([name in arms and not arms[name].paused for name in config.index], bool)
     slices = _slices(config)
     own = [] if document.shadow else [document.sliced[each.name].policy for each in slices]
@@ -160,7 +161,7 @@ def compile_config(config: Config) -> Experiment:
         gate=gate_of(active, [arms.get(name) for name in config.index]),
         slices=slices,
         policies=tuple(policy or document.policy for policy in own) or (document.policy,),
-        ridge=Ridge(weights, np.array([kind.step for kind in kinds]), document.lam, noise, s0),
+        ridge=Ridge(weights, np.array([kind.step for kind in kinds]), lam, noise, *map(float, ends)),
         window_ms=round(seconds(document.reward_window) * 1000),
         sticky_ms=round(seconds(document.sticky.duration) * 1000) if document.sticky else 0,
         refunds_ms=round(seconds(document.refunds or 0) * 1000),

@@ -8,17 +8,16 @@ often itself with the methods of `Rule`, and name it in `Policy`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 
-from bandit.arrays import Int, Mask, Matrix, Vector
-from bandit.core.estimates import Estimates
+from bandit.arrays import Int, Mask, Matrix
 from bandit.core.features import Name
+from bandit.core.ridge.estimates import Derived, Estimates, scored
 
-Size = TypeVar("Size", float, Vector)
 SlotOf = Callable[[str], int]
 
 
@@ -32,39 +31,40 @@ class Rule(Protocol):
     def probabilities(self, estimates: Estimates) -> Matrix:
         """(N, K): each arm's probability of being shown first; rows sum to 1, ineligible arms have exactly 0."""
 
-    def score(self, mean: Size, spread: Size) -> Size:
-        """What an arm is ranked by, from x'theta and sigma_a width; for people to read."""
+    def score(self, derived: Derived, arms: Any, mean: Any, width: Any) -> Any:
+        """What these arms are ranked by, from x'theta and width; for people to read."""
 
     def leading(self, estimates: Estimates, k: Int) -> Matrix:
         """(N, K): the scores by which a list of k[i] is ordered when it does not explore; -inf of arms below it."""
 
 
 class LinUCB(msgspec.Struct, tag="linucb", frozen=True, forbid_unknown_fields=True):
-    """The largest mean + alpha spread, ties shared evenly, mixed with an even choice among the eligible arms.
+    """The largest upper bound, ties shared evenly, mixed with an even choice among the eligible arms.
 
         p_a = (1 - explore) 1[a in best] / |best| + explore / |eligible|
 
     Li et al. (2010), Algorithm 1, https://arxiv.org/abs/1003.0146, with a floor on every propensity.
 
     Attributes:
-        alpha: How many standard deviations of uncertainty are added to an arm's estimate, 0 to 1,000,000; default 1.
+        alpha: How many standard deviations of uncertainty are added to an arm's estimate, 0 to 1,000,000; "auto", the
+            default, takes a bound that knows the range of rewards and needs fewer of them as it learns.
         explore: The share of decisions that is spread evenly over all eligible arms, 0 to 1; default 0.02.
     """
 
-    alpha: Annotated[float, Meta(ge=0, le=1e6)] = 1.0
+    alpha: Literal["auto"] | Annotated[float, Meta(ge=0, le=1e6)] = "auto"
     explore: Annotated[float, Meta(ge=0, le=1)] = 0.02
 
     def probabilities(self, estimates: Estimates) -> Matrix:
         """See `Rule`."""
-        return mixed(estimates.best(self.alpha), estimates, self.explore)
+        return mixed(estimates.best(estimates.derived.taken(self.alpha)), estimates, self.explore)
 
-    def score(self, mean: Size, spread: Size) -> Size:
+    def score(self, derived: Derived, arms: Any, mean: Any, width: Any) -> Any:
         """See `Rule`."""
-        return mean + self.alpha * spread
+        return scored(derived, derived.taken(self.alpha), arms, mean, width**2)
 
     def leading(self, estimates: Estimates, k: Int) -> Matrix:
         """See `Rule`."""
-        return estimates.leading(self.alpha, k)
+        return estimates.leading(estimates.derived.taken(self.alpha), k)
 
     def rule(self, slot_of: SlotOf) -> Rule:
         """Itself."""
@@ -97,7 +97,7 @@ class Uniform(msgspec.Struct, tag="uniform", frozen=True, forbid_unknown_fields=
         """See `Rule`."""
         return mixed(_everywhere(estimates), estimates, 0.0)
 
-    def score(self, mean: Size, spread: Size) -> Size:
+    def score(self, derived: Derived, arms: Any, mean: Any, width: Any) -> Any:
         """See `Rule`."""
         return mean
 
@@ -138,7 +138,7 @@ class Shown(msgspec.Struct, frozen=True):
         best = np.where(own.any(axis=1, keepdims=True), own, _everywhere(estimates))
         return mixed(best, estimates, self.explore)
 
-    def score(self, mean: Size, spread: Size) -> Size:
+    def score(self, derived: Derived, arms: Any, mean: Any, width: Any) -> Any:
         """See `Rule`."""
         return mean
 

@@ -9,7 +9,7 @@ and the model of now, and labelled so.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,6 +21,8 @@ from bandit.core.eligibility import meets
 from bandit.core.engine import Model
 from bandit.core.experiment import Experiment
 from bandit.core.features import Number
+from bandit.core.policies import Rule
+from bandit.core.ridge.estimates import EVERY
 from bandit.core.sums import ONE
 from bandit.core.times import instant, time_of
 from bandit.log.records import (
@@ -103,7 +105,7 @@ class ExplainedArm(msgspec.Struct, frozen=True):
 
     Attributes:
         arm: The arm that is explained.
-        score: What the policy ranks it by: the mean and alpha times sigma times the width.
+        score: What the policy ranks it by: the mean and what it adds for the width.
         mean: The reward that is expected, in weighted reward units: the sum of its parts.
         width: How uncertain that is, as a multiple of sigma: the sum of its parts.
         sigma: The standard deviation of the arm's rewards.
@@ -126,13 +128,13 @@ class Explanation(msgspec.Struct, frozen=True):
     Attributes:
         model_position: The position in the log up to which the model of now has learned.
         experiment_version: The version of the experiment of now.
-        alpha: How many times sigma width is added to the mean.
+        alpha: How many times sigma width is added to the mean, or "auto"; 0 of policies that add nothing.
         arms: Those that were shown, then the others that were eligible and are not retired by now, the best first.
     """
 
     model_position: str
     experiment_version: int
-    alpha: float
+    alpha: float | Literal["auto"]
     arms: list[ExplainedArm]
 
 
@@ -271,8 +273,9 @@ def explained(model: Model, decision: Decision, x: Any, scored: Position, limit:
     with model.lock:
         experiment, scorer = model.experiment, model.scorer
         derived, factors = scorer.derived, scorer.rows.factors
-        alpha = getattr(_policy(experiment, decision), "alpha", 0.0)
-        arms = _ranked(model, decision, x, alpha, limit)
+        policy = _policy(experiment, decision)
+        rule = policy.rule(lambda arm: -1)
+        arms = _ranked(model, decision, x, rule, limit)
         slots = scorer.slot[arms]
         theta, W, sigma = derived.theta[slots], factors.W[slots], derived.sigma[slots]
     value = x.astype(np.float64) / ONE
@@ -281,22 +284,24 @@ def explained(model: Model, decision: Decision, x: Any, scored: Position, limit:
     spread = np.einsum("ki,kij->kj", y, W) * value / np.where(width > 0, width, 1.0)[:, None]
     columns = _columns(experiment)
     told = []
-    for arm, means, spreads, scale in zip(arms.tolist(), theta * value, spread, sigma.tolist(), strict=True):
+    for arm, slot, means, spreads, scale in zip(
+        arms.tolist(), slots.tolist(), theta * value, spread, sigma.tolist(), strict=True
+    ):
         mean_parts, width_parts = _parts(columns, means), _parts(columns, spreads)
         mean, wide = sum(mean_parts.values()), sum(width_parts.values())
-        score = mean + alpha * scale * wide
+        score = float(rule.score(derived, slot, mean, wide))
         told.append(ExplainedArm(experiment.config.index[arm], score, mean, wide, scale, mean_parts, width_parts))
-    return Explanation(scored.text().decode(), experiment.config.version, alpha, told)
+    return Explanation(scored.text().decode(), experiment.config.version, getattr(policy, "alpha", 0.0), told)
 
 
-def _ranked(model: Model, decision: Decision, x: Any, alpha: float, limit: int) -> Int:
+def _ranked(model: Model, decision: Decision, x: Any, rule: Rule, limit: int) -> Int:
     """Arms that are scored now: those shown first, then the other eligible ones by their score."""
     scorer, K = model.scorer, len(model.experiment.config.index)
     eligible = np.zeros((1, K), bool)
     eligible[0, decision.eligible] = True
     eligible &= scorer.slot >= 0
     estimates = scorer.estimate(x[None], eligible)
-    score: Vector = scorer.whole(estimates.mean + alpha * estimates.spread)[0]
+    score: Vector = scorer.whole(rule.score(estimates.derived, EVERY, estimates.mean, estimates.wide))[0]
     first = [arm for arm in decision.arms if scorer.slot[arm] >= 0]
     rest = np.flatnonzero(eligible[0])
     rest = rest[~np.isin(rest, first)]

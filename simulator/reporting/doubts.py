@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bandit.core.linear import loose_range
+from bandit.core.ridge.linear import loose_range
 from simulator.logs.loaders.csv import COPIED
 from simulator.logs.loaders.server import UNSURE
 from simulator.logs.log import Log

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bandit.core.linear import Real, Ridge, estimates, pooled_mean, width
-from bandit.core.policies import LinUCB
+from bandit.core.ridge.linear import Real, Ridge, estimates, pooled_mean, upper, width
 from bandit.log.records import FORMAT
 from simulator.ope.checks.overlap import effective_n
 from simulator.ope.drifting import SHARES, SLOPES
@@ -39,12 +38,12 @@ def test_the_worked_example_is_what_the_code_computes() -> None:
     X, r = np.array([[1.0, 1.0], [1.0, -1.0]]), np.array([[1.0], [0.0]])
     arm = Real(X.T @ X, r.T @ X, r.T @ r, 2.0)
     found, x = estimates([arm], Ridge(np.ones(1), np.ones(1)))[0], np.array([1.0, 1.0])
-    score = LinUCB(alpha=1.0).score(x @ found.theta[:, None], np.array([found.sigma * width(x, found.G)]))
+    score = upper(found, x, 1.0)
     assert f"mu = {pooled_mean([arm], np.ones(1)):.4f}" in PROSE
     assert f"G = diag({found.G[0, 0]:.4f}, {found.G[1, 1]:.4f})" in PROSE
     assert f"theta = ({found.theta[0]:.4f}, {found.theta[1]:.4f})" in PROSE
     assert f"sigma = {found.sigma:.4f}" in PROSE
-    assert f"the width is {width(x, found.G):.4f} and the score with alpha 1 is {score[0]:.4f}" in PROSE
+    assert f"the width is {width(x, found.G):.4f} and the score with alpha 1 is {score:.4f}" in PROSE
 
 
 def test_the_example_of_estimators_is_what_the_code_computes() -> None:

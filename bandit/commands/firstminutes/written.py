@@ -57,7 +57,7 @@ def written(
         f"\nname = {_value(name)}\n",
         f"{_comment(ARMS.format())}\narms = {arms}\n",
         f"{_comment(WINDOW)}\nreward_window = {window}\n",
-        f'{_comment(POLICY)}\n[policy]\ntype = "linucb"\nalpha = 1.0  # {ALPHA}\nexplore = 0.02  # {EXPLORE}\n',
+        f'{_comment(POLICY)}\n[policy]\ntype = "linucb"\nalpha = "auto"  # {ALPHA}\nexplore = 0.02  # {EXPLORE}\n',
         f"{_comment(REWARDS)}\n",
     ]
     rewards = document["rewards"].items()

@@ -146,7 +146,7 @@ def reading(model: Model, experiment: Experiment, arms: Sequence[int]) -> Read:
         scorer, slots = model.scorer, model.scorer.slot[list(arms)]
         W, derived, n = scorer.rows.factors.W[slots], scorer.derived, model.sums.n[list(arms)]
         each = [
-            scorer.sigma_of(k, replace(experiment.ridge, noise=None, s0=(kind.range[1] - kind.range[0]) / 2))[slots]
+            scorer.sigma_of(k, replace(experiment.ridge, noise=None, low=kind.range[0], high=kind.range[1]))[slots]
             for k, kind in enumerate(experiment.kinds)
         ]
     theta = np.concatenate([derived.theta[slots][:, None], derived.thetas[slots]], axis=1)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from bandit.core.engine import CHUNK, Decided, Model, Outdated
 from bandit.core.experiment import Experiment, compile_config
-from bandit.core.linear import estimates, real, width
 from bandit.core.revision import first, revise
+from bandit.core.ridge.linear import Ridge, best_lambda, estimates, real, upper, width
 from bandit.core.sums import LIMIT, ONE, Events, Sums, increments
 from bandit.core.validation import parse_document
 
@@ -115,20 +115,21 @@ def test_a_model_made_of_sums_is_the_model_that_learned_them(size: float) -> Non
     assert_same(fresh(Model(e, model.sums)), model, contexts(1, 20))
 
 
-def test_estimates_are_told_as_the_readable_formulae_have_them() -> None:
+@pytest.mark.parametrize("alpha", [0.7, "auto"])
+def test_estimates_are_told_as_the_readable_formulae_have_them(alpha: float | str) -> None:
     """Score, each kind's mean and the width of every arm shown are those of `linear`, and so is the choice."""
-    e = experiment(rewards=TWO, policy={"alpha": 0.7, "explore": 0.1})
+    e = experiment(rewards=TWO, policy={"alpha": alpha, "explore": 0.1})
     model, x = trained(e, events(5, 150, m=2)), contexts(6, 30)
     arms = [real(model.sums, a, e.ridge.units) for a in range(4)]
     plain = estimates(arms, e.ridge)
     decided = decide(model, x)
     for i, (choice, vector) in enumerate(zip(decided.choices, x / ONE, strict=True)):
-        scores = [vector @ p.theta + 0.7 * p.sigma * width(vector, p.G) for p in plain]
+        scores = [upper(p, vector, alpha) for p in plain]
         arm = choice.arms[0]
         assert decided.shown.score[i] == pytest.approx(scores[arm], rel=1e-9)
         assert decided.shown.width[i] == pytest.approx(width(vector, plain[arm].G), rel=1e-9)
         for k in range(2):
-            only = estimates(arms, type(e.ridge)(np.eye(2)[k], e.ridge.units))[arm].theta
+            only = estimates(arms, Ridge(np.eye(2)[k], e.ridge.units, None), lam=best_lambda(arms, e.ridge))[arm].theta
             assert decided.shown.means[i, k] == pytest.approx(vector @ only, rel=1e-9)
         np.testing.assert_allclose(decided.probabilities[i], np.eye(4)[np.argmax(scores)] * 0.9 + 0.025, rtol=1e-12)
         assert choice.propensities == choice.marginals == (decided.probabilities[i, arm],)
@@ -317,7 +318,8 @@ def test_retired_arms_are_left_out_of_scoring_and_nothing_else_changes(
     seed: int, steps: list[tuple[str, int, int]]
 ) -> None:
     """Arms go, pause, come back and get late events in any order: mu, the noise, scores and draws are those of all."""
-    model = Model(experiment(K=8, rewards=TWO))
+    kept = {"lambda": 1, "rewards": TWO}  # by evidence, lambda would also depend on when it was looked for
+    model = Model(experiment(K=8, **kept))
     for i, (what, one, other) in enumerate(steps):
         if what == "learn":
             some = events(seed + i, one, K=8, m=2, shown=other)
@@ -327,7 +329,7 @@ def test_retired_arms_are_left_out_of_scoring_and_nothing_else_changes(
         else:
             named = [a for a in range(8) if one >> a & 1]
             arms = [{"id": f"a{a}", "status": "paused" if other >> a & 1 else "active"} for a in named]
-            model.adopt(after(model.experiment, K=8, rewards=TWO, arms=arms))
+            model.adopt(after(model.experiment, K=8, arms=arms, **kept))
             assert model.scorer.scored.tolist() == named
     exactly(fresh(model), contexts(seed, 6))
 
@@ -487,12 +489,12 @@ def test_a_range_is_told_of_only_by_rewards_that_came(
 @settings(max_examples=20, deadline=None)
 def test_a_model_whose_columns_come_and_go_is_one_made_of_its_sums(seed: int) -> None:
     """At once: nothing waits to be refreshed. What went is as if it had never been, what came has seen nothing."""
-    before = experiment(4, 3)
+    before = experiment(4, 3, **{"lambda": 1})
     model = Model(before, also=None)
     model.learn(some := events(seed, 60))
     f = [{"name": f"f{i}", "type": "number", "mean": 0, "scale": 1} for i in range(3)]
     more = [f[0], f[2], {"name": "shop", "type": "category", "levels": ["x"]}]
-    model.adopt(after(before, features=more, arms=[f"a{i}" for i in range(5)]))
+    model.adopt(after(before, features=more, arms=[f"a{i}" for i in range(5)], **{"lambda": 1}))
     assert model.sums.shape == (5, 1, 5)
     x = np.column_stack([some.x[:, [0, 1, 3]], np.zeros((60, 2), np.int16)]).astype(np.int16)
     again = Model(model.experiment)

@@ -44,8 +44,8 @@ def experiment(**changes: Any) -> Experiment:
 def test_the_smallest_document_has_the_defaults_of_the_contract() -> None:
     """Rewards and arms are enough; everything else is as the contract's table says."""
     d = document()
-    assert (d.features, d.status, d.fallback_arm, d.policy) == ((), "active", None, LinUCB(alpha=1.0, explore=0.02))
-    assert (d.lam, d.noise, d.attribution, d.reward_window) == (1.0, "auto", "last", "7d")
+    assert (d.features, d.status, d.fallback_arm, d.policy) == ((), "active", None, LinUCB(alpha="auto", explore=0.02))
+    assert (d.lam, d.noise, d.attribution, d.reward_window) == ("auto", "auto", "last", "7d")
     assert (d.half_life, d.activation) == (None, "on_decision")
     assert d.rewards["click"] == Kind(1.0, 0.0, "sum", (0.0, 1.0), "refuse", None)
     e = experiment()

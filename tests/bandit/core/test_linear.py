@@ -7,20 +7,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.core.linear import (
+from bandit.core.ridge.linear import (
+    GRID,
     Real,
     Ridge,
+    best_lambda,
+    dispersion,
+    ends,
     estimates,
     feature_scale,
     loose_range,
     noise_scales,
     penalty,
     pooled_mean,
+    possible,
     prior_noise,
     real,
     rounded_scale,
+    schedule,
     unlimbed,
+    upper,
     width,
+    wilson,
 )
 from bandit.core.sums import CREDIT_MAX, Events, Sums, increments
 
@@ -146,7 +154,7 @@ def test_noise_is_the_sum_of_one_step_prediction_errors(seed: int, n: int, d: in
         Q += (reward - mu - x @ G @ c) ** 2 / (1 + x @ G @ x)
         M, c = M + np.outer(x, x), c + (reward - mu) * x
     s1 = prior_noise(arm.R[0], arm.B[0, :1], np.array([arm.n]), 0.5)
-    found = estimates([arm], Ridge(ONES, ONES, lam=lam, s0=0.5))[0].sigma ** 2 * (5 + n) - 5 * s1**2
+    found = estimates([arm], Ridge(ONES, ONES, lam=lam))[0].sigma ** 2 * (5 + n) - 5 * s1**2
     assert found == pytest.approx(Q, rel=1e-9, abs=1e-9)  # q and c'Gc cancel: a few digits less than float64
 
 
@@ -263,3 +271,95 @@ def test_squares_beyond_64_bits_read_right() -> None:
     sums = Sums.zeros(1, 1, 1)
     sums.add(*increments(Events(zero, np.full((n, 1), 4096, np.int16), zero + 1, 0 * new, new)))
     assert real(sums, 0, ONES).R[0, 0] == n * 2.0**48
+
+
+@given(st.floats(0, 1), st.floats(0, 9), st.floats(-1e3, 1e3), st.floats(1e-3, 1e6))
+def test_the_bound_is_the_upper_end_of_wilsons_interval(p: float, z: float, low: float, span: float) -> None:
+    """q solves (q - p)^2 = z^2 q (1 - q), the definition; it is never below the mean nor above the range."""
+    q = (wilson(low + span * p, z * z, low, span) - low) / span
+    off = 1e-9 + abs(low) / span * 1e-14
+    assert (q - p) ** 2 == pytest.approx(z * z * q * (1 - q), abs=1e-8 + off * (z * z + 1))
+    assert p - off <= q <= 1 + off
+
+
+def test_a_bound_of_one_arm_is_that_of_many() -> None:
+    """A float and an array go different ways to the same number; beyond the range p stands at its end."""
+    mean, z2 = np.array([-2.0, 0.0, 0.3, 1.0, 5.0]), np.array([0.5, 0.0, 0.1, 3.0, 0.2])
+    many = wilson(mean, z2, 0.0, 1.0)
+    np.testing.assert_allclose(many, [wilson(float(m), float(z), 0.0, 1.0) for m, z in zip(mean, z2, strict=True)])
+    np.testing.assert_allclose(many, [-2 + 0.5 / 1.5, 0.0, many[2], 1.0, 5.0], rtol=1e-14)
+    assert wilson(-math.inf, 0.5, 0.0, 1.0) == -math.inf
+
+
+@given(st.floats(0, 1), st.floats(0, 8), st.floats(0.01, 1))
+def test_the_bound_rises_with_the_width_and_no_faster_than_stated(p: float, z: float, step: float) -> None:
+    """0 <= dq / dz <= .65, which the error bound of the fast path rests on; .6495 is reached at p = 0, z^2 = 1/3."""
+    rise = wilson(p, (z + step) ** 2, 0.0, 1.0) - wilson(p, z * z, 0.0, 1.0)
+    assert -1e-12 <= rise <= 0.65 * step + 1e-12
+    z = math.sqrt(1 / 3)
+    assert (wilson(0.0, (z + 1e-6) ** 2, 0.0, 1.0) - wilson(0.0, z**2, 0.0, 1.0)) / 1e-6 == pytest.approx(
+        0.6495, abs=1e-4
+    )
+
+
+@given(SEEDS, st.integers(1, 40), st.integers(1, 5), st.floats(-5, 5), st.floats(0.1, 20))
+@settings(max_examples=60, deadline=None)
+def test_the_variance_function_is_the_sum_over_contexts(seed: int, n: int, d: int, low: float, span: float) -> None:
+    """V from sums is sum (m - lo)(hi - m) over the very contexts, floored at 0: by loops."""
+    X, r = played(seed, n, d)
+    arm = seen(X, r)
+    ridge = Ridge(ONES, ONES, lam=0.7, low=low, high=low + span)
+    found, mu = estimates([arm], ridge)[0], pooled_mean([arm], ONES)
+    s1 = prior_noise(arm.R[0], arm.B[0, :1], np.array([float(n)]), ridge.s0)
+    lo, R = ends(mu, s1, ridge)
+    assert low <= lo <= lo + R <= low + span + 1e-9
+    c = arm.B[0] - mu * arm.A[:, 0]
+    D1, D2 = arm.A[:, 0] @ found.G @ c, c @ found.G @ arm.A @ found.G @ c
+    V = possible(np.array([float(n)]), np.array([D1]), np.array([D2]), mu, lo, R)
+    by_loop = sum((m - lo) * (lo + R - m) for m in X @ found.theta)
+    assert V[0] == pytest.approx(max(0.0, by_loop), rel=1e-7, abs=1e-7 * n * (1 + span + abs(low)) ** 2)
+
+
+def test_the_dispersion_by_hand() -> None:
+    """Q = (1, 3), V = (4, 6), n = (10, 10), so Vb = 1/2: phi = (2.5 + 4) / (2.5 + 10) = .52, then each arm's own."""
+    found = dispersion(np.array([1.0, 3.0]), np.array([4.0, 6.0]), np.array([10.0, 10.0]), 1.0)
+    np.testing.assert_allclose(found, [(25 * 0.52 + 1) / (25 + 4), (25 * 0.52 + 3) / (25 + 6)], rtol=1e-15)
+    assert dispersion(np.zeros(2), np.zeros(2), np.zeros(2), 3.0).tolist() == [1.0, 1.0]
+
+
+def test_alpha_falls_from_2_to_1_as_impressions_pass_the_coefficients() -> None:
+    """10 arms of 6 columns: 2 at first, (1/2)^(1/4) of it after 240 impressions, 1 after 15 times as many and more."""
+    assert schedule(60, 0) == 2.0
+    assert schedule(60, 240) == pytest.approx(2 * 0.5**0.25)
+    assert schedule(60, 240 * 15) == pytest.approx(1.0)
+    assert schedule(60, 10**9) == 1.0
+
+
+@given(SEEDS, st.integers(1, 3), st.integers(1, 4))
+@settings(max_examples=30, deadline=None)
+def test_the_evidence_is_that_of_a_normal_model(seed: int, K: int, d: int) -> None:
+    """Differences between lambdas are those of the marginal likelihood of normal rewards, by n x n covariances.
+
+    Rewards of an arm given the noise s^2 are normal about mu with covariance s^2 (I + X Lambda^-1 X'); s^2 is put at
+    the value that the criterion has it at, so that what is compared is ln det and the quadratic form.
+    """
+    ridge, parts = Ridge(ONES, ONES, lam=None), [played(seed + a, 6 + a, d) for a in range(K)]
+    arms = [seen(X, r) for X, r in parts]
+    mu, v, N = pooled_mean(arms, ONES), feature_scale(arms), sum(arm.n for arm in arms)
+    q, b, n = np.array([(arm.R[0, 0], arm.B[0, 0], arm.n) for arm in arms]).T
+    floor, told = 0.005 * prior_noise(q, b, n, ridge.s0) ** 2, []
+    for lam in GRID:
+        volume, Q = 0.0, 0.0
+        for X, r in parts:
+            C = np.eye(len(X)) + X @ np.diag(1 / penalty(d, lam, v, 1.0)) @ X.T
+            volume -= np.linalg.slogdet(C)[1]
+            Q += float((r[:, 0] - mu) @ np.linalg.solve(C, r[:, 0] - mu))
+        told.append(volume / 2 - (N + 5) / 2 * math.log((Q + floor) / (N + 5)))
+    best = GRID[int(np.argmax(told))]
+    chosen = best_lambda(arms, ridge)
+    assert told[GRID.index(chosen)] == pytest.approx(told[GRID.index(best)], abs=1e-9)
+    one = estimates(arms, ridge)[0]
+    x = parts[0][0][0]
+    assert upper(one, x, "auto") == pytest.approx(
+        wilson(float(x @ one.theta), (one.z * width(x, one.G)) ** 2, one.low, one.span)
+    )

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.core.estimates import Estimates
-from bandit.core.linear import Ridge
 from bandit.core.policies import LinUCB
-from bandit.core.scoring import Scorer
+from bandit.core.ridge.estimates import Estimates
+from bandit.core.ridge.linear import Ridge
+from bandit.core.ridge.scoring import Scorer
 from bandit.core.sums import ONE, Sums
 
 
@@ -78,8 +78,9 @@ def test_alpha_decides_between_the_better_known_and_the_less_known() -> None:
 
 
 def test_the_score_is_the_upper_confidence_bound() -> None:
-    """mean + alpha spread, by hand."""
-    score = LinUCB(alpha=2.0).score(np.array([0.1, 0.2]), np.array([0.05, 0.0]))
+    """mean + alpha sigma width, by hand."""
+    derived = means(1, 3, noise=0.5).derived
+    score = LinUCB(alpha=2.0).score(derived, slice(None), np.array([0.1, 0.2]), np.array([0.1, 0.0]))
     np.testing.assert_allclose(score, [0.2, 0.2], rtol=1e-15)
 
 
@@ -115,6 +116,6 @@ def test_a_policy_out_of_its_limits_is_refused(text: str) -> None:
 
 
 def test_defaults_are_those_of_the_contract() -> None:
-    """An empty object is LinUCB with alpha 1 and explore 0.02, and says its type when it is written."""
-    assert msgspec.json.decode("{}", type=LinUCB) == LinUCB(alpha=1.0, explore=0.02)
-    assert msgspec.to_builtins(LinUCB()) == {"type": "linucb", "alpha": 1.0, "explore": 0.02}
+    """An empty object is LinUCB with alpha "auto" and explore 0.02, and says its type when it is written."""
+    assert msgspec.json.decode("{}", type=LinUCB) == LinUCB(alpha="auto", explore=0.02)
+    assert msgspec.to_builtins(LinUCB()) == {"type": "linucb", "alpha": "auto", "explore": 0.02}

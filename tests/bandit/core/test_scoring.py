@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.core import scoring
-from bandit.core.estimates import NOTHING, TIE, WORTHWHILE
-from bandit.core.linear import Estimate, Ridge, estimates, feature_scale, real, width
 from bandit.core.policies import LinUCB
-from bandit.core.scoring import SMALL, Scorer
+from bandit.core.ridge import scoring
+from bandit.core.ridge.estimates import NOTHING, TIE, WORTHWHILE
+from bandit.core.ridge.linear import Estimate, Ridge, estimates, feature_scale, real, upper, width
+from bandit.core.ridge.scoring import SMALL, Scorer
 from bandit.core.sums import ONE, Events, Sums, increments
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -64,7 +64,7 @@ def scorer_of(sums: Sums, how: Ridge, v: float | None = None, small: int = SMALL
 
 
 def plain(sums: Sums, how: Ridge) -> list[Estimate]:
-    """The same by `bandit.core.linear`."""
+    """The same by `bandit.core.ridge.linear`."""
     return estimates([real(sums, a, how.units) for a in range(len(sums.n))], how)
 
 
@@ -78,7 +78,7 @@ def everyone(K: int) -> np.ndarray:
 def test_the_fast_path_is_the_readable_one(
     seed: int, n: int, K: int, d: int, m: int, one_hot: bool, small: int
 ) -> None:
-    """theta, G, sigma, mean, width and each kind's estimate are those of `bandit.core.linear`.
+    """theta, G, sigma, mean, width and each kind's estimate are those of `bandit.core.ridge.linear`.
 
     Both are float64 with lambda 1, so the condition is below 1e5: 1e-9 leaves four digits. sigma's Q is a difference
     of sums that may cancel to a few parts in a thousand.
@@ -94,6 +94,8 @@ def test_the_fast_path_is_the_readable_one(
         )
         assert scorer.derived.sigma[a] == pytest.approx(expected.sigma, rel=1e-9)
         assert scorer.derived.pool == pytest.approx(expected.pool, rel=1e-9)
+        assert scorer.derived.z2[a] == pytest.approx(expected.z**2, rel=1e-7)
+        assert (scorer.derived.low, scorer.derived.span) == pytest.approx((expected.low, expected.span), rel=1e-9)
         np.testing.assert_allclose(found.mean[:, a], X / ONE @ expected.theta, rtol=1e-9, atol=1e-10)
         exact = [width(x / ONE, expected.G) for x in X]
         np.testing.assert_allclose(found.width(np.arange(4), np.full(4, a)), exact, rtol=1e-9)
@@ -104,10 +106,10 @@ def test_the_fast_path_is_the_readable_one(
             np.testing.assert_allclose(kinds, X / ONE @ theta, rtol=1e-9, atol=1e-10)
 
 
-def brute_force(sums: Sums, how: Ridge, X: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+def brute_force(sums: Sums, how: Ridge, X: np.ndarray, alpha: float | str) -> tuple[np.ndarray, np.ndarray]:
     """(scores, the least score that ties with the best) of each context, arm by arm in float64."""
     arms = plain(sums, how)
-    scores = np.array([[x @ e.theta + alpha * e.sigma * width(x, e.G) for e in arms] for x in X / ONE])
+    scores = np.array([[upper(e, x, alpha) for e in arms] for x in X / ONE])
     best = scores.max(axis=1)
     return scores, best - TIE * (arms[0].pool + np.abs(best))
 
@@ -117,13 +119,13 @@ def brute_force(sums: Sums, how: Ridge, X: np.ndarray, alpha: float) -> tuple[np
     st.integers(0, 400),
     st.integers(1, 12),
     st.integers(1, 24),
-    st.sampled_from([0.0, 1.0, 5.0]),
+    st.sampled_from([0.0, 1.0, 5.0, "auto"]),
     st.booleans(),
     SIZES,
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=160, deadline=None)
 def test_the_best_arms_are_those_of_brute_force(
-    seed: int, n: int, K: int, d: int, alpha: float, one_hot: bool, small: int
+    seed: int, n: int, K: int, d: int, alpha: float | str, one_hot: bool, small: int
 ) -> None:
     """Which arms are best or tied is what float64 says arm by arm, except within 1e-9 of the tie's own limit."""
     sums, how = learned(experience(seed, n, K, d, one_hot=one_hot), K), ridge(lam=0.1)
@@ -341,7 +343,7 @@ def test_a_tie_is_the_same_in_any_unit_of_reward(top: float) -> None:
     sums = learned(experience(4, 500, 6, 5), 6)
     X = contexts(np.random.default_rng(4), 40, 5)
     best, expected = (
-        scorer_of(sums, Ridge(np.ones(1), np.array([size * 1e-6]), s0=size / 2)).estimate(X, everyone(6)).best(1.0)
+        scorer_of(sums, Ridge(np.ones(1), np.array([size * 1e-6]), high=size)).estimate(X, everyone(6)).best(1.0)
         for size in (top, 1.0)
     )
     assert (best == expected).all()
@@ -371,7 +373,7 @@ def test_a_loose_range_makes_no_tie_of_what_rewards_can_tell_apart() -> None:
     new = np.rint((100 + 5 * arm + 9 * rng.normal(size=n)) / 1.0).astype(np.int64)[:, None]
     x = np.full((n, 1), ONE, np.int16)
     sums = learned(Events(arm, x, np.ones(n, np.int64), np.zeros((n, 1), np.int64), new), 2)
-    found = scorer_of(sums, Ridge(np.ones(1), np.array([1.0]), s0=5e5)).estimate(x[:1], everyone(2))
+    found = scorer_of(sums, Ridge(np.ones(1), np.array([1.0]), high=1e6)).estimate(x[:1], everyone(2))
     assert found.best(0.0).tolist() == [[False, True]]
 
 

@@ -12,7 +12,7 @@ from live import DOCUMENT, Experiment, Live, ok, pointers, problem, serving, unt
 
 from bandit.access.manage import Keyring, Wanted
 from bandit.core.experiment import Experiment as Compiled
-from bandit.core.linear import Ridge, estimates, real
+from bandit.core.ridge.linear import Ridge, estimates, real
 from bandit.errors import Code
 from bandit.log.records import START
 from bandit.replica.recent import Window, recent
@@ -147,7 +147,7 @@ def slow(server: Live, experiment: Experiment, arm: str, kind: int | None = None
         ridge, index = compiled.ridge, compiled.arm_index[arm]
         if kind is not None:
             span = compiled.kinds[kind].range
-            ridge = Ridge(np.eye(len(compiled.kinds))[kind], ridge.units, ridge.lam, None, (span[1] - span[0]) / 2)
+            ridge = Ridge(np.eye(len(compiled.kinds))[kind], ridge.units, ridge.lam, None, *span)
         arms = [real(model.sums, each, ridge.units) for each in range(len(compiled.config.index))]
         return estimates(arms, ridge)[index], compiled
 

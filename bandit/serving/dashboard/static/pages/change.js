@@ -117,16 +117,18 @@ function State({ base, edits, edit }) {
 }
 
 const TOLD = {
-  alpha: "how many standard deviations of uncertainty count for an arm: more tries what is less known",
+  alpha: "how many standard deviations of uncertainty count for an arm; empty: auto, by what rewards can be",
   explore: "share of decisions that is spread evenly over all arms, 0 to 1: what makes the log able to judge",
 };
 
 function Policy({ title, path, policy, edits, edit }) {
-  const names = ["alpha", "explore"].filter((name) => typeof policy?.[name] === "number");
+  const names = ["alpha", "explore"].filter((name) => policy?.[name] !== undefined);
+  const now = (name) => edits[keyOf([...path, name])] ?? policy[name];
   if (!names.length) return null;
   return html`<fieldset><legend>${title}: ${policy.type}</legend>
     <div class="fields">${names.map((name) => html`<${NumberField} key=${name} label=${name} hint=${TOLD[name]} min=${0}
-      max=${name === "explore" ? 1 : undefined} value=${edits[keyOf([...path, name])] ?? policy[name]} change=${(value) => edit([...path, name], value)} />`)}</div></fieldset>`;
+      max=${name === "explore" ? 1 : undefined} placeholder=${name === "alpha" ? "auto" : undefined} optional=${name === "alpha"}
+      value=${now(name) === "auto" ? undefined : now(name)} change=${(value) => edit([...path, name], value ?? "auto")} />`)}</div></fieldset>`;
 }
 
 function Weights({ base, edits, edit }) {

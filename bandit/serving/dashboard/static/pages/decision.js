@@ -95,6 +95,8 @@ function Credited({ found }) {
       id=${(row) => `${row.at} ${row.event} ${row.event_id}`} empty=${Date.parse(found.expires_at) > Date.now() ? "Nothing yet; it may still come." : "Nothing came before the reward window ended."} /></section>`;
 }
 
+const bonus = (each) => each.score - each.mean;
+
 function Explained({ found }) {
   const told = found.explanation;
   if (!told?.arms.length) return null;
@@ -106,13 +108,13 @@ function Explained({ found }) {
   const columns = [
     { name: "Feature", head: true, cell: (name) => name },
     ...compared.map((each) => ({ name: `${each.arm}: adds to the mean`, number: true, cell: (name) => number(each.mean_parts[name]) })),
-    ...compared.map((each) => ({ name: `${each.arm}: to the uncertainty`, number: true, cell: (name) => number(told.alpha * each.sigma * each.width_parts[name]) })),
+    ...compared.map((each) => ({ name: `${each.arm}: to the uncertainty`, number: true, cell: (name) => number(each.width ? (bonus(each) * each.width_parts[name]) / each.width : 0) })),
   ];
   const scores = [
     { name: "Arm", head: true, cell: (each) => each.arm },
     { name: "Score", number: true, cell: (each) => number(each.score) },
     { name: "Expected reward", number: true, cell: (each) => number(each.mean) },
-    { name: `Bonus (alpha ${number(told.alpha)} × sigma × width)`, number: true, cell: (each) => number(told.alpha * each.sigma * each.width) },
+    { name: `Bonus (alpha ${told.alpha === "auto" ? "auto" : number(told.alpha)})`, number: true, cell: (each) => number(bonus(each)) },
   ];
   return html`<section aria-labelledby="why"><h3 id="why">Why, as the model of now sees it</h3>
     <p class="muted">The model has learned since, so this need not be what decided then; the probabilities below are those of then.</p>

@@ -54,7 +54,7 @@ function useSettled(value) {
 
 function Tuned({ document, policy, tune }) {
   const own = document.policy ?? {};
-  const names = ["alpha", "explore"].filter((name) => typeof own[name] === "number");
+  const names = ["alpha", "explore"].filter((name) => own[name] !== undefined);
   if (!names.length) return null;
   const change = (name, value) => {
     const { [name]: _, ...rest } = policy;

@@ -11,7 +11,7 @@ export function draftOf(document) {
     armsGiven: arms ?? [], // payloads and conditions of a proposal
     features: (features ?? []).map(rowOf),
     rewards: Object.entries(rewards ?? { click: {} }).map(([kind, spec]) => ({ name: kind, weight: spec.weight ?? 1, low: spec.range?.[0] ?? 0, high: spec.range?.[1] ?? 1, more: spec })),
-    alpha: policy?.alpha ?? 1,
+    alpha: policy?.alpha ?? "auto",
     explore: policy?.explore ?? 0.02,
     random: slices?.random?.share ?? 0.1,
     more,
@@ -83,7 +83,8 @@ export function Draft({ draft, change }) {
       fresh=${{ name: "", type: "number", mean: 0, scale: 1, levels: "", more: "" }} />
     <${Rows} title="Rewards: what is reported back" one="reward" rows=${draft.rewards} change=${field("rewards")} Row=${Reward} fresh=${{ name: "", weight: 1, low: 0, high: 1, more: {} }} />
     <fieldset><legend>How it chooses</legend><div class="fields">
-      <${NumberField} label="alpha" hint="how much uncertainty counts for an arm" min=${0} value=${draft.alpha} change=${field("alpha")} />
+      <${NumberField} label="alpha" hint="how much uncertainty counts for an arm; empty: auto" min=${0} placeholder="auto" optional=${true}
+        value=${draft.alpha === "auto" ? undefined : draft.alpha} change=${(value) => change({ alpha: value ?? "auto" })} />
       <${NumberField} label="explore" hint="share spread evenly, 0 to 1" min=${0} max=${1} value=${draft.explore} change=${field("explore")} />
       <${NumberField} label="Random slice" hint="share of users for whom arms are chosen evenly, to measure the lift; 0: none" min=${0} max=${1} value=${draft.random} change=${field("random")} />
     </div></fieldset>`;

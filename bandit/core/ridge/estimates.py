@@ -18,7 +18,9 @@ being at most the trace. So a score is off by at most
 
     alpha sigma_a |x| doubt_a          doubt_a = c max reach_a sqrt(trace(A_a + Lambda))
 
-and error / width^2 is at most doubt_a sqrt(trace(A_a + Lambda)): below 1 none comes out negative.
+and under alpha "auto", where mean + R (q - p) rises by at most .65 R z_a for each width (its slope in z is steepest at
+p = 0, z^2 = 1/3: 2 z / (1 + z^2)^2 = .6495), by at most .65 R z_a |x| doubt_a. And error / width^2 is at most
+doubt_a sqrt(trace(A_a + Lambda)): below 1 none comes out negative.
 Else the error bounds each score from both sides, and only arms that it leaves open are scored again from W. Arms that
 have seen nothing share G = Lambda^-1: their width is one number a context, without error, and their P is not read.
 """
@@ -28,15 +30,17 @@ from __future__ import annotations
 import copy
 import math
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Int, Mask, Matrix, Vector
+from bandit.core.ridge.linear import wilson
 from bandit.core.sums import ONE, triangle
 
 Arms = slice | Int  # all of them, or indices
+Alpha = float | Literal["auto"]  # so many sigma_a width are added to the mean, or Wilson's bound is taken
 
 TIE = 1e-5  # of sigma_pool + |largest score|: closer scores are a tie
 NOTHING = 1e-3  # of TIE sigma_pool: scores that are off by less decide as they are
@@ -45,6 +49,7 @@ SURE_SIGN = 0.5  # of width^2: an error up to that makes no square negative
 # plausible 16 u max diag G |x|^2. 5 % more for the denominator (3 % at D_MAX) and for keeping it in float32.
 MARGIN = 1.05
 SURELY = 1.0001  # times a sum of d terms in float32, all positive: at least the sum
+STEEP = 0.65  # R z_a: Wilson's bound rises no faster with the width
 EVERY = slice(None)
 FEW = 4  # arms copied from P cost so much more than arms read in place
 WORTHWHILE = 2**18  # elements of P: fewer are read before the few are found
@@ -72,13 +77,23 @@ class Derived(NamedTuple):
     mu_kinds: Vector  # (m,) pooled mean reward of each kind
     sigma: Vector  # (K,)
     pool: float  # sigma_pool
+    z2: Vector  # (K,) alpha_t^2 phi_a
+    alpha: float  # alpha_t
+    low: float  # lo
+    span: float  # R
+    given: bool  # whether sigma is a number that the document gives
     theta: Matrix  # (K, d)
     thetas: Matrix  # (K, m, d) of each kind, G B_k + mu_k h; theta is their sum by the weights
     prior: Vector  # (d,) diagonal of Lambda^-1
     cold: Mask  # (K,) arms whose G is Lambda^-1
     seen: int  # how many are not
     doubt: float  # the largest sigma_a |x| doubt_a, for the largest x on the grid
+    raised: float  # the largest .65 R z_a |x| doubt_a
     relative: float  # the largest error / width^2 that there can be
+
+    def taken(self, alpha: Alpha) -> Alpha:
+        """How much uncertainty counts: with noise given, "auto" is alpha_t times sigma_a width."""
+        return self.alpha if self.given and alpha == "auto" else alpha
 
 
 class Estimates:
@@ -132,10 +147,15 @@ class Estimates:
         return self._error(EVERY)
 
     @property
+    def wide(self) -> Matrix:
+        """(N, K) width, accurate to the type of P (`best` is exact)."""
+        result: Matrix = np.broadcast_to(np.sqrt(np.maximum(self.width2, 0)), self.mean.shape)
+        return result
+
+    @property
     def spread(self) -> Matrix:
         """sigma_a width of each context and arm."""
-        result: Matrix = self.derived.sigma * np.sqrt(np.maximum(self.width2, 0))
-        return result
+        return self.derived.sigma * self.wide
 
     def width(self, contexts: Int, arms: Int) -> Vector:
         """The width of arm arms[i] for context contexts[i], from the factor: the same whatever other arms there are."""
@@ -152,22 +172,22 @@ class Estimates:
         """The least score that ties with the largest score `best`: of one context, or of each."""
         return best - TIE * (self.derived.pool + abs(best))
 
-    def clear(self, alpha: float) -> bool:
+    def clear(self, alpha: Alpha) -> bool:
         """Whether rounding changes no score by more than is nothing beside a tie, and makes no square negative."""
         derived = self.derived
-        return not derived.seen or (
-            alpha * derived.doubt <= NOTHING * TIE * derived.pool and derived.relative <= SURE_SIGN
-        )
+        off = derived.raised if alpha == "auto" else alpha * derived.doubt
+        return not derived.seen or (off <= NOTHING * TIE * derived.pool and derived.relative <= SURE_SIGN)
 
-    def bounds(self, alpha: float, arms: Arms = EVERY) -> tuple[Matrix, Matrix]:
-        """(least, largest) that mean + alpha spread of these arms can be, given the error of `width2`."""
+    def bounds(self, alpha: Alpha, arms: Arms = EVERY) -> tuple[Matrix, Matrix]:
+        """(least, largest) that the scores of these arms can be, given the error of `width2`."""
         whole = arms is EVERY
         width2, error = (self.width2, self.error) if whole else (self._width2(arms), self._error(arms))
-        mean, scale, width2 = self.mean[:, arms], alpha * self.derived.sigma[arms], np.maximum(width2, 0)
-        return mean + scale * np.sqrt(np.maximum(width2 - error, 0)), mean + scale * np.sqrt(width2 + error)
+        mean, width2 = self.mean[:, arms], np.maximum(width2, 0)
+        low, high = np.maximum(width2 - error, 0, dtype=np.float64), np.add(width2, error, dtype=np.float64)
+        return scored(self.derived, alpha, arms, mean, low), scored(self.derived, alpha, arms, mean, high)
 
-    def best(self, alpha: float = 0.0) -> Mask:
-        """(N, K): the arms whose mean + alpha spread is the largest or tied with it, as float64 decides it."""
+    def best(self, alpha: Alpha = 0.0) -> Mask:
+        """(N, K): the arms whose score is the largest or tied with it, as float64 decides it."""
         if self.clear(alpha):
             score = self._scores(alpha)
             top = score.item(score.argmax()) if len(score) == 1 else score.max(axis=1, keepdims=True)
@@ -188,10 +208,8 @@ class Estimates:
             result[unsure] = score >= self.threshold(score.max(axis=1))[:, None]
         return result
 
-    def leading(self, alpha: float, k: Int) -> Matrix:
-        """(N, K): mean + alpha spread in float64 of every arm that can be among the k[i] best; of the others that or
-        -inf.
-        """
+    def leading(self, alpha: Alpha, k: Int) -> Matrix:
+        """(N, K): the score in float64 of every arm that can be among the k[i] best; of the others that or -inf."""
         if self.clear(alpha):
             return self._scores(alpha)
         low, high = self.bounds(alpha)
@@ -209,24 +227,27 @@ class Estimates:
         found.eligible = self.eligible if len(self.eligible) == 1 else self.eligible[contexts]
         return found
 
-    def _scores(self, alpha: float) -> Matrix:
-        """mean + alpha spread, widths as they are: where that is `clear`."""
+    def _scores(self, alpha: Alpha) -> Matrix:
+        """Scores with widths as they are: where that is `clear`."""
+        if alpha == "auto":
+            raised: Matrix = scored(self.derived, alpha, EVERY, self.mean, self.width2)
+            return raised
         sigma = self.derived.sigma
         score: Matrix = np.sqrt(self.width2, dtype=np.float64) * (sigma if alpha == 1.0 else alpha * sigma)
         score += self.mean
         return score
 
-    def _promising(self, alpha: float) -> Arms:
+    def _promising(self, alpha: Alpha) -> Arms:
         """Arms among which the best are: for one context, reading P costs more than finding the few that can be."""
         derived = self.derived
         if len(self.X) > 1 or self.factors.P.size < WORTHWHILE:
             return EVERY
-        mean, scale, most = self.mean[0], alpha * derived.sigma, self.most[0] * SURELY
+        mean, most = self.mean[0], self.most[0] * SURELY
         if derived.seen < len(most):
             most = np.where(derived.cold, self.prior2[0], most)
-        high = mean + scale * np.sqrt(most)
+        high = scored(derived, alpha, EVERY, mean, most)
         leader = int(high.argmax())
-        score = mean[leader] + scale[leader] * self.one_width(0, leader)
+        score = scored(derived, alpha, leader, mean[leader], self.one_width(0, leader) ** 2)
         few = np.flatnonzero(high >= self.threshold(score))
         read = len(few) if derived.seen == len(most) else len(few) - np.count_nonzero(derived.cold[few])
         return few if FEW * read < derived.seen else EVERY
@@ -252,12 +273,13 @@ class Estimates:
             result *= ~self.derived.cold[arms]
         return result
 
-    def _exact(self, contexts: Int, arms: Mask, alpha: float) -> Matrix:
+    def _exact(self, contexts: Int, arms: Mask, alpha: Alpha) -> Matrix:
         """Scores of the marked arms of these contexts, in float64; -inf of the others."""
-        cold, scale = self.derived.cold, alpha * self.derived.sigma
+        derived, cold = self.derived, self.derived.cold
         score = np.full(arms.shape, -np.inf)
-        if self.derived.seen < len(cold):
-            np.copyto(score, self.mean[contexts] + scale * np.sqrt(self.prior2[contexts]), where=arms & cold)
+        if derived.seen < len(cold):
+            unseen = scored(derived, alpha, EVERY, self.mean[contexts], self.prior2[contexts])
+            np.copyto(score, unseen, where=arms & cold)
             arms = arms & ~cold
         rows, columns = np.nonzero(arms)
         some = np.flatnonzero(arms.any(axis=0))
@@ -266,15 +288,21 @@ class Estimates:
             size = max(1, GATHER // (d * max(d, n)))
             for part in (some[at : at + size] for at in range(0, len(some), size)):
                 y = self.factors.W[part] @ self.X[contexts].T
-                width = np.sqrt(np.einsum("kdn,kdn->nk", y, y))
-                found = self.mean[contexts[:, None], part] + scale[part] * width
+                found = scored(derived, alpha, part, self.mean[contexts[:, None], part], np.einsum("kdn,kdn->nk", y, y))
                 score[:, part] = np.where(arms[:, part], found, score[:, part])
             return score
         size = max(1, GATHER // d**2)
         for row, arm in ((rows[at : at + size], columns[at : at + size]) for at in range(0, len(rows), size)):
             context = contexts[row]
-            score[row, arm] = self.mean[context, arm] + scale[arm] * self.width(context, arm)
+            score[row, arm] = scored(derived, alpha, arm, self.mean[context, arm], self.width(context, arm) ** 2)
         return score
+
+
+def scored(derived: Derived, alpha: Alpha, arms: Any, mean: Any, width2: Any) -> Any:
+    """The scores of these arms from x'theta and width^2."""
+    if alpha == "auto":
+        return wilson(mean, width2 * derived.z2[arms], derived.low, derived.span)
+    return mean + alpha * derived.sigma[arms] * np.sqrt(width2)
 
 
 def rounding(P: NDArray[Any], d: int) -> tuple[float, int]:

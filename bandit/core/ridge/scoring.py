@@ -18,8 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Int, Mask, Matrix, Vector
-from bandit.core.estimates import Derived, Estimates, Factors, rounding
-from bandit.core.linear import Ridge, noise_scales, penalty, prior_noise, unlimbed
+from bandit.core.ridge.estimates import STEEP, Derived, Estimates, Factors, rounding
+from bandit.core.ridge.linear import (
+    Ridge,
+    dispersion,
+    ends,
+    noise_scales,
+    penalty,
+    possible,
+    prior_noise,
+    schedule,
+    unlimbed,
+)
 from bandit.core.sums import ONE, X_MAX, Sums, triangle
 
 SMALL = 2**18  # elements of P: so many are read as float64 at no cost that matters
@@ -34,9 +44,23 @@ class Moments(NamedTuple):
     BGB: Matrix  # (K, m, m)
     BGs: Matrix  # (K, m)
     sGs: Vector  # (K,)  # noqa: N815 - s'G s
+    BHB: Matrix  # (K, m, m) the same three of H = G Lambda G = G - G A G
+    BHs: Matrix  # (K, m)
+    sHs: Vector  # (K,)  # noqa: N815
     R: Matrix  # (K, m, m)
     B0: Matrix  # (K, m) B's intercept column: each kind's total reward
     n: Vector  # (K,)
+
+
+class Scales(NamedTuple):
+    """What uncertainty is measured with; one row an arm."""
+
+    sigma: Vector  # (K,)
+    pool: float
+    z2: Vector  # (K,) alpha_t^2 phi_a
+    alpha: float  # alpha_t
+    low: float
+    span: float
 
 
 class Rows(NamedTuple):
@@ -54,10 +78,13 @@ class Scorer:
         ridge: how sums are read.
         scored: which arms are scored, ascending; None: all.
         v: the scale of the penalty.
+        lam: the penalty where it is chosen by evidence.
     """
 
-    def __init__(self, K: int, m: int, d: int, ridge: Ridge, scored: Int | None = None, v: float = 1.0) -> None:
-        self.ridge, self.d, self.v = ridge, d, v
+    def __init__(
+        self, K: int, m: int, d: int, ridge: Ridge, scored: Int | None = None, v: float = 1.0, lam: float = 1.0
+    ) -> None:
+        self.ridge, self.d, self.v, self.chosen = ridge, d, v, lam
         self.scored: Int = np.arange(K) if scored is None else scored
         self.slot: Int = np.full(K, -1)  # each arm's index among the scored; -1: it is not scored
         self.slot[self.scored] = np.arange(len(self.scored))
@@ -67,22 +94,27 @@ class Scorer:
     def _cold(self, K: int, m: int) -> Rows:
         """Rows of K arms that have seen nothing: G is the inverse of Lambda."""
         d, S, zeros = self.d, len(self.scored), np.zeros
-        prior, trace = self._prior(self.ridge)
+        prior, trace = self._prior()
         W = np.diag(np.sqrt(prior))[None]
         kind = np.float64 if S * (d * (d + 1) // 2) <= SMALL else np.float32
-        one: tuple[Any, ...] = (
+        each: tuple[Any, ...] = (
             W,
             *_packed(W, np.array([trace]), np.dtype(kind)),
             prior[None, [0, -1]],
             zeros((1, 1 + m, d)),
         )
-        factors = Factors._make(np.broadcast_to(part, (S, *part.shape[1:])).copy() for part in one)
-        moments = zeros((K, m, m)), zeros((K, m)), zeros(K), zeros((K, m, m)), zeros((K, m)), zeros(K)
-        return Rows(factors, Moments(*moments))
+        factors = Factors._make(np.broadcast_to(part, (S, *part.shape[1:])).copy() for part in each)
+        square, line, one = (K, m, m), (K, m), K
+        return Rows(factors, Moments._make(zeros(size) for size in (square, line, one) * 3))
 
-    def _prior(self, ridge: Ridge) -> tuple[Vector, float]:
+    def penalty(self, lam: float | None = None) -> Vector:
+        """The diagonal of Lambda, with this lambda where it is chosen by evidence."""
+        own = self.ridge.lam
+        return penalty(self.d, lam or self.chosen, self.v, 1.0) if own is None else penalty(self.d, own, self.v)
+
+    def _prior(self) -> tuple[Vector, float]:
         """(diagonal of the inverse of Lambda, trace of Lambda)."""
-        Lambda = penalty(self.d, ridge.lam, self.v)
+        Lambda = self.penalty()
         return 1 / Lambda, float(Lambda.sum())
 
     def grown(self, K: int, m: int, ridge: Ridge, scored: Int | None = None) -> Scorer:
@@ -90,7 +122,7 @@ class Scorer:
 
         Arms that were not scored before have to be installed.
         """
-        new, before = Scorer(K, m, self.d, ridge, scored, self.v), self.slot
+        new, before = Scorer(K, m, self.d, ridge, scored, self.v, self.chosen), self.slot
         stay = new.scored[new.scored < len(before)]
         stay = stay[before[stay] >= 0]
         for target, source in zip(new.rows.factors, self.rows.factors, strict=True):
@@ -117,14 +149,15 @@ class Scorer:
         B = sums.B[arms] * (units / ONE)[:, None]
         s = sums.A[arms, None, :, 0] / float(ONE**2)
         WsB = np.concatenate([s, B], axis=1) @ W.swapaxes(1, 2)
-        squares = WsB @ WsB.swapaxes(1, 2)
+        GsB = WsB @ W
+        squares, held = WsB @ WsB.swapaxes(1, 2), (GsB * self.penalty()) @ GsB.swapaxes(1, 2)
         R, n = unlimbed(sums.R[arms]) * np.outer(units, units), sums.n[arms].astype(np.float64)
-        moments = Moments(squares[:, 1:, 1:], squares[:, 1:, 0], squares[:, 0, 0], R, B[:, :, 0], n)
-        return Rows(Factors._make([*known, WsB @ W]), moments)
+        both = (part for each in (squares, held) for part in (each[:, 1:, 1:], each[:, 1:, 0], each[:, 0, 0]))
+        return Rows(Factors._make([*known, GsB]), Moments._make([*both, R, B[:, :, 0], n]))
 
     def _known(self, sums: Sums, arms: Int) -> list[Any]:
         """The factors of these arms that feedback alone does not change."""
-        prior, trace = self._prior(self.ridge)
+        prior, trace = self._prior()
         A = sums.A[arms] / float(ONE**2)
         own = np.einsum("kii->k", A)
         W = self._factor(A)
@@ -133,7 +166,7 @@ class Scorer:
 
     def _factor(self, A: Matrix) -> Matrix:
         """W of (K, d, d) matrices A."""
-        L = _cholesky(A, penalty(self.d, self.ridge.lam, self.v))
+        L = cholesky(A, self.penalty())
         W: Matrix = np.zeros_like(L)
         _invert(L, W)
         return W
@@ -154,19 +187,27 @@ class Scorer:
         """What is derived, as it must be read until it is derived anew, after other factors came to these slots."""
         before, cold = self.derived, self.derived.cold.copy()
         cold[slots] = self._unseen(before.prior, slots)
-        doubt, relative = map(max, zip((before.doubt, before.relative), self._doubts(before.sigma, slots), strict=True))
-        return before._replace(cold=cold, seen=int(np.count_nonzero(~cold)), doubt=doubt, relative=relative)
+        doubts = self._doubts(before.sigma, before.z2, before.span, slots)
+        doubt, raised, relative = map(max, zip((before.doubt, before.raised, before.relative), doubts, strict=True))
+        seen = int(np.count_nonzero(~cold))
+        return before._replace(cold=cold, seen=seen, doubt=doubt, raised=raised, relative=relative)
 
     def _unseen(self, prior: Vector, slots: Int | slice = slice(None)) -> Mask:
         """Which of these arms have seen nothing: their G is Lambda^-1, whose diagonal is `prior`."""
         result: Mask = (self.rows.factors.blank[slots] == prior[[0, -1]]).all(axis=1)
         return result
 
-    def _doubts(self, sigma: Vector, slots: Int | slice = slice(None)) -> tuple[float, float]:
-        """How far sigma_a times the width of these arms, and their width^2 in parts of itself, may be off for any x."""
+    def _doubts(
+        self, sigma: Vector, z2: Vector, span: float, slots: Int | slice = slice(None)
+    ) -> tuple[float, float, float]:
+        """How far sigma_a times the width of these arms, what "auto" adds, and their width^2 in parts of itself may be
+        off for any x.
+        """
         doubt, trace = self.rows.factors.doubt[slots], self.rows.factors.trace[slots]
         largest = float((sigma[slots] * doubt).max(initial=0.0))
-        return largest * (X_MAX + 1) / ONE * math.sqrt(self.d), float((doubt * np.sqrt(trace)).max(initial=0.0))
+        steepest = STEEP * span * math.sqrt(float((z2[slots] * doubt**2).max(initial=0.0)))
+        x = (X_MAX + 1) / ONE * math.sqrt(self.d)
+        return largest * x, steepest * x, float((doubt * np.sqrt(trace)).max(initial=0.0))
 
     def derive(self, ridge: Ridge | None = None) -> Derived:
         """What depends on all arms, computed anew: mu, the noise scales and every scored arm's theta, by other weights
@@ -178,14 +219,19 @@ class Scorer:
         mu = float(mu_kinds @ w)
         bGb = np.einsum("kij,i,j->k", moments.BGB, w, w)
         q = np.einsum("kij,i,j->k", moments.R, w, w)
-        sigma, pool = self._scales(ridge, mu, moments.B0 @ w, q, bGb, moments.BGs @ w)
+        bHb = np.einsum("kij,i,j->k", moments.BHB, w, w)
+        scales = self._scales(ridge, mu, moments.B0 @ w, q, (bGb, moments.BGs @ w, bHb, moments.BHs @ w))
         thetas = factors.GsB[:, 1:] - factors.GsB[:, :1] * mu_kinds[:, None]
         thetas[:, :, 0] += mu_kinds
         theta: Matrix = thetas[:, 0] if len(w) == 1 and w[0] == 1 else np.einsum("kmd,m->kd", thetas, w)
-        sigma, (prior, _) = sigma[self.scored], self._prior(ridge)
+        scales = scales._replace(sigma=scales.sigma[self.scored], z2=scales.z2[self.scored])
+        prior, _ = self._prior()
         cold = self._unseen(prior)
         seen = int(np.count_nonzero(~cold))
-        return Derived(mu, mu_kinds, sigma, pool, theta, thetas, prior, cold, seen, *self._doubts(sigma))
+        return Derived(
+            mu, mu_kinds, *scales, ridge.noise is not None, theta, thetas, prior, cold, seen,
+            *self._doubts(scales.sigma, scales.z2, scales.span),
+        )  # fmt: skip
 
     def sigma_of(self, kind: int, ridge: Ridge) -> Vector:
         """The noise scale of every scored arm where this kind counts 1 and all others 0, whatever the ridge's weights
@@ -194,14 +240,23 @@ class Scorer:
         moments, k = self.rows.moments, kind
         b = moments.B0[:, k]
         mu = float(b.sum() / (moments.n.sum() + 1.0))
-        return self._scales(ridge, mu, b, moments.R[:, k, k], moments.BGB[:, k, k], moments.BGs[:, k])[0][self.scored]
+        of_kind = moments.BGB[:, k, k], moments.BGs[:, k], moments.BHB[:, k, k], moments.BHs[:, k]
+        return self._scales(ridge, mu, b, moments.R[:, k, k], of_kind).sigma[self.scored]
 
-    def _scales(self, ridge: Ridge, mu: float, b: Vector, q: Vector, bGb: Vector, bGs: Vector) -> tuple[Vector, float]:
-        """(noise scale of each of all K arms, the pooled one) from what each has earned, weighted."""
-        n = self.rows.moments.n
-        cGc = bGb - 2 * mu * bGs + mu**2 * self.rows.moments.sGs
+    def _scales(
+        self, ridge: Ridge, mu: float, b: Vector, q: Vector, products: tuple[Vector, Vector, Vector, Vector]
+    ) -> Scales:
+        """The scales of all K arms by what each has earned, weighted: b[e], q, and b'G b, b'G s, b'H b, b'H s."""
+        n, sGs, sHs = self.rows.moments.n, self.rows.moments.sGs, self.rows.moments.sHs
+        bGb, bGs, bHb, bHs = products
+        cGc, cHc = bGb - 2 * mu * bGs + mu**2 * sGs, bHb - 2 * mu * bHs + mu**2 * sHs
         Q = np.maximum(0.0, q - 2 * mu * b + mu**2 * n - cGc)
-        return noise_scales(Q, n, ridge, prior_noise(q, b, n, ridge.s0))
+        s1 = prior_noise(q, b, n, ridge.s0)
+        sigma, pool = noise_scales(Q, n, ridge, s1)
+        low, span = ends(mu, s1, ridge)
+        V = possible(n, bGs - mu * sGs, cGc - cHc, mu, low, span)
+        alpha = schedule(len(n) * self.d, float(n.sum()))
+        return Scales(sigma, pool, alpha**2 * dispersion(Q, V, n, span), alpha, low, span)
 
     def estimate(self, x: NDArray[np.int16], eligible: Mask, everyone: bool | None = None) -> Estimates:
         """Estimates of every scored arm for N contexts.
@@ -287,7 +342,7 @@ def _invert(L: Matrix, W: Matrix) -> None:
     np.negative(W[:, other, other] @ (L[:, other, one] @ W[:, one, one]), out=W[:, other, one])
 
 
-def _cholesky(A: Matrix, Lambda: Vector) -> Matrix:
+def cholesky(A: Matrix, Lambda: Vector) -> Matrix:
     """Cholesky factors of A + Lambda; where rounding has lost Lambda beside A, of A + the least that A can resolve."""
     d = np.arange(A.shape[-1])
     M = A.copy()
