@@ -18,6 +18,7 @@ from bandit.core.document import ARMS_MAX, ArmSpec, Document, arm_spec, plain
 from bandit.core.engine import Loose
 from bandit.core.experiment import Config, compile_config
 from bandit.core.features import Name
+from bandit.core.policies import LinUCB
 from bandit.core.revision import first, revise
 from bandit.core.times import time_of
 from bandit.core.validation import parse_document
@@ -30,6 +31,8 @@ Change = Callable[[Document], Document]
 # what GET adds to a document or an arm, and is ignored where it is sent back
 COMPUTED = {"name", "version", "generation", "created_at", "updated_at", "evaluable", "warnings"}
 COMPUTED_OF_ARM = {"arm", "impressions", "rewards"}
+
+FORMERLY = 1.0  # alpha and lambda of a document that named none, before "auto" was their default
 
 _OBJECT: msgspec.json.Decoder[dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw])
 _ARM = msgspec.json.Decoder(ArmSpec)
@@ -71,9 +74,34 @@ def replaced(sent: Sent) -> Change:
 
     def changed(before: Document) -> Document:
         status = document.status if named else before.status
-        return msgspec.structs.replace(document, status=status, arms=_as_they_were(document.arms, before))
+        found = msgspec.structs.replace(document, status=status, arms=_as_they_were(document.arms, before))
+        return _as_meant(found, before, sent.value)
 
     return changed
+
+
+def _as_meant(document: Document, before: Document, sent: dict[str, Any]) -> Document:
+    """The document with alpha and lambda 1 where it names none and the one before has them: they were the defaults of
+    documents that named none, and sending such a one anew must not change how an experiment decides.
+    """
+
+    def policy(now: Any, was: Any, named: Any) -> Any:
+        both = isinstance(now, LinUCB) and isinstance(was, LinUCB)
+        return LinUCB(FORMERLY, now.explore) if both and was.alpha == FORMERLY and "alpha" not in (named or {}) else now
+
+    changes: dict[str, Any] = {"policy": policy(document.policy, before.policy, sent.get("policy"))}
+    if before.lam == FORMERLY and "lambda" not in sent:
+        changes["lam"] = FORMERLY
+    if document.slices and before.slices:
+        changes["slices"] = {
+            name: msgspec.structs.replace(
+                spec, policy=policy(spec.policy, before.slices[name].policy, sent["slices"][name].get("policy"))
+            )
+            if name in before.slices
+            else spec
+            for name, spec in document.slices.items()
+        }
+    return msgspec.structs.replace(document, **changes)
 
 
 def _as_they_were(arms: Sequence[str | ArmSpec], before: Document) -> tuple[str | ArmSpec, ...]:

@@ -62,7 +62,7 @@ class Evidence:
             self._volume[at] += len(arms) * np.log(Lambda).sum() - 2 * np.log(np.einsum("kdd->kd", L)).sum()
         self._earned[:, part] = q, b[:, 0], n
         self._at += len(arms)
-        if self.looking:
+        if self._at < len(self._arms):
             return scorer.chosen
         q, b, n = self._earned
         found = evidence(self._volume, self._Q, float(n.sum()), prior_noise(q, b, n, ridge.s0))

@@ -20,8 +20,8 @@ Under `alpha: auto` the bound knows what rewards can be, and how far they are fr
     lo, hi = max(low, c - 5 s1), min(high, c + 5 s1)    R = hi - lo     c = mu, cut to the range [low, high] of w'r
     V_a   = max(0, n_a u t + (t - u) D1 - D2)     u = mu - lo, t = hi - mu: the sum of (m - lo)(hi - m) over the arm's
             D1 = s'G c, D2 = c'G A G c                        contexts, m = x'theta: the most that variances can sum to
-    phi   = (5 Vb + sum_a Q_a) / (5 Vb + sum_a V_a)       Vb = sum_a V_a / sum_a n_a; 1 before any impression
-    phi_a = (50 Vb phi + Q_a) / (50 Vb + V_a)             which part of it is seen
+    phi   = mean over the arms of (5 Vb + Q_a) / (5 Vb + V_a)      Vb = sum_a V_a / sum_a n_a; 1 before any impression
+    phi_a = (50 Vb phi + Q_a) / (50 Vb + V_a)                      which part of it is seen
     alpha_t = max(1, 2 (4 K d / (4 K d + sum_a n_a))^(1/4))
     z = alpha_t sqrt(phi_a) width, p = (m - lo) / R cut to [0, 1]
     bound = m + R (q - p),   q = (p + z^2 / 2 + z sqrt(p (1 - p) + z^2 / 4)) / (1 + z^2)        (Wilson 1927)
@@ -220,10 +220,14 @@ def possible(n: Vector, D1: Vector, D2: Vector, mu: float, low: float, span: flo
 
 
 def dispersion(Q: Vector, V: Vector, n: Vector, span: float) -> Vector:
-    """phi of each arm, from Q, V and n of each."""
-    count = float(n.sum())
-    each = max(float(V.sum()) / count, FAINT * span**2) if count else span**2 / 4
-    common = (N0 * each + float(Q.sum())) / (N0 * each + float(V.sum()))
+    """phi of each arm, from Q, V and n of each.
+
+    Each arm counts as one in what all have in common: an arm that always earns the same says little of the others.
+    """
+    if not (count := float(n.sum())):
+        return np.ones(len(n))
+    each = max(float(V.sum()) / count, FAINT * span**2)
+    common = float(((N0 * each + Q) / (N0 * each + V)).mean())
     result: Vector = (N1 * each * common + Q) / (N1 * each + V)
     return result
 
