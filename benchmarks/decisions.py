@@ -73,6 +73,14 @@ class Found(NamedTuple):
     curve: list[float]
 
 
+class Minus(NamedTuple):
+    """A paired difference: its mean, half of the 95 % interval (infinite for one seed), and how many seeds."""
+
+    mean: float
+    half: float
+    seeds: int
+
+
 Results = dict[Job, Found]
 
 
@@ -102,14 +110,14 @@ class Table:
         shared = set.intersection(*map(set, found.values()))
         return min(found, key=lambda policy: sum(found[policy][seed] for seed in shared))
 
-    def minus(self, name: str, ours: str, peer: str) -> tuple[float, float, int] | None:
-        """Ours minus the peer, half of its 95 % interval, and on how many seeds."""
+    def minus(self, name: str, ours: str, peer: str) -> Minus | None:
+        """Ours minus the peer, over the seeds that both have; None where there are none."""
         one, other = (self.values.get((name, policy), {}) for policy in (ours, peer))
         shared = sorted(one.keys() & other.keys())
         if not shared:
             return None
         d = np.array([one[seed] - other[seed] for seed in shared])
-        return float(d.mean()), float(half_width(d[:, None])[0]), len(d)
+        return Minus(float(d.mean()), float(half_width(d[:, None])[0]), len(d))
 
 
 def one(sets: dict[str, Set], job: Job, show: Show) -> Found:
@@ -181,10 +189,11 @@ def figures(
         yield figure(f"{name} {policy} worst", max(of.values()), settings)
     for name, family, policy, kind in pairs(table, sets, families):
         if (found := table.minus(name, mine, policy)) is not None:
-            mean, half, n = found
-            settings = {"rounds": sets[name].rounds, "refresh": asked.refresh, "seeds": n, "peer": policy}
-            interval = {"low": round(mean - half, 2), "high": round(mean + half, 2)} if n > 1 else {}
-            yield figure(f"{name} ours minus {family} {kind}", mean, settings | interval)
+            settings = {"rounds": sets[name].rounds, "refresh": asked.refresh, "seeds": found.seeds, "peer": policy}
+            interval = {"low": round(found.mean - found.half, 2), "high": round(found.mean + found.half, 2)}
+            yield figure(
+                f"{name} ours minus {family} {kind}", found.mean, settings | (interval if found.seeds > 1 else {})
+            )
 
 
 def figure(name: str, value: float, settings: dict[str, Any]) -> dict[str, Any]:
@@ -202,7 +211,7 @@ def pairs(table: Table, sets: dict[str, Set], families: list[str]) -> Iterator[t
 
 
 def text(table: Table, asked: argparse.Namespace, sets: dict[str, Set], families: list[str]) -> str:
-    """Two tables in Markdown: mean regrets with the worst seed, and ours minus each peer with half of the interval."""
+    """In Markdown: mean regrets with the worst seed, ours minus each peer with half of the interval, and a summary."""
     mine = ours_of(asked.explore) if "ours" in asked.policies else []
     lines = header(["set", *mine, *(f"{family}, default / best" for family in families)])
     for name in sets:
@@ -212,7 +221,31 @@ def text(table: Table, asked: argparse.Namespace, sets: dict[str, Set], families
         minus = partial(minus_cell, mine[0])
         lines += ["", *header([f"{mine[0]} minus", *(f"{family}, default / best" for family in families)])]
         lines += [row([name, *(of_family(table, name, family, minus) for family in families)]) for name in sets]
+        lines += ["", *summary(table, mine, sets, families)]
     return "\n".join(lines)
+
+
+def summary(table: Table, mine: list[str], sets: dict[str, Set], families: list[str]) -> list[str]:
+    """For each of ours and each peer: on how many sets ours lost less and more, in all and clearly, and the worst."""
+    of: dict[tuple[str, str], dict[str, Minus]] = {}
+    now, before = mine[:-1], mine[-1]
+    peers = [(name, f"{family}, {kind}", policy) for name, family, policy, kind in pairs(table, sets, families)]
+    for ours in now:
+        for name, peer, policy in [*((name, before, before) for name in sets if ours == mine[0]), *peers]:
+            if (minus := table.minus(name, ours, policy)) is not None:
+                of.setdefault((ours, peer), {})[name] = minus
+    heads = ["ours", "peer", "sets", "ours better / clearly", "ours worse / clearly", "ours minus peer", "at worst"]
+    return [*header(heads), *(row([*key, *summed(each)]) for key, each in of.items())]
+
+
+def summed(of: dict[str, Minus]) -> list[str]:
+    """A row of the summary: clear is what is further from 0 than half of its interval."""
+    better, worse = ([sign * d.mean < 0 for d in of.values()] for sign in (1, -1))
+    clear = [abs(d.mean) > d.half for d in of.values()]
+    counts = [f"{sum(which)} / {sum(np.logical_and(which, clear))}" for which in (better, worse)]
+    last = max(of, key=lambda name: of[name].mean)
+    mean = np.mean([d.mean for d in of.values()])
+    return [str(len(of)), *counts, f"{mean:+.1f}", f"{of[last].mean:+.1f} ({last})"]
 
 
 def header(cells: Sequence[str]) -> list[str]:
@@ -240,35 +273,49 @@ def regret_cell(table: Table, name: str, policy: str) -> str:
 def minus_cell(mine: str, table: Table, name: str, policy: str) -> str:
     """Ours minus a peer, with half of the interval."""
     found = table.minus(name, mine, policy)
-    return "-" if found is None else f"{found[0]:+.1f} ± {found[1]:.1f}" if found[2] > 1 else f"{found[0]:+.1f}"
+    if found is None:
+        return "-"
+    return f"{found.mean:+.1f}" + (f" ± {found.half:.1f}" if found.seeds > 1 else "")
 
 
 def draw(results: Results, sets: dict[str, Set], policies: dict[str, str], path: Path) -> None:
     """Learning curves, a panel for each set."""
     from matplotlib.figure import Figure
 
-    from simulator.reporting.figures import SERIES, drawing, finished
+    from simulator.reporting.figures import SERIES, SOFT, drawing, finished
 
     columns = min(4, len(sets))
+    lines = -(-len(sets) // columns)
     with drawing():
-        figure = Figure(figsize=(2.5 * columns, 0.5 + 1.9 * -(-len(sets) // columns)))
-        panels = figure.subplots(-(-len(sets) // columns), columns, squeeze=False).ravel().tolist()
+        figure = Figure(figsize=(2.4 * columns, 0.6 + 1.8 * lines))
+        panels = figure.subplots(lines, columns, squeeze=False).ravel().tolist()
         for axes, name in zip(panels, sets, strict=False):
-            for colour, (label, policy) in zip(SERIES, policies.items(), strict=False):
-                curves = [each.curve for job, each in results.items() if (job.set, job.policy) == (name, policy)]
-                if curves:
-                    x = np.linspace(0, sets[name].rounds, WINDOWS + 1)
-                    axes.plot(x, [0, *np.mean(curves, axis=0)], color=colour, lw=1.4, label=label)
-            axes.plot([0, sets[name].rounds], [0, 100], color="#6b6b6b", lw=0.8, ls=":", label="an even choice")
-            axes.set_title(name, fontsize=9, loc="left")
-            axes.set_ylim(0, 105)
-            axes.locator_params(axis="x", nbins=3)
+            x = np.linspace(0, sets[name].rounds, WINDOWS + 1)
+            axes.plot(x[[0, -1]], [0, 100], color=SOFT, lw=0.8, ls=":", label="an even choice")
+            curves = curves_of(results, name, policies)
+            for colour, label in zip(SERIES, policies, strict=False):
+                y = curves.get(label, np.full(WINDOWS, np.nan))
+                axes.plot(x, [0, *y], color=colour, lw=1.3, label=label, zorder=3 if label == "ours" else 2)
+            axes.set(title=name, ylim=(0, 105))
+            axes.locator_params(nbins=3)
         for axes in panels[len(sets) :]:
             axes.set_visible(False)
         figure.supxlabel("rounds", fontsize=9)
-        figure.supylabel("regret so far, % of an even choice's in the end", fontsize=9)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+        figure.supylabel("regret so far, % of what an even choice has in the end", fontsize=9)
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=7, fontsize=8, frameon=False
+        )
         path.write_text(finished(figure, path.stem, "", png=False).svg)
+
+
+def curves_of(results: Results, name: str, policies: dict[str, str]) -> dict[str, Vector]:
+    """Label to mean curve, over the seeds that all of them have."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for label, policy in policies.items():
+        if of := {job.seed: each.curve for job, each in results.items() if (job.set, job.policy) == (name, policy)}:
+            found[label] = of
+    shared = set.intersection(*map(set, found.values())) if found else set[int]()
+    return {label: np.mean([of[seed] for seed in shared], axis=0) for label, of in found.items() if shared}
 
 
 def options() -> argparse.Namespace:

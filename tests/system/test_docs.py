@@ -20,7 +20,8 @@ from simulator.ope.evaluate import ESTIMATORS, EstimatorRow
 from simulator.ope.evaluate_lists import ESTIMATORS as LIST_ESTIMATORS
 
 ROOT = Path(__file__).parent.parent.parent
-WRAPPED = ["CONTRIBUTING.md", *(f"docs/{name}.md" for name in ("architecture", "protocol", "mathematics", "glossary"))]
+NAMES = ("architecture", "protocol", "mathematics", "glossary", "decisions-compared")
+WRAPPED = ["CONTRIBUTING.md", *(f"docs/{name}.md" for name in NAMES)]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # a path has a folder, or is one of the root's own; a name alone is a module spoken of
 NAMED = re.compile(r"(?<![\w/.:-])((?:[\w.-]+/)+[\w-]+\.(?:py|lua|md|svg|j2|toml|yml))\b")
