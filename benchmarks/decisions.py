@@ -160,7 +160,7 @@ def kept(path: Path | None) -> Results:
     """What a file has of earlier runs."""
     if path is None or not path.exists():
         return {}
-    lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("]}")]
     return {Job(**each["job"]): Found(each["regret"], each["curve"]) for each in lines}
 
 
@@ -173,8 +173,8 @@ def played(asked: argparse.Namespace, sets: dict[str, Set], wanted: list[Job]) -
         for i, found in processes(asked.workers)(one, sets, todo, show):
             results[todo[i]] = found
             if asked.keep is not None:
-                with asked.keep.open("a") as file:
-                    file.write(json.dumps({"job": todo[i]._asdict(), **found._asdict()}) + "\n")
+                with asked.keep.open("a") as file:  # after a line that a run which was killed has left unfinished
+                    file.write("\n" + json.dumps({"job": todo[i]._asdict(), **found._asdict()}))
     return results
 
 
@@ -226,16 +226,16 @@ def text(table: Table, asked: argparse.Namespace, sets: dict[str, Set], families
 
 
 def summary(table: Table, mine: list[str], sets: dict[str, Set], families: list[str]) -> list[str]:
-    """For each of ours and each peer: on how many sets ours lost less and more, in all and clearly, and the worst."""
-    of: dict[tuple[str, str], dict[str, Minus]] = {}
-    now, before = mine[:-1], mine[-1]
-    peers = [(name, f"{family}, {kind}", policy) for name, family, policy, kind in pairs(table, sets, families)]
-    for ours in now:
-        for name, peer, policy in [*((name, before, before) for name in sets if ours == mine[0]), *peers]:
-            if (minus := table.minus(name, ours, policy)) is not None:
-                of.setdefault((ours, peer), {})[name] = minus
-    heads = ["ours", "peer", "sets", "ours better / clearly", "ours worse / clearly", "ours minus peer", "at worst"]
-    return [*header(heads), *(row([*key, *summed(each)]) for key, each in of.items())]
+    """Against each policy: on how many sets ours lost less and more, in all and clearly, the mean, and the worst."""
+    of: dict[str, dict[str, Minus]] = {}
+    for name in sets:
+        peers = [(policy, policy) for family in families for policy in table.settings(name, family)]
+        peers += [(f"{f}, best on each set", table.best(name, f)) for f in families if len(table.settings(name, f)) > 1]
+        for peer, policy in [*((other, other) for other in mine[1:]), *peers]:
+            if (minus := table.minus(name, mine[0], policy)) is not None:
+                of.setdefault(peer, {})[name] = minus
+    heads = [f"{mine[0]} minus", "sets", "better / clearly", "worse / clearly", "mean", "at worst"]
+    return [*header(heads), *(row([peer, *summed(each)]) for peer, each in of.items())]
 
 
 def summed(of: dict[str, Minus]) -> list[str]:
