@@ -14,6 +14,7 @@ A peer is told rewards in [0, 1], mapped from the range that fits them, whatever
 from __future__ import annotations
 
 import gzip
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -26,12 +27,12 @@ from bandit.arrays import Matrix
 from bandit.core.document import Document
 from bandit.core.experiment import compile_config
 from bandit.core.revision import first
-from examples.shop import CAP, CLICK, EXPERIMENT, OFFERS, World, amounts
 from simulator.environments.episode import Environment, Episode, Grid, on_grid, stream
 from simulator.environments.named import named
 from simulator.environments.tables import read
 from simulator.wording import settings
 
+SHOP = importlib.import_module("examples.shop")  # to mypy, which checks it by its path, it has another name
 ARMS, FEATURES, SURE = 10, 5, 0.8
 RATES = {"12": 0.12, "3": 0.03, "1": 0.01, "0.1": 0.001}
 WIDER = (10, 100, 10_000)
@@ -104,26 +105,26 @@ class Shop:
     @property
     def document(self) -> Mapping[str, Any]:
         """Features, arms and rewards."""
-        euros = {"range": [0, CLICK + CAP], "unit": 0.01}
-        return {"features": EXPERIMENT["features"], "arms": list(OFFERS), "rewards": {"euros": euros}}
+        euros = {"range": [0, SHOP.CLICK + SHOP.CAP], "unit": 0.01}
+        return {"features": SHOP.EXPERIMENT["features"], "arms": list(SHOP.OFFERS), "rewards": {"euros": euros}}
 
     def episode(self, seed: int, rounds: int | None = None) -> Episode:
         """The episode of a seed."""
         n, rng = rounds or VISITS_OF_SHOP, stream(seed, REWARDS)
-        world = World.made(stream(seed, TRUTH), n)
-        mean = CLICK * world.click + _purchase() * world.buy
-        euros, back = amounts(rng, world.buy.size)
-        net = np.minimum(euros - back, CAP).reshape(world.buy.shape)
+        world = SHOP.World.made(stream(seed, TRUTH), n)
+        mean = SHOP.CLICK * world.click + _purchase() * world.buy
+        euros, back = SHOP.amounts(rng, world.buy.size)
+        net = np.minimum(euros - back, SHOP.CAP).reshape(world.buy.shape)
         bought, clicked = rng.random(mean.shape) < world.buy, rng.random(mean.shape) < world.click
         delay = stream(seed, DELAYS).exponential(n / 20, n).astype(np.int64) if self.late else None
         x = encoded(self.document, world.contexts)
-        return Episode(x, mean, CLICK * clicked + net * bought, world.eligible, delay)
+        return Episode(x, mean, SHOP.CLICK * clicked + net * bought, world.eligible, delay)
 
 
 @cache
 def _purchase() -> float:
-    euros, back = amounts(np.random.default_rng(0), 1_000_000)
-    return float(np.minimum(euros - back, CAP).mean())
+    euros, back = SHOP.amounts(np.random.default_rng(0), 1_000_000)
+    return float(np.minimum(euros - back, SHOP.CAP).mean())
 
 
 def encoded(document: Mapping[str, Any], contexts: list[dict[str, Any]]) -> Grid:
