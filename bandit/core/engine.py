@@ -119,7 +119,6 @@ class Model:
         if refactor:
             self._mark(np.arange(K), factor=True)
             self._evidence = Evidence()
-            self._evidence.grow(scorer, sums, self._impressions)
 
     def _anew(self, experiment: Experiment, sums: Sums, scored: Int) -> Scorer:
         """A scorer of other columns, with every arm computed: none may be shown by what is left of it meanwhile."""
@@ -361,10 +360,10 @@ class Model:
         if (v := rounded_scale(norm)) != self.scorer.v:
             self.scorer.v = v
             self._mark(np.arange(len(self.sums.n)), factor=True)
-        self._evidence.grow(self.scorer, self.sums, self._impressions)
 
     def _reconsider(self, limit: int) -> None:
         """Look on for the lambda with the largest evidence; where it is another one, every arm is factored again."""
+        self._evidence.grow(self.scorer, self.sums, self._impressions)
         if (lam := self._evidence.step(self.scorer, self.sums, min(limit, self.at_once))) != self.scorer.chosen:
             self.scorer.chosen = lam
             self._mark(np.arange(len(self.sums.n)), factor=True)
