@@ -186,7 +186,7 @@ def test_what_cannot_be_asked_is_refused(
     ("target", "expected", "got"),
     [
         ("linucb:alfa=1", "/policy/alfa: a field that is known; did you mean 'alpha'?", "an unknown field"),
-        ("linucb:alpha=none", "/policy/alpha: number", "string"),
+        ("linucb:alpha=none", '/policy/alpha: "auto" or a number', "another value"),
     ],
 )
 def test_a_wrong_setting_of_a_target_is_told_as_in_a_document(
