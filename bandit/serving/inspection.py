@@ -314,7 +314,7 @@ def _policy(experiment: Experiment, decision: Decision) -> Any:
 
 def _columns(experiment: Experiment) -> list[tuple[str, list[int]]]:
     """The columns of x that each feature has; all others are 1 in every context."""
-    own = {feature.name: experiment.layout.at(feature) for feature in experiment.encoder.features}
+    own = {feature.name: experiment.layout.at(feature) for feature in experiment.document.features}
     rest = set(range(experiment.encoder.d)).difference(*own.values())
     return [("(intercept)", sorted(rest)), *own.items()]
 
