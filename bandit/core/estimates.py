@@ -79,6 +79,8 @@ class Derived(NamedTuple):
     seen: int  # how many are not
     doubt: float  # the largest sigma_a |x| doubt_a, for the largest x on the grid
     relative: float  # the largest error / width^2 that there can be
+    impressions: float  # of all arms
+    span: float  # twice the prior noise s1: how far apart rewards are, as far as their range and they themselves tell
 
 
 class Estimates:
@@ -200,13 +202,15 @@ class Estimates:
         possibly: Mask = (high >= self.threshold(kth)[:, None]) & (high > -np.inf)
         return self._exact(np.arange(len(low)), possibly, alpha)
 
-    def only(self, contexts: Int) -> Estimates:
-        """The estimates of these contexts, shape (n,)."""
+    def only(self, contexts: Int, left: Mask | None = None) -> Estimates:
+        """The estimates of these contexts, shape (n,), where only the arms `left` may be shown, shape (n, K)."""
         found = copy.copy(self)
         for name in {"width2", "error", "most", "prior2", "active"} & self.__dict__.keys():
             found.__dict__[name] = self.__dict__[name][contexts]
         found.X, found.mean = self.X[contexts], self.mean[contexts]
         found.eligible = self.eligible if len(self.eligible) == 1 else self.eligible[contexts]
+        if left is not None:
+            found.eligible, found.everyone, found.mean = left, False, np.where(left, found.mean, -np.inf)
         return found
 
     def _scores(self, alpha: float) -> Matrix:

@@ -185,7 +185,11 @@ class Scorer:
         sigma, (prior, _) = sigma[self.scored], self._prior(ridge)
         cold = self._unseen(prior)
         seen = int(np.count_nonzero(~cold))
-        return Derived(mu, mu_kinds, sigma, pool, theta, thetas, prior, cold, seen, *self._doubts(sigma))
+        span = 2 * prior_noise(q, moments.B0 @ w, n, ridge.s0)
+        doubts = self._doubts(sigma)
+        return Derived(
+            mu, mu_kinds, sigma, pool, theta, thetas, prior, cold, seen, *doubts, impressions=float(n.sum()), span=span
+        )
 
     def sigma_of(self, kind: int, ridge: Ridge) -> Vector:
         """The noise scale of every scored arm where this kind counts 1 and all others 0, whatever the ridge's weights

@@ -9,23 +9,25 @@ Documents, their faults, the schema, slices, previews and the simulator's names 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import numpy as np
+from msgspec import Meta
 
 from bandit.arrays import Int, Mask, Matrix, Vector
 from bandit.core.estimates import Estimates
 
 Size = TypeVar("Size", float, Vector)
 SlotOf = Callable[[str], int]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Rule(Protocol):
-    """What the engine asks of a policy: it shows the best, or else, by a coin, chooses evenly."""
+    """What the engine asks of a policy."""
 
     @property
     def explore(self) -> float:
-        """The probability that the coin falls on exploring evenly; 0 makes a log that can evaluate nothing."""
+        """The share that is spread evenly over the eligible arms; 0 makes a log that may evaluate nothing."""
 
     def probabilities(self, estimates: Estimates) -> Matrix:
         """(N, K): each arm's probability of being shown first; rows sum to 1, ineligible arms have exactly 0."""
@@ -33,8 +35,11 @@ class Rule(Protocol):
     def score(self, mean: Size, spread: Size) -> Size:
         """What an arm is ranked by, from x'theta and sigma_a width; for people to read."""
 
-    def leading(self, estimates: Estimates, k: Int) -> Matrix:
-        """(N, K): the scores by which a list of k[i] is ordered when it does not explore; -inf of arms below it."""
+    def leading(self, estimates: Estimates, k: Int) -> Matrix | None:
+        """(N, K): the scores by which a list of k[i] is ordered when it does not explore; -inf of arms below it.
+
+        None: each place of a list is drawn for itself, from the probabilities among the arms left.
+        """
 
 
 def mixed(best: Mask, estimates: Estimates, explore: float) -> Matrix:
@@ -47,6 +52,13 @@ def mixed(best: Mask, estimates: Estimates, explore: float) -> Matrix:
         np.copyto(whole, greedy + even, where=best)
         return whole
     result: Matrix = best * greedy + eligible * (explore / _count(eligible))
+    return result
+
+
+def shared(own: Matrix, estimates: Estimates, explore: float) -> Matrix:
+    """(N, K): a policy's own probabilities with probability 1 - explore, and else an even choice of the eligible."""
+    eligible = estimates.eligible
+    result: Matrix = (1 - explore) * own + eligible * (explore / _count(eligible))
     return result
 
 
