@@ -90,7 +90,7 @@ def _shares(all_: Normals) -> Matrix:
         result[some] = _integral(Normals(*(part[some] for part in rest)), start[some])
     winners = np.where(sure & (m == c[:, None]), n, 0.0)
     z = (np.where(c > -np.inf, c, 0.0)[:, None] - rest.m) / rest.s  # of which less than -8.25 is as good as that
-    below = np.exp((_normal(z)[0] * rest.n).sum(axis=1))
+    below = np.exp((normal(z)[0] * rest.n).sum(axis=1))
     result += winners * (below / np.maximum(winners.sum(axis=1), 1.0))[:, None]
     return result
 
@@ -100,7 +100,7 @@ def _integral(normals: Normals, start: Vector) -> Matrix:
     within 8 s of it, so that differences of t and m have all their digits.
     """
     normals = normals._replace(m=normals.m - start[:, None])
-    edges = _panels(normals)
+    edges = panels(normals)
     points, weights = _gauss()
     half = np.diff(edges, axis=1)[:, :, None] / 2
     t = (edges[:, :-1, None] + half * (1 + points)).reshape(len(edges), -1)
@@ -115,7 +115,7 @@ def _summed(normals: Normals, t: Matrix, weight: Matrix) -> Matrix:
     log_F, slopes = np.zeros(t.shape), []
     for at in range(0, M, size):
         m, s, n = (part[:, at : at + size, None] for part in normals)
-        log_cdf, slope = _normal((t[:, None] - m) / s)
+        log_cdf, slope = normal((t[:, None] - m) / s)
         log_F += (log_cdf * n).sum(axis=1)
         slopes.append(slope)
     weight = (weight * np.exp(log_F))[:, :, None]
@@ -124,7 +124,7 @@ def _summed(normals: Normals, t: Matrix, weight: Matrix) -> Matrix:
     return result
 
 
-def _panels(normals: Normals) -> Matrix:
+def panels(normals: Normals) -> Matrix:
     """(N, panels + 1): where they begin and end; a row with fewer of them ends in empty ones."""
     m, s, _ = normals
     t, ends = np.zeros(len(m)), m + REACH * s
@@ -184,8 +184,8 @@ def _place(z: Matrix) -> Matrix:
     return at
 
 
-def _normal(z: Matrix) -> tuple[Matrix, Matrix]:
-    """(ln Phi(z), lambda(z)) for z >= -8.25, exact to 1e-15 and 1e-13 of themselves; 0 and 0 beyond 8.5."""
+def normal(z: Matrix) -> tuple[Matrix, Matrix]:
+    """(ln Phi(z), lambda(z)) for z >= -8.25, off by less than 4e-14 and 3e-13; 0 and 0 beyond 8.5."""
     c0, c1, c2, c3, c4 = _table()
     at = _place(z)
     cell = at.astype(np.int32)

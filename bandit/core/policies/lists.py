@@ -8,12 +8,10 @@ there, and not a number in the log.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from bandit.arrays import Int, Matrix
-from bandit.core.draw import Choice, draw, draw_list
+from bandit.core.draw import UNKNOWN, Choice, draw, draw_list
 from bandit.core.estimates import Estimates
 from bandit.core.policies.linucb import EpsilonGreedy
 from bandit.core.policies.rule import Rule
@@ -61,11 +59,11 @@ def _by_places(rule: Rule, estimates: Estimates, p: Matrix, k: Int, u: list[floa
         chances = p[np.arange(len(rows)), arms].tolist()
         left[rows, arms] = False
         for row, arm, chance in zip(rows.tolist(), arms.tolist(), chances, strict=True):
-            marginal = math.nan if place else chance
+            marginal = UNKNOWN if place else chance
             made[row] = _followed(made[row], Choice((arm,), (chance,), (marginal,)))
     for row in np.flatnonzero(k > PLACES).tolist():
         rest = _ranked(rule, estimates.only(np.array([row]), left[[row]]), int(k[row]) - PLACES, numbers[row].random())
-        made[row] = _followed(made[row], rest._replace(marginals=(math.nan,) * len(rest.arms)))
+        made[row] = _followed(made[row], rest._replace(marginals=(UNKNOWN,) * len(rest.arms)))
     return made
 
 

@@ -23,11 +23,11 @@ class Softmax(msgspec.Struct, tag="softmax", frozen=True, forbid_unknown_fields=
 
     Attributes:
         temperature: How many standard deviations of rewards an estimate has to be ahead to be e times as likely, above
-            0 and up to 1,000,000; default 0.1.
+            0 and up to 1,000,000; default 0.05.
         explore: The share of decisions that is spread evenly over all eligible arms, 0 to 1; default 0.02.
     """
 
-    temperature: Annotated[float, Meta(gt=0, le=1e6)] = 0.1
+    temperature: Annotated[float, Meta(gt=0, le=1e6)] = 0.05
     explore: Share = 0.02
 
     def probabilities(self, estimates: Estimates) -> Matrix:
