@@ -85,16 +85,10 @@ def check_log(log: Log, span: tuple[float, float] | None = None, *, lists: bool 
     if span is not None:
         check_span(span)
         _rows("rewards", r, (r >= span[0]) & (r <= span[1]), f"in [{span[0]}, {span[1]}]")
-    unknown: Mask = (log.propensity == UNKNOWN) & (log.conditional is not None)
-    if unknown.any() and not lists:
-        raise ValueError(
-            f"row {int(unknown.argmax())} is a lower place of a list whose policy draws each place for itself: its "
-            "marginal probability is not known; value whole lists (--lists) or first places (--places first)"
-        )
-    for name, p in (
-        ("propensities", np.where(unknown, 1.0, log.propensity)),
-        ("conditional propensities", log.conditional),
-    ):
+    if not lists:
+        check_marginals(log)
+    own = np.where(_unknown(log), 1.0, log.propensity)
+    for name, p in (("propensities", own), ("conditional propensities", log.conditional)):
         if p is not None:
             _rows(name, p, (p >= LEAST) & (p <= 1 + 1e-9), f"in [{LEAST:g}, 1]")
     if s is not None:
@@ -103,6 +97,25 @@ def check_log(log: Log, span: tuple[float, float] | None = None, *, lists: bool 
         row, arm = np.argwhere(~(log.probability >= 0))[0].tolist()
         raise ValueError(f"probabilities must be at least 0; row {row} has {log.probability[row, arm]} of an arm")
     check_context(log)
+
+
+def check_marginals(log: Log) -> None:
+    """Refuse lists whose lower places have no marginal probability, where each place is looked at by itself.
+
+    Raises:
+        ValueError: there is one; the first is named.
+    """
+    if (unknown := _unknown(log)).any():
+        raise ValueError(
+            f"row {int(unknown.argmax())} is a lower place of a list whose policy draws each place for itself: its "
+            "marginal probability is not known; value whole lists (--lists) or first places (--places first)"
+        )
+
+
+def _unknown(log: Log) -> Mask:
+    """Which rows have a propensity given the arms above, but a marginal that nobody knows."""
+    unknown: Mask = (log.propensity == UNKNOWN) & (log.conditional is not None)
+    return unknown
 
 
 def check_context(log: Log) -> None:
