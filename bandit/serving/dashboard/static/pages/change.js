@@ -5,6 +5,7 @@ import { link } from "../lib/route.js";
 import { say } from "../lib/say.js";
 import { Changes, Confirm } from "../parts/dialog.js";
 import { NumberField } from "../parts/field.js";
+import { KNOBS, knobsOf } from "../parts/knobs.js";
 import { Failure, Notice } from "../parts/notice.js";
 
 export function Change({ document, again }) {
@@ -116,17 +117,12 @@ function State({ base, edits, edit }) {
     <input type="radio" name="status" checked=${value === each} onChange=${() => edit(["status"], each)} /> ${each}</label>`)}</fieldset>`;
 }
 
-const TOLD = {
-  alpha: "how many standard deviations of uncertainty count for an arm: more tries what is less known",
-  explore: "share of decisions that is spread evenly over all arms, 0 to 1: what makes the log able to judge",
-};
-
 function Policy({ title, path, policy, edits, edit }) {
-  const names = ["alpha", "explore"].filter((name) => typeof policy?.[name] === "number");
+  const names = knobsOf(policy);
   if (!names.length) return null;
   return html`<fieldset><legend>${title}: ${policy.type}</legend>
-    <div class="fields">${names.map((name) => html`<${NumberField} key=${name} label=${name} hint=${TOLD[name]} min=${0}
-      max=${name === "explore" ? 1 : undefined} value=${edits[keyOf([...path, name])] ?? policy[name]} change=${(value) => edit([...path, name], value)} />`)}</div></fieldset>`;
+    <div class="fields">${names.map((name) => html`<${NumberField} key=${name} label=${name} hint=${KNOBS[name]?.told} min=${KNOBS[name]?.min}
+      max=${KNOBS[name]?.max} value=${edits[keyOf([...path, name])] ?? policy[name]} change=${(value) => edit([...path, name], value)} />`)}</div></fieldset>`;
 }
 
 function Weights({ base, edits, edit }) {

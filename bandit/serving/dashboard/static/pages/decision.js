@@ -103,23 +103,29 @@ function Explained({ found }) {
   const rival = told.arms.find((each) => each.arm !== shown);
   const compared = [first, rival].filter(Boolean);
   const features = Object.keys(compared[0].mean_parts);
+  const bonus = told.alpha !== 0; // else nothing is added for uncertainty, or it counts in another way
+  const times = bonus ? told.alpha : 1;
   const columns = [
     { name: "Feature", head: true, cell: (name) => name },
     ...compared.map((each) => ({ name: `${each.arm}: adds to the mean`, number: true, cell: (name) => number(each.mean_parts[name]) })),
-    ...compared.map((each) => ({ name: `${each.arm}: to the uncertainty`, number: true, cell: (name) => number(told.alpha * each.sigma * each.width_parts[name]) })),
+    ...compared.map((each) => ({ name: `${each.arm}: to the uncertainty`, number: true, cell: (name) => number(times * each.sigma * each.width_parts[name]) })),
   ];
   const scores = [
     { name: "Arm", head: true, cell: (each) => each.arm },
     { name: "Score", number: true, cell: (each) => number(each.score) },
     { name: "Expected reward", number: true, cell: (each) => number(each.mean) },
-    { name: `Bonus (alpha ${number(told.alpha)} × sigma × width)`, number: true, cell: (each) => number(told.alpha * each.sigma * each.width) },
+    {
+      name: bonus ? `Bonus (alpha ${number(told.alpha)} × sigma × width)` : "Uncertainty (sigma × width)",
+      number: true,
+      cell: (each) => number(times * each.sigma * each.width),
+    },
   ];
   return html`<section aria-labelledby="why"><h3 id="why">Why, as the model of now sees it</h3>
     <p class="muted">The model has learned since, so this need not be what decided then; the probabilities below are those of then.</p>
-    <${Table} caption="Scores: expected reward and a bonus for what is not known yet" columns=${scores} rows=${told.arms.slice(0, 10)} id=${(each) => each.arm} />
+    <${Table} caption=${bonus ? "Scores: expected reward and a bonus for what is not known yet" : "Expected rewards, and how uncertain each is"} columns=${scores} rows=${told.arms.slice(0, 10)} id=${(each) => each.arm} />
     ${told.arms.length > 10 && html`<p class="muted">${told.arms.length - 10} more are left out.</p>`}
     <details><summary>What each feature adds: ${compared.map((each) => each.arm).join(" and ")}</summary>
-      <${Table} caption="Parts that add up to the scores" columns=${columns} rows=${features} id=${(name) => name} /></details></section>`;
+      <${Table} caption=${bonus ? "Parts that add up to the scores" : "Parts that add up to expected reward and uncertainty"} columns=${columns} rows=${features} id=${(name) => name} /></details></section>`;
 }
 
 function Eligible({ found, shown }) {
