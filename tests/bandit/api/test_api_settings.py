@@ -10,8 +10,13 @@ import pytest
 from live import Live
 
 from bandit.core.document import ArmSpec, Document, Kind
+<<<<<<< HEAD
 from bandit.core.features import Bins, Boolean, Category, Fourier, Hashed, Interaction, Number, Rank, Vector
 from bandit.core.policies import EpsilonGreedy, Fixed, LinUCB, Uniform
+=======
+from bandit.core.features import Boolean, Category, Hashed, Interaction, Number, Vector
+from bandit.core.policies import EpsilonGreedy, Fixed, InverseGap, LinUCB, Softmax, Thompson, Uniform
+>>>>>>> 55f6d1d (Docs, examples and a benchmark of the new policies)
 from bandit.core.slices import SliceSpec
 
 PAGE = (Path(__file__).parents[3] / "docs" / "experiments.md").read_text()
@@ -20,7 +25,15 @@ SECTIONS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "All settings": (Document,),
     "Features": (Fourier, Bins, Rank, Number, Boolean, Category, Hashed, Vector, Interaction),
     "Arms": (ArmSpec,),
-    "Policy": (Uniform, Fixed, EpsilonGreedy, LinUCB),  # of `explore`, the default of the last
+    "Policy": (
+        Uniform,
+        Fixed,
+        EpsilonGreedy,
+        Thompson,
+        InverseGap,
+        Softmax,
+        LinUCB,
+    ),  # `explore` is of the last
     "Slices": (SliceSpec,),
     "Rewards": (Kind,),
 }
