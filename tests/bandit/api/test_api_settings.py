@@ -10,13 +10,8 @@ import pytest
 from live import Live
 
 from bandit.core.document import ArmSpec, Document, Kind
-<<<<<<< HEAD
 from bandit.core.features import Bins, Boolean, Category, Fourier, Hashed, Interaction, Number, Rank, Vector
-from bandit.core.policies import EpsilonGreedy, Fixed, LinUCB, Uniform
-=======
-from bandit.core.features import Boolean, Category, Hashed, Interaction, Number, Vector
 from bandit.core.policies import EpsilonGreedy, Fixed, InverseGap, LinUCB, Softmax, Thompson, Uniform
->>>>>>> 55f6d1d (Docs, examples and a benchmark of the new policies)
 from bandit.core.slices import SliceSpec
 
 PAGE = (Path(__file__).parents[3] / "docs" / "experiments.md").read_text()
