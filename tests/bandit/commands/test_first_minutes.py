@@ -266,6 +266,8 @@ def test_the_example_of_a_context_is_one(server: Live) -> None:
         {"name": "s", "type": "number", "min": 3, "max": 4},
         {"name": "city", "type": "hashed", "bits": 3}, {"name": "taste", "type": "vector", "length": 2},
         {"name": "both", "type": "interaction", "of": ["age", "new"]},
+        {"name": "v", "type": "number", "transform": {"type": "bins", "edges": [1, 2, 3]}},
+        {"name": "curve", "type": "fourier", "of": ["age", "s"], "size": 4, "scale": 1},
     ]  # fmt: skip
     made = server.experiment(features=features)
     found = ok(server.client.get(made.at))
