@@ -15,7 +15,7 @@
     tied: score >= max - 1e-5 (sigma_pool + |max|)
 
 Under `alpha: auto` the bound knows what rewards can be, and how far they are from what their range allows
-(docs/decisions/0034):
+(docs/decisions/0035):
 
     lo, hi = max(low, c - 3 s1), min(high, c + 3 s1)    R = hi - lo     c = mu, cut to the range [low, high] of w'r
     V_a   = max(0, n_a u t + (t - u) D1 - D2)     u = mu - lo, t = hi - mu: the sum of (m - lo)(hi - m) over the arm's

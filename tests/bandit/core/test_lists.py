@@ -60,7 +60,7 @@ def test_lists_come_as_often_as_their_propensities_say(policy: Any) -> None:
     rare = 1 - sum(chance for chance in p.values() if n * chance >= 5)
     often = [each for each, chance in p.items() if n * chance >= 5]
     chi2 = sum((counts[each] - n * p[each]) ** 2 / (n * p[each]) for each in often)
-    rest = n - sum(counts[each] for each in often)
+    rest, rare = n - sum(counts[each] for each in often), max(0.0, rare)
     assert abs(rest - n * rare) <= 5 * math.sqrt(n * rare * (1 - rare)) + 1e-6
     df = len(often)
     assert chi2 < df * (1 - 2 / (9 * df) + 4.75 * math.sqrt(2 / (9 * df))) ** 3

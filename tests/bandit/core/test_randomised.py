@@ -36,7 +36,7 @@ def model(rewards: list[int], shown: list[int], *, noise: float | None = None, u
     sums.n[:] = shown
     sums.A[:, 0, 0], sums.B[:, 0, 0] = sums.n * ONE**2, np.array(rewards) * CREDIT * ONE
     sums.R[:, 0, 0, 1] = np.array(rewards) * CREDIT**2
-    scorer = Scorer(K, 1, 1, Ridge(np.ones(1), np.array([unit / CREDIT]), noise=noise, s0=unit / 2))
+    scorer = Scorer(K, 1, 1, Ridge(np.ones(1), np.array([unit / CREDIT]), noise=noise, high=unit))
     if not len(arms := np.flatnonzero(sums.n)):
         return scorer
     scorer.install(arms, scorer.compute(sums, arms, True), True)
@@ -144,7 +144,7 @@ def test_the_unit_of_the_reward_changes_nothing(policy: Any) -> None:
 def test_a_range_that_is_far_too_wide_does_not_make_inverse_gap_even() -> None:
     """Rewards of 1 in a range up to a million: the span is by what came, three standard deviations to either side."""
     narrow, wide = model([30, 60], [100, 100]), model([30, 60], [100, 100])
-    wide.ridge = Ridge(np.ones(1), np.array([1 / CREDIT]), s0=5e5)
+    wide.ridge = Ridge(np.ones(1), np.array([1 / CREDIT]), high=1e6)
     wide.derived = wide.derive()
     assert narrow.derived.span == 1.0
     assert wide.derived.span < 5
