@@ -32,7 +32,7 @@ class Contexts:
             if isinstance(feature, Derived) or is_special(feature):
                 named = [f"{feature.name} {part}".rstrip() for part in parts(feature, others)]
                 self.columns |= zip(named, self.encoder.layout.at(feature), strict=True)
-                self.features += [Feature(name, "number") for name in named]
+                self.features += [Feature(name, "number", made=True) for name in named]
             else:
                 self.features.append(_plain(feature))
 

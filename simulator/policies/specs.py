@@ -81,6 +81,21 @@ def with_explore(spec: Spec, explore: float | None) -> Spec:
     return msgspec.structs.replace(spec, options={**spec.options, "explore": explore})
 
 
+def with_features(spec: Spec, name: str, features: Any) -> Spec:
+    """The same policy with features of its own, as a document has them, under this name.
+
+    Raises:
+        ValueError: it is no policy of the server's, which alone has any.
+    """
+    if spec.kind == "document":
+        return msgspec.structs.replace(spec, name=name, options={**spec.options, "features": features})
+    if spec.kind not in TYPES:
+        raise ValueError(f"features are of the server's policies: {', '.join(TYPES)}, or NAME.json; got {spec.name!r}")
+    whole = {option: value for option, value in spec.options.items() if option in DOCUMENT}
+    policy = {"type": spec.kind} | {option: value for option, value in spec.options.items() if option not in whole}
+    return Spec(name, "document", {**whole, "policy": policy, "features": features}, spec.refresh)
+
+
 def changed(spec: Spec, changes: Mapping[str, Any]) -> Spec:
     """A policy with some options set otherwise and named after them; `refresh` among them is its interval."""
     options = {**spec.options, **changes}

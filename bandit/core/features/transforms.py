@@ -2,8 +2,8 @@
 
     bins     1 in the column of the interval that v lies in: edges[k - 1] <= v < edges[k]
     rank     2 (k + (v - e_k) / (e_k+1 - e_k)) / (n - 1) - 1 where e_k <= v < e_k+1, n edges e; -1 below, 1 above
-    fourier  sqrt(2 / size) cos(w'z / scale + b)      z (p,) columns of the numbers, as x has them
-                                                      w (p,) standard normal, b uniform on [0, 2 pi)
+    fourier  height sqrt(2 / size) cos(w'z / scale + b)   z (p,) columns of the numbers, as x has them
+                                                          w (p,) standard normal, b uniform on [0, 2 pi)
 
 w and b are the same for ever and everywhere: column j is made of the outputs r_0, ..., r_p of NumPy's PCG64(seed) from
 place j (p + 1) on, each as u = (floor(r / 2^12) + 1/2) / 2^52:
@@ -136,7 +136,7 @@ class Waves(NamedTuple):
 def waves(feature: Fourier, read: Places, write: Places) -> Waves:
     """A `Fourier` that reads and writes these columns."""
     w, b = constants(len(feature.of), feature.size, feature.seed)
-    return Waves(read, write, w, 1 / (ONE * FINE * feature.scale), b, math.sqrt(2 / feature.size) * ONE)
+    return Waves(read, write, w, 1 / (ONE * FINE * feature.scale), b, feature.top * ONE)
 
 
 @lru_cache(maxsize=64)

@@ -204,6 +204,8 @@ class Fourier(msgspec.Struct, tag="fourier", frozen=True, forbid_unknown_fields=
         scale: How far contexts are apart, in the numbers' own scales, of which one tells little of the other: 0.001 to
             1e6; below it lies noise, above it the curve is smooth.
         seed: Which of the random directions there are; the same seed makes the same columns for ever; default 0.
+        height: What the waves are multiplied with: the higher, the less they are held back beside other columns; the
+            norm of the numbers' own columns puts both on a level; default 1.
     """
 
     name: FeatureName
@@ -211,10 +213,18 @@ class Fourier(msgspec.Struct, tag="fourier", frozen=True, forbid_unknown_fields=
     size: Annotated[int, Meta(ge=1, le=D_MAX - 1)]
     scale: Annotated[float, Meta(ge=1e-3, le=1e6)]
     seed: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    height: Annotated[float, Meta(ge=1e-3, le=180)] = 1.0
+
+    @property
+    def top(self) -> float:
+        """The largest value of a column."""
+        return self.height * math.sqrt(2 / self.size)
 
     def fault(self) -> str | None:
         """What the parameters should be, where they are wrong; else None."""
-        return "different features" if len(set(self.of)) < len(self.of) else None
+        if len(set(self.of)) < len(self.of):
+            return "different features"
+        return "a height of at most 5 sqrt(size)" if self.height > 5 * math.sqrt(self.size) else None
 
 
 KEYWORDS = ("refuse", "indicator")  # of `missing`

@@ -125,6 +125,7 @@ def test_a_context_is_checked_like_any_other(server: Live) -> None:
         (1, {"transform": {"type": "rank", "edges": [0, 10, 60, 70]}}),
         (3, {"scale": 1.6}),
         (3, {"seed": 8}),
+        (3, {"height": 2}),
         (3, {"size": 4}),
     ],
 )

@@ -163,19 +163,22 @@ def by_numpy(fourier: Fourier, z: Any) -> Any:
     from scipy.special import ndtri
 
     w, b = ndtri(u[:, :-1]), 2 * np.pi * u[:, -1]
-    return math.sqrt(2 / fourier.size) * np.cos(z / ONE @ w.T / fourier.scale + b)
+    return fourier.height * math.sqrt(2 / fourier.size) * np.cos(z / ONE @ w.T / fourier.scale + b)
 
 
-@pytest.mark.parametrize(("size", "scale", "seed"), [(1, 1.0, 0), (7, 0.5, 3), (100, 2.5, 2**53), (300, 40.0, 1)])
-def test_random_features_are_those_of_the_definition(size: int, scale: float, seed: int) -> None:
-    """sqrt(2 / size) cos(w'z / scale + b) of the numbers' own columns, to half a step of the grid and 2^-20 of w."""
+@pytest.mark.parametrize(
+    ("size", "scale", "seed", "height"),
+    [(1, 1.0, 0, 1.0), (7, 0.5, 3, 1.0), (100, 2.5, 2**53, 3.2), (300, 40.0, 1, 0.5), (4, 1.0, 1, 10.0)],
+)
+def test_random_features_are_those_of_the_definition(size: int, scale: float, seed: int, height: float) -> None:
+    """height sqrt(2 / size) cos(w'z / scale + b) of the numbers' own columns, to half a step of the grid."""
     rank = Number("r", transform=Rank(EDGES))
-    fourier = Fourier("f", ("r", "a", "b"), size, scale, seed)
+    fourier = Fourier("f", ("r", "a", "b"), size, scale, seed, height)
     rng = np.random.default_rng(0)
     told = [{"a": v[0] * 4 + 10, "b": v[1], "r": v[2]} for v in rng.normal(size=(50, 3)).tolist()]
     x = encoded([A, B, fourier, rank], *told)
     exact = by_numpy(fourier, x[:, [-1, 0, 1]].astype(float))
-    assert np.abs(x[:, 2:-1] / ONE - exact).max() <= 0.5 / ONE + 1e-5 / scale
+    assert np.abs(x[:, 2:-1] / ONE - exact).max() <= 0.5 / ONE + 1e-5 * height / scale
     assert x[:, [0, 1, -1]].tolist() == encoded([A, B, rank], *told).tolist()
 
 
@@ -251,6 +254,7 @@ def test_many_at_once_are_what_each_is_alone(size: int, seed: int, data: Any) ->
         ([A, Fourier("f", ("a", "a"), 2, 1)], "/features/1"),
         ([A, Fourier("f", ("a", "c"), 2, 1)], "/features/1/of/1"),
         ([A, Boolean("b"), Fourier("f", ("a", "b"), 2, 1)], "/features/2/of/1"),
+        ([A, Fourier("f", ("a",), 4, 1, height=10.1)], "/features/1"),
         ([BINS, Fourier("f", ("v",), 2, 1)], "/features/1/of/0"),
         ([Number("h", cycle=24), Fourier("f", ("h",), 2, 1)], "/features/1/of/0"),
         ([A, Fourier("f", ("a",), 2, 1), Fourier("g", ("f",), 2, 1)], "/features/2/of/0"),
@@ -344,6 +348,7 @@ def test_a_transform_is_a_scaling_and_does_not_change() -> None:
         ([A, fourier], [A, Fourier("f", ("a",), 3, 1.5)], "/features/1/of"),
         ([A, fourier], [A, Fourier("f", ("a",), 3, 1.0, 1)], "/features/1/of"),
         ([A, fourier], [A, Fourier("f", ("a",), 4, 1.0)], "/features/1/of"),
+        ([A, fourier], [A, Fourier("f", ("a",), 3, 1.0, 0, 1.5)], "/features/1/of"),
         ([A], [A, fourier], "/features/1/of"),
     ]
     for old, new, at in changes:
