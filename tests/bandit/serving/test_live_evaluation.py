@@ -311,7 +311,7 @@ def test_lambda_and_noise_are_the_experiments_unless_they_are_given() -> None:
     experiment = Trial(MemoryStore(), "own", **{"lambda": 3.0, "noise": 0.5}).experiment
     same, other = (on._policy(experiment, f"linucb:{text}") for text in ("alpha=2", "lambda=7,noise=0.25"))
     assert (same.document.lam, same.document.noise, same.document.policy.alpha) == (3.0, 0.5, 2.0)
-    assert (other.document.lam, other.document.noise, other.document.policy.alpha) == (7.0, 0.25, 1.0)
+    assert (other.document.lam, other.document.noise, other.document.policy.alpha) == (7.0, 0.25, "auto")
     assert (same.config.index, same.kinds) == (experiment.config.index, experiment.kinds)
 
 
