@@ -14,17 +14,19 @@ if TYPE_CHECKING:
     from simulator.ope.differences import compare
     from simulator.ope.evaluate import evaluate
     from simulator.reporting import report
+    from simulator.studies.features import played as features
     from simulator.studies.power import decisions as power
     from simulator.studies.replay import replay
     from simulator.studies.run import run
     from simulator.studies.select import select
     from simulator.studies.sweep import sweep
 
-__all__ = ["compare", "convert", "evaluate", "power", "replay", "report", "run", "select", "sweep"]
+__all__ = ["compare", "convert", "evaluate", "features", "power", "replay", "report", "run", "select", "sweep"]
 _PLACES = {
     "compare": "ope.differences",
     "convert": "logs.convert",
     "evaluate": "ope.evaluate",
+    "features": "studies.features:played",
     "power": "studies.power:decisions",
     "replay": "studies.replay",
     "report": "reporting",

@@ -61,7 +61,7 @@ from simulator.policies import specs
 from simulator.wording import named
 
 CELLS = 2**23  # decisions x arms of an evaluation: 64 MiB of probabilities
-TARGETS = "uniform, fixed:ARM, or a policy such as linucb:alpha=0.5,explore=0.05"
+TARGETS = "uniform, fixed:ARM, or a policy such as linucb:alpha=0.5,explore=0.05 or thompson:scale=0.5"
 
 
 class Source(NamedTuple):

@@ -12,7 +12,8 @@ from bandit.log.records import DECISION, FEEDBACK, SHOWN
 STREAM = 12  # bytes of the stream beside an entry's record
 KEY = 100  # bytes of a key beside its name and value
 STATE = 106  # bytes of what is known of a rewarded decision: credits and events
-TAIL = 40  # bytes of the eligible set and its probabilities, under LinUCB with up to a few hundred arms
+TAIL = 40  # bytes of the eligible set and its probabilities, under LinUCB with up to a few hundred arms; softmax and
+# inverse gap take 8 for each eligible arm
 USER = 16  # bytes of what is kept of a user id
 USER_LIST = 60  # bytes of a user's list of decisions with one in it, beside its key
 CREDITED = 90  # bytes of what is kept of a user's event, beside its key and the ids in it

@@ -13,6 +13,7 @@ import numpy as np
 from bandit.arrays import Int, Matrix, Vector
 
 Threshold = Callable[[Vector], Vector]
+UNKNOWN = -1.0  # in place of a marginal that nobody knows
 
 
 class Choice(NamedTuple):
@@ -20,7 +21,7 @@ class Choice(NamedTuple):
 
     arms: tuple[int, ...]
     propensities: tuple[float, ...]  # of each position, given the positions before
-    marginals: tuple[float, ...]  # of that arm at that position, over all lists
+    marginals: tuple[float, ...]  # of that arm at that position, over all lists; or `UNKNOWN`
 
 
 def draw(probabilities: Matrix, u: Vector) -> Int:

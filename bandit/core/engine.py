@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Int, Mask, Matrix, Vector
-from bandit.core.draw import Choice, draw, draw_list
+from bandit.core.draw import Choice, draw
 from bandit.core.experiment import Experiment
 from bandit.core.features import Layout
 from bandit.core.policies import Rule, Shown, Uniform
+from bandit.core.policies.lists import draw_lists
 from bandit.core.ridge.estimates import EVERY, Estimates
 from bandit.core.ridge.evidence import Evidence
 from bandit.core.ridge.linear import loose_range, rounded_scale
@@ -119,7 +120,6 @@ class Model:
         if refactor:
             self._mark(np.arange(K), factor=True)
             self._evidence = Evidence()
-            self._evidence.grow(scorer, sums, self._impressions)
 
     def _anew(self, experiment: Experiment, sums: Sums, scored: Int) -> Scorer:
         """A scorer of other columns, with every arm computed: none may be shown by what is left of it meanwhile."""
@@ -307,23 +307,12 @@ class Model:
                 several, played = np.array(k) > 1, np.array(play or [0] * len(u))
                 for at, rule in enumerate(rules):
                     own = np.flatnonzero(several & (played == at))
-                    lists = self._lists(rule, estimates.only(own), np.array(k)[own], u[own].tolist())
+                    lists = draw_lists(rule, estimates.only(own), each[at][own], np.array(k)[own], u[own].tolist())
                     for i, choice in zip(own.tolist(), lists, strict=True):
                         choices[i] = choice
             shown, whole = self._shown(rules, play, estimates, choices), self.scorer.whole
             by_policy = [whole(p) for p in each] if len(each) > 1 else []
             return Decided(self._by_index(choices), whole(probabilities), shown, by_policy)
-
-    def _lists(self, rule: Rule, estimates: Estimates, k: Int, u: list[float]) -> list[Choice]:
-        if not u:
-            return []
-        score = rule.leading(estimates, k)
-        allowed = [np.flatnonzero(row) for row in estimates.eligible]
-        allowed *= len(score) // len(allowed)  # one row may stand for all
-        return [
-            draw_list(row, arms, size, rule.explore, number, estimates.threshold)
-            for row, arms, size, number in zip(score, allowed, k.tolist(), u, strict=True)
-        ]
 
     def _shown(
         self, rules: Sequence[Rule], play: Sequence[int], estimates: Estimates, choices: list[Choice]
@@ -361,10 +350,10 @@ class Model:
         if (v := rounded_scale(norm)) != self.scorer.v:
             self.scorer.v = v
             self._mark(np.arange(len(self.sums.n)), factor=True)
-        self._evidence.grow(self.scorer, self.sums, self._impressions)
 
     def _reconsider(self, limit: int) -> None:
         """Look on for the lambda with the largest evidence; where it is another one, every arm is factored again."""
+        self._evidence.grow(self.scorer, self.sums, self._impressions)
         if (lam := self._evidence.step(self.scorer, self.sums, min(limit, self.at_once))) != self.scorer.chosen:
             self.scorer.chosen = lam
             self._mark(np.arange(len(self.sums.n)), factor=True)

@@ -5,6 +5,7 @@ sliced     the eligible set, how many slices, and of each: its index, its share 
 
 set        0 everyone | 1 a list | 2 a bit for each
 levels     0 a number for each | 1 two numbers, and the set that has the larger | 2 one number for all
+           3 the least, the set that has more, and a number for each of these: where that is shorter than 0
 """
 
 from __future__ import annotations
@@ -76,9 +77,19 @@ def pack_probabilities(probabilities: Vector, eligible: Mask) -> bytes:
     low, high = p.item(p.argmin()), p.item(p.argmax())
     top = p == high
     if low < high and np.count_nonzero(top) + np.count_nonzero(p == low) < len(p):
-        return b"\x00" + packed + p.astype("<f8").tobytes()
+        form, levels = _many(p, np.arange(K) if members is None else members, K)
+        return form + packed + levels
     which = top.nonzero()[0]
     return b"\x01" + packed + struct.pack("<dd", low, high) + pack_set(which if members is None else members[which], K)
+
+
+def _many(p: Vector, members: Int, K: int) -> tuple[bytes, bytes]:
+    """(form, levels) of more than two numbers."""
+    low = p.min()
+    above = np.flatnonzero(p > low)
+    if 2 * len(above) < len(p):
+        return b"\x03", _ONE.pack(low) + pack_set(members[above], K) + p[above].astype("<f8").tobytes()
+    return b"\x00", p.astype("<f8").tobytes()
 
 
 def pack_all_probabilities(probabilities: Matrix, eligible: Mask) -> list[bytes]:
@@ -110,7 +121,8 @@ def _packed_together(probabilities: Matrix, eligible: Mask) -> list[bytes]:
         elif pair:
             tails.append(b"\x01" + packed + struct.pack("<dd", *ends) + pack_set(which[start : start + size], K))
         else:
-            tails.append(b"\x00" + packed + p[row].astype("<f8").tobytes())
+            form, levels = _many(p[row], np.arange(K) if members is None else members, K)
+            tails.append(form + packed + levels)
         start += size
     return tails
 
@@ -118,7 +130,7 @@ def _packed_together(probabilities: Matrix, eligible: Mask) -> list[bytes]:
 def unpack_probabilities(data: bytes, at: int) -> tuple[Int, Vector, int]:
     """(eligible arms, their probabilities) that `pack_probabilities` packed at `at`, and where they end."""
     members, end = unpack_set(data, at + 1)
-    p, end = _unpack_levels(data, end, 1 if data[at] else 0, members)
+    p, end = _unpack_levels(data, end, data[at], members)
     return members, p, end
 
 
@@ -164,7 +176,7 @@ def _levels(p: Matrix, members: Int, K: int) -> list[bytes]:
         elif pair:
             packed.append(b"\x01" + _TWO.pack(*ends) + pack_set(which[start : start + size], K))
         else:
-            packed.append(b"\x00" + p[row].astype("<f8").tobytes())
+            packed.append(b"".join(_many(p[row], members, K)))
         start += size
     return packed
 
@@ -174,6 +186,11 @@ def _unpack_levels(data: bytes, at: int, form: int, members: Int) -> tuple[Vecto
         return np.frombuffer(data, "<f8", len(members), at).astype(np.float64), at + 8 * len(members)
     if form == 2:
         return np.full(len(members), *struct.unpack_from("<d", data, at)), at + 8
+    if form == 3:
+        above, end = unpack_set(data, at + 8)
+        p = np.full(len(members), *_ONE.unpack_from(data, at))
+        p[np.searchsorted(members, above)] = np.frombuffer(data, "<f8", len(above), end)
+        return p, end + 8 * len(above)
     low, high = struct.unpack_from("<dd", data, at)
     top, end = unpack_set(data, at + 16)
     p = np.full(len(members), low)
@@ -232,5 +249,9 @@ def _ends(record: bytes, at: int, form: int, count: int) -> tuple[float, float, 
     if form == 1:
         low, high = _TWO.unpack_from(record, at)
         return low, high, _skipped(record, at + 16)[0]
+    if form == 3:
+        (low,) = _ONE.unpack_from(record, at)
+        at, count = _skipped(record, at + 8)
+        return low, max(struct.unpack_from(f"<{count}d", record, at)), at + 8 * count
     each = struct.unpack_from(f"<{count}d", record, at)
     return min(each), max(each), at + 8 * count

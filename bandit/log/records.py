@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 
 from bandit.arrays import Int, Vector
+from bandit.core.draw import UNKNOWN
 from bandit.core.experiment import Config
 from bandit.errors import CorruptLog
 from bandit.log.probabilities import SlicePart, unpack_probabilities, unpack_slices
@@ -62,6 +63,11 @@ class Position(NamedTuple):
 START = Position(0, 0)
 
 
+def known(marginal: float) -> float | None:
+    """A marginal probability of a record; None where it is not known."""
+    return None if marginal == UNKNOWN else marginal
+
+
 class Entry(NamedTuple):
     """One entry of the log."""
 
@@ -101,7 +107,7 @@ class Decision:
     user: bytes
     arms: tuple[int, ...]
     propensities: tuple[float, ...]
-    marginals: tuple[float, ...]
+    marginals: tuple[float, ...]  # `UNKNOWN` where nobody knows
     eligible: Int
     probabilities: Vector
     slices: tuple[SlicePart, ...] = ()  # none where traffic is not sliced

@@ -17,6 +17,7 @@ from bandit.log.records import (
     Entry,
     Position,
     decision_id,
+    known,
     read_config,
     unpack_activation,
     unpack_decision,
@@ -109,7 +110,7 @@ class Rows:
         return {
             "type": "decision",
             "decision_id": d.caller or decision_id(SHARD, at, d.head.nonce),
-            "arms": [{"arm": names[arm], "propensity": p, "marginal": marginal} for arm, p, marginal in arms],
+            "arms": [{"arm": names[arm], "propensity": p, "marginal": known(marginal)} for arm, p, marginal in arms],
             "eligible": self._eligible(d, names),
             "user": d.user.hex() or None,
             "slice": d.head.slice if d.slices else None,

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from bandit.core.experiment import Experiment
-from bandit.core.features import X_MIN, Boolean, Category, Number, Valued, Vector
+from bandit.core.features import X_MIN, Bins, Boolean, Category, Number, Rank, Valued, Vector
 from bandit.core.features.special import encoded
 from bandit.core.sums import ONE, X_MAX
 from bandit.core.times import time_of
@@ -26,6 +26,8 @@ ROWS = 10_000  # decisions looked at, the newest
 ENTRIES = 50_000  # entries read for them
 READ = 2000
 ENOUGH = 100  # decisions: of fewer nothing is suggested
+FULL, BEYOND = 0.95, 0.1  # shares in one bin, and beyond the edges, from which other edges are suggested
+EDGES = "edges elsewhere would tell more apart; they ask for ?reset=true"
 Grid = NDArray[np.int16]
 
 
@@ -38,7 +40,8 @@ class FeatureSeen(msgspec.Struct):
         decisions: How many of the decisions looked at had it.
         missing: Of how many the value was absent or null; where a value stands for these, of how many it was that.
         other: Of how many the string was none of the levels.
-        clipped: Of how many the number was out of what can be told apart: 8 scales from the mean.
+        clipped: Of how many the number was out of what can be told apart: 8 scales from the mean; of a rank, at or
+            beyond the first or the last edge.
         mean: The mean of the numbers that came (with log, of their logarithms); of a boolean the share of true.
         spread: The standard deviation of these numbers; of a vector the mean of its norms.
         declared_mean: What the document has for the mean, or what its min and max come to.
@@ -102,7 +105,7 @@ def newest_decisions(store: Store, experiment: Experiment, upto: Position) -> It
 def _seen(feature: Valued, x: Grid) -> FeatureSeen:
     """What these columns of one feature tell."""
     told = FeatureSeen(feature.name, str(feature.__struct_config__.tag), len(x))
-    present = x
+    present, elsewhere = x, ""
     if feature.missing != "refuse":
         gone = (x == encoded(feature, [None])).all(axis=1)
         told.missing = int(gone.sum())
@@ -110,6 +113,8 @@ def _seen(feature: Valued, x: Grid) -> FeatureSeen:
             present = x[~gone, :-1]
     if isinstance(feature, Category) and feature.other:
         told.other = int((present[:, len(feature.levels)] != 0).sum())
+    elif isinstance(feature, Number) and feature.transform is not None:
+        elsewhere = _transformed(feature.transform, present, told)
     elif isinstance(feature, Number) and feature.cycle is None:
         _numbers(feature, present[:, 0], told)
     elif isinstance(feature, Boolean) and len(present):
@@ -117,7 +122,8 @@ def _seen(feature: Valued, x: Grid) -> FeatureSeen:
     elif isinstance(feature, Vector) and len(present):
         told.spread = float(np.sqrt((present / ONE) ** 2 @ np.ones(feature.length)).mean())
         told.clipped = int(((present == X_MAX) | (present == X_MIN)).any(axis=1).sum())
-    if len(x) >= ENOUGH and (text := _suggestion(feature, told)):
+    text = _suggestion(feature, told) or elsewhere
+    if len(x) >= ENOUGH and text:
         told.suggestion = text
     return told
 
@@ -130,11 +136,22 @@ def _numbers(feature: Number, column: Grid, told: FeatureSeen) -> None:
         told.spread = told.declared_scale * float(column.std()) / ONE
 
 
+def _transformed(how: Bins | Rank, present: Grid, told: FeatureSeen) -> str:
+    """Whether other edges would tell more apart, in words; and how many lie beyond those of a rank."""
+    if isinstance(how, Bins):
+        alone = int((present != 0).sum(axis=0).max(initial=0)) > FULL * len(present)
+        return "nearly all are in one bin: " + EDGES if alone else ""
+    told.clipped = int((np.abs(present[:, 0]) == ONE).sum())
+    return "many are beyond the edges: " + EDGES if told.clipped > BEYOND * len(present) else ""
+
+
 def _suggestion(feature: Valued, told: FeatureSeen) -> str:
     if 2 * told.missing > told.decisions and getattr(feature, "missing", None) == "indicator":  # else some were sent so
         return "it is mostly missing: leave it out, or see why"
     if told.other is not UNSET and 5 * told.other > told.decisions:
         return "many are none of the levels: add the frequent ones, which is live"
+    if told.clipped is not UNSET and told.mean is UNSET and not isinstance(feature, Vector):
+        return ""
     if told.clipped is not UNSET and 100 * told.clipped > told.decisions:
         return _scaled(feature, told, "many are clipped")
     if isinstance(feature, Vector) and told.spread is not UNSET and not 0.1 <= told.spread <= 3:

@@ -30,6 +30,7 @@ from bandit.log.records import (
     Decision,
     Entry,
     Position,
+    known,
     unpack_decision,
     unpack_feedback,
 )
@@ -42,12 +43,13 @@ class DecidedArm(msgspec.Struct, frozen=True):
     Attributes:
         arm: The arm that was shown.
         propensity: The probability that it was drawn with, given the arms at the positions before it.
-        marginal: The probability of that arm at that position, over all lists.
+        marginal: The probability of that arm at that position, over all lists; null where that is not known: at lower
+            places of lists by a policy that draws each place for itself.
     """
 
     arm: str
     propensity: float
-    marginal: float
+    marginal: float | None
 
 
 class EligibleArm(msgspec.Struct, frozen=True):
@@ -203,7 +205,7 @@ def described(look: Look, model: Model, scored: Position, limit: int, explain: b
         bool(head.flags & DEFERRED),
         activated,
         context,
-        [DecidedArm(config.index[arm], p, marginal) for arm, p, marginal in shown],
+        [DecidedArm(config.index[arm], p, known(marginal)) for arm, p, marginal in shown],
         list(_eligible(decision, experiment, limit)),
         len(decision.eligible),
         list(_others(decision, experiment, context, at.ms, limit)),
@@ -319,7 +321,7 @@ def _policy(experiment: Experiment, decision: Decision) -> Any:
 
 def _columns(experiment: Experiment) -> list[tuple[str, list[int]]]:
     """The columns of x that each feature has; all others are 1 in every context."""
-    own = {feature.name: experiment.layout.at(feature) for feature in experiment.encoder.features}
+    own = {feature.name: experiment.layout.at(feature) for feature in experiment.document.features}
     rest = set(range(experiment.encoder.d)).difference(*own.values())
     return [("(intercept)", sorted(rest)), *own.items()]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.core.experiment import Experiment
-from bandit.core.features import Interaction, compile_encoder, earlier
+from bandit.core.features import Derived, compile_encoder, earlier
 from bandit.log.records import DEFERRED, SPARSE, unpack_decision
 from bandit.log.vectors import pack_x, sparse_x, unpack_x
 from bandit.serving.requests import RecommendationRequest
@@ -32,7 +32,7 @@ def digest_then(request: RecommendationRequest, experiment: Experiment, record: 
     d = total if sparse else len(decision.x) // 2
     (row,) = unpack_x([(decision.x, sparse)], d)
     for feature in experiment.document.features:
-        if isinstance(feature, Interaction) or (then := earlier(feature, layout, total)) is None:
+        if isinstance(feature, Derived) or (then := earlier(feature, layout, total)) is None:
             continue
         if (values := _encoded(then.feature, msgspec.to_builtins(context))) is None:
             return None

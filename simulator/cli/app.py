@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from bandit import __version__
+from simulator.cli import feature_commands as made
 from simulator.cli import log_commands as logs
 from simulator.cli import play_commands as runs
 from simulator.cli.common import PROGRAM
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 for command in (
     runs.run, logs.evaluate, logs.convert, logs.replay, logs.compare, logs.select, logs.report, runs.sweep, runs.power,
+    made.features,
 ):  # fmt: skip
     app.command(cls=Command)(command)
 

@@ -14,6 +14,7 @@ from simulator.wording import named, settings
 
 if TYPE_CHECKING:
     from simulator.logs.cleaning import Rules
+    from simulator.logs.contexts import Feature
     from simulator.logs.log import Log
 
 CSV = {
@@ -142,6 +143,12 @@ class Source:
         from simulator.logs.loaders import load
 
         return load(self.log, self.format_, rules=self.rules(), **self.options(targets))
+
+    def described(self) -> tuple[Log, tuple[Feature, ...]]:
+        """The log, and the features that its columns are made of; raises as `load` does."""
+        from simulator.logs.loaders import described
+
+        return described(self.log, self.format_, rules=self.rules(), **self.options(()))
 
     def pieces(self, targets: Sequence[str] = ()) -> Iterator[Log]:
         """The log in pieces; raises as `load` does."""

@@ -22,6 +22,7 @@ from simulator.wording import beside, noted, number
 BESIDE = {  # ends of an interval, and what stands beside it
     ("low", "high"): ("value", "mean", "difference", "choosing", "held_out", "worst"),
     ("behind_low", "behind_high"): ("behind",),
+    ("regret_low", "regret_high"): ("regret_of_uniform",),
     ("bootstrap_low", "bootstrap_high"): (),
 }
 DIGITS = 5  # of a number without an interval

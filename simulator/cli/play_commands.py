@@ -73,7 +73,7 @@ def run(
         output.print_rows(_plain(differences(done.rows, baseline, seed=seed)), as_json=as_json, title="differences")
     if curves is not None:
         _write(curves, done.curves)
-    _tell_if_cut_short(done.complete)
+    interrupted(done.complete)
 
 
 @grouped
@@ -116,13 +116,13 @@ def sweep(
     on_log = {"by": by, "train": train, "floor": floor, "alpha": alpha, "reward_range": reward_range, "cap": cap}
     if source.named:
         wrong = {"--environment": world.named or None, "--rounds": rounds, "--seeds": seeds}
-        _refuse(wrong, "a sweep on a log")
-        _refuse({"--train": train} if by == "replay" else {"--floor": floor}, f"a sweep by {by or 'dr'}")
+        refuse(wrong, "a sweep on a log")
+        refuse({"--train": train} if by == "replay" else {"--floor": floor}, f"a sweep by {by or 'dr'}")
         how = {name: value for name, value in on_log.items() if value is not None}
         _sweep_log(source, policy, _grid(grid), refresh, how, parallelism, seed, as_json)
         return
     others = {name: each for name, each in source.given().items() if name != "user"}
-    _refuse({f"--{name}": each for name, each in {**on_log, **others}.items()}, "a sweep in an environment")
+    refuse({f"--{name}": each for name, each in {**on_log, **others}.items()}, "a sweep in an environment")
     _sweep_environment(world, policy, _grid(grid), rounds, seeds or 2, refresh, parallelism, seed, as_json)
 
 
@@ -148,7 +148,7 @@ def _sweep_environment(
         note(f"chosen on every other seed: {best.policy}, {number(best.held_out, 5)} on the others")
         if equal := not_worse(done, best):
             note(f"there it is not clearly better than {', '.join(equal)}: more --seeds may tell")
-    _tell_if_cut_short(done.complete)
+    interrupted(done.complete)
 
 
 def _sweep_log(
@@ -174,7 +174,7 @@ def _sweep_log(
     if done.note:
         note(f"{best.policy}: {noted(done.note)}")
     tell_cleaning(log.cleaning)
-    _tell_if_cut_short(len(done.tried) == len(variants(policy, grid)))
+    interrupted(len(done.tried) == len(variants(policy, grid)))
 
 
 @grouped
@@ -208,13 +208,13 @@ def power(
 
     sizes: dict[str, Any] = {"power": chance, "alpha": alpha, "share": share}
     if world.named:
-        _refuse({"--rate": rate, "--lift": lift}, "--environment or --table")
+        refuse({"--rate": rate, "--lift": lift}, "--environment or --table")
         played = {"rounds": rounds, "looks": looks, "tests": tests, "refresh": refresh, "seed": seed, **sizes}
         _power_played(world, policy or "linucb", baseline or "uniform", played, parallelism, as_json)
         return
     if rate is None or lift is None:
         raise typer.BadParameter("give --rate and --lift, or an --environment or --table")
-    _refuse({"--policy": policy, "--baseline": baseline, "--rounds": rounds}, "--rate")
+    refuse({"--policy": policy, "--baseline": baseline, "--rounds": rounds}, "--rate")
     from simulator.studies.power import decisions, simulated
 
     n = decisions(rate, lift, **sizes)
@@ -244,13 +244,14 @@ def _power_played(
     output.print_rows(looks, as_json=False, title="share of tests that detected a difference")
 
 
-def _refuse(given: dict[str, Any], what: str) -> None:
+def refuse(given: dict[str, Any], what: str) -> None:
     """Refuse options that were given and do not go with `what`."""
     if wrong := [name.replace("_", "-") for name, value in given.items() if value is not None]:
         raise typer.BadParameter(f"{what} takes no {wrong[0]}")
 
 
-def _tell_if_cut_short(complete: bool) -> None:
+def interrupted(complete: bool) -> None:
+    """Say so, and end with 130, where not all was done."""
     if not complete:
         typer.echo("interrupted: only what is finished is shown", err=True)
         raise typer.Exit(130)

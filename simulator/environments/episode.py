@@ -137,6 +137,10 @@ def shown(environment: Environment) -> list[str]:
 
 def _described(feature: Mapping[str, Any]) -> str:
     match feature["type"]:
+        case "number" if "transform" in feature:
+            how = f"number, {feature['transform']['type']} of {len(feature['transform']['edges'])} edges"
+        case "number" if "cycle" in feature:
+            how = f"number, around a circle of {feature['cycle']:g}"
         case "number" if "mean" in feature:
             how = f"number, (v {-feature['mean']:+.6g}) / {feature['scale']:.6g}"
         case "number":
@@ -144,6 +148,8 @@ def _described(feature: Mapping[str, Any]) -> str:
         case "category":
             levels = [level or '""' for level in feature["levels"]] + ["others"] * feature.get("other", True)
             how = f"category: {', '.join(levels)}"
+        case "fourier":
+            how = f"{feature['size']} random features of {', '.join(feature['of'])}, scale {feature['scale']:g}"
         case other:
             how = other
     return f"  {feature['name']}: {how}"

@@ -26,6 +26,7 @@ class FullEnvironment:
         mean: expected reward of each arm, shape (N, K).
         gamble: what the reward is off by, up or down with even chances, shape (N, K); None: rewards are certain.
         notes: what was done to the data, in words.
+        rows: the contexts as they came, an Arrow struct of N with a field for each feature; None: not kept.
     """
 
     name: str
@@ -34,6 +35,7 @@ class FullEnvironment:
     mean: Matrix
     gamble: Matrix | None = None
     notes: tuple[str, ...] = ()
+    rows: Any = None
 
     def episode(self, seed: int, rounds: int | None = None) -> Episode:
         """The rows in the order of a seed."""

@@ -196,28 +196,31 @@ def _made(
     name: str, rest: pa.Table, arms: Sequence[str], mean: Matrix, gamble: Matrix | None = None,
     notes: tuple[str, ...] = (),
 ) -> FullEnvironment:  # fmt: skip
-    features, x, done = encoded(rest)
+    features, x, rows, done = encoded(rest)
     spread = 0.0 if gamble is None else gamble
     low, high = float((mean - spread).min()), float((mean + spread).max())
     kind = {} if (low >= 0 and high <= 1) else {"range": [low, high]}
     document = {"features": msgspec.to_builtins(list(features)), "arms": list(arms), "rewards": {"reward": kind}}
-    return FullEnvironment(name, document, x, mean, gamble, (*notes, *done))
+    return FullEnvironment(name, document, x, mean, gamble, (*notes, *done), rows)
 
 
-def encoded(table: pa.Table) -> tuple[tuple[Feature, ...], Grid, tuple[str, ...]]:
-    """(features of an experiment's document, the rows as its encoder makes them, what was done to the columns)."""
+def encoded(table: pa.Table) -> tuple[tuple[Feature, ...], Grid, pa.StructArray | None, tuple[str, ...]]:
+    """(features of an experiment's document, the rows as its encoder makes them, the rows as they are, what was done to
+    the columns).
+    """
     columns = {name: _boolean(table[name].combine_chunks()) for name in table.column_names}
     survey = Survey()
     survey.add_columns(list(columns), list(columns.values()))
     kept, counts = survey.result()
-    features = tuple(map(_feature, kept))
+    features = tuple(map(of_document, kept))
     compile_encoder(features)  # refuses what no server would take
     X: Matrix = np.ones((len(table), 1))
+    rows = None
     if kept:
         values = [columns[feature.name].cast(contexts.ARROW[feature.type]) for feature in kept]
         rows = pa.StructArray.from_arrays(values, fields=list(contexts.context_type(kept)))
         X = contexts.matrix(kept, rows)
-    return features, on_grid(X), tuple(f"{what}: {count}" for what, count in counts.items())
+    return features, on_grid(X), rows, tuple(f"{what}: {count}" for what, count in counts.items())
 
 
 def _boolean(column: pa.Array) -> pa.Array:
@@ -227,7 +230,8 @@ def _boolean(column: pa.Array) -> pa.Array:
     return column
 
 
-def _feature(feature: contexts.Feature) -> Feature:
+def of_document(feature: contexts.Feature) -> Feature:
+    """A feature of a table as a document has it."""
     if feature.type == "number":
         return Number(feature.name, mean=feature.mean, scale=feature.scale)
     if feature.type == "category":

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 
 from bandit.arrays import Vector
 from simulator.logs.contexts import LogError
-from simulator.logs.table import ROUNDING, Header, Mask, Table, column, floats, own, propensities
+from simulator.logs.table import ROUNDING, Header, Mask, Table, column, drawn_with, floats, own
 
 UNREWARDED = "no reward"
 FAULTY = 0.25  # share of rows that may lack what they are for
@@ -158,7 +158,7 @@ def _shown(value: float) -> str:
 
 def faults(header: Header, batch: pa.RecordBatch, rules: Rules) -> Iterator[Fault]:
     """Each reason to drop rows of a batch, but repetition."""
-    reward, p = floats(batch.column("reward")), propensities(batch)
+    reward, p = floats(batch.column("reward")), drawn_with(batch)
     yield Fault("no arm", "an arm", own(batch).field("arm").is_null().to_numpy(zero_copy_only=False))
     yield Fault(UNREWARDED, "a number as reward", ~np.isfinite(reward), reward)
     yield Fault(f"reward beyond {MOST:g}", "a reward small enough to be squared", np.abs(reward) > MOST, reward)

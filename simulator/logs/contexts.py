@@ -38,7 +38,10 @@ class LogError(ValueError):
 
 
 class Feature(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One feature of the contexts; which of the fields count depends on the type."""
+    """One feature of the contexts; which of the fields count depends on the type.
+
+    One that is `made` is a column that a document's feature made of a value, which is not known itself.
+    """
 
     name: str
     type: Literal["number", "boolean", "category"]
@@ -46,6 +49,7 @@ class Feature(msgspec.Struct, frozen=True, omit_defaults=True):
     scale: float = 1.0
     levels: tuple[str, ...] = ()
     other: bool = False
+    made: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Features of an experiment's document as those of a table, which knows numbers, booleans and categories alone.
 
 What takes more than a line of numbers becomes columns, each a number on the grid as the server had it: cycles,
-logarithms, hashed strings, vectors, interactions, and whatever may be missing.
+logarithms, bins and ranks, hashed strings, vectors, interactions, random features, and whatever may be missing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from bandit.core.features import Category, Interaction, Number, compile_encoder
+from bandit.core.features import Category, Derived, Number, compile_encoder
 from bandit.core.features import Feature as Declared
 from bandit.core.features.layout import by_name, parts
 from bandit.core.features.special import is_special, unlisted
@@ -29,10 +29,10 @@ class Contexts:
         others = by_name(features)
         self.columns: dict[str, int] = {}  # of what becomes columns, in x
         for feature in features:
-            if isinstance(feature, Interaction) or is_special(feature):
+            if isinstance(feature, Derived) or is_special(feature):
                 named = [f"{feature.name} {part}".rstrip() for part in parts(feature, others)]
                 self.columns |= zip(named, self.encoder.layout.at(feature), strict=True)
-                self.features += [Feature(name, "number") for name in named]
+                self.features += [Feature(name, "number", made=True) for name in named]
             else:
                 self.features.append(_plain(feature))
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bandit.arrays import Int, Vector
+from bandit.core.draw import UNKNOWN
 from simulator.logs.contexts import Feature, LogError, Value, context_type, struct_array
 from simulator.logs.log import Kind
 
@@ -67,7 +68,7 @@ class Shown(msgspec.Struct, omit_defaults=True):
 
     arm: str
     propensity: float | None
-    marginal: float | None = None
+    marginal: float | None = None  # None: as the propensity; `UNKNOWN`: nobody knows
 
 
 class KindReward(msgspec.Struct):
@@ -225,7 +226,16 @@ def own(batch: pa.RecordBatch) -> pa.StructArray:
 
 
 def propensities(batch: pa.RecordBatch) -> Vector:
-    """The probability with which each row's own arm came to its position: the marginal, where there is one."""
+    """The probability with which each row's own arm came to its position: the marginal, where there is one; `UNKNOWN`
+    where nobody knows it.
+    """
     shown = own(batch)
     p = floats(pc.coalesce(pc.struct_field(shown, "marginal"), pc.struct_field(shown, "propensity")))
     return np.where((p > 1) & (p <= 1 + ROUNDING), 1.0, p)
+
+
+def drawn_with(batch: pa.RecordBatch) -> Vector:
+    """The same; where nobody knows the marginal, the propensity given the arms above."""
+    shown, p = own(batch), propensities(batch)
+    unknown = floats(pc.struct_field(shown, "marginal")) == UNKNOWN
+    return np.where(unknown, floats(pc.struct_field(shown, "propensity")), p) if unknown.any() else p

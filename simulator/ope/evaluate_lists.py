@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bandit.arrays import Int, Matrix
+from bandit.core.draw import UNKNOWN
 from simulator.logs.contexts import LogError
 from simulator.logs.log import Log
 from simulator.ope import list_estimators as of
@@ -64,13 +65,17 @@ def evaluate_lists(
             is none.
     """
     log, span, stated = ranged(log, reward_range, cap)
-    check_log(log, span)
+    check_log(log, span, lists=True)
     options = options_of(log, span, alpha=alpha, stated=stated, cap=cap, drifts=drifts, looks=looks)
     lists = Lists.of(log)
     wanted = list_target(log, lists, text)
     names = tuple(ESTIMATORS if estimators is None else estimators)
     if unknown := [name for name in names if name not in ESTIMATORS]:
         raise ValueError(f"estimators of lists are {', '.join(ESTIMATORS)}; unknown {unknown}")
+    if (lists.marginal == UNKNOWN).any():
+        if estimators is not None and "independent" in names:
+            raise ValueError("independent takes marginal probabilities; this log does not have those of lower places")
+        names = tuple(name for name in names if name != "independent")
     if wanted.conditional is None:
         names = tuple(name for name in names if not ESTIMATORS[name].conditional)
     broken, unit = sample_ratio(lists.log).failures(), units(lists.log)

@@ -1,6 +1,7 @@
 """Policies by name: a text or a file in, a learner out.
 
-    linucb:alpha=0.5,explore=0,lambda=2,noise=0.3    the server's engine; other types of its policies likewise
+    linucb:alpha=0.5,explore=0,lambda=2,noise=0.3    the server's engine, and so with other types of its policies:
+    thompson:scale=0.5  inverse-gap:gamma_scale=20  softmax:temperature=0.1
     home.json                                        the server's engine, set as in an experiment's document
     uniform  best-fixed  ucb1  thompson-free  popularity  epsilon-greedy:explore=0.1
     vw:bag=5  mabwiser  contextualbandits  river  bayesianbandits  obp
@@ -78,6 +79,21 @@ def with_explore(spec: Spec, explore: float | None) -> Spec:
     if explore is None or (spec.kind != "document" and spec.kind not in TYPES):
         return spec
     return msgspec.structs.replace(spec, options={**spec.options, "explore": explore})
+
+
+def with_features(spec: Spec, name: str, features: Any) -> Spec:
+    """The same policy with features of its own, as a document has them, under this name.
+
+    Raises:
+        ValueError: it is no policy of the server's, which alone has any.
+    """
+    if spec.kind == "document":
+        return msgspec.structs.replace(spec, name=name, options={**spec.options, "features": features})
+    if spec.kind not in TYPES:
+        raise ValueError(f"features are of the server's policies: {', '.join(TYPES)}, or NAME.json; got {spec.name!r}")
+    whole = {option: value for option, value in spec.options.items() if option in DOCUMENT}
+    policy = {"type": spec.kind} | {option: value for option, value in spec.options.items() if option not in whole}
+    return Spec(name, "document", {**whole, "policy": policy, "features": features}, spec.refresh)
 
 
 def changed(spec: Spec, changes: Mapping[str, Any]) -> Spec:

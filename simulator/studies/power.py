@@ -24,7 +24,7 @@ from simulator.policies.specs import Spec, parse
 from simulator.progress import Show, bar, silent
 from simulator.studies.parallel import Spread, processes
 from simulator.studies.play import ends, play
-from simulator.studies.run import DRAWS, learner_of
+from simulator.studies.run import DRAWS, as_seen, learner_of
 
 NORMAL = NormalDist()
 MOST = 10**15
@@ -128,7 +128,7 @@ def decisions_until(
     """
     specs = [parse(each) if isinstance(each, str) else each for each in (policy, baseline)]
     for spec in specs:  # an option that is wrong is refused now, not in another process
-        learner_of(spec, environment, environment.episode(0, 2), 0)
+        learner_of(spec, own := as_seen(environment, spec), own.episode(0, 2), 0)
     common = (environment, specs, rounds, looks, refresh, share)
     with bar("tests", tests, wanted=progress) as show:
         found = dict((spread or processes())(_one_test, common, range(seed, seed + tests), show))
@@ -151,7 +151,9 @@ def _one_test(common: Any, seed: int, show: Show = silent) -> tuple[list[int], l
     new = stream(seed, SPLIT).random(len(episode)) < share
     earned = np.zeros(len(episode))
     for spec, rows in zip(specs, (np.flatnonzero(new), np.flatnonzero(~new)), strict=True):
-        earned[rows] = _earned(environment, spec, episode.take(rows), seed, refresh)
+        own = as_seen(environment, spec)
+        mine = episode if own is environment else own.episode(seed, rounds)
+        earned[rows] = _earned(own, spec, mine.take(rows), seed, refresh)
     at = np.linspace(0, len(episode), looks + 1).astype(np.int64)[1:]
     return at.tolist(), _looked(earned, new, at).tolist()
 

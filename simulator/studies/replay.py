@@ -28,6 +28,7 @@ import numpy as np
 from bandit.arrays import Int, Matrix, Vector
 from simulator.environments.episode import Grid, stream
 from simulator.logs.log import Log, eligible_of
+from simulator.ope.checks.limits import check_marginals
 from simulator.ope.estimators import mean
 from simulator.ope.intervals import standard_error
 from simulator.policies.on_log import grid_of, task_of
@@ -135,8 +136,9 @@ def least(log: Log, floor: float = 0.0) -> float:
     """c: the smallest propensity of a log, or `floor` if that is more.
 
     Raises:
-        ValueError: the floor is not in [0, 1].
+        ValueError: the floor is not in [0, 1], or the log has lists whose marginal probabilities are not known.
     """
+    check_marginals(log)
     if not 0 <= floor <= 1:
         raise ValueError(f"floor is a propensity, from 0 to 1; got {floor:g}")
     return max(float(log.propensity.min(initial=1.0)), floor)

@@ -52,7 +52,8 @@ def replay_dr(
         quantile: a larger one makes the history longer and cuts more.
         show: told which share of the rows is done.
     """
-    top = least(log) if c_max is None else c_max
+    smallest = least(log)
+    top = smallest if c_max is None else c_max
     walk = Walk(log, *made(log, policy, refresh, seed), 1 / log.propensity, coins(log, seed), top)
     sums = _Sums(log, q)
     while walk.at < len(log):

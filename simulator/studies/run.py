@@ -23,7 +23,9 @@ import msgspec
 import numpy as np
 
 from bandit.arrays import Int, Vector
+from bandit.core.features import Feature
 from simulator.environments.episode import Environment, Episode, stream
+from simulator.environments.seen import seen_by
 from simulator.policies.protocol import Learner, Task
 from simulator.policies.specs import Spec, build, parse, with_explore
 from simulator.progress import Show, bar, silent
@@ -132,12 +134,24 @@ def _collected(plan: Plan, items: list[tuple[Spec, int]], spread: Spread, progre
 def one_run(plan: Plan, item: tuple[Spec, int], show: Show = silent) -> tuple[RunRow, Curve]:
     """One policy under one seed."""
     spec, seed = item
-    episode = plan.environment.episode(seed, plan.rounds)
+    environment = as_seen(plan.environment, spec)
+    episode = environment.episode(seed, plan.rounds)
     stops = ends(episode, spec.refresh or plan.refresh, plan.rate)
     u = stream(seed, DRAWS).random(len(episode))
-    played = play(learner_of(spec, plan.environment, episode, seed), episode, stops, u, show)
+    played = play(learner_of(spec, environment, episode, seed), episode, stops, u, show)
     earned = episode.uniform() if spec.kind == "uniform" else episode.expected(played.arms)
     return _figures(spec.name, seed, episode, earned, plan.windows)
+
+
+def as_seen(environment: Environment, spec: Spec) -> Environment:
+    """The environment as a policy sees it: by the features of its document, if that has any of its own.
+
+    Raises:
+        ValueError: they are not among those of the environment.
+        bandit.errors.Problem: they are not valid.
+    """
+    features = spec.options.get("features") if spec.kind == "document" else None
+    return seen_by(environment, msgspec.convert(features, tuple[Feature, ...])) if features else environment
 
 
 def learner_of(spec: Spec, environment: Environment, episode: Episode, seed: int) -> Learner:

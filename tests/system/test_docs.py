@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from bandit.core.document import Kind
-from bandit.core.features import Boolean, Category, Hashed, Interaction, Number, Vector
+from bandit.core.features import Bins, Boolean, Category, Fourier, Hashed, Interaction, Number, Rank, Vector
 from bandit.core.policies import LinUCB
 from bandit.serving.api import docs
 from bandit.serving.api.answers import Estimate, ShownArm
@@ -68,6 +68,9 @@ def fields() -> set[str]:
         Hashed,
         Vector,
         Interaction,
+        Fourier,
+        Bins,
+        Rank,
         Estimate,
         ShownArm,
         Slice,

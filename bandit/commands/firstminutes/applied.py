@@ -116,11 +116,13 @@ def next_steps(at: str, experiment: dict[str, Any], *, key: bool = False) -> Ite
 
 def example(features: list[dict[str, Any]]) -> dict[str, Any]:
     """A context of these features."""
-    return {each["name"]: _example(each) for each in features if each["type"] != "interaction"}
+    return {each["name"]: _example(each) for each in features if each["type"] not in ("interaction", "fourier")}
 
 
 def _example(feature: dict[str, Any]) -> Any:
     kind = feature["type"]
+    if kind == "number" and (transform := feature.get("transform")):
+        return transform["edges"][len(transform["edges"]) // 2]
     if kind == "number":
         return 0 if feature.get("log") else feature.get("mean", feature.get("min", 0))
     if kind == "category":

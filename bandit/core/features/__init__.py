@@ -11,21 +11,25 @@ from bandit.core.features.types import (
     SMALLEST,
     TYPES,
     X_MIN,
+    Bins,
     Boolean,
     Category,
+    Derived,
     Feature,
     FeatureName,
+    Fourier,
     Hashed,
     Interaction,
     Name,
     Number,
+    Rank,
     Real,
     Valued,
     Vector,
 )
 
 __all__ = [
-    "D_MAX", "SMALLEST", "TYPES", "X_MIN", "Boolean", "Category", "Encoder", "Feature", "FeatureName", "Hashed",
-    "Interaction", "Layout", "Name", "Number", "Real", "Valued", "Vector", "compile_encoder", "earlier", "numbered",
-    "relaid",
+    "D_MAX", "SMALLEST", "TYPES", "X_MIN", "Bins", "Boolean", "Category", "Derived", "Encoder", "Feature",
+    "FeatureName", "Fourier", "Hashed", "Interaction", "Layout", "Name", "Number", "Rank", "Real", "Valued", "Vector",
+    "compile_encoder", "earlier", "numbered", "relaid",
 ]  # fmt: skip

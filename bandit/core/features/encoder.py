@@ -5,7 +5,7 @@
     boolean                        0 or 1: one column
     category                       one column a level, and one for every other value if `other`
     interaction                    the products of two features' columns, rounded again
-    other ways                     in `special`
+    other ways                     in `special`, and those of fixed transforms in `transforms`
 
 Each column is rounded to a whole number of 2^-12, then clipped to [-8, 8 - 2^-12]: an int16. Where a column is, the
 `layout` says; for features that were added later, one column more is 1/2.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -25,15 +26,20 @@ from numpy.typing import NDArray
 
 from bandit.core.features.layout import SINCE, Layout, by_name, numbered
 from bandit.core.features.special import Special, decoded, encoded, is_special
+from bandit.core.features.transforms import Placed, Waves, place, placed, waves
 from bandit.core.features.types import (
     D_MAX,
     TYPES,
     X_MIN,
+    Bins,
     Boolean,
     Category,
+    Derived,
     Feature,
+    Fourier,
     Interaction,
     Number,
+    Rank,
     Valued,
     Vector,
     may_miss,
@@ -56,12 +62,14 @@ class Encoder:
     """Encodes the contexts of one list of features. Make it with `compile_encoder`."""
 
     features: tuple[Valued, ...]  # that a context has values of
-    context_type: type[msgspec.Struct]  # its fields are the linear features, the categories, then the special ones
+    context_type: type[msgspec.Struct]  # its fields: the linear features, the categories, the special, the placed ones
     d: int
     linear: tuple[tuple[int, Number | Boolean], ...]  # (column, feature)
     categories: tuple[Choices, ...]
     special: tuple[Special, ...]
+    placed: tuple[Placed, ...]
     products: tuple[tuple[list[int], list[int], list[int]], ...]  # columns of the one and the other, and of products
+    waves: tuple[Waves, ...]
     layout: Layout
     since: list[int]  # columns that are the same for all contexts
     columns: NDArray[np.int64] | slice  # of the linear features
@@ -91,9 +99,14 @@ class Encoder:
                 row[column.get(value[at], other)] = ONE
         for at, (feature, columns) in enumerate(self.special, q + len(self.categories)):
             x[:, columns] = encoded(feature, [value[at] for value in values])
+        if self.placed:
+            for row, value in zip(x, values, strict=True):
+                place(row, value, self.placed)
         for one, another, columns in self.products:
             both = x[:, one, None].astype(np.float64) * x[:, None, another]
             x[:, columns] = np.rint(both / ONE).clip(X_MIN, X_MAX).reshape(len(x), -1)
+        for each in self.waves:
+            each.put(x)
         return x
 
     def decode(self, x: NDArray[np.int16]) -> list[dict[str, Any]]:
@@ -110,8 +123,9 @@ class Encoder:
             levels = [*category.levels, None]
             chosen = x[:, columns].argmax(axis=1)
             values[category.name] = [levels[level] for level in chosen.tolist()]
-        for special, columns in self.special:
-            values[special.name] = decoded(special, x[:, columns])
+        others: list[Special | Placed] = [*self.special, *self.placed]
+        for special in others:
+            values[special.feature.name] = decoded(special.feature, x[:, special.columns])
         names = [feature.name for feature in self.features]
         if not names:
             return [{} for _ in x]
@@ -148,12 +162,18 @@ def compile_encoder(features: Sequence[Feature], layout: Layout | None = None) -
     linear: list[tuple[int, Number | Boolean]] = []
     categories: list[Choices] = []
     special: list[Special] = []
-    products, named = [], by_name(features)
+    by_transform: list[tuple[Number, Bins | Rank, list[int]]] = []
+    products, made, named = [], list[Waves](), by_name(features)
     for feature in features:
         columns = layout.at(feature)
-        if isinstance(feature, Interaction):
+        if isinstance(feature, Fourier):
+            numbers = [layout.at(named[name])[0] for name in feature.of]
+            made.append(waves(feature, _sliced(numbers), _sliced(columns)))
+        elif isinstance(feature, Interaction):
             one, other = (_factors(named[name], layout) for name in feature.of)
             products.append((one, other, columns))
+        elif isinstance(feature, Number) and feature.transform is not None:
+            by_transform.append((feature, feature.transform, columns))
         elif is_special(feature):
             special.append(Special(feature, columns))
         elif isinstance(feature, Category):
@@ -164,14 +184,17 @@ def compile_encoder(features: Sequence[Feature], layout: Layout | None = None) -
     shift, scale = np.array(lines, np.float64).reshape(-1, 2).T
     low, high = scale * (X_MIN / ONE), scale * (X_MAX / ONE)
     said = [*(f for _, f in linear), *(each.feature for each in categories), *(each.feature for each in special)]
+    in_place = [placed(*each, at) for at, each in enumerate(by_transform, len(said))]
     return Encoder(
-        features=tuple(feature for feature in features if not isinstance(feature, Interaction)),
-        context_type=_context_type(said),
+        features=tuple(feature for feature in features if not isinstance(feature, Derived)),
+        context_type=_context_type([*said, *(each.feature for each in in_place)]),
         d=d,
         linear=tuple(linear),
         categories=tuple(categories),
         special=tuple(special),
+        placed=tuple(in_place),
         products=tuple(products),
+        waves=tuple(made),
         layout=layout,
         since=layout.constants[1:],
         columns=_sliced([column for column, _ in linear]),
@@ -185,7 +208,7 @@ def compile_encoder(features: Sequence[Feature], layout: Layout | None = None) -
 def _factors(feature: Feature, layout: Layout) -> list[int]:
     """The columns of a feature's values, which interactions multiply."""
     columns = layout.at(feature)
-    return columns[: len(columns) - (not isinstance(feature, Interaction) and feature.missing == "indicator")]
+    return columns[: len(columns) - (not isinstance(feature, Derived) and feature.missing == "indicator")]
 
 
 def _sliced(columns: list[int]) -> NDArray[np.int64] | slice:
@@ -206,15 +229,32 @@ def _check(features: Sequence[Feature]) -> None:
         if name in names[:i]
     ]
     faults += [
-        Fault(pointer("features", i, "of", j), "a feature of the document that is no interaction", "another name")
+        Fault(pointer("features", i, "transform", "edges", j), "an edge above the one before", "one that is not")
         for i, feature in enumerate(features)
-        if isinstance(feature, Interaction)
+        if isinstance(feature, Number) and feature.transform is not None
+        for j, (low, high) in enumerate(pairwise(feature.transform.edges), 1)
+        if not low < high
+    ]
+    faults += [
+        Fault(pointer("features", i, "of", j), expected, "another name")
+        for i, feature in enumerate(features)
+        if isinstance(feature, Derived)
         for j, name in enumerate(feature.of)
-        if isinstance(named.get(name, feature), Interaction)
+        if (expected := _wrong_part(feature, named.get(name)))
     ]
     if faults:
         detail = "; ".join(f"feature {fault.pointer} takes {fault.expected}" for fault in faults)
         raise Problem(Code.INVALID_EXPERIMENT, detail, faults)
+
+
+def _wrong_part(feature: Derived, of: Feature | None) -> str:
+    """What a feature that is made of others should be made of; empty where it is."""
+    if isinstance(feature, Interaction):
+        right, expected = not isinstance(of, Derived | None), "a feature of the document that is made of no others"
+    else:
+        right = isinstance(of, Number) and of.cycle is None and not isinstance(of.transform, Bins)
+        expected = "a number of the document without cycle and bins"
+    return "" if right else expected
 
 
 def _context_type(features: Sequence[Valued]) -> type[msgspec.Struct]:

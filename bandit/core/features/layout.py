@@ -7,8 +7,8 @@
 A new column appends a zero row and column to the sums, which is exact: x was 0 there. A column that goes takes its row
 and column along. A number or boolean that is added brings one column more, which is 1/2 from then on (those that are
 added together share it): else the zeros of all earlier decisions would be read as values of the feature. A category
-needs none, as its columns add up to 1. At 1/2 an arm's shift takes some observations to be believed; at 1 the doubt
-about it made every arm be tried again (`benchmarks/features_added.py`: .346 instead of .355 in the next quarter).
+or bins need none, as their columns add up to 1. At 1/2 an arm's shift takes some observations to be believed; at 1 the
+doubt about it made every arm be tried again (`benchmarks/features_added.py`: .346 instead of .355 in the next quarter).
 """
 
 from __future__ import annotations
@@ -21,7 +21,20 @@ import msgspec
 import numpy as np
 
 from bandit.arrays import Int
-from bandit.core.features.types import Boolean, Category, Feature, Hashed, Interaction, Number, Valued, Vector
+from bandit.core.features.transforms import labels
+from bandit.core.features.types import (
+    Bins,
+    Boolean,
+    Category,
+    Derived,
+    Feature,
+    Fourier,
+    Hashed,
+    Interaction,
+    Number,
+    Valued,
+    Vector,
+)
 from bandit.core.sums import ONE
 from bandit.errors import Code, Fault, Problem, pointer
 
@@ -95,8 +108,10 @@ Names = Mapping[str, Feature]
 
 def parts(feature: Feature, others: Names) -> tuple[str, ...]:
     """A name for each column of a feature, by which it is known again in another version of the feature."""
+    if isinstance(feature, Fourier):
+        return tuple(map(str, range(feature.size)))
     if isinstance(feature, Interaction):
-        if any(isinstance(others.get(name, feature), Interaction) for name in feature.of):
+        if any(isinstance(others.get(name, feature), Derived) for name in feature.of):
             return ()  # it is none, and refused as such
         one, other = (_values(others[name], others) for name in feature.of)
         return tuple(f"{a} x {b}" for a in one for b in other)
@@ -110,10 +125,12 @@ def _values(feature: Feature, others: Names) -> tuple[str, ...]:
         return *(f"={level}" for level in feature.levels), *(("other",) if feature.other else ())
     if isinstance(feature, Number) and feature.cycle is not None:
         return "sine", "cosine"
+    if isinstance(feature, Number) and feature.transform is not None:
+        return labels(feature.transform)
     if isinstance(feature, Hashed | Vector):
         size = feature.length if isinstance(feature, Vector) else 1 << feature.bits
         return tuple(map(str, range(size)))
-    return parts(feature, others) if isinstance(feature, Interaction) else ("",)
+    return parts(feature, others) if isinstance(feature, Derived) else ("",)
 
 
 def by_name(features: Iterable[Feature]) -> Names:
@@ -152,7 +169,7 @@ def relaid(before: Layout, old: Sequence[Feature], new: Sequence[Feature], versi
             total += part not in numbers
         columns[feature.name] = tuple(own)
     constants = {name: column for name, column in before.known.items() if name in columns}
-    if late := [f.name for f in new if f.name not in known and isinstance(f, Number | Boolean | Vector)]:
+    if late := [f.name for f in new if f.name not in known and _zero_tells(f)]:
         constants |= dict.fromkeys(late, total)
         total += 1
     if total > G_MAX:
@@ -162,6 +179,13 @@ def relaid(before: Layout, old: Sequence[Feature], new: Sequence[Feature], versi
     if np.array_equal(after.own, before.own):
         return after
     return msgspec.structs.replace(after, changes=(*before.changes, Change(version, before.total)))
+
+
+def _zero_tells(feature: Feature) -> bool:
+    """Whether zeros in its columns are one of its values; columns of a category or of bins add up to 1."""
+    if isinstance(feature, Number):
+        return not isinstance(feature.transform, Bins)
+    return isinstance(feature, Boolean | Vector)
 
 
 class Earlier(NamedTuple):
@@ -190,10 +214,11 @@ def _faults(known: Names, new: Sequence[Feature]) -> Iterator[Fault]:
     others = by_name(new)
     for i, feature in enumerate(new):
         has, at, name = known.get(feature.name), pointer("features", i), repr(feature.name)
-        if isinstance(feature, Interaction):
+        if isinstance(feature, Derived):
             if (has is None and set(feature.of) <= known.keys()) or (has is not None and has != feature):
                 what = f"{name} as it was learned with" if has else f"{name} together with a feature of its own"
-                yield Fault(at + "/of", what, "another" if has else "an interaction of features that are there already")
+                kind = feature.__struct_config__.tag
+                yield Fault(at + "/of", what, "another" if has else f"{kind} of features that are there already")
         elif has is None or has == feature:
             continue
         elif type(has) is not type(feature):
@@ -208,5 +233,5 @@ def _faults(known: Names, new: Sequence[Feature]) -> Iterator[Fault]:
 def _scaling(feature: Feature) -> object:
     """What says which value becomes which number."""
     if isinstance(feature, Number):
-        return feature.line(), feature.log, feature.cycle
+        return feature.line(), feature.log, feature.cycle, feature.transform
     return feature.bits if isinstance(feature, Hashed) else feature.length if isinstance(feature, Vector) else None

@@ -3,6 +3,7 @@
     missing     its value, or with `indicator` zeros, and 1 in a last column
     cycle       sin(2 pi v / cycle), cos(2 pi v / cycle)
     log         (sign(v) log(1 + |v|) - mean) / scale
+    transform   bins and rank, as in `transforms`
     hashed      1 in the column that the first bits of a hash of the string say
     vector      the numbers as they are
 
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit.core.features.transforms import candidates, transformed
 from bandit.core.features.types import X_MIN, Boolean, Category, Hashed, Number, Valued, Vector, may_miss
 from bandit.core.sums import ONE, X_MAX
 
@@ -39,7 +41,9 @@ def is_special(feature: Valued) -> bool:
     """Whether it is none of those that are encoded together."""
     if isinstance(feature, Hashed | Vector) or may_miss(feature):
         return True
-    return isinstance(feature, Number) and (feature.log or feature.cycle is not None)
+    if not isinstance(feature, Number):
+        return False
+    return feature.log or feature.cycle is not None or feature.transform is not None
 
 
 def encoded(feature: Valued, values: Sequence[Any]) -> Grid:
@@ -70,6 +74,8 @@ def encoded_present(feature: Valued, values: Sequence[Any]) -> Grid:
     v = np.array(values, np.float64)
     if isinstance(feature, Boolean):
         return _grid(v[:, None])
+    if feature.transform is not None:
+        return transformed(feature.transform, values)
     if feature.cycle is not None:
         angle = np.fmod(v, feature.cycle) * (2 * math.pi / feature.cycle)
         return _grid(np.stack([np.sin(angle), np.cos(angle)], axis=1))
@@ -148,6 +154,8 @@ def _number(feature: Number, row: Grid) -> float:
     def same(value: float) -> bool:
         return bool((encoded_present(feature, [value])[0] == row).all())
 
+    if feature.transform is not None:
+        return next((_shortest(v, same) for v in candidates(feature.transform, row.tolist()) if same(v)), 0.0)
     if feature.cycle is not None:
         return next((_shortest(v, same) for v in _angles(feature.cycle, *row.tolist()) if same(v)), 0.0)
     shift, scale = feature.line()

@@ -23,8 +23,31 @@ Level = Annotated[str, Meta(max_length=256)]
 Missing = Literal["refuse", "indicator"]
 
 
+class Bins(msgspec.Struct, tag="bins", frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A column for each interval: below the first edge, from each edge up to the next, and from the last one on.
+
+    Attributes:
+        edges: Where one interval ends and the next begins, ascending, at most 1,022; an edge belongs to the one above.
+    """
+
+    edges: Annotated[tuple[Real, ...], Meta(min_length=1, max_length=D_MAX - 2)]
+
+
+class Rank(msgspec.Struct, tag="rank", frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How far up a number is among the edges: from -1 at the first to 1 at the last, in equal steps from edge to edge.
+
+    Attributes:
+        edges: Quantiles of the number, ascending, 2 to 1,024: where it lies between two, so does its rank.
+    """
+
+    edges: Annotated[tuple[Real, ...], Meta(min_length=2, max_length=D_MAX)]
+
+
+COMMAND = "`bandit-simulator features` proposes them from data"
+
+
 class Number(msgspec.Struct, tag="number", frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A number: give mean and scale, or min and max, or cycle.
+    """A number: give mean and scale, or min and max, or cycle, or transform.
 
     Attributes:
         name: The key of this feature in a context.
@@ -35,8 +58,10 @@ class Number(msgspec.Struct, tag="number", frozen=True, forbid_unknown_fields=Tr
         log: Whether log(1 + value) stands in the value's place, below 0 -log(1 - value); mean and scale are then of
             that, min and max still of the value; default false.
         cycle: After how much the value begins anew, such as 24 for hours; it becomes a sine and a cosine.
-        missing: What stands for a value that is absent or null: a number, or "indicator": the mean, and a column of its
-            own says so; "refuse", the default, refuses it with 422.
+        transform: What else becomes of the value: `bins`, a column for each interval, or `rank`, its place among
+            quantiles; it stands alone, without mean, min, log and cycle.
+        missing: What stands for a value that is absent or null: a number, or "indicator": the mean (of bins none, of a
+            rank the middle), and a column of its own says so; "refuse", the default, refuses it with 422.
     """
 
     name: FeatureName
@@ -46,6 +71,7 @@ class Number(msgspec.Struct, tag="number", frozen=True, forbid_unknown_fields=Tr
     max: Real | None = None
     log: bool = False
     cycle: Annotated[float, Meta(ge=SMALLEST, le=1e50)] | None = None
+    transform: Bins | Rank | None = None
     missing: Missing | Real = "refuse"
 
     def line(self) -> tuple[float, float]:
@@ -57,11 +83,13 @@ class Number(msgspec.Struct, tag="number", frozen=True, forbid_unknown_fields=Tr
 
     def fault(self) -> str | None:
         """What the parameters should be, where they are wrong; else None."""
-        given = [self.mean is not None, self.min is not None, self.cycle is not None]
+        given = [self.mean is not None, self.min is not None, self.cycle is not None, self.transform is not None]
         if given.count(True) != 1 or given[:2] != [self.scale is not None, self.max is not None]:
-            return "mean and scale, or min and max, or cycle"
-        if self.cycle is not None:
-            return "no log, as it has a cycle" if self.log else None
+            none = not any(given) and self.scale is self.max is None
+            return "mean and scale, or min and max, or cycle, or transform" + (f"; {COMMAND}" if none else "")
+        if self.cycle is not None or self.transform is not None:
+            what = "transform" if self.cycle is None else "cycle"
+            return f"no log, as it has a {what}" if self.log else None
         return "min < max" if self.line()[1] < SMALLEST else None
 
 
@@ -166,9 +194,43 @@ class Interaction(msgspec.Struct, tag="interaction", frozen=True, forbid_unknown
         return "two different features" if self.of[0] == self.of[1] else None
 
 
+class Fourier(msgspec.Struct, tag="fourier", frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Random Fourier features of numbers: waves in random directions, of which any smooth curve of them is made up.
+
+    Attributes:
+        name: Its name among the features; a context has no value for it.
+        of: The names of the document's numbers that it is made of, each with one column: no cycle and no bins.
+        size: How many columns it takes, 1 to 1,023; 100 is a good beginning.
+        scale: How far contexts are apart, in the numbers' own scales, of which one tells little of the other: 0.001 to
+            1e6; below it lies noise, above it the curve is smooth.
+        seed: Which of the random directions there are; the same seed makes the same columns for ever; default 0.
+        height: What the waves are multiplied with: the higher, the less they are held back beside other columns; the
+            norm of the numbers' own columns puts both on a level; default 1.
+    """
+
+    name: FeatureName
+    of: Annotated[tuple[FeatureName, ...], Meta(min_length=1, max_length=D_MAX)]
+    size: Annotated[int, Meta(ge=1, le=D_MAX - 1)]
+    scale: Annotated[float, Meta(ge=1e-3, le=1e6)]
+    seed: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    height: Annotated[float, Meta(ge=1e-3, le=180)] = 1.0
+
+    @property
+    def top(self) -> float:
+        """The largest value of a column."""
+        return self.height * math.sqrt(2 / self.size)
+
+    def fault(self) -> str | None:
+        """What the parameters should be, where they are wrong; else None."""
+        if len(set(self.of)) < len(self.of):
+            return "different features"
+        return "a height of at most 5 sqrt(size)" if self.height > 5 * math.sqrt(self.size) else None
+
+
 KEYWORDS = ("refuse", "indicator")  # of `missing`
 Valued = Number | Boolean | Category | Hashed | Vector  # a context has a value for these
-Feature = Valued | Interaction
+Derived = Interaction | Fourier  # these are made of other features' columns
+Feature = Valued | Derived
 TYPES: Mapping[type, str] = {
     Number: "number", Boolean: "boolean", Category: "string", Hashed: "string", Vector: "array",
 }  # fmt: skip

@@ -90,6 +90,7 @@ class Derived(NamedTuple):
     doubt: float  # the largest sigma_a |x| doubt_a, for the largest x on the grid
     raised: float  # the largest .65 R z_a |x| doubt_a
     relative: float  # the largest error / width^2 that there can be
+    impressions: float  # of all arms
 
     def taken(self, alpha: Alpha) -> Alpha:
         """How much uncertainty counts: with noise given, "auto" is alpha_t times sigma_a width."""
@@ -218,13 +219,15 @@ class Estimates:
         possibly: Mask = (high >= self.threshold(kth)[:, None]) & (high > -np.inf)
         return self._exact(np.arange(len(low)), possibly, alpha)
 
-    def only(self, contexts: Int) -> Estimates:
-        """The estimates of these contexts, shape (n,)."""
+    def only(self, contexts: Int, left: Mask | None = None) -> Estimates:
+        """The estimates of these contexts, shape (n,), where only the arms `left` may be shown, shape (n, K)."""
         found = copy.copy(self)
         for name in {"width2", "error", "most", "prior2", "active"} & self.__dict__.keys():
             found.__dict__[name] = self.__dict__[name][contexts]
         found.X, found.mean = self.X[contexts], self.mean[contexts]
         found.eligible = self.eligible if len(self.eligible) == 1 else self.eligible[contexts]
+        if left is not None:
+            found.eligible, found.everyone, found.mean = left, False, np.where(left, found.mean, -np.inf)
         return found
 
     def _scores(self, alpha: Alpha) -> Matrix:

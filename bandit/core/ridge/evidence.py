@@ -1,11 +1,13 @@
 """Which lambda the rewards speak for, found a few arms at a time while decisions and learning go on.
 
 The evidence is that of `linear`, of the arms that were shown, or of so many of them spread evenly over the catalogue.
-It is looked at whenever impressions have grown by a share, so a day's traffic costs a handful of looks. What it finds
-is a way of reading the sums, not a part of them: two servers may read them differently until both have looked again.
+It is looked at after 30 impressions, 1.3 times as many, and so on, so a day's traffic costs a handful of looks. What it
+finds is a way of reading the sums, not a part of them: two servers may read them differently until both looked again.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from bandit.core.ridge.scoring import Scorer, cholesky
 from bandit.core.sums import ONE, Sums
 
 FIRST = 30  # impressions before the first look
-GROWN = 1.3  # times the impressions of the look before
+GROWN = 1.3  # times as many before each other one
 SAMPLE = 256  # arms that a look is at
 
 
@@ -23,7 +25,7 @@ class Evidence:
     """Looks at the evidence in a model's sums, where lambda is not given."""
 
     def __init__(self) -> None:
-        self._looked, self._mu = 0, 0.0  # impressions and their mean reward when it last looked
+        self._level, self._mu = -1, 0.0  # how many looks were due, and the mean reward at the last one
         self._begin(np.zeros(0, np.int64))
 
     def _begin(self, arms: Int) -> None:
@@ -37,9 +39,11 @@ class Evidence:
         return self._at < len(self._arms)
 
     def grow(self, scorer: Scorer, sums: Sums, impressions: int) -> None:
-        """Begin to look, where enough has come since."""
-        if scorer.ridge.lam is None and not self.looking and impressions >= max(FIRST, GROWN * self._looked):
-            shown, self._looked = np.flatnonzero(sums.n), impressions
+        """Begin to look, where that is due."""
+        if scorer.ridge.lam is not None or self.looking or impressions < FIRST:
+            return
+        if (level := int(math.log(impressions / FIRST, GROWN))) > self._level:
+            shown, self._level = np.flatnonzero(sums.n), level
             self._begin(shown[np.linspace(0, len(shown) - 1, min(len(shown), SAMPLE)).astype(np.int64)])
             earned = sums.B[:, :, 0].sum(axis=0, dtype=np.float64) * (scorer.ridge.units / ONE)
             self._mu = float(earned @ scorer.ridge.weights) / (impressions + 1.0)

@@ -15,12 +15,12 @@
     tied: score >= max - 1e-5 (sigma_pool + |max|)
 
 Under `alpha: auto` the bound knows what rewards can be, and how far they are from what their range allows
-(docs/decisions/0034):
+(docs/decisions/0035):
 
-    lo, hi = max(low, c - 5 s1), min(high, c + 5 s1)    R = hi - lo     c = mu, cut to the range [low, high] of w'r
+    lo, hi = max(low, c - 3 s1), min(high, c + 3 s1)    R = hi - lo     c = mu, cut to the range [low, high] of w'r
     V_a   = max(0, n_a u t + (t - u) D1 - D2)     u = mu - lo, t = hi - mu: the sum of (m - lo)(hi - m) over the arm's
             D1 = s'G c, D2 = c'G A G c                        contexts, m = x'theta: the most that variances can sum to
-    phi   = mean over the arms of (5 Vb + Q_a) / (5 Vb + V_a)      Vb = sum_a V_a / sum_a n_a; 1 before any impression
+    phi   = mean over the arms of (2 Vb + Q_a) / (2 Vb + V_a)      Vb = sum_a V_a / sum_a n_a; 1 before any impression
     phi_a = (50 Vb phi + Q_a) / (50 Vb + V_a)                      which part of it is seen
     alpha_t = max(1, 2 (4 K d / (4 K d + sum_a n_a))^(1/4))
     z = alpha_t sqrt(phi_a) width, p = (m - lo) / R cut to [0, 1]
@@ -50,9 +50,10 @@ import numpy as np
 from bandit.arrays import Int, Matrix, Vector
 from bandit.core.sums import LIMB, ONE, Sums
 
-N0 = 5.0  # how many imagined events the prior noise s1 is worth, and the first guess of phi
+N0 = 5.0  # how many imagined events the prior noise s1 is worth
+FIRM = 2.0  # how many the first guess of phi, 1, is worth in each arm
 N1 = 50.0  # how many the phi of all arms is worth beside an arm's own
-ENDS = 5.0  # times s1: rewards are not thought to lie farther from their mean
+ENDS = 3.0  # times s1: rewards are not thought to lie farther from their mean
 START, LEAST = 2.0, 1.0  # alpha_t at first, and in the end
 LEARNING = 4.0  # impressions of each coefficient after which alpha_t begins to fall
 GRID = tuple(2.0**k for k in range(-4, 3))  # of lambda
@@ -227,7 +228,7 @@ def dispersion(Q: Vector, V: Vector, n: Vector, span: float) -> Vector:
     if not (count := float(n.sum())):
         return np.ones(len(n))
     each = max(float(V.sum()) / count, FAINT * span**2)
-    common = float(((N0 * each + Q) / (N0 * each + V)).mean())
+    common = float(((FIRM * each + Q) / (FIRM * each + V)).mean())
     result: Vector = (N1 * each * common + Q) / (N1 * each + V)
     return result
 

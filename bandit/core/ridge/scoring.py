@@ -230,7 +230,7 @@ class Scorer:
         seen = int(np.count_nonzero(~cold))
         return Derived(
             mu, mu_kinds, *scales, ridge.noise is not None, theta, thetas, prior, cold, seen,
-            *self._doubts(scales.sigma, scales.z2, scales.span),
+            *self._doubts(scales.sigma, scales.z2, scales.span), float(n.sum()),
         )  # fmt: skip
 
     def sigma_of(self, kind: int, ridge: Ridge) -> Vector:

@@ -44,7 +44,9 @@ DryRun = Annotated[bool, Strictly, Query(description="answer what would change, 
 Confirm = Annotated[str, Query(description="the experiment's name, to delete whatever version there is")]
 Decision = Annotated[str, Path(description="the decision's id; it may have a /")]
 Explain = Annotated[bool, Strictly, Query(description="add what the model of now makes of it")]
-Targets = Annotated[list[str] | None, Query(description="uniform, fixed:ARM, linucb:alpha=0.5; one or more")]
+Targets = Annotated[
+    list[str] | None, Query(description="uniform, fixed:ARM, linucb:alpha=0.5, thompson:scale=0.5; one or more")
+]
 Since = Annotated[str, Query(description="a time, or a duration before now; by default the whole log")]
 MinAge = Annotated[str, Query(description="leave out younger decisions: their feedback may still come")]
 Compared = Annotated[str, Query(alias="slice", description="whose lift; by default learned, or else the first slice")]

@@ -93,6 +93,8 @@ def _may_be(found: dict[str, Schema], schema: Schema, value: Any) -> bool:
     """Whether an object's fields, and its tag, are those of this alternative."""
     if "$ref" in schema:
         schema = found[schema["$ref"].removeprefix(PREFIX)]
+    if "anyOf" in schema:
+        return any(_may_be(found, each, value) for each in schema["anyOf"])
     if not isinstance(value, dict) or "properties" not in schema:
         return isinstance(value, list) and "items" in schema
     tags = schema["properties"].get("type", {}).get("enum")

@@ -34,8 +34,9 @@ class SegmentSeen(msgspec.Struct, frozen=True):
 
     Attributes:
         name: The segment's name: a level, "true" or "false", or a range of numbers.
-        low: The least number that belongs to it; null where it is no range.
-        high: The number at which it ends, which belongs to it in the last range only; null where it is no range.
+        low: The least number that belongs to it; null where it has none.
+        high: The number at which it ends, which belongs to it in the last range only, of bins in none; null where it
+            has none.
         contexts: How many of the contexts are of this segment.
     """
 
@@ -108,7 +109,8 @@ class FeatureWeight(msgspec.Struct, frozen=True):
 
     Attributes:
         feature: The feature's name; "(intercept)" is what holds in every context.
-        column: Which of its columns: "=LEVEL" of a category, "other", "missing"; empty where it has one.
+        column: Which of its columns: "=LEVEL" of a category, "other", the interval of bins ("<10", "10 to 20", ">=20"),
+            the number of a random feature, "missing"; empty where it has one.
         weight: What a value of 1 in this column adds to the estimate, in weighted reward units.
         error: Its standard error.
         low: The lower end of its 95 % interval.

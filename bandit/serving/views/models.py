@@ -21,8 +21,9 @@ from msgspec import UNSET
 from bandit.arrays import Int, Mask, Matrix, Vector
 from bandit.core.engine import Model
 from bandit.core.experiment import Experiment
-from bandit.core.features import Boolean, Category, Number
+from bandit.core.features import Bins, Boolean, Category, Number
 from bandit.core.features.layout import by_name, parts
+from bandit.core.features.transforms import labels
 from bandit.core.sums import ONE
 from bandit.errors import Code, Fault, Problem, nearest
 from bandit.log.records import unpack_decision
@@ -172,7 +173,11 @@ def _segments(experiment: Experiment, feature: Any, x: Any) -> Iterator[Segment]
         yield Segment(SegmentSeen("", None, None, len(x)), X.mean(axis=0))
         return
     values = [context[feature.name] for context in experiment.encoder.decode(x)]
-    groups = list(_ranges(values) if isinstance(feature, Number) else _levels(values, feature))
+    if isinstance(feature, Number):
+        bins = feature.transform if isinstance(feature.transform, Bins) else None
+        groups = list(_bins(values, bins) if bins else _ranges(values))
+    else:
+        groups = list(_levels(values, feature))
     if len(groups) > SEGMENTS:
         groups.sort(key=lambda group: -int(group[3].sum()))
         rare: Mask = np.any([own for *_, own in groups[SEGMENTS - 1 :]], axis=0)
@@ -189,6 +194,19 @@ def _levels(values: Sequence[Any], feature: Boolean | Category) -> Iterator[Grou
     told = np.array([names.get(value, value) for value in values], object)
     for name in sorted(set(told.tolist())):
         yield name, None, None, told == name
+
+
+def _bins(values: Sequence[float | None], bins: Bins) -> Iterator[Group]:
+    """The intervals that any of the contexts are in."""
+    known = np.array([value is not None for value in values])
+    numbers = np.array([np.nan if value is None else value for value in values])
+    ends = [None, *bins.edges, None]
+    for name, low, high in zip(labels(bins), ends, ends[1:], strict=False):
+        own = known & (True if low is None else numbers >= low) & (True if high is None else numbers < high)
+        if own.any():
+            yield name, low, high, own
+    if not known.all():
+        yield MISSING, None, None, ~known
 
 
 def _ranges(values: Sequence[float | None]) -> Iterator[Group]:

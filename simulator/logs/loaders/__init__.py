@@ -17,7 +17,7 @@ import numpy as np
 from bandit.errors import nearest
 from simulator.logs.bridge import to_log
 from simulator.logs.cleaning import Rules, clean
-from simulator.logs.contexts import LogError
+from simulator.logs.contexts import Feature, LogError
 from simulator.logs.loaders.criteo import read as read_criteo
 from simulator.logs.loaders.csv import read as read_csv
 from simulator.logs.loaders.dsjson import read as read_dsjson
@@ -93,9 +93,20 @@ def open_table(
 
 def load(path: Path | str | None, format: str, *, rules: Rules | None = None, **options: Any) -> Log:  # noqa: A002
     """A whole log; the arguments are those of `open_table`."""
+    return described(path, format, rules=rules, **options)[0]
+
+
+def described(
+    path: Path | str | None,
+    format: str,  # noqa: A002
+    *,
+    rules: Rules | None = None,
+    **options: Any,
+) -> tuple[Log, tuple[Feature, ...]]:
+    """A whole log, and what its columns are made of; the arguments are those of `open_table`."""
     table = open_table(path, format, rules=rules, **options)
     rows = whole(table.batches, table.header)
-    return in_order(to_log(table.header, rows, table.cleaning))
+    return in_order(to_log(table.header, rows, table.cleaning)), table.header.features
 
 
 def in_order(log: Log, moved: int = 0) -> Log:

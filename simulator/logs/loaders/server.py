@@ -22,6 +22,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
+from bandit.core.draw import UNKNOWN
 from bandit.core.times import DURATION, seconds
 from bandit.errors import nearest
 from bandit.replica.recent import Delays
@@ -347,7 +348,9 @@ class _Joined:
 
     def _places(self, entry: Entry, document: Document) -> list[Row]:
         """A row for each position of a decision."""
-        shown = [Shown(each["arm"], each["propensity"], each["marginal"]) for each in entry["arms"]]
+        # None would say that it is the propensity
+        marginals = [UNKNOWN if each["marginal"] is None else each["marginal"] for each in entry["arms"]]
+        shown = [Shown(each["arm"], each["propensity"], p) for each, p in zip(entry["arms"], marginals, strict=True)]
         return [self._row(entry, document, shown[: j + 1], len(shown)) for j in range(len(shown))]
 
     def _whole(self, entry: Entry, document: Document) -> list[KindReward]:

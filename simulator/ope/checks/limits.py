@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bandit.arrays import Matrix, Vector
+from bandit.arrays import Mask, Matrix, Vector
+from bandit.core.draw import UNKNOWN
 from simulator.logs.log import Log
 
 LARGEST = 1e30  # of rewards, features and row weights: fourth powers of them and their sums stay finite
@@ -67,12 +68,13 @@ def check(log: Log, alpha: float, how: Mapping[str, Any]) -> None:
     check_log(log)
 
 
-def check_log(log: Log, span: tuple[float, float] | None = None) -> None:
+def check_log(log: Log, span: tuple[float, float] | None = None, *, lists: bool = False) -> None:
     """Refuse rows whose numbers are missing, infinite or too large to compute with.
 
     Args:
         log: n rows.
         span: lowest and highest possible reward, where that is known.
+        lists: whether whole lists are valued, for which marginal probabilities may be unknown.
 
     Raises:
         ValueError: a reward, feature or row weight is not a number or beyond 1e30, a reward is outside the span, a
@@ -83,7 +85,10 @@ def check_log(log: Log, span: tuple[float, float] | None = None) -> None:
     if span is not None:
         check_span(span)
         _rows("rewards", r, (r >= span[0]) & (r <= span[1]), f"in [{span[0]}, {span[1]}]")
-    for name, p in (("propensities", log.propensity), ("conditional propensities", log.conditional)):
+    if not lists:
+        check_marginals(log)
+    own = np.where(_unknown(log), 1.0, log.propensity)
+    for name, p in (("propensities", own), ("conditional propensities", log.conditional)):
         if p is not None:
             _rows(name, p, (p >= LEAST) & (p <= 1 + 1e-9), f"in [{LEAST:g}, 1]")
     if s is not None:
@@ -92,6 +97,25 @@ def check_log(log: Log, span: tuple[float, float] | None = None) -> None:
         row, arm = np.argwhere(~(log.probability >= 0))[0].tolist()
         raise ValueError(f"probabilities must be at least 0; row {row} has {log.probability[row, arm]} of an arm")
     check_context(log)
+
+
+def check_marginals(log: Log) -> None:
+    """Refuse lists whose lower places have no marginal probability, where each place is looked at by itself.
+
+    Raises:
+        ValueError: there is one; the first is named.
+    """
+    if (unknown := _unknown(log)).any():
+        raise ValueError(
+            f"row {int(unknown.argmax())} is a lower place of a list whose policy draws each place for itself: its "
+            "marginal probability is not known; value whole lists (--lists) or first places (--places first)"
+        )
+
+
+def _unknown(log: Log) -> Mask:
+    """Which rows have a propensity given the arms above, but a marginal that nobody knows."""
+    unknown: Mask = (log.propensity == UNKNOWN) & (log.conditional is not None)
+    return unknown
 
 
 def check_context(log: Log) -> None:

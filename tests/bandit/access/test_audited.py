@@ -50,7 +50,7 @@ def change(trial: Trial, store: Any) -> Any:
     before = trial.store.config(trial.name)
     assert before is not None
     document = before.config.document
-    policy = msgspec.structs.replace(document.policy, alpha=document.policy.alpha + 1)
+    policy = msgspec.structs.replace(document.policy, alpha=2.0)
     after = revise(before.config, msgspec.structs.replace(document, policy=policy), learned=False, reset=False)
     own = ACTOR.set(Actor("somebody", "admin", lambda: "10.0.0.7", "r-1"))
     try:
@@ -72,7 +72,7 @@ def test_a_change_has_its_entry(trial: Trial, monkeypatch: pytest.MonkeyPatch) -
     assert (entry.actor, entry.address, entry.request_id) == ("somebody", "10.0.0.7", "r-1")
     assert (entry.action, entry.outcome) == ("experiment.change", "done")
     assert entry.before["/version"] + 1 == entry.after["/version"]
-    assert entry.before["/policy/alpha"] + 1 == entry.after["/policy/alpha"]
+    assert (entry.before["/policy/alpha"], entry.after["/policy/alpha"]) == ("auto", 2.0)
 
 
 @pytest.mark.parametrize(

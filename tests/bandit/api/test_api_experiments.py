@@ -27,7 +27,7 @@ def test_put_creates_with_201_and_replaces_with_200(server: Live) -> None:
     )
     replaced = ok(server.client.put(one.at, json=DOCUMENT), 200)
     assert (created["version"], created["lambda"], created["policy"]["alpha"]) == (1, 3.0, 2.0)
-    assert (replaced["version"], replaced["lambda"], replaced["policy"]["alpha"]) == (2, 1.0, 1.0)
+    assert (replaced["version"], replaced["lambda"], replaced["policy"]["alpha"]) == (2, "auto", "auto")
 
 
 def test_get_gives_the_document_with_name_version_generation_and_times(server: Live) -> None:
@@ -41,7 +41,7 @@ def test_get_gives_the_document_with_name_version_generation_and_times(server: L
     assert before["rewards"]["sale"] == {"range": [0.0, 1000.0], "weight": 0.01}
     assert (before["status"], before["attribution"], before["reward_window"]) == ("active", "last", "7d")
     assert (before["noise"], before["half_life"], before["activation"]) == ("auto", None, "on_decision")
-    assert before["policy"] == {"type": "linucb", "alpha": 1.0, "explore": 0.02}
+    assert before["policy"] == {"type": "linucb", "alpha": "auto", "explore": 0.02}
     assert before["created_at"] == before["updated_at"] == after["created_at"]
     assert moment(after["updated_at"]) > moment(before["updated_at"])
     assert abs(moment(before["created_at"]) - datetime.now(UTC)) < timedelta(minutes=1)
@@ -54,7 +54,7 @@ def test_what_get_gave_can_be_put_and_patched(server: Live) -> None:
     put = ok(server.client.put(one.at, json=got | {"lambda": 3, "name": "other", "evaluable": 7, "created_at": None}))
     assert (put["name"], put["version"], put["generation"], put["lambda"]) == (one.name, 2, 1, 3.0)
     assert put["created_at"] == got["created_at"]
-    assert {**put, "lambda": 1.0} | {key: got[key] for key in ("version", "updated_at", "warnings")} == got
+    assert {**put, "lambda": "auto"} | {key: got[key] for key in ("version", "updated_at", "warnings")} == got
     patched = ok(one.patch(put | {"lambda": 4}))
     assert (patched["version"], patched["lambda"]) == (3, 4.0)
     for send in (server.client.put, server.client.patch):
@@ -169,7 +169,7 @@ def test_a_merge_patch_changes_what_it_names(server: Live) -> None:
     changed = ok(one.patch({"policy": {"alpha": 0.5}, "fallback_arm": None, "arms": ["c", "a"], "lambda": 7}))
     assert changed["policy"] == {"type": "linucb", "alpha": 0.5, "explore": 0.5}
     assert (changed["fallback_arm"], changed["arms"], changed["lambda"]) == (None, ["c", "a"], 7.0)
-    assert ok(one.patch({"lambda": None}))["lambda"] == 1.0
+    assert ok(one.patch({"lambda": None}))["lambda"] == "auto"
     assert ok(one.patch({"rewards": {"sale": None}}))["rewards"] == {"click": {}}
     assert ok(one.patch({}))["version"] == 5
     headers = {"Content-Type": "application/merge-patch+json"}

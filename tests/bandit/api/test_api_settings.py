@@ -10,17 +10,25 @@ import pytest
 from live import Live
 
 from bandit.core.document import ArmSpec, Document, Kind
-from bandit.core.features import Boolean, Category, Hashed, Interaction, Number, Vector
-from bandit.core.policies import EpsilonGreedy, Fixed, LinUCB, Uniform
+from bandit.core.features import Bins, Boolean, Category, Fourier, Hashed, Interaction, Number, Rank, Vector
+from bandit.core.policies import EpsilonGreedy, Fixed, InverseGap, LinUCB, Softmax, Thompson, Uniform
 from bandit.core.slices import SliceSpec
 
 PAGE = (Path(__file__).parents[3] / "docs" / "experiments.md").read_text()
 EXAMPLES = re.findall(r"```http\n(\w+) (\S+)\n\n?(.*?)```", PAGE, re.DOTALL)
 SECTIONS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "All settings": (Document,),
-    "Features": (Number, Boolean, Category, Hashed, Vector, Interaction),
+    "Features": (Fourier, Bins, Rank, Number, Boolean, Category, Hashed, Vector, Interaction),
     "Arms": (ArmSpec,),
-    "Policy": (Uniform, Fixed, EpsilonGreedy, LinUCB),  # of `explore`, the default of the last
+    "Policy": (
+        Uniform,
+        Fixed,
+        EpsilonGreedy,
+        Thompson,
+        InverseGap,
+        Softmax,
+        LinUCB,
+    ),  # `explore` is of the last
     "Slices": (SliceSpec,),
     "Rewards": (Kind,),
 }

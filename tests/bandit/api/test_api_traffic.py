@@ -481,11 +481,11 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(server: Live) -> N
         "changes": [
             {"pointer": "/arms/b", "before": {"status": "active"}},
             {"pointer": "/arms/d", "after": {"status": "paused"}},
-            {"pointer": "/lambda", "before": 1.0, "after": 2.0},
+            {"pointer": "/lambda", "before": "auto", "after": 2.0},
         ],
     }
     assert ok(one.patch({"lambda": 3}, dry_run="true"))["changes"] == [
-        {"pointer": "/lambda", "before": 1.0, "after": 3.0}
+        {"pointer": "/lambda", "before": "auto", "after": 3.0}
     ]
     assert ok(one.patch({}, dry_run="true", reset="true"))["starts_from_zero"] is True
     assert pointers(one.patch({"lambda": 0}, dry_run="true"), Code.INVALID_EXPERIMENT) == ["/lambda"]

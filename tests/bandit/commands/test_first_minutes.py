@@ -63,7 +63,7 @@ def test_answers_are_taken_and_wrong_ones_asked_again(here: Path) -> None:
         {
             "arms": ["list", "grid"],
             "reward_window": "36h",
-            "policy": {"type": "linucb", "alpha": 1.0, "explore": 0.02},
+            "policy": {"type": "linucb", "alpha": "auto", "explore": 0.02},
             "rewards": {"order": {"weight": 1.0, "range": [0.0, 500.0], "over_range": "clip"}},
             "features": [
                 {"type": "number", "name": "age", "mean": 40.0, "scale": 12.0},
@@ -203,7 +203,7 @@ def test_an_experiment_is_applied_changed_and_left_alone(server: Live, here: Pat
     assert "version 1: nothing changes" in ran(*put).output
     written_to(file, policy={"alpha": 0.5}, arms=["a", "c"])
     dry = ran(*put, "--dry-run")
-    assert "/policy/alpha  1.0 -> 0.5" in dry.output
+    assert '/policy/alpha  "auto" -> 0.5' in dry.output
     assert "/arms/b  retired, was " in dry.output
     assert "/arms/c  new: " in dry.output
     assert (dry.exit_code, ran(*put, answers="n\n").exit_code) == (0, 1)
@@ -266,6 +266,8 @@ def test_the_example_of_a_context_is_one(server: Live) -> None:
         {"name": "s", "type": "number", "min": 3, "max": 4},
         {"name": "city", "type": "hashed", "bits": 3}, {"name": "taste", "type": "vector", "length": 2},
         {"name": "both", "type": "interaction", "of": ["age", "new"]},
+        {"name": "v", "type": "number", "transform": {"type": "bins", "edges": [1, 2, 3]}},
+        {"name": "curve", "type": "fourier", "of": ["age", "s"], "size": 4, "scale": 1},
     ]  # fmt: skip
     made = server.experiment(features=features)
     found = ok(server.client.get(made.at))

@@ -65,13 +65,25 @@ def test_a_model_has_the_lambda_of_the_readable_formulae(strength: float, more: 
 
 
 def test_it_is_looked_at_when_impressions_have_grown_by_a_third() -> None:
-    """From 30 impressions on, and after 1.3 times as many: 20 looks in 10,000 impressions, not one a batch."""
-    model, looks = Model(experiment(2)), 0
+    """From 30 impressions on, and after 1.3 times as many: 23 looks in 10,000 impressions, not one a batch."""
+    model, looks = Model(experiment(2)), set()
     for i in range(1000):
         model.learn(events(i, 10, K=2))
-        looks += model._evidence.looking
         fresh(model)
-    assert 15 <= looks <= 25
+        if model._evidence._level >= 0:
+            looks.add(model._evidence._level)
+    assert looks == set(range(23))  # 30, 39, 50.7, ... 9,632
+
+
+def test_when_it_looks_does_not_depend_on_how_much_is_learned_at_a_time() -> None:
+    """Learned one by one or all at once, with refreshes at the same places, lambda is the same."""
+    one, other = Model(experiment()), Model(experiment())
+    for start in range(0, 300, 15):
+        batch = events(start, 15, strength=2.0)
+        one.learn(batch)
+        for i in range(15):
+            other.learn(batch[np.arange(15) == i])
+        assert fresh(one).scorer.chosen == fresh(other).scorer.chosen
 
 
 def test_a_given_lambda_is_never_looked_for() -> None:
@@ -95,7 +107,8 @@ def test_of_a_large_catalogue_a_sample_is_looked_at(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(evidence, "SAMPLE", 16)
     model = Model(experiment(60))
     model.learn(events(1, 600, K=60))
-    turns = 0
+    model._reconsider(21)
+    turns = 1
     while model._evidence.looking:
         before = model._evidence._at
         model._reconsider(21)

@@ -321,9 +321,9 @@ def test_the_variance_function_is_the_sum_over_contexts(seed: int, n: int, d: in
 
 
 def test_the_dispersion_by_hand() -> None:
-    """Q = (1, 3), V = (4, 6), n = (10, 10), so Vb = 1/2: phi = (3.5 / 6.5 + 5.5 / 8.5) / 2, then each arm's own."""
+    """Q = (1, 3), V = (4, 6), n = (10, 10), so Vb = 1/2: phi = (2 / 5 + 4 / 7) / 2, then each arm's own."""
     found = dispersion(np.array([1.0, 3.0]), np.array([4.0, 6.0]), np.array([10.0, 10.0]), 1.0)
-    phi = (3.5 / 6.5 + 5.5 / 8.5) / 2
+    phi = (2 / 5 + 4 / 7) / 2
     np.testing.assert_allclose(found, [(25 * phi + 1) / (25 + 4), (25 * phi + 3) / (25 + 6)], rtol=1e-15)
     assert dispersion(np.zeros(2), np.zeros(2), np.zeros(2), 3.0).tolist() == [1.0, 1.0]
 

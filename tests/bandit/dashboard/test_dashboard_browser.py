@@ -170,7 +170,7 @@ def test_alpha_is_changed_by_the_keyboard_alone_once_confirmed(admin: Visit, ser
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     expect(page.get_by_label("alpha")).to_be_focused()
-    assert ok(server.client.get(made.at))["policy"]["alpha"] == 1.0
+    assert ok(server.client.get(made.at))["policy"]["alpha"] == "auto"
     page.keyboard.press("Enter")
     expect(dialog).to_be_visible()
     for _ in range(4):
@@ -395,7 +395,7 @@ def test_a_change_is_in_the_audit_log(admin: Visit, server: Live) -> None:
     ok(made.patch({"policy": {"alpha": 0.125}}))
     page = admin.open(f"audit/{made.name}")
     expect(page.get_by_role("row", name="experiment.change")).to_contain_text("/policy/alpha")
-    expect(page.get_by_role("row", name="experiment.change")).to_contain_text("1 → 0.125")
+    expect(page.get_by_role("row", name="experiment.change")).to_contain_text("auto → 0.125")
     expect(page.get_by_role("row")).to_have_count(3)  # its names, the change, and that it was made
 
 
@@ -490,7 +490,7 @@ def test_a_number_is_what_was_typed_or_is_refused(admin: Visit, site: Site, type
         expect(alpha).to_have_attribute("aria-invalid", "true")
         expect(page.get_by_role("dialog")).to_have_count(0)
         page.get_by_role("button", name="Undo edits").click()
-        expect(alpha).to_have_value("1")
+        expect(alpha).to_have_value("")  # "auto"
     else:
         places = page.get_by_role("dialog").locator("li").filter(has_text="/policy/alpha")
         expect(places.locator("ins")).to_have_text(taken)
@@ -621,6 +621,34 @@ def test_what_is_made_replaces_nothing(admin: Visit, server: Live, looked: bool)
     expect(page.get_by_text(told)).to_be_visible()
     found = ok(server.client.get(f"/v1/experiments/{name}"))
     assert (found["version"], found["arms"]) == (1, ["theirs", "too"])
+
+
+def test_another_policy_is_chosen_tried_out_and_explained(admin: Visit, server: Live) -> None:
+    """Made in the form with numbers of its own; tried out and changed by these; a decision's explanation fits it."""
+    page = admin.open("new")
+    page.get_by_label("Name", exact=True).first.fill("by-softmax")
+    page.get_by_label("Arms, one a line").fill("a\nb\nc")
+    page.get_by_label("explore").fill("0.1")
+    page.get_by_label("Policy").select_option("softmax")
+    expect(page.get_by_label("alpha")).to_have_count(0)
+    expect(page.get_by_label("explore")).to_have_value("0.1")
+    page.get_by_label("temperature").fill("0.5")
+    page.get_by_label("Random slice").fill("0")
+    assert admin.violations() == []
+    page.get_by_role("button", name="Check it").click()
+    page.get_by_role("button", name="Create it").click()
+    expect(page.get_by_role("heading", level=1, name="by-softmax")).to_be_visible()
+    made = ok(server.client.get("/v1/experiments/by-softmax"))
+    assert made["policy"] == {"type": "softmax", "temperature": 0.5, "explore": 0.1}
+    page = admin.open("e/by-softmax/what-if")
+    page.get_by_label("temperature (now 0.5)").fill("2")
+    expect(page.get_by_text("with a probability of 33.3 %")).to_be_visible()
+    page = admin.open("e/by-softmax/change")
+    expect(page.get_by_role("group", name="Policy: softmax").get_by_label("temperature")).to_have_value("0.5")
+    ok(server.client.post("/v1/experiments/by-softmax/recommendations", json={"decision_id": "d"}))
+    page = admin.open("e/by-softmax/decision/d")
+    expect(page.get_by_role("columnheader", name="Uncertainty (sigma × width)")).to_be_visible()
+    expect(page.get_by_role("columnheader", name="Bonus")).to_have_count(0)
 
 
 def test_ten_thousand_arms_come_by_pages(admin: Visit, server: Live) -> None:

@@ -17,6 +17,7 @@ from bandit.core.revision import first
 from bandit.core.validation import parse_document
 from bandit.errors import CorruptLog
 from bandit.log.probabilities import (
+    level_ends,
     pack_all_probabilities,
     pack_probabilities,
     pack_set,
@@ -176,10 +177,39 @@ def test_probabilities_come_back_bit_for_bit(seed: int, K: int, explore: float, 
 
 
 def test_the_probabilities_of_10_000_arms_fit_in_a_few_bytes() -> None:
-    """One best arm of 10,000: all of them, two numbers and a list of one, 31 bytes instead of 80,000."""
+    """One best arm of 10,000: all of them, two numbers and a list of one, 31 bytes instead of 80,000; where 20 arms
+    share what is not spread evenly, 12 more for each.
+    """
     p = np.full(10_000, 0.02 / 10_000)
     p[1234] += 0.98
     assert len(pack_probabilities(p, np.ones(10_000, bool))) == 1 + 5 + 16 + 5 + 4
+    p[1234] = p[0]
+    p[500:520] += 0.98 * np.arange(1, 21) / 210
+    assert len(pack_probabilities(p, np.ones(10_000, bool))) == 1 + 5 + 8 + 5 + 20 * (4 + 8)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(3, 60), st.integers(1, 8), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_a_few_numbers_above_the_rest_come_back_exactly(seed: int, K: int, above: int, sliced: bool) -> None:
+    """Packed alone, together and by slices, with what is read of them without unpacking: the least and the largest."""
+    rng = np.random.default_rng(seed)
+    eligible = np.ones((1, K), bool)
+    eligible[0, rng.permutation(K)[: K // 4]] = False
+    p = np.where(eligible, 0.001, 0.0).repeat(2, axis=0)
+    for row in p:
+        row[rng.permutation(np.flatnonzero(eligible))[:above]] = 0.1 + rng.random(min(above, eligible.sum()))
+    own = p[:, eligible[0]]
+    if sliced:
+        for row, tail in enumerate(pack_slices([(3, 1_000_000)], [p], eligible)):
+            assert unpack_slices(tail, 0)[1][0].probabilities.tolist() == own[row].tolist()
+            assert level_ends(tail, 0, 3) == (own[row].min(), own[row].max())
+        return
+    for row, tail in enumerate(pack_all_probabilities(p, eligible)):
+        members, found, end = unpack_probabilities(b"?" + tail + b"?", 1)
+        assert (members.tolist(), end) == (np.flatnonzero(eligible).tolist(), 1 + len(tail))
+        assert found.tolist() == own[row].tolist()
+        assert level_ends(tail, 0, -1) == (own[row].min(), own[row].max())
+        assert tail == pack_probabilities(p[row], eligible[0])
 
 
 # records

@@ -20,8 +20,20 @@ FEATURES: list[dict[str, Any]] = [
     {"name": "device", "type": "category", "levels": ["phone", "desktop"]},
     {"name": "member", "type": "boolean"},
     {"name": "taste", "type": "vector", "length": 2},
+    {"name": "visits", "type": "number", "transform": {"type": "bins", "edges": [1, 5]}, "missing": "indicator"},
+    {"name": "stay", "type": "number", "transform": {"type": "rank", "edges": [0, 10, 60]}},
+    {"name": "curve", "type": "fourier", "of": ["basket", "stay"], "size": 3, "scale": 1},
 ]
-PLAIN = {"basket": 60, "price": 5, "hour": 3, "device": "phone", "member": True, "taste": [0.6, 0.8]}
+PLAIN = {
+    "basket": 60,
+    "price": 5,
+    "hour": 3,
+    "device": "phone",
+    "member": True,
+    "taste": [0.6, 0.8],
+    "visits": 3,
+    "stay": 20,
+}
 
 
 @pytest.fixture
@@ -46,7 +58,12 @@ def seen(trial: Trial, **how: int) -> dict[str, FeatureSeen]:
 def test_by_hand(trial: Trial) -> None:
     """Three decisions: two baskets of 60 and 80 and none, one price that is far out, one device that is not listed."""
     without = {name: value for name, value in PLAIN.items() if name not in ("basket", "price")}
-    decided(trial, PLAIN, {**PLAIN, "basket": 80, "price": 99, "device": "watch"}, {**without, "taste": [8, 0]})
+    decided(
+        trial,
+        PLAIN,
+        {**PLAIN, "basket": 80, "price": 99, "device": "watch"},
+        {**without, "taste": [8, 0], "visits": None, "stay": 99},
+    )
     found = seen(trial)
     basket, price, device, member = (found[name] for name in ("basket", "price", "device", "member"))
     assert (basket.decisions, basket.missing, basket.mean, basket.clipped) == (3, 1, 70, 0)
@@ -55,6 +72,9 @@ def test_by_hand(trial: Trial) -> None:
     assert (price.missing, price.clipped, price.declared_mean, price.declared_scale) == (1, 1, 5, 5)
     assert (device.missing, device.other, device.mean) == (0, 1, UNSET)
     assert (member.mean, member.other, found["hour"].mean) == (1, UNSET, UNSET)
+    assert [each.name for each in found.values()] == [*PLAIN]  # what is made of others has no value of its own
+    assert (found["visits"].missing, found["visits"].clipped, found["visits"].mean) == (1, UNSET, UNSET)
+    assert (found["stay"].missing, found["stay"].clipped, found["stay"].mean) == (0, 1, UNSET)
     assert (found["taste"].clipped, found["taste"].spread) == (1, pytest.approx((1 + 1 + 8) / 3, abs=1e-3))
 
 
@@ -94,6 +114,11 @@ def test_the_newest_so_many_are_looked_at(trial: Trial, monkeypatch: pytest.Monk
         ("device", ["phone", "watch"], "none of the levels"),
         ("taste", [[7, 0]], "its norm should be about 1"),
         ("hour", [3], None),
+        ("visits", [0, 3, None], None),
+        ("visits", [3, None], "nearly all are in one bin"),
+        ("visits", [None, None, 3], "mostly missing"),
+        ("stay", [5, 12], None),
+        ("stay", [5, 12, 5, 12, 80], "many are beyond the edges"),
     ],
 )
 def test_a_suggestion_says_what_would_fit(trial: Trial, name: str, values: list[Any], text: str | None) -> None:

@@ -186,7 +186,7 @@ def test_what_cannot_be_asked_is_refused(
     ("target", "expected", "got"),
     [
         ("linucb:alfa=1", "/policy/alfa: a field that is known; did you mean 'alpha'?", "an unknown field"),
-        ("linucb:alpha=none", "/policy/alpha: number", "string"),
+        ("linucb:alpha=none", '/policy/alpha: "auto" or a number', "another value"),
     ],
 )
 def test_a_wrong_setting_of_a_target_is_told_as_in_a_document(
@@ -311,7 +311,7 @@ def test_lambda_and_noise_are_the_experiments_unless_they_are_given() -> None:
     experiment = Trial(MemoryStore(), "own", **{"lambda": 3.0, "noise": 0.5}).experiment
     same, other = (on._policy(experiment, f"linucb:{text}") for text in ("alpha=2", "lambda=7,noise=0.25"))
     assert (same.document.lam, same.document.noise, same.document.policy.alpha) == (3.0, 0.5, 2.0)
-    assert (other.document.lam, other.document.noise, other.document.policy.alpha) == (7.0, 0.25, 1.0)
+    assert (other.document.lam, other.document.noise, other.document.policy.alpha) == (7.0, 0.25, "auto")
     assert (same.config.index, same.kinds) == (experiment.config.index, experiment.kinds)
 
 

@@ -13,7 +13,7 @@ from simulator.cli.app import app
 from simulator.ope.evaluate import evaluate
 from simulator.studies.run import run as played
 
-COMMANDS = ("run", "evaluate", "convert", "replay", "compare", "select", "report", "sweep", "power")
+COMMANDS = ("run", "evaluate", "convert", "replay", "compare", "select", "report", "sweep", "power", "features")
 
 
 def test_it_runs_as_a_module() -> None:

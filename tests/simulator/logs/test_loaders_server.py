@@ -417,6 +417,9 @@ SPECIAL: list[dict[str, Any]] = [
     {"name": "taste", "type": "vector", "length": 2, "missing": [0, 1]},
     {"name": "new", "type": "boolean"},
     {"name": "both", "type": "interaction", "of": ["age", "land"]},
+    {"name": "visits", "type": "number", "transform": {"type": "bins", "edges": [1, 5.5]}, "missing": "indicator"},
+    {"name": "price", "type": "number", "transform": {"type": "rank", "edges": [0, 10, 100]}, "missing": 10},
+    {"name": "curve", "type": "fourier", "of": ["age", "price"], "size": 3, "scale": 2},
 ]
 
 
@@ -425,7 +428,17 @@ def test_special_features_are_the_columns_that_the_server_had(name: str, exporte
     trial = Trial(MemoryStore(), name, features=SPECIAL[:2], rewards=REWARDS)
     contexts: list[dict[str, Any]] = [
         {"age": 31, "hour": 5.5},
-        {"age": 31, "hour": 5.5, "basket": 12, "land": "us", "city": "Lyon", "taste": [0.25, 0.5], "new": True},
+        {
+            "age": 31,
+            "hour": 5.5,
+            "basket": 12,
+            "land": "us",
+            "city": "Lyon",
+            "taste": [0.25, 0.5],
+            "new": True,
+            "visits": 3,
+            "price": 7.25,
+        },
         {"age": 52, "hour": 23, "basket": None, "land": "fr", "city": None, "taste": None, "new": False},
     ]
 
@@ -447,3 +460,6 @@ def test_special_features_are_the_columns_that_the_server_had(name: str, exporte
     assert (log.context * ONE).tolist() == x[:, order].tolist()
     assert len(order) == x.shape[1] - 1  # but for the shift that came with what came later
     assert log.columns[1:4] == ("age", "hour sine", "hour cosine")
+    assert log.columns[-8:] == (
+        "visits <1", "visits 1 to 5.5", "visits >=5.5", "visits missing", "price", "curve 0", "curve 1", "curve 2",
+    )  # fmt: skip

@@ -5,6 +5,7 @@ import { link } from "../lib/route.js";
 import { say } from "../lib/say.js";
 import { Changes, Confirm } from "../parts/dialog.js";
 import { NumberField } from "../parts/field.js";
+import { KNOBS, fieldOf, knobsOf } from "../parts/knobs.js";
 import { Failure, Notice } from "../parts/notice.js";
 
 export function Change({ document, again }) {
@@ -116,19 +117,12 @@ function State({ base, edits, edit }) {
     <input type="radio" name="status" checked=${value === each} onChange=${() => edit(["status"], each)} /> ${each}</label>`)}</fieldset>`;
 }
 
-const TOLD = {
-  alpha: "how many standard deviations of uncertainty count for an arm; empty: auto, by what rewards can be",
-  explore: "share of decisions that is spread evenly over all arms, 0 to 1: what makes the log able to judge",
-};
-
 function Policy({ title, path, policy, edits, edit }) {
-  const names = ["alpha", "explore"].filter((name) => policy?.[name] !== undefined);
-  const now = (name) => edits[keyOf([...path, name])] ?? policy[name];
+  const names = knobsOf(policy);
   if (!names.length) return null;
   return html`<fieldset><legend>${title}: ${policy.type}</legend>
-    <div class="fields">${names.map((name) => html`<${NumberField} key=${name} label=${name} hint=${TOLD[name]} min=${0}
-      max=${name === "explore" ? 1 : undefined} placeholder=${name === "alpha" ? "auto" : undefined} optional=${name === "alpha"}
-      value=${now(name) === "auto" ? undefined : now(name)} change=${(value) => edit([...path, name], value ?? "auto")} />`)}</div></fieldset>`;
+    <div class="fields">${names.map((name) => html`<${NumberField} key=${name} label=${name} hint=${KNOBS[name]?.told}
+      ...${fieldOf(name, edits[keyOf([...path, name])] ?? policy[name], (value) => edit([...path, name], value))} />`)}</div></fieldset>`;
 }
 
 function Weights({ base, edits, edit }) {

@@ -95,8 +95,6 @@ function Credited({ found }) {
       id=${(row) => `${row.at} ${row.event} ${row.event_id}`} empty=${Date.parse(found.expires_at) > Date.now() ? "Nothing yet; it may still come." : "Nothing came before the reward window ended."} /></section>`;
 }
 
-const bonus = (each) => each.score - each.mean;
-
 function Explained({ found }) {
   const told = found.explanation;
   if (!told?.arms.length) return null;
@@ -105,23 +103,25 @@ function Explained({ found }) {
   const rival = told.arms.find((each) => each.arm !== shown);
   const compared = [first, rival].filter(Boolean);
   const features = Object.keys(compared[0].mean_parts);
+  const ranked = told.alpha !== 0; // else nothing is added for uncertainty, or it counts in another way
+  const added = (each) => (ranked ? each.score - each.mean : each.sigma * each.width);
   const columns = [
     { name: "Feature", head: true, cell: (name) => name },
     ...compared.map((each) => ({ name: `${each.arm}: adds to the mean`, number: true, cell: (name) => number(each.mean_parts[name]) })),
-    ...compared.map((each) => ({ name: `${each.arm}: to the uncertainty`, number: true, cell: (name) => number(each.width ? (bonus(each) * each.width_parts[name]) / each.width : 0) })),
+    ...compared.map((each) => ({ name: `${each.arm}: to the uncertainty`, number: true, cell: (name) => number(each.width ? (added(each) * each.width_parts[name]) / each.width : 0) })),
   ];
   const scores = [
     { name: "Arm", head: true, cell: (each) => each.arm },
     { name: "Score", number: true, cell: (each) => number(each.score) },
     { name: "Expected reward", number: true, cell: (each) => number(each.mean) },
-    { name: `Bonus (alpha ${told.alpha === "auto" ? "auto" : number(told.alpha)})`, number: true, cell: (each) => number(bonus(each)) },
+    { name: ranked ? `Bonus (alpha ${told.alpha === "auto" ? "auto" : number(told.alpha)})` : "Uncertainty (sigma × width)", number: true, cell: (each) => number(added(each)) },
   ];
   return html`<section aria-labelledby="why"><h3 id="why">Why, as the model of now sees it</h3>
     <p class="muted">The model has learned since, so this need not be what decided then; the probabilities below are those of then.</p>
-    <${Table} caption="Scores: expected reward and a bonus for what is not known yet" columns=${scores} rows=${told.arms.slice(0, 10)} id=${(each) => each.arm} />
+    <${Table} caption=${ranked ? "Scores: expected reward and a bonus for what is not known yet" : "Expected rewards, and how uncertain each is"} columns=${scores} rows=${told.arms.slice(0, 10)} id=${(each) => each.arm} />
     ${told.arms.length > 10 && html`<p class="muted">${told.arms.length - 10} more are left out.</p>`}
     <details><summary>What each feature adds: ${compared.map((each) => each.arm).join(" and ")}</summary>
-      <${Table} caption="Parts that add up to the scores" columns=${columns} rows=${features} id=${(name) => name} /></details></section>`;
+      <${Table} caption=${ranked ? "Parts that add up to the scores" : "Parts that add up to expected reward and uncertainty"} columns=${columns} rows=${features} id=${(name) => name} /></details></section>`;
 }
 
 function Eligible({ found, shown }) {

@@ -5,6 +5,7 @@ import { html, useEffect, useState } from "../lib/html.js";
 import { useLive } from "../lib/live.js";
 import { ContextForm, asked, startOf } from "../parts/context.js";
 import { NumberField } from "../parts/field.js";
+import { KNOBS, knobsOf } from "../parts/knobs.js";
 import { Bar } from "../parts/interval.js";
 import { Failure, Waiting } from "../parts/notice.js";
 import { Table } from "../parts/table.js";
@@ -54,14 +55,14 @@ function useSettled(value) {
 
 function Tuned({ document, policy, tune }) {
   const own = document.policy ?? {};
-  const names = ["alpha", "explore"].filter((name) => own[name] !== undefined);
+  const names = knobsOf(own);
   if (!names.length) return null;
   const change = (name, value) => {
     const { [name]: _, ...rest } = policy;
     tune(value === undefined ? rest : { ...rest, [name]: value });
   };
   return html`<h3>Policy</h3><div class="fields">${names.map((name) => html`<${NumberField} key=${name} label="${name} (now ${own[name]})"
-    min=${0} max=${name === "explore" ? 1 : undefined} placeholder=${own[name]} optional=${true} value=${policy[name]} change=${(value) => change(name, value)} />`)}</div>`;
+    min=${KNOBS[name]?.min} max=${KNOBS[name]?.max} placeholder=${own[name]} optional=${true} value=${policy[name]} change=${(value) => change(name, value)} />`)}</div>`;
 }
 
 function Answer({ found, pinned, busy }) {

@@ -6,6 +6,7 @@ import { NumberField } from "./field.js";
 export function start(feature) {
   if (feature.type === "number") {
     if (feature.mean !== undefined && feature.mean !== null) return feature.log ? Number(Math.expm1(feature.mean).toPrecision(3)) : feature.mean;
+    if (feature.transform) return feature.transform.edges[feature.transform.edges.length >> 1];
     if (feature.min !== undefined && feature.min !== null) return (feature.min + feature.max) / 2;
     return 0;
   }
@@ -15,7 +16,7 @@ export function start(feature) {
   return "";
 }
 
-/** The features that stand in a context: an interaction is made of others. */
+/** The features that stand in a context: an interaction and random features are made of others. */
 export const asked = (document) => document.features.filter((f) => f.name !== undefined && KNOWN.has(f.type));
 const KNOWN = new Set(["number", "boolean", "category", "hashed", "vector"]);
 

@@ -1,6 +1,7 @@
 // A document while it is written: the fields that most need, and all else as JSON beside its feature or kind.
 import { html } from "../lib/html.js";
 import { NumberField, TextField } from "./field.js";
+import { KNOBS, POLICIES, fieldOf, knobsOf } from "./knobs.js";
 
 /** A form's fields from a document; what the form has no field for is kept. */
 export function draftOf(document) {
@@ -11,11 +12,16 @@ export function draftOf(document) {
     armsGiven: arms ?? [], // payloads and conditions of a proposal
     features: (features ?? []).map(rowOf),
     rewards: Object.entries(rewards ?? { click: {} }).map(([kind, spec]) => ({ name: kind, weight: spec.weight ?? 1, low: spec.range?.[0] ?? 0, high: spec.range?.[1] ?? 1, more: spec })),
-    alpha: policy?.alpha ?? "auto",
-    explore: policy?.explore ?? 0.02,
+    policy: policyOf(policy?.type ?? "linucb", policy),
     random: slices?.random?.share ?? 0.1,
     more,
   };
+}
+
+/** A policy of that type, with what another one says of its numbers; one that no form can write stays as it is. */
+function policyOf(type, other) {
+  const knobs = Object.entries(POLICIES[type]?.knobs ?? {}).map(([name, usual]) => [name, other?.[name] ?? usual]);
+  return POLICIES[type] ? { type, ...Object.fromEntries(knobs) } : other;
 }
 
 const SIMPLE = ["number", "boolean", "category"];
@@ -47,7 +53,7 @@ export function documentOf(draft) {
     arms: arms.map((arm) => given.get(arm) ?? arm),
     features: draft.features.map(featureOf),
     rewards: Object.fromEntries(draft.rewards.map(rewardOf)),
-    policy: { type: "linucb", alpha: draft.alpha, explore: draft.explore },
+    policy: draft.policy,
     ...(random > 0 ? { slices: { learned: { share: Number((1 - random).toFixed(6)) }, random: { share: random, policy: { type: "uniform" } } } } : {}),
   };
 }
@@ -83,11 +89,19 @@ export function Draft({ draft, change }) {
       fresh=${{ name: "", type: "number", mean: 0, scale: 1, levels: "", more: "" }} />
     <${Rows} title="Rewards: what is reported back" one="reward" rows=${draft.rewards} change=${field("rewards")} Row=${Reward} fresh=${{ name: "", weight: 1, low: 0, high: 1, more: {} }} />
     <fieldset><legend>How it chooses</legend><div class="fields">
-      <${NumberField} label="alpha" hint="how much uncertainty counts for an arm; empty: auto" min=${0} placeholder="auto" optional=${true}
-        value=${draft.alpha === "auto" ? undefined : draft.alpha} change=${(value) => change({ alpha: value ?? "auto" })} />
-      <${NumberField} label="explore" hint="share spread evenly, 0 to 1" min=${0} max=${1} value=${draft.explore} change=${field("explore")} />
+      <${Policy} policy=${draft.policy} change=${field("policy")} />
       <${NumberField} label="Random slice" hint="share of users for whom arms are chosen evenly, to measure the lift; 0: none" min=${0} max=${1} value=${draft.random} change=${field("random")} />
     </div></fieldset>`;
+}
+
+function Policy({ policy, change }) {
+  const types = POLICIES[policy.type] ? Object.keys(POLICIES) : [policy.type, ...Object.keys(POLICIES)];
+  return html`<div class="field"><label for="policy">Policy</label>
+      <select id="policy" aria-describedby="policy-told" value=${policy.type} onChange=${(event) => change(policyOf(event.target.value, policy))}>
+        ${types.map((type) => html`<option key=${type}>${type}</option>`)}</select>
+      <small id="policy-told">${POLICIES[policy.type]?.told ?? "as it was proposed"}</small></div>
+    ${knobsOf(policy).map((name) => html`<${NumberField} key=${name} label=${name} hint=${KNOBS[name]?.told}
+      ...${fieldOf(name, policy[name], (value) => change({ ...policy, [name]: value }))} />`)}`;
 }
 
 function Rows({ title, one, rows, change, Row, fresh }) {

@@ -1,0 +1,70 @@
+"""Each arm as often as it is the best of estimates drawn at random, and what is drawn from is known exactly."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from bandit.arrays import Int, Matrix
+from bandit.core.policies.largest import largest
+from bandit.core.policies.rule import Rule, Share, SlotOf, shared
+from bandit.core.ridge.estimates import Derived, Estimates
+
+
+class Thompson(msgspec.Struct, tag="thompson", frozen=True, forbid_unknown_fields=True):
+    """Thompson sampling: the probability that an arm's draw is the largest, mixed with an even choice.
+
+        p_a = (1 - explore) P(N(mean_a, (scale spread_a)^2) is the largest of all) + explore / |eligible|
+
+    Nothing is sampled: the probability is an integral (`largest`). Arms whose spread is 0 and whose means tie share
+    evenly. Thompson (1933); Agrawal and Goyal (2013), https://arxiv.org/abs/1209.3352, with sigma_a for their v.
+
+    Attributes:
+        scale: How many times their standard deviations estimates are spread, 0 to 1,000,000; default 1.
+        explore: The share of decisions that is spread evenly over all eligible arms, 0 to 1; default 0.02.
+    """
+
+    scale: Annotated[float, Meta(ge=0, le=1e6)] = 1.0
+    explore: Share = 0.02
+
+    def probabilities(self, estimates: Estimates) -> Matrix:
+        """See `Rule`."""
+        mean, sd = estimates.mean, self.scale * estimates.spread
+        sure = np.where(sd == 0, mean, -np.inf)
+        top = sure.max(axis=1, keepdims=True)
+        tied = (sure > -np.inf) & (sure >= estimates.threshold(top))
+        return shared(_largest(np.where(tied, top, mean), sd, estimates), estimates, self.explore)
+
+    def score(self, derived: Derived, arms: Any, mean: Any, width: Any) -> Any:
+        """See `Rule`."""
+        return mean
+
+    def leading(self, estimates: Estimates, k: Int) -> None:
+        """See `Rule`."""
+
+    def rule(self, slot_of: SlotOf) -> Rule:
+        """Itself."""
+        return self
+
+
+def _largest(mean: Matrix, sd: Matrix, estimates: Estimates) -> Matrix:
+    """`largest` of all arms; those that have seen nothing are equal, and go as one that stands for so many."""
+    cold = estimates.derived.cold
+    if np.count_nonzero(cold) < 2:
+        return largest(mean, sd)
+    seen, fresh = np.flatnonzero(~cold), np.flatnonzero(cold)
+    among = mean[:, fresh] > -np.inf
+    count = among.sum(axis=1, keepdims=True)
+    one = mean[:, fresh].max(axis=1, keepdims=True)
+    found = largest(
+        np.concatenate([mean[:, seen], one], axis=1),
+        np.concatenate([sd[:, seen], sd[:, fresh[:1]]], axis=1),
+        np.concatenate([np.ones((len(mean), len(seen))), count], axis=1),
+    )
+    result = np.zeros(mean.shape)
+    result[:, seen] = found[:, :-1]
+    result[:, fresh] = among * (found[:, -1:] / np.maximum(count, 1))
+    return result
