@@ -169,7 +169,7 @@ def estimates(
     sigmas, pool = noise_scales(np.array(Q), n, ridge, s1)
     low, span = ends(mu, s1, ridge)
     z = schedule(len(arms) * d, n.sum()) * np.sqrt(
-        dispersion(np.array(Q), possible(n, np.array(D1), np.array(D2), mu, low, span), n, span)
+        dispersion(np.array(Q) / span / span, possible(n, np.array(D1), np.array(D2), mu, low, span), n)
     )
     return [
         Estimate(theta, G, sigma, pool, each, low, span)
@@ -203,7 +203,7 @@ def evidence(volume: Any, Q: Any, n: float, s1: float) -> Any:
         n: impressions.
         s1: prior noise.
     """
-    return volume / 2 - (n + N0) / 2 * np.log((Q + SURE * s1**2) / (n + N0))
+    return volume / 2 - (n + N0) / 2 * np.log((Q / s1 / s1 + SURE) / (n + N0))  # s1^2 may be too small for a float
 
 
 def ends(mu: float, s1: float, ridge: Ridge) -> tuple[float, float]:
@@ -214,20 +214,20 @@ def ends(mu: float, s1: float, ridge: Ridge) -> tuple[float, float]:
 
 
 def possible(n: Vector, D1: Vector, D2: Vector, mu: float, low: float, span: float) -> Vector:
-    """V of each arm: what the variances of its rewards can at most sum to."""
-    under, over = mu - low, low + span - mu
-    result: Vector = np.maximum(0.0, n * (under * over) + (over - under) * D1 - D2)
+    """V / R^2 of each arm: what the variances of its rewards can at most sum to, in squares of the range."""
+    under = (mu - low) / span
+    result: Vector = np.maximum(0.0, n * (under * (1 - under)) + (1 - 2 * under) * (D1 / span) - D2 / span / span)
     return result
 
 
-def dispersion(Q: Vector, V: Vector, n: Vector, span: float) -> Vector:
-    """phi of each arm, from Q, V and n of each.
+def dispersion(Q: Vector, V: Vector, n: Vector) -> Vector:
+    """phi of each arm, from Q and V, both in squares of the range, and n of each.
 
     Each arm counts as one in what all have in common: an arm that always earns the same says little of the others.
     """
     if not (count := float(n.sum())):
         return np.ones(len(n))
-    each = max(float(V.sum()) / count, FAINT * span**2)
+    each = max(float(V.sum()) / count, FAINT)
     common = float(((FIRM * each + Q) / (FIRM * each + V)).mean())
     result: Vector = (N1 * each * common + Q) / (N1 * each + V)
     return result

@@ -256,7 +256,7 @@ class Scorer:
         low, span = ends(mu, s1, ridge)
         V = possible(n, bGs - mu * sGs, cGc - cHc, mu, low, span)
         alpha = schedule(len(n) * self.d, float(n.sum()))
-        return Scales(sigma, pool, alpha**2 * dispersion(Q, V, n, span), alpha, low, span)
+        return Scales(sigma, pool, alpha**2 * dispersion(Q / span / span, V, n), alpha, low, span)
 
     def estimate(self, x: NDArray[np.int16], eligible: Mask, everyone: bool | None = None) -> Estimates:
         """Estimates of every scored arm for N contexts.

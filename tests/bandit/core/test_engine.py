@@ -551,3 +551,18 @@ def test_learning_and_refreshing_take_little_memory_beside_a_large_model() -> No
     arms, increment = increments(some)
     whole.sums.add(arms, increment)
     assert whole.sums.digest() == model.sums.digest()
+
+
+@pytest.mark.parametrize("weight", [0.0, 1e-300, -1e-200, 1e-9, 1e50])
+@pytest.mark.parametrize("ends", [[0.0, 1e-9], [-1.0, 1e12], [-1e50, 1e50], [1.0, 1e9]])
+@pytest.mark.parametrize("q", [0, 1])
+def test_no_weight_and_no_range_is_too_small_or_too_large(weight: float, ends: list[float], q: int) -> None:
+    """Squares of what a document allows may vanish; nothing overflows, is divided by 0, or makes a score no number."""
+    e = experiment(2, q, rewards={"r": {"weight": weight, "range": ends, "default": ends[0]}})
+    rng, kind = np.random.default_rng(1), e.kinds[0]
+    new = np.array([[kind.credit(ends[i])] for i in rng.integers(0, 2, 60)])
+    x = contexts(2, 60, 1 + q)
+    model = trained(e, Events(rng.integers(0, 2, 60), x, np.ones(60, np.int64), np.zeros_like(new), new))
+    decided = decide(model, x[:4])
+    assert np.isfinite(decided.shown.score).all()
+    assert np.isfinite(decided.probabilities).all()

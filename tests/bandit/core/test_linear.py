@@ -317,15 +317,15 @@ def test_the_variance_function_is_the_sum_over_contexts(seed: int, n: int, d: in
     D1, D2 = arm.A[:, 0] @ found.G @ c, c @ found.G @ arm.A @ found.G @ c
     V = possible(np.array([float(n)]), np.array([D1]), np.array([D2]), mu, lo, R)
     by_loop = sum((m - lo) * (lo + R - m) for m in X @ found.theta)
-    assert V[0] == pytest.approx(max(0.0, by_loop), rel=1e-7, abs=1e-7 * n * (1 + span + abs(low)) ** 2)
+    assert V[0] * R**2 == pytest.approx(max(0.0, by_loop), rel=1e-7, abs=1e-7 * n * (1 + span + abs(low)) ** 2)
 
 
 def test_the_dispersion_by_hand() -> None:
     """Q = (1, 3), V = (4, 6), n = (10, 10), so Vb = 1/2: phi = (2 / 5 + 4 / 7) / 2, then each arm's own."""
-    found = dispersion(np.array([1.0, 3.0]), np.array([4.0, 6.0]), np.array([10.0, 10.0]), 1.0)
+    found = dispersion(np.array([1.0, 3.0]), np.array([4.0, 6.0]), np.array([10.0, 10.0]))
     phi = (2 / 5 + 4 / 7) / 2
     np.testing.assert_allclose(found, [(25 * phi + 1) / (25 + 4), (25 * phi + 3) / (25 + 6)], rtol=1e-15)
-    assert dispersion(np.zeros(2), np.zeros(2), np.zeros(2), 3.0).tolist() == [1.0, 1.0]
+    assert dispersion(np.zeros(2), np.zeros(2), np.zeros(2)).tolist() == [1.0, 1.0]
 
 
 def test_alpha_falls_from_2_to_1_as_impressions_pass_the_coefficients() -> None:
