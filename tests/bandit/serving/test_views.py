@@ -149,7 +149,7 @@ def slow(server: Live, experiment: Experiment, arm: str, kind: int | None = None
             span = compiled.kinds[kind].range
             ridge = Ridge(np.eye(len(compiled.kinds))[kind], ridge.units, ridge.lam, None, *span)
         arms = [real(model.sums, each, ridge.units) for each in range(len(compiled.config.index))]
-        return estimates(arms, ridge)[index], compiled
+        return estimates(arms, ridge, lam=model.scorer.chosen)[index], compiled
 
 
 def test_estimates_and_weights_are_those_of_the_plain_formulas(server: Live) -> None:
