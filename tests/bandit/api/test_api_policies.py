@@ -32,9 +32,8 @@ def busy(server: Live, policy: dict[str, Any], **changes: Any) -> Experiment:
         events = [{"decision_id": f"{arm}-{i}", "event": "click"} for i in range(clicks)]
         ok(one.post("feedback/batch", {"requests": events}))
     one.until_seen(lambda rows: sum(row["rewards"]["click"]["sum"] for row in rows.values()) == 36)
-    until(
-        lambda: server.service.follower.replicas[one.name].is_fresh
-    )  # else a busy machine decides by what it knew before
+    replica = server.service.follower.replicas[one.name]
+    until(lambda: replica.is_fresh)  # else a busy machine decides by what it knew before
     return one
 
 
