@@ -8,12 +8,10 @@ number is that of its examples: bags of 5, covers of 3, epsilon .05.
 
 from __future__ import annotations
 
-import numpy as np
-
-from bandit.arrays import Matrix
 from simulator.environments.episode import Environment, Episode
-from simulator.policies.adapters.library import Scored, library
-from simulator.policies.protocol import Learner, Outcomes, Task
+from simulator.policies.adapters.library import library
+from simulator.policies.adapters.peers import MABWiser
+from simulator.policies.protocol import Learner, Task
 from simulator.policies.specs import parse
 from simulator.studies.run import INSIDE, learner_of
 
@@ -37,27 +35,13 @@ MODULES = {
 }
 
 
-class LinTS(Scored):
+class LinTS(MABWiser):
     """MABWiser's Thompson sampling in ridge regressions: one draw of it decides, and what is best there is shown."""
 
     def __init__(self, alpha: float, task: Task) -> None:
+        super().__init__({}, task)
         mab = library("mabwiser.mab", "pip install mabwiser")
-        self.task, self.fitted = task, False
         self.model = mab.MAB(list(range(task.K)), mab.LearningPolicy.LinTS(alpha), seed=task.seed)
-
-    def scores(self, X: Matrix) -> Matrix:
-        """See `Scored`; all equal before the first outcome."""
-        if not self.fitted:
-            return np.zeros((len(X), self.task.K))
-        found = self.model.predict_expectations(X)
-        rows = found if isinstance(found, list) else [found]
-        return np.array([[row[a] for a in range(self.task.K)] for row in rows], np.float64)
-
-    def update(self, X: Matrix, outcomes: Outcomes) -> None:
-        """See `Scored`."""
-        fit = self.model.partial_fit if self.fitted else self.model.fit
-        fit(outcomes.arm, outcomes.reward, X)
-        self.fitted = True
 
 
 def learner(policy: str, environment: Environment, episode: Episode, seed: int) -> Learner:

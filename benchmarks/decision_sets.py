@@ -20,13 +20,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
+from learning import encoded as by_server
 
 from bandit.arrays import Matrix
-from bandit.core.document import Document
-from bandit.core.experiment import compile_config
-from bandit.core.revision import first
 from simulator.environments.episode import Environment, Episode, Grid, on_grid, stream
 from simulator.environments.named import named
 from simulator.environments.tables import read
@@ -128,16 +125,11 @@ def _purchase() -> float:
 
 
 def encoded(document: Mapping[str, Any], contexts: list[dict[str, Any]]) -> Grid:
-    """Contexts as a server would encode them, without what is no feature."""
-    encoder = compile_config(first("benchmark", msgspec.convert(document, Document))).encoder
+    """Contexts as a server would encode them, without what is no feature, and with values as Python's own."""
     names = {feature["name"] for feature in document["features"]}
     kept = [{name: value for name, value in context.items() if name in names} for context in contexts]
-    return encoder.encode([msgspec.convert(plain(each), encoder.context_type) for each in kept])
-
-
-def plain(context: dict[str, Any]) -> dict[str, Any]:
-    """Values as Python's own."""
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in context.items()}
+    own = [{n: v.item() if isinstance(v, np.generic) else v for n, v in context.items()} for context in kept]
+    return by_server(dict(document), own)
 
 
 @dataclass(frozen=True)

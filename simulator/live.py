@@ -237,15 +237,14 @@ def _policy(experiment: Experiment, text: str) -> Experiment:
         spec = specs.parse(text)
     except ValueError as error:
         raise wrong("target", str(error), "another value") from None
-    own = {name: value for name, value in spec.options.items() if name not in specs.DOCUMENT}
-    rest = {name: value for name, value in spec.options.items() if name in specs.DOCUMENT}
+    parts = specs.in_document(kind, spec.options)
     try:
-        given = msgspec.convert({"rewards": {"any": {}}, "arms": [], "policy": {"type": kind} | own} | rest, Document)
+        given = msgspec.convert({"rewards": {"any": {}}, "arms": [], **parts}, Document)
     except msgspec.ValidationError as error:
         (fault,) = typed_problem(error, Code.INVALID_REQUEST, Document).faults
         raise wrong("target", f"settings of {kind}, {fault.pointer}: {fault.expected}", fault.got) from None
     now = experiment.document
-    lam, noise = given.lam if "lambda" in rest else now.lam, given.noise if "noise" in rest else now.noise
+    lam, noise = given.lam if "lambda" in parts else now.lam, given.noise if "noise" in parts else now.noise
     document = msgspec.structs.replace(now, policy=given.policy, lam=lam, noise=noise)
     return compile_config(msgspec.structs.replace(experiment.config, document=document))
 

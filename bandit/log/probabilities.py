@@ -77,18 +77,19 @@ def pack_probabilities(probabilities: Vector, eligible: Mask) -> bytes:
     low, high = p.item(p.argmin()), p.item(p.argmax())
     top = p == high
     if low < high and np.count_nonzero(top) + np.count_nonzero(p == low) < len(p):
-        form, levels = _many(p, np.arange(K) if members is None else members, K)
+        form, levels = _many(p, members, K)
         return form + packed + levels
     which = top.nonzero()[0]
     return b"\x01" + packed + struct.pack("<dd", low, high) + pack_set(which if members is None else members[which], K)
 
 
-def _many(p: Vector, members: Int, K: int) -> tuple[bytes, bytes]:
-    """(form, levels) of more than two numbers."""
+def _many(p: Vector, members: Int | None, K: int) -> tuple[bytes, bytes]:
+    """(form, levels) of more than two numbers, of these arms or of all."""
     low = p.min()
     above = np.flatnonzero(p > low)
     if 2 * len(above) < len(p):
-        return b"\x03", _ONE.pack(low) + pack_set(members[above], K) + p[above].astype("<f8").tobytes()
+        more = pack_set(above if members is None else members[above], K)
+        return b"\x03", _ONE.pack(low) + more + p[above].astype("<f8").tobytes()
     return b"\x00", p.astype("<f8").tobytes()
 
 
@@ -121,7 +122,7 @@ def _packed_together(probabilities: Matrix, eligible: Mask) -> list[bytes]:
         elif pair:
             tails.append(b"\x01" + packed + struct.pack("<dd", *ends) + pack_set(which[start : start + size], K))
         else:
-            form, levels = _many(p[row], np.arange(K) if members is None else members, K)
+            form, levels = _many(p[row], members, K)
             tails.append(form + packed + levels)
         start += size
     return tails

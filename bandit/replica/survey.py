@@ -122,8 +122,7 @@ def _seen(feature: Valued, x: Grid) -> FeatureSeen:
     elif isinstance(feature, Vector) and len(present):
         told.spread = float(np.sqrt((present / ONE) ** 2 @ np.ones(feature.length)).mean())
         told.clipped = int(((present == X_MAX) | (present == X_MIN)).any(axis=1).sum())
-    text = _suggestion(feature, told) or elsewhere
-    if len(x) >= ENOUGH and text:
+    if len(x) >= ENOUGH and (text := _suggestion(feature, told, elsewhere)):
         told.suggestion = text
     return told
 
@@ -145,13 +144,14 @@ def _transformed(how: Bins | Rank, present: Grid, told: FeatureSeen) -> str:
     return "many are beyond the edges: " + EDGES if told.clipped > BEYOND * len(present) else ""
 
 
-def _suggestion(feature: Valued, told: FeatureSeen) -> str:
+def _suggestion(feature: Valued, told: FeatureSeen, elsewhere: str) -> str:
+    """What might be changed, in words; `elsewhere` is what `_transformed` says."""
     if 2 * told.missing > told.decisions and getattr(feature, "missing", None) == "indicator":  # else some were sent so
         return "it is mostly missing: leave it out, or see why"
     if told.other is not UNSET and 5 * told.other > told.decisions:
         return "many are none of the levels: add the frequent ones, which is live"
-    if told.clipped is not UNSET and told.mean is UNSET and not isinstance(feature, Vector):
-        return ""
+    if isinstance(feature, Number) and feature.transform is not None:
+        return elsewhere
     if told.clipped is not UNSET and 100 * told.clipped > told.decisions:
         return _scaled(feature, told, "many are clipped")
     if isinstance(feature, Vector) and told.spread is not UNSET and not 0.1 <= told.spread <= 3:

@@ -92,15 +92,10 @@ def _as_meant(document: Document, before: Document, sent: dict[str, Any]) -> Doc
     changes: dict[str, Any] = {"policy": policy(document.policy, before.policy, sent.get("policy"))}
     if before.lam == FORMERLY and "lambda" not in sent:
         changes["lam"] = FORMERLY
-    if document.slices and before.slices:
-        changes["slices"] = {
-            name: msgspec.structs.replace(
-                spec, policy=policy(spec.policy, before.slices[name].policy, sent["slices"][name].get("policy"))
-            )
-            if name in before.slices
-            else spec
-            for name, spec in document.slices.items()
-        }
+    now, was = document.slices or {}, before.slices or {}
+    if both := now.keys() & was.keys():
+        own = {name: policy(now[name].policy, was[name].policy, sent["slices"][name].get("policy")) for name in both}
+        changes["slices"] = now | {name: msgspec.structs.replace(now[name], policy=each) for name, each in own.items()}
     return msgspec.structs.replace(document, **changes)
 
 

@@ -91,9 +91,13 @@ def with_features(spec: Spec, name: str, features: Any) -> Spec:
         return msgspec.structs.replace(spec, name=name, options={**spec.options, "features": features})
     if spec.kind not in TYPES:
         raise ValueError(f"features are of the server's policies: {', '.join(TYPES)}, or NAME.json; got {spec.name!r}")
-    whole = {option: value for option, value in spec.options.items() if option in DOCUMENT}
-    policy = {"type": spec.kind} | {option: value for option, value in spec.options.items() if option not in whole}
-    return Spec(name, "document", {**whole, "policy": policy, "features": features}, spec.refresh)
+    return Spec(name, "document", {**in_document(spec.kind, spec.options), "features": features}, spec.refresh)
+
+
+def in_document(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a policy of the server's as parts of a document."""
+    whole = {name: options[name] for name in DOCUMENT if name in options}
+    return {**whole, "policy": {"type": kind, **{name: each for name, each in options.items() if name not in whole}}}
 
 
 def changed(spec: Spec, changes: Mapping[str, Any]) -> Spec:
@@ -117,8 +121,7 @@ def build(spec: Spec, task: Task) -> Learner:
 
 def _engine(kind: str) -> Callable[[Mapping[str, Any], Task], Learner]:
     def made(options: Mapping[str, Any], task: Task) -> Learner:
-        policy = {"type": kind, **{name: value for name, value in options.items() if name not in DOCUMENT}}
-        return Engine({"policy": policy, **{name: options[name] for name in DOCUMENT if name in options}}, task)
+        return Engine(in_document(kind, options), task)
 
     return made
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
 import msgspec
 import numpy as np
-from msgspec import Meta
 
 from bandit.arrays import Int, Mask, Matrix
 from bandit.core.features import Name
-from bandit.core.policies.rule import Rule, SlotOf, everywhere, mixed
-from bandit.core.ridge.estimates import Derived, Estimates
+from bandit.core.policies.rule import Plain, Rule, Share, SlotOf, everywhere, mixed
+from bandit.core.ridge.estimates import Estimates
 
 
-class Uniform(msgspec.Struct, tag="uniform", frozen=True, forbid_unknown_fields=True):
+class Uniform(Plain, tag="uniform", frozen=True, forbid_unknown_fields=True):
     """An even choice among the eligible arms, whatever has been learned."""
 
     @property
@@ -26,17 +23,9 @@ class Uniform(msgspec.Struct, tag="uniform", frozen=True, forbid_unknown_fields=
         """See `Rule`."""
         return mixed(everywhere(estimates), estimates, 0.0)
 
-    def score(self, derived: Derived, arms: Any, mean: Any, width: Any) -> Any:
-        """See `Rule`."""
-        return mean
-
     def leading(self, estimates: Estimates, k: Int) -> Matrix:
         """See `Rule`."""
         return np.where(everywhere(estimates), 0.0, -np.inf)
-
-    def rule(self, slot_of: SlotOf) -> Rule:
-        """Itself."""
-        return self
 
 
 class Fixed(msgspec.Struct, tag="fixed", frozen=True, forbid_unknown_fields=True):
@@ -48,14 +37,14 @@ class Fixed(msgspec.Struct, tag="fixed", frozen=True, forbid_unknown_fields=True
     """
 
     arm: Name
-    explore: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    explore: Share = 0.0
 
     def rule(self, slot_of: SlotOf) -> Rule:
         """The rule for estimates where each arm has this slot; -1 is none."""
         return Shown(np.array([slot_of(self.arm)]), self.explore)
 
 
-class Shown(msgspec.Struct, frozen=True):
+class Shown(Plain, frozen=True):
     """`Fixed` where arms have slots: `arm` of all contexts, or of each, shape (1,) or (N,); -1 is no arm."""
 
     arm: Int
@@ -66,10 +55,6 @@ class Shown(msgspec.Struct, frozen=True):
         own = self._own(estimates)
         best = np.where(own.any(axis=1, keepdims=True), own, everywhere(estimates))
         return mixed(best, estimates, self.explore)
-
-    def score(self, derived: Derived, arms: Any, mean: Any, width: Any) -> Any:
-        """See `Rule`."""
-        return mean
 
     def leading(self, estimates: Estimates, k: Int) -> Matrix:
         """See `Rule`."""

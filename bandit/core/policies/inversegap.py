@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import numpy as np
 from msgspec import Meta
 
-from bandit.arrays import Int, Matrix
-from bandit.core.policies.rule import Rule, Share, SlotOf, shared
-from bandit.core.ridge.estimates import Derived, Estimates
+from bandit.arrays import Matrix
+from bandit.core.policies.rule import Plain, Share, shared
+from bandit.core.ridge.estimates import Estimates
 
 
-class InverseGap(msgspec.Struct, tag="inverse-gap", frozen=True, forbid_unknown_fields=True):
+class InverseGap(Plain, tag="inverse-gap", frozen=True, forbid_unknown_fields=True):
     """Inverse gap weighting (SquareCB), mixed with an even choice among the eligible arms.
 
         gamma = gamma_scale sqrt(K n / d)
@@ -44,14 +43,3 @@ class InverseGap(msgspec.Struct, tag="inverse-gap", frozen=True, forbid_unknown_
             p = behind / (K + gamma * (gap / derived.span))
         rest = (1 - p.sum(axis=1, keepdims=True)) / np.count_nonzero(best, axis=1)[:, None]
         return shared(np.where(best, rest, p), estimates, self.explore)
-
-    def score(self, derived: Derived, arms: Any, mean: Any, width: Any) -> Any:
-        """See `Rule`."""
-        return mean
-
-    def leading(self, estimates: Estimates, k: Int) -> None:
-        """See `Rule`."""
-
-    def rule(self, slot_of: SlotOf) -> Rule:
-        """Itself."""
-        return self

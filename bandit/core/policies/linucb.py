@@ -8,11 +8,11 @@ import msgspec
 from msgspec import Meta
 
 from bandit.arrays import Int, Matrix
-from bandit.core.policies.rule import Rule, SlotOf, mixed
+from bandit.core.policies.rule import Plain, Rule, Share, SlotOf, mixed
 from bandit.core.ridge.estimates import Derived, Estimates, scored
 
 
-class LinUCB(msgspec.Struct, tag="linucb", frozen=True, forbid_unknown_fields=True):
+class LinUCB(Plain, tag="linucb", frozen=True, forbid_unknown_fields=True):
     """The largest upper bound, ties shared evenly, mixed with an even choice among the eligible arms.
 
         p_a = (1 - explore) 1[a in best] / |best| + explore / |eligible|
@@ -26,7 +26,7 @@ class LinUCB(msgspec.Struct, tag="linucb", frozen=True, forbid_unknown_fields=Tr
     """
 
     alpha: Literal["auto"] | Annotated[float, Meta(ge=0, le=1e6)] = "auto"
-    explore: Annotated[float, Meta(ge=0, le=1)] = 0.02
+    explore: Share = 0.02
 
     def probabilities(self, estimates: Estimates) -> Matrix:
         """See `Rule`."""
@@ -40,10 +40,6 @@ class LinUCB(msgspec.Struct, tag="linucb", frozen=True, forbid_unknown_fields=Tr
         """See `Rule`."""
         return estimates.leading(estimates.derived.taken(self.alpha), k)
 
-    def rule(self, slot_of: SlotOf) -> Rule:
-        """Itself."""
-        return self
-
 
 class EpsilonGreedy(msgspec.Struct, tag="epsilon-greedy", frozen=True, forbid_unknown_fields=True):
     """The largest mean, ties shared evenly, mixed with an even choice among the eligible arms.
@@ -52,7 +48,7 @@ class EpsilonGreedy(msgspec.Struct, tag="epsilon-greedy", frozen=True, forbid_un
         explore: The share of decisions that is spread evenly over all eligible arms, 0 to 1; default 0.02.
     """
 
-    explore: Annotated[float, Meta(ge=0, le=1)] = 0.02
+    explore: Share = 0.02
 
     def rule(self, slot_of: SlotOf) -> Rule:
         """LinUCB's, with nothing added for uncertainty."""

@@ -1,9 +1,10 @@
 """What a policy is: a frozen msgspec struct, which turns estimates into probabilities.
 
 Its tag is the `type` in an experiment's document, its fields are the parameters, with their limits, and its `rule` is
-what the engine asks: most often itself with the methods of `Rule`. It draws nothing, keeps nothing, and knows nothing
-of logs or stores. To add one: a module beside this one with the struct, and its name in `Policy` of the room.
-Documents, their faults, the schema, slices, previews and the simulator's names follow from that.
+what the engine asks: most often itself with the methods of `Rule`, of which `Plain` has all but `probabilities`. It
+draws nothing, keeps nothing, and knows nothing of logs or stores. To add one: a module beside this one with the struct,
+and its name in `Policy` of the room. Documents, their faults, the schema, slices, previews and the simulator's names
+follow from that.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Protocol
 
+import msgspec
 import numpy as np
 from msgspec import Meta
 
@@ -39,6 +41,22 @@ class Rule(Protocol):
 
         None: each place of a list is drawn for itself, from the probabilities among the arms left.
         """
+
+
+class Plain(msgspec.Struct, frozen=True):
+    """What a policy is that ranks by its estimates for people, and has no order of lists: its own rule."""
+
+    def score(self, derived: Derived, arms: Any, mean: Any, width: Any) -> Any:
+        """See `Rule`."""
+        return mean
+
+    def leading(self, estimates: Estimates, k: Int) -> Matrix | None:
+        """See `Rule`."""
+        return None
+
+    def rule(self, slot_of: SlotOf) -> Any:
+        """Itself."""
+        return self
 
 
 def mixed(best: Mask, estimates: Estimates, explore: float) -> Matrix:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import numpy as np
 from msgspec import Meta
 
-from bandit.arrays import Int, Matrix
-from bandit.core.policies.rule import Rule, Share, SlotOf, shared
-from bandit.core.ridge.estimates import Derived, Estimates
+from bandit.arrays import Matrix
+from bandit.core.policies.rule import Plain, Share, shared
+from bandit.core.ridge.estimates import Estimates
 
 
-class Softmax(msgspec.Struct, tag="softmax", frozen=True, forbid_unknown_fields=True):
+class Softmax(Plain, tag="softmax", frozen=True, forbid_unknown_fields=True):
     """Boltzmann exploration, mixed with an even choice among the eligible arms.
 
         p_a = (1 - explore) exp(mean_a / (temperature sigma_pool)) / sum_b exp(...) + explore / |eligible|
@@ -36,14 +35,3 @@ class Softmax(msgspec.Struct, tag="softmax", frozen=True, forbid_unknown_fields=
         with np.errstate(over="ignore"):
             odds = np.exp((mean - mean.max(axis=1, keepdims=True)) / unit)
         return shared(odds / odds.sum(axis=1, keepdims=True), estimates, self.explore)
-
-    def score(self, derived: Derived, arms: Any, mean: Any, width: Any) -> Any:
-        """See `Rule`."""
-        return mean
-
-    def leading(self, estimates: Estimates, k: Int) -> None:
-        """See `Rule`."""
-
-    def rule(self, slot_of: SlotOf) -> Rule:
-        """Itself."""
-        return self

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import numpy as np
 from msgspec import Meta
 
-from bandit.arrays import Int, Matrix
+from bandit.arrays import Matrix
 from bandit.core.policies.largest import largest
-from bandit.core.policies.rule import Rule, Share, SlotOf, shared
-from bandit.core.ridge.estimates import Derived, Estimates
+from bandit.core.policies.rule import Plain, Share, shared
+from bandit.core.ridge.estimates import Estimates
 
 
-class Thompson(msgspec.Struct, tag="thompson", frozen=True, forbid_unknown_fields=True):
+class Thompson(Plain, tag="thompson", frozen=True, forbid_unknown_fields=True):
     """Thompson sampling: the probability that an arm's draw is the largest, mixed with an even choice.
 
         p_a = (1 - explore) P(N(mean_a, (scale spread_a)^2) is the largest of all) + explore / |eligible|
@@ -37,17 +36,6 @@ class Thompson(msgspec.Struct, tag="thompson", frozen=True, forbid_unknown_field
         top = sure.max(axis=1, keepdims=True)
         tied = (sure > -np.inf) & (sure >= estimates.threshold(top))
         return shared(_largest(np.where(tied, top, mean), sd, estimates), estimates, self.explore)
-
-    def score(self, derived: Derived, arms: Any, mean: Any, width: Any) -> Any:
-        """See `Rule`."""
-        return mean
-
-    def leading(self, estimates: Estimates, k: Int) -> None:
-        """See `Rule`."""
-
-    def rule(self, slot_of: SlotOf) -> Rule:
-        """Itself."""
-        return self
 
 
 def _largest(mean: Matrix, sd: Matrix, estimates: Estimates) -> Matrix:

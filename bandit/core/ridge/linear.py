@@ -153,19 +153,18 @@ def estimates(
     mu, v = pooled_mean(arms, w) if mu is None else mu, feature_scale(arms) if v is None else v
     Lambda = np.diag(penalty(d, ridge.lam, v) if ridge.lam else penalty(d, lam or best_lambda(arms, ridge), v, 1.0))
     thetas, Gs, Q, D1, D2 = [], [], [], [], []
-    for A, B, R, n in arms:
+    for A, B, R, count in arms:
         b = B.T @ w
         c = b - mu * A[:, 0]
         G: Matrix = np.linalg.inv(A + Lambda)
         theta = G @ c
         theta[0] += mu
-        Q.append(max(0.0, float(w @ R @ w - 2 * mu * b[0] + mu**2 * n - c @ G @ c)))
+        Q.append(max(0.0, float(w @ R @ w - 2 * mu * b[0] + mu**2 * count - c @ G @ c)))
         D1.append(A[:, 0] @ G @ c)
         D2.append(c @ G @ A @ G @ c)
         thetas.append(theta)
         Gs.append(G)
-    q, b, n = np.array([(w @ arm.R @ w, w @ arm.B[:, 0], arm.n) for arm in arms]).T
-    s1 = prior_noise(q, b, n, ridge.s0)
+    n, s1 = _prior(arms, ridge)
     sigmas, pool = noise_scales(np.array(Q), n, ridge, s1)
     low, span = ends(mu, s1, ridge)
     z = schedule(len(arms) * d, n.sum()) * np.sqrt(
@@ -177,12 +176,17 @@ def estimates(
     ]
 
 
+def _prior(arms: Sequence[Real], ridge: Ridge) -> tuple[Vector, float]:
+    """(impressions of each arm, s1)."""
+    w = ridge.weights
+    q, b, n = np.array([(w @ arm.R @ w, w @ arm.B[:, 0], arm.n) for arm in arms]).T
+    return n, prior_noise(q, b, n, ridge.s0)
+
+
 def best_lambda(arms: Sequence[Real], ridge: Ridge) -> float:
     """The lambda of `GRID` with the largest evidence."""
     w, d = ridge.weights, arms[0].A.shape[0]
-    mu, v, n = pooled_mean(arms, w), feature_scale(arms), np.array([arm.n for arm in arms])
-    q, b = np.array([(w @ arm.R @ w, w @ arm.B[:, 0]) for arm in arms]).T
-    s1 = prior_noise(q, b, n, ridge.s0)
+    mu, v, (n, s1) = pooled_mean(arms, w), feature_scale(arms), _prior(arms, ridge)
     found = []
     for lam in GRID:
         Lambda, volume, Q = np.diag(penalty(d, lam, v, 1.0)), 0.0, 0.0

@@ -173,11 +173,7 @@ def _segments(experiment: Experiment, feature: Any, x: Any) -> Iterator[Segment]
         yield Segment(SegmentSeen("", None, None, len(x)), X.mean(axis=0))
         return
     values = [context[feature.name] for context in experiment.encoder.decode(x)]
-    if isinstance(feature, Number):
-        bins = feature.transform if isinstance(feature.transform, Bins) else None
-        groups = list(_bins(values, bins) if bins else _ranges(values))
-    else:
-        groups = list(_levels(values, feature))
+    groups = list(_numbers(values, feature) if isinstance(feature, Number) else _levels(values, feature))
     if len(groups) > SEGMENTS:
         groups.sort(key=lambda group: -int(group[3].sum()))
         rare: Mask = np.any([own for *_, own in groups[SEGMENTS - 1 :]], axis=0)
@@ -196,32 +192,33 @@ def _levels(values: Sequence[Any], feature: Boolean | Category) -> Iterator[Grou
         yield name, None, None, told == name
 
 
-def _bins(values: Sequence[float | None], bins: Bins) -> Iterator[Group]:
+def _numbers(values: Sequence[float | None], feature: Number) -> Iterator[Group]:
+    """By the feature's own bins, or in ranges; and those that have none."""
+    numbers = np.array([np.nan if value is None else value for value in values])  # which is in no interval
+    missing: Mask = np.isnan(numbers)
+    if not missing.all():
+        yield from _bins(numbers, feature.transform) if isinstance(feature.transform, Bins) else _ranges(numbers)
+    if missing.any():
+        yield MISSING, None, None, missing
+
+
+def _bins(numbers: Vector, bins: Bins) -> Iterator[Group]:
     """The intervals that any of the contexts are in."""
-    known = np.array([value is not None for value in values])
-    numbers = np.array([np.nan if value is None else value for value in values])
     ends = [None, *bins.edges, None]
     for name, low, high in zip(labels(bins), ends, ends[1:], strict=False):
-        own = known & (True if low is None else numbers >= low) & (True if high is None else numbers < high)
+        own: Mask = (numbers >= (-np.inf if low is None else low)) & (numbers < (np.inf if high is None else high))
         if own.any():
             yield name, low, high, own
-    if not known.all():
-        yield MISSING, None, None, ~known
 
 
-def _ranges(values: Sequence[float | None]) -> Iterator[Group]:
+def _ranges(numbers: Vector) -> Iterator[Group]:
     """Ranges of about as many contexts each; the last has its end."""
-    known = np.array([value is not None for value in values])
-    numbers = np.array([np.nan if value is None else value for value in values])
-    if known.any():
-        cuts = np.unique(np.quantile(numbers[known], np.linspace(0, 1, BINS + 1), method="lower")).tolist()
-        cuts = cuts if len(cuts) > 1 else cuts * 2
-        for i, (low, high) in enumerate(pairwise(cuts)):
-            last = i == len(cuts) - 2
-            own: Mask = known & (numbers >= low) & ((numbers <= high) if last else (numbers < high))
-            yield f"[{low:g}, {high:g}{']' if last else ')'}", low, high, own
-    if not known.all():
-        yield MISSING, None, None, ~known
+    cuts = np.unique(np.nanquantile(numbers, np.linspace(0, 1, BINS + 1), method="lower")).tolist()
+    cuts = cuts if len(cuts) > 1 else cuts * 2
+    for i, (low, high) in enumerate(pairwise(cuts)):
+        last = i == len(cuts) - 2
+        own: Mask = (numbers >= low) & ((numbers <= high) if last else (numbers < high))
+        yield f"[{low:g}, {high:g}{']' if last else ')'}", low, high, own
 
 
 def _arms(
