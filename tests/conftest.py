@@ -34,11 +34,13 @@ FAST = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a real store, a process or the network."""
+    """Mark what needs a real store, a process or the network; what tortures takes as long as it takes."""
     here = Path(__file__).parent
     for item in items:
         if item.path.parent.relative_to(here).as_posix() not in FAST:
             item.add_marker("system")
+        if item.get_closest_marker("torture"):
+            item.add_marker(pytest.mark.timeout(0))
 
 
 @contextmanager
