@@ -138,7 +138,7 @@ def rates(store: RedisStore, arms: int, features: int, decisions: int, times: in
     model = Model(made)
 
     def refresh() -> None:
-        model._mark(np.unique(batch.events.arm), factor=True)
+        model.waiting.mark(np.unique(batch.events.arm), factor=True)
         while model.refresh():
             pass
 

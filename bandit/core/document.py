@@ -155,6 +155,8 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
         deleted_retention: How long the log of a deleted experiment can be exported; default "7d".
         degraded: What is done while the store is away: "refuse" with 503, or "answer" from what the server has learned,
             not logged and not learned from; default "refuse".
+        prior: What an arm is taken for until it has been shown: "mean", the mean reward in every context, or "pooled",
+            what all arms have in common; default "mean".
     """
 
     rewards: Annotated[dict[Name, Kind], Meta(min_length=1, max_length=KINDS_MAX)]
@@ -179,6 +181,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
     deleted_retention: Duration | UnsetType = UNSET
     refunds: Duration | UnsetType = UNSET
     degraded: Literal["refuse", "answer"] | UnsetType = UNSET
+    prior: Literal["mean", "pooled"] | UnsetType = UNSET
 
     @property
     def evaluable(self) -> bool:

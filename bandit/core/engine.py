@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from bandit.core.ridge.evidence import Evidence
 from bandit.core.ridge.linear import loose_range, rounded_scale
 from bandit.core.ridge.scoring import SMALL, Rows, Scorer
 from bandit.core.sums import LIMB, ONE, Events, Sums, increments
+from bandit.core.waiting import Waiting
 
 SCRATCH = 8 << 20  # bytes that learning and refreshing take beside the model
 CHUNK = 64  # arms refreshed at a time: short enough not to hold up a decision
@@ -87,13 +87,13 @@ class Model:
         self.lock, self.learning = threading.Lock(), threading.RLock()
         scored = _live(experiment) if also is None else _live(experiment) | also
         self.scorer = Scorer(K, m, d, experiment.ridge, np.flatnonzero(scored))
-        self.pending: dict[int, bool] = {}  # arms to refresh, oldest first; True where the factor is out of date
+        self.waiting = Waiting()
         self._shared, self._rules, self._warm_up = self._active(), self._placed(), experiment.warm_up
         self._squares = _squares(self.sums, experiment.layout)
         self._impressions = int(self.sums.n.sum())
         self._evidence = Evidence()
         self._rescale()
-        self._mark(np.flatnonzero(self.sums.n), factor=True)
+        self.waiting.mark(np.flatnonzero(self.sums.n), factor=True)
 
     def adopt(self, experiment: Experiment) -> None:
         """Take a later version of the same generation: new arms, kinds, columns, weights or settings, at once and live.
@@ -101,7 +101,8 @@ class Model:
         What takes long is computed while the old version decides, and only put in place under the lock.
         """
         K, m, d = experiment.shape
-        refactor = experiment.ridge.lam != self.experiment.ridge.lam
+        was, now = self.experiment.ridge, experiment.ridge
+        refactor = (was.lam, was.pooled) != (now.lam, now.pooled)
         scored = np.flatnonzero(_live(experiment))
         before, own = self.experiment.layout.own, experiment.layout.own
         if m < self.sums.shape[1]:  # a kind may go only while nothing has been learned
@@ -109,6 +110,7 @@ class Model:
         elif not np.array_equal(before, own):
             sums = self.sums.grown(K, m).laid(before, own)
             scorer, self._squares = self._anew(experiment, sums, scored), _squares(sums, experiment.layout)
+            refactor = refactor or now.pooled
         else:
             sums = self.sums if (K, m) == self.sums.shape[:2] else self.sums.grown(K, m)
             scorer = self._scorer(experiment, scored)
@@ -118,7 +120,9 @@ class Model:
             scorer.ridge, scorer.derived = experiment.ridge, derived
             self._shared, self._rules, self._warm_up = self._active(), self._placed(), experiment.warm_up
         if refactor:
-            self._mark(np.arange(K), factor=True)
+            scorer.common = None
+            self.waiting.renew(K)
+        if refactor or self._evidence.looking:
             self._evidence = Evidence()
 
     def _anew(self, experiment: Experiment, sums: Sums, scored: Int) -> Scorer:
@@ -231,8 +235,8 @@ class Model:
                 self.sums.add(part, increment)
             self._squares += _squares(increment, self.experiment.layout)
             self._impressions += int(increment.n.sum())
-            self._mark(part[increment.n == 0], factor=False)
-            self._mark(part[increment.n > 0], factor=True)
+            self.waiting.mark(part[increment.n == 0], factor=False)
+            self.waiting.mark(part[increment.n > 0], factor=True)
         self._rescale()
         return arms
 
@@ -247,24 +251,23 @@ class Model:
         Factors are computed without a lock; only putting them in place keeps a decision waiting.
         """
         self._reconsider(limit)
-        if not self.pending:
+        if not self.waiting:
             return self._evidence.looking
-        chosen = list(islice(self.pending.items(), min(limit, self.at_once)))
+        chosen = self.waiting.first(min(limit, self.at_once))
         for factor in (True, False):
             if len(arms := np.array([arm for arm, needs in chosen if self._needs(arm, needs) is factor], np.int64)):
                 rows = self.scorer.compute(self.sums, arms, factor)
                 with self.lock:
                     self.scorer.install(arms, rows, factor)
-        for arm, _ in chosen:
-            del self.pending[arm]
+        self.waiting.done(chosen)
         derived = self.scorer.derive()
         with self.lock:
             self.scorer.derived = derived
         return True
 
     def _needs(self, arm: int, factor: bool) -> bool:
-        """Whether an arm's rows are computed whole: its factor is out of date, or none is kept as it is retired."""
-        return factor or bool(self.scorer.slot[arm] < 0)
+        """Whether an arm's rows are computed whole: its factor is out of date, or what is kept of it is not enough."""
+        return factor or self.scorer.common is not None or bool(self.scorer.slot[arm] < 0)
 
     def probabilities(self, x: NDArray[np.int16], eligible: Mask) -> Matrix:
         """What `decide` draws the first position from by the experiment's first policy, shape (N, K)."""
@@ -340,23 +343,20 @@ class Model:
         arms = self.scorer.scored
         return [choice._replace(arms=tuple(arms[list(choice.arms)].tolist())) for choice in choices]
 
-    def _mark(self, arms: Int, factor: bool) -> None:
-        for arm in arms.tolist():
-            self.pending[arm] = factor or self.pending.get(arm, False)
-
     def _rescale(self) -> None:
         """Bring v up to date; where it moved a step, every arm is factored again in the background."""
         norm = self._squares / ONE**2 / self._impressions if self._impressions else 1.0
         if (v := rounded_scale(norm)) != self.scorer.v:
             self.scorer.v = v
-            self._mark(np.arange(len(self.sums.n)), factor=True)
+            self.waiting.renew(len(self.sums.n))
 
     def _reconsider(self, limit: int) -> None:
-        """Look on for the lambda with the largest evidence; where it is another one, every arm is factored again."""
+        """Look on for what all rewards speak for; where that is something else, every arm is factored again."""
         self._evidence.grow(self.scorer, self.sums, self._impressions)
-        if (lam := self._evidence.step(self.scorer, self.sums, min(limit, self.at_once))) != self.scorer.chosen:
-            self.scorer.chosen = lam
-            self._mark(np.arange(len(self.sums.n)), factor=True)
+        found = self._evidence.step(self.scorer, self.sums, min(limit, self.at_once))
+        if found and (found.common or found.lam != self.scorer.chosen):
+            self.scorer.chosen, self.scorer.common = found
+            self.waiting.renew(len(self.sums.n))
 
 
 def _single(arm: int, p: float) -> Choice:

@@ -143,7 +143,7 @@ def compile_config(config: Config) -> Experiment:
         raise Problem.of(Code.INVALID_EXPERIMENT, faults)
     kinds = tuple(map(config.kind, config.kinds))
     weights = np.array([kind.weight for kind in kinds])
-    ends = np.sort(weights[:, None] * [kind.range for kind in kinds], axis=1).sum(axis=0)
+    low, high = np.sort(weights[:, None] * [kind.range for kind in kinds], axis=1).sum(axis=0).tolist()
     noise = None if document.noise == "auto" else document.noise
     lam = None if document.lam == "auto" else document.lam
     active = np.array([name in arms and not arms[name].paused for name in config.index], bool)
@@ -161,7 +161,9 @@ def compile_config(config: Config) -> Experiment:
         gate=gate_of(active, [arms.get(name) for name in config.index]),
         slices=slices,
         policies=tuple(policy or document.policy for policy in own) or (document.policy,),
-        ridge=Ridge(weights, np.array([kind.step for kind in kinds]), lam, noise, *map(float, ends)),
+        ridge=Ridge(
+            weights, np.array([kind.step for kind in kinds]), lam, noise, low, high, document.prior == "pooled"
+        ),
         window_ms=round(seconds(document.reward_window) * 1000),
         sticky_ms=round(seconds(document.sticky.duration) * 1000) if document.sticky else 0,
         refunds_ms=round(seconds(document.refunds or 0) * 1000),

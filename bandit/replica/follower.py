@@ -195,7 +195,7 @@ class Follower(threading.Thread):
                 self._isolated(replica, partial(self._checkpoint, replica))
         if self._due["trim"] <= time.monotonic():
             self._trim()
-        self._pause(start, spent, behind=any(r.model and r.model.pending for r in waiting))
+        self._pause(start, spent, behind=any(r.model and r.model.waiting for r in waiting))
 
     def _pause(self, start: float, spent: float, *, behind: bool) -> None:
         """Until the next round: soon while something goes on, else when the watcher, or somebody, wakes the thread."""

@@ -11,7 +11,6 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from itertools import islice
 
 from bandit.core.engine import CHUNK, Model, model_bytes
 from bandit.core.experiment import Config, compile_config
@@ -169,7 +168,7 @@ class Replica:
     @property
     def is_fresh(self) -> bool:
         """Whether decisions reflect all that was folded."""
-        return self.scored == self.position and not (self.model and self.model.pending)
+        return self.scored == self.position and not (self.model and self.model.waiting)
 
     def refresh_some(self) -> None:
         """Refresh arms for one turn."""
@@ -183,22 +182,22 @@ class Replica:
         Under load some arms always wait. What was folded up to a position counts as scored once every arm that waited
         then has been refreshed, even if others wait since.
         """
-        if self.model is None or not self.model.pending:
+        if self.model is None or not self.model.waiting:
             self._reflect(self.position)
             return False
         model, position, waiting = self._goal
         if not waiting or model is not self.model:
-            position, waiting = self.position, set(self.model.pending)
+            position, waiting = self.position, set(self.model.waiting.learned)
             self.freshness.aim()
-        chosen = list(islice(self.model.pending, min(self._chunk, self.model.at_once)))
-        waiting.difference_update(chosen)
+        chosen = self.model.waiting.first(min(self._chunk, self.model.at_once))
+        waiting.difference_update(arm for arm, _ in chosen)
         self._goal = self.model, position, waiting
         begun = time.thread_time()  # of our own work: who else had the core meanwhile says nothing about an arm
         self.model.refresh(len(chosen))
         seconds_per_arm = (time.thread_time() - begun) / len(chosen)
         self._chunk = min(CHUNK, max(1, int(QUANTUM / max(seconds_per_arm, 1e-9))))
         if not waiting:
-            self._reflect(position if self.model.pending else self.position)
+            self._reflect(position if self.model.waiting.learned else self.position)
         return True
 
     def _reflect(self, position: Position) -> None:

@@ -29,7 +29,7 @@ from simulator.policies.engine import Engine
 from simulator.policies.protocol import Learner, Task, only
 from simulator.wording import named, settings
 
-DOCUMENT = ("lambda", "noise")  # options of a whole document; all others are the policy's
+DOCUMENT = ("lambda", "noise", "prior")  # options of a whole document; all others are the policy's
 EXPLORING = 0.1  # epsilon-greedy's default
 
 

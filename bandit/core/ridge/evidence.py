@@ -1,4 +1,5 @@
-"""Which lambda the rewards speak for, found a few arms at a time while decisions and learning go on.
+"""What all rewards speak for, found a few arms at a time while decisions and learning go on: lambda, and where arms are
+pooled what they have in common.
 
 The evidence is that of `linear`, of the arms that were shown, or of so many of them spread evenly over the catalogue.
 It is looked at after 30 impressions, 1.3 times as many, and so on, so a day's traffic costs a handful of looks. What it
@@ -8,12 +9,13 @@ finds is a way of reading the sums, not a part of them: two servers may read the
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from bandit.arrays import Int
-from bandit.core.ridge.linear import GRID, evidence, prior_noise, unlimbed
-from bandit.core.ridge.scoring import Scorer, cholesky
+from bandit.arrays import Int, Matrix, Vector
+from bandit.core.ridge.linear import Common, evidence, penalty, prior_noise, unlimbed
+from bandit.core.ridge.scoring import Scorer, inverses
 from bandit.core.sums import ONE, Sums
 
 FIRST = 30  # impressions before the first look
@@ -21,17 +23,20 @@ GROWN = 1.3  # times as many before each other one
 SAMPLE = 256  # arms that a look is at
 
 
+class Reading(NamedTuple):
+    """How the sums should be read."""
+
+    lam: float
+    common: Common | None
+
+
 class Evidence:
-    """Looks at the evidence in a model's sums, where lambda is not given."""
+    """Looks at the evidence in a model's sums, where there is something to find."""
 
     def __init__(self) -> None:
-        self._level, self._mu = -1, 0.0  # how many looks were due, and the mean reward at the last one
-        self._begin(np.zeros(0, np.int64))
-
-    def _begin(self, arms: Int) -> None:
-        self._arms, self._at = arms, 0
-        self._earned = np.zeros((3, len(arms)))  # q, b[e] and n of each
-        self._volume, self._Q = np.zeros(len(GRID)), np.zeros(len(GRID))
+        self._level = -1  # how many looks were due
+        self._arms: Int = np.zeros(0, np.int64)
+        self._at = 0
 
     @property
     def looking(self) -> bool:
@@ -40,34 +45,70 @@ class Evidence:
 
     def grow(self, scorer: Scorer, sums: Sums, impressions: int) -> None:
         """Begin to look, where that is due."""
-        if scorer.ridge.lam is not None or self.looking or impressions < FIRST:
+        ridge = scorer.ridge
+        if (ridge.lam is not None and not ridge.pooled) or self.looking or impressions < FIRST:
             return
         if (level := int(math.log(impressions / FIRST, GROWN))) > self._level:
             shown, self._level = np.flatnonzero(sums.n), level
-            self._begin(shown[np.linspace(0, len(shown) - 1, min(len(shown), SAMPLE)).astype(np.int64)])
-            earned = sums.B[:, :, 0].sum(axis=0, dtype=np.float64) * (scorer.ridge.units / ONE)
-            self._mu = float(earned @ scorer.ridge.weights) / (impressions + 1.0)
+            self._begin(shown[np.linspace(0, len(shown) - 1, min(len(shown), SAMPLE)).astype(np.int64)], scorer)
+            self._mu = sums.B[:, :, 0].sum(axis=0, dtype=np.float64) * (ridge.units / ONE) / (impressions + 1.0)
 
-    def step(self, scorer: Scorer, sums: Sums, size: int) -> float:
-        """Look at so many arms more, if any are left; the lambda that the scorer should have then."""
+    def _begin(self, arms: Int, scorer: Scorer) -> None:
+        self._arms, self._at = arms, 0
+        self._earned = np.zeros((3, len(arms)))  # q, b[e] and n of each
+        pooled, size = scorer.ridge.pooled, len(scorer.ridge.grid)
+        self._pools = [_Pool(scorer.d, len(scorer.ridge.units), scorer.v) if pooled else None for _ in range(size)]
+        self._volume, self._Q = np.zeros(size), np.zeros(size)
+
+    def step(self, scorer: Scorer, sums: Sums, size: int) -> Reading | None:
+        """Look at so many arms more, if any are left; how to read the sums, where these were the last."""
         if not self.looking:
-            return scorer.chosen
-        part = slice(self._at, self._at + max(1, size // len(GRID)))
-        arms, ridge, mu = self._arms[part], scorer.ridge, self._mu
+            return None
+        ridge = scorer.ridge
+        part = slice(self._at, self._at + max(1, size // len(ridge.grid)))
+        arms, w, units, mu = self._arms[part], ridge.weights, ridge.units, float(self._mu @ ridge.weights)
         A, n = sums.A[arms] / float(ONE**2), sums.n[arms].astype(np.float64)
-        b = np.einsum("kmd,m->kd", sums.B[arms] * (ridge.units / ONE)[:, None], ridge.weights)
-        q = np.einsum("kij,i,j->k", unlimbed(sums.R[arms]), *[ridge.weights * ridge.units] * 2)
-        c = b - mu * A[:, 0]
-        for at, lam in enumerate(GRID):
+        B = sums.B[arms] * (units / ONE)[:, None]
+        b, q = B[:, :, 0] @ w, np.einsum("kij,i,j->k", unlimbed(sums.R[arms]), *[w * units] * 2)
+        c = B - self._mu[:, None] * A[:, :1]
+        for at, lam in enumerate(ridge.grid):
             Lambda = scorer.penalty(lam)
-            L = cholesky(A, Lambda)
-            y = np.linalg.solve(L, c[:, :, None])
-            self._Q[at] += np.maximum(0.0, q - 2 * mu * b[:, 0] + mu**2 * n - np.einsum("kdi,kdi->k", y, y)).sum()
-            self._volume[at] += len(arms) * np.log(Lambda).sum() - 2 * np.log(np.einsum("kdd->kd", L)).sum()
-        self._earned[:, part] = q, b[:, 0], n
+            W = inverses(A, Lambda)
+            y = W @ c.swapaxes(1, 2)  # (k, d, m)
+            self._Q[at] += np.maximum(0.0, q - 2 * mu * b + mu**2 * n - ((y @ w) ** 2).sum(axis=1)).sum()
+            self._volume[at] += len(arms) * np.log(Lambda).sum() + 2 * np.log(np.einsum("kdd->kd", W)).sum()
+            if pool := self._pools[at]:
+                pool.add(W * Lambda, y, Lambda)
+        self._earned[:, part] = q, b, n
         self._at += len(arms)
-        if self._at < len(self._arms):
-            return scorer.chosen
-        q, b, n = self._earned
-        found = evidence(self._volume, self._Q, float(n.sum()), prior_noise(q, b, n, ridge.s0))
-        return GRID[int(np.argmax(found))]
+        return None if self.looking else self._found(scorer)
+
+    def _found(self, scorer: Scorer) -> Reading:
+        ridge, (q, b, n) = scorer.ridge, self._earned
+        shared: list[Common | None] = []
+        for at, pool in enumerate(self._pools):
+            shared.append(pool.common() if pool else None)
+            if pool and (common := shared[-1]):
+                self._Q[at] = max(0.0, self._Q[at] - float(((common.root @ (ridge.weights @ pool.r)) ** 2).sum()))
+                self._volume[at] += pool.volume + 2 * np.log(common.root.diagonal()).sum()
+        best = int(np.argmax(evidence(self._volume, self._Q, float(n.sum()), prior_noise(q, b, n, ridge.s0))))
+        return Reading(ridge.grid[best], shared[best])
+
+
+class _Pool:
+    """A0 and r of `linear` under one lambda, of the arms so far."""
+
+    def __init__(self, d: int, m: int, v: float) -> None:
+        prior = penalty(d, 1.0, v)
+        self.A0, self.r, self.volume = np.diag(prior), np.zeros((m, d)), float(np.log(prior).sum())
+
+    def add(self, U: Matrix, y: Matrix, Lambda: Vector) -> None:
+        """Add arms with U = W Lambda, (k, d, d), and y = W (B - mu s)', (k, d, m)."""
+        flat = U.reshape(-1, U.shape[2])
+        self.A0 += np.diag(len(U) * Lambda) - flat.T @ flat
+        self.r += y.reshape(-1, y.shape[2]).T @ flat
+
+    def common(self) -> Common:
+        """What they have in common."""
+        root = inverses(self.A0[None], np.zeros(len(self.A0)))[0]
+        return Common(self.r @ (root.T @ root), root)

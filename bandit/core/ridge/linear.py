@@ -31,6 +31,18 @@ Under `lambda: auto` Lambda = diag(1, lambda v, ..., lambda v) with the lambda o
     sum_{n_a > 0} (ln det Lambda - ln det(A_a + Lambda)) / 2
         - (N + n0) / 2 ln((sum_a Q_a + .005 s1^2) / (N + n0))                N = sum_a n_a
 
+Under `prior: pooled` arms are drawn to coefficients that they have in common, by as much as arms are seen to have them
+in common (Li et al. 2010, Algorithm 2, with z = x):
+
+    D0 = diag(1, v, ..., v)     A0 = D0 + sum_a (Lambda - Lambda G_a Lambda)     C = A0^-1
+    beta_k = C sum_a Lambda G_a (B_ka - mu_k s_a)         of each kind; mu_k its pooled mean, beta = sum_k w_k beta_k
+    c = b - mu s - A beta     theta = mu e + beta + G c   width = sqrt(x' (G + G Lambda C Lambda G) x)
+    Q = max(0, q - 2 mu b[e] + mu^2 n - 2 beta'(b - mu s) + beta'A beta - c' G c)
+
+and the evidence for lambda, of 1/16 to 64, is that of all arms together: with r = sum_a Lambda G_a (b_a - mu s_a) and
+Q_a as without pooling, it has sum_a Q_a - r'C r, and (ln det D0 - ln det A0) / 2 more. beta and C are of the sums when
+lambda was last looked for.
+
 s1 is half the range, but no more than rewards make likely (docs/decisions/0008): three standard deviations of them, or
 their mean size where most are 0, as of clicks. The one more of 0 lets s1 fade slowly where all rewards are alike.
 Q is the sum of squared one-step prediction errors, each over 1 + width^2: it needs no degrees of freedom, so it is safe
@@ -57,6 +69,7 @@ ENDS = 3.0  # times s1: rewards are not thought to lie farther from their mean
 START, LEAST = 2.0, 1.0  # alpha_t at first, and in the end
 LEARNING = 4.0  # impressions of each coefficient after which alpha_t begins to fall
 GRID = tuple(2.0**k for k in range(-4, 3))  # of lambda
+POOLED_GRID = tuple(2.0**k for k in range(-4, 7))  # where arms have more in common than a mean, none is drawn too far
 FAINT = 1e-9  # of R^2: the least variance that a reward is thought to have room for
 SURE = 0.005  # of s1^2, so that no evidence is infinite
 SPREADS = 3.0  # standard deviations of rewards in half a range that fits them
@@ -73,6 +86,14 @@ class Ridge:
     noise: float | None = None  # None: estimated ("auto"); a number takes the place of every sigma_a
     low: float = 0.0  # the range of w'r
     high: float = 1.0
+    pooled: bool = False  # whether arms are drawn to what they have in common
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """The values of lambda to choose from."""
+        if self.lam is not None:
+            return (self.lam,)
+        return POOLED_GRID if self.pooled else GRID
 
     @property
     def s0(self) -> float:
@@ -89,11 +110,18 @@ class Real(NamedTuple):
     n: float
 
 
+class Common(NamedTuple):
+    """What arms have in common: the mean and covariance of the coefficients that each is drawn to."""
+
+    beta: Matrix  # (m, d) of each kind, beside mu_k e
+    root: Matrix  # (d, d) J, J'J = C, in units of the noise's variance
+
+
 class Estimate(NamedTuple):
     """One arm's estimates."""
 
     theta: Vector  # (d,)
-    G: Matrix  # (d, d)
+    G: Matrix  # (d, d); with C's part where arms are pooled
     sigma: float
     pool: float  # sigma_pool, the same of every arm
     z: float  # alpha_t sqrt(phi_a)
@@ -137,8 +165,19 @@ def penalty(d: int, lam: float, v: float, first: float | None = None) -> Vector:
     return np.concatenate([[lam if first is None else first], np.full(d - 1, lam * v)])
 
 
+def diagonal(d: int, ridge: Ridge, v: float, lam: float) -> Vector:
+    """The diagonal of Lambda, with this lambda where none is given."""
+    return penalty(d, lam, v, 1.0) if ridge.lam is None else penalty(d, ridge.lam, v)
+
+
 def estimates(
-    arms: Sequence[Real], ridge: Ridge, *, mu: float | None = None, v: float | None = None, lam: float | None = None
+    arms: Sequence[Real],
+    ridge: Ridge,
+    *,
+    mu: float | None = None,
+    v: float | None = None,
+    lam: float | None = None,
+    common: Common | None = None,
 ) -> list[Estimate]:
     """Every arm's theta, G and sigma, by the formulae at the head of this file.
 
@@ -148,22 +187,28 @@ def estimates(
         mu: put in place of the pooled mean (0 in Li et al.).
         v: put in place of the feature scale (1 in Li et al.).
         lam: put in place of the lambda with the largest evidence, where it is "auto".
+        common: put in place of what these sums have in common, where arms are pooled.
     """
     w, d = ridge.weights, arms[0].A.shape[0]
     mu, v = pooled_mean(arms, w) if mu is None else mu, feature_scale(arms) if v is None else v
-    Lambda = np.diag(penalty(d, ridge.lam, v) if ridge.lam else penalty(d, lam or best_lambda(arms, ridge), v, 1.0))
+    lam = lam or best_lambda(arms, ridge)
+    Lambda, beta, C = np.diag(diagonal(d, ridge, v, lam)), np.zeros(d), np.zeros((d, d))
+    if ridge.pooled:
+        common = common or in_common(arms, ridge, lam)
+        beta, C = w @ common.beta, common.root.T @ common.root
     thetas, Gs, Q, D1, D2 = [], [], [], [], []
     for A, B, R, count in arms:
         b = B.T @ w
-        c = b - mu * A[:, 0]
+        free = b - mu * A[:, 0]
+        c = free - A @ beta
         G: Matrix = np.linalg.inv(A + Lambda)
-        theta = G @ c
-        theta[0] += mu
-        Q.append(max(0.0, float(w @ R @ w - 2 * mu * b[0] + mu**2 * count - c @ G @ c)))
-        D1.append(A[:, 0] @ G @ c)
-        D2.append(c @ G @ A @ G @ c)
-        thetas.append(theta)
-        Gs.append(G)
+        delta = beta + G @ c
+        square = w @ R @ w - 2 * mu * b[0] + mu**2 * count - 2 * beta @ free + beta @ A @ beta
+        Q.append(max(0.0, float(square - c @ G @ c)))
+        D1.append(A[:, 0] @ delta)
+        D2.append(delta @ A @ delta)
+        thetas.append(delta + mu * np.eye(d)[0])
+        Gs.append(G + G @ Lambda @ C @ Lambda @ G)
     n, s1 = _prior(arms, ridge)
     sigmas, pool = noise_scales(np.array(Q), n, ridge, s1)
     low, span = ends(mu, s1, ridge)
@@ -176,6 +221,26 @@ def estimates(
     ]
 
 
+def in_common(arms: Sequence[Real], ridge: Ridge, lam: float) -> Common:
+    """What the arms have in common under this lambda."""
+    A0, r = _pooled(arms, ridge, lam)
+    root: Matrix = np.linalg.inv(np.linalg.cholesky(A0))
+    return Common(r @ (root.T @ root), root)
+
+
+def _pooled(arms: Sequence[Real], ridge: Ridge, lam: float) -> tuple[Matrix, Matrix]:
+    """(A0, sum of Lambda G (B_k - mu_k s) of each kind)."""
+    m, d = arms[0].B.shape
+    v, mu = feature_scale(arms), np.array([pooled_mean(arms, kind) for kind in np.eye(m)])
+    Lambda = np.diag(diagonal(d, ridge, v, lam))
+    A0, r = np.diag(penalty(d, 1.0, v)), np.zeros((m, d))
+    for A, B, _, _ in arms:
+        LG = Lambda @ np.linalg.inv(A + Lambda)
+        A0 += Lambda - LG @ Lambda
+        r += (B - np.outer(mu, A[:, 0])) @ LG.T
+    return A0, r
+
+
 def _prior(arms: Sequence[Real], ridge: Ridge) -> tuple[Vector, float]:
     """(impressions of each arm, s1)."""
     w = ridge.weights
@@ -184,18 +249,22 @@ def _prior(arms: Sequence[Real], ridge: Ridge) -> tuple[Vector, float]:
 
 
 def best_lambda(arms: Sequence[Real], ridge: Ridge) -> float:
-    """The lambda of `GRID` with the largest evidence."""
+    """The lambda with the largest evidence of those that there are to choose from."""
     w, d = ridge.weights, arms[0].A.shape[0]
     mu, v, (n, s1) = pooled_mean(arms, w), feature_scale(arms), _prior(arms, ridge)
     found = []
-    for lam in GRID:
-        Lambda, volume, Q = np.diag(penalty(d, lam, v, 1.0)), 0.0, 0.0
+    for lam in ridge.grid:
+        Lambda, volume, Q = np.diag(diagonal(d, ridge, v, lam)), 0.0, 0.0
         for A, B, R, count in arms:
             c = B.T @ w - mu * A[:, 0]
             Q += max(0.0, w @ R @ w - 2 * mu * (w @ B[:, 0]) + mu**2 * count - c @ np.linalg.solve(A + Lambda, c))
             volume += np.linalg.slogdet(Lambda)[1] - np.linalg.slogdet(A + Lambda)[1]
+        if ridge.pooled:
+            A0, r = _pooled(arms, ridge, lam)
+            volume += (d - 1) * math.log(v) - np.linalg.slogdet(A0)[1]
+            Q = max(0.0, Q - float(w @ r @ np.linalg.solve(A0, w @ r)))
         found.append(evidence(volume, Q, n.sum(), s1))
-    return GRID[int(np.argmax(found))]
+    return ridge.grid[int(np.argmax(found))]
 
 
 def evidence(volume: Any, Q: Any, n: float, s1: float) -> Any:

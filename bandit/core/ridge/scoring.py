@@ -5,12 +5,15 @@ d^2 is kept of these alone, each in its slot among them, so arms that were retir
 says what the factors are for, and proves how far the quick scores may be off.
 
 What depends on the weights, on mu or on the noise is kept apart from what needs a factorisation: with h = e - G s,
-theta = G b + mu h, and b'G b, b'G s and s'G s are bilinear in the rows of B, so new weights need no factor.
+theta = G b + mu h, and b'G b, b'G s and s'G s are bilinear in the rows of B, so new weights need no factor. Where arms
+are pooled, c = b - mu s - A beta is that of rewards less x'beta, so the same holds of B - A beta; and W'W is of both
+terms of width^2, W = L' V with V'V = G, N = J Lambda V', L L' = I + N'N.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -20,11 +23,12 @@ from numpy.typing import NDArray
 from bandit.arrays import Int, Mask, Matrix, Vector
 from bandit.core.ridge.estimates import STEEP, Derived, Estimates, Factors, rounding
 from bandit.core.ridge.linear import (
+    Common,
     Ridge,
+    diagonal,
     dispersion,
     ends,
     noise_scales,
-    penalty,
     possible,
     prior_noise,
     schedule,
@@ -35,20 +39,24 @@ from bandit.core.sums import ONE, X_MAX, Sums, triangle
 SMALL = 2**18  # elements of P: so many are read as float64 at no cost that matters
 SIDE = 16  # of triangles that are inverted whole
 BLOCK = 64  # arms whose P is made at once where its type changes
+KINDRED = "BGB", "BGs", "TAT", "TAt", "sT", "E", "E0", "R", "B0"  # moments that a kind has
 KNOWN = len(Factors._fields) - 1  # the factors that feedback alone does not change
 
 
 class Moments(NamedTuple):
-    """What mu and the noise scales need of each arm, whether it is scored or not."""
+    """What mu and the noise scales need of each arm, whether it is scored or not; B here is B - A beta."""
 
     BGB: Matrix  # (K, m, m)
     BGs: Matrix  # (K, m)
     sGs: Vector  # (K,)  # noqa: N815 - s'G s
-    BHB: Matrix  # (K, m, m) the same three of H = G Lambda G = G - G A G
-    BHs: Matrix  # (K, m)
-    sHs: Vector  # (K,)  # noqa: N815
+    TAT: Matrix  # (K, m, m) with T = beta + G B of each kind, t = G s: T'A T
+    TAt: Matrix  # (K, m)
+    tAt: Vector  # (K,)  # noqa: N815
+    sT: Matrix  # (K, m)  # noqa: N815
+    E: Matrix  # (K, m, m) sum of rewards less x'beta, each with each
+    E0: Matrix  # (K, m) their sum
     R: Matrix  # (K, m, m)
-    B0: Matrix  # (K, m) B's intercept column: each kind's total reward
+    B0: Matrix  # (K, m) each kind's total reward
     n: Vector  # (K,)
 
 
@@ -79,38 +87,30 @@ class Scorer:
         scored: which arms are scored, ascending; None: all.
         v: the scale of the penalty.
         lam: the penalty where it is chosen by evidence.
+        common: what arms are drawn to; None: nothing but the mean reward.
     """
 
     def __init__(
-        self, K: int, m: int, d: int, ridge: Ridge, scored: Int | None = None, v: float = 1.0, lam: float = 1.0
-    ) -> None:
-        self.ridge, self.d, self.v, self.chosen = ridge, d, v, lam
+        self, K: int, m: int, d: int, ridge: Ridge, scored: Int | None = None, v: float = 1.0, lam: float = 1.0,
+        common: Common | None = None,
+    ) -> None:  # fmt: skip
+        self.ridge, self.d, self.v, self.chosen, self.common = ridge, d, v, lam, common
         self.scored: Int = np.arange(K) if scored is None else scored
         self.slot: Int = np.full(K, -1)  # each arm's index among the scored; -1: it is not scored
         self.slot[self.scored] = np.arange(len(self.scored))
+        self._kind: Any = np.float64 if len(self.scored) * (d * (d + 1) // 2) <= SMALL else np.float32
         self.rows = self._cold(K, m)
         self.derived = self.derive()
 
     def _cold(self, K: int, m: int) -> Rows:
-        """Rows of K arms that have seen nothing: G is the inverse of Lambda."""
-        d, S, zeros = self.d, len(self.scored), np.zeros
-        prior, trace = self._prior()
-        W = np.diag(np.sqrt(prior))[None]
-        kind = np.float64 if S * (d * (d + 1) // 2) <= SMALL else np.float32
-        each: tuple[Any, ...] = (
-            W,
-            *_packed(W, np.array([trace]), np.dtype(kind)),
-            prior[None, [0, -1]],
-            zeros((1, 1 + m, d)),
-        )
-        factors = Factors._make(np.broadcast_to(part, (S, *part.shape[1:])).copy() for part in each)
-        square, line, one = (K, m, m), (K, m), K
-        return Rows(factors, Moments._make(zeros(size) for size in (square, line, one) * 3))
+        """Rows of K arms that have seen nothing."""
+        one = self.compute(Sums.zeros(1, m, self.d), np.zeros(1, np.int64), factor=True)
+        factors = Factors._make(np.repeat(part, len(self.scored), axis=0) for part in one.factors)
+        return Rows(factors, Moments._make(np.repeat(part, K, axis=0) for part in one.moments))
 
     def penalty(self, lam: float | None = None) -> Vector:
         """The diagonal of Lambda, with this lambda where it is chosen by evidence."""
-        own = self.ridge.lam
-        return penalty(self.d, lam or self.chosen, self.v, 1.0) if own is None else penalty(self.d, own, self.v)
+        return diagonal(self.d, self.ridge, self.v, lam or self.chosen)
 
     def _prior(self) -> tuple[Vector, float]:
         """(diagonal of the inverse of Lambda, trace of Lambda)."""
@@ -122,7 +122,10 @@ class Scorer:
 
         Arms that were not scored before have to be installed.
         """
-        new, before = Scorer(K, m, self.d, ridge, scored, self.v, self.chosen), self.slot
+        common = self.common
+        if common:
+            common = common._replace(beta=np.pad(common.beta, [(0, m - len(common.beta)), (0, 0)]))
+        new, before = Scorer(K, m, self.d, ridge, scored, self.v, self.chosen, common), self.slot
         stay = new.scored[new.scored < len(before)]
         stay = stay[before[stay] >= 0]
         for target, source in zip(new.rows.factors, self.rows.factors, strict=True):
@@ -143,33 +146,47 @@ class Scorer:
                 _put(target, part, source)
 
     def compute(self, sums: Sums, arms: Int, factor: bool) -> Rows:
-        """The rows of these arms by their sums; with `factor` False, of scored arms only what B and R alone change."""
-        known = self._known(sums, arms) if factor else [part[self.slot[arms]] for part in self.rows.factors[:KNOWN]]
-        W, units = known[0], self.ridge.units
+        """The rows of these arms by their sums; with `factor` False, of scored arms only what B and R alone change,
+        where nothing is pooled.
+        """
+        units = self.ridge.units
         B = sums.B[arms] * (units / ONE)[:, None]
+        if factor:
+            A = sums.A[arms] / float(ONE**2)
+            V = inverses(A, self.penalty())
+            known = self._known(A, V)
+        else:
+            known = [part[self.slot[arms]] for part in self.rows.factors[:KNOWN]]
+            V = known[0]
         s = sums.A[arms, None, :, 0] / float(ONE**2)
-        WsB = np.concatenate([s, B], axis=1) @ W.swapaxes(1, 2)
-        GsB = WsB @ W
-        squares, held = WsB @ WsB.swapaxes(1, 2), (GsB * self.penalty()) @ GsB.swapaxes(1, 2)
-        R, n = unlimbed(sums.R[arms]) * np.outer(units, units), sums.n[arms].astype(np.float64)
-        both = (part for each in (squares, held) for part in (each[:, 1:, 1:], each[:, 1:, 0], each[:, 0, 0]))
-        return Rows(Factors._make([*known, GsB]), Moments._make([*both, R, B[:, :, 0], n]))
+        sB, R, n = np.concatenate([s, B], axis=1), unlimbed(sums.R[arms]) * np.outer(units, units), sums.n[arms] * 1.0
+        less, E = sB, R
+        if self.common:
+            beta = np.concatenate([np.zeros((1, self.d)), self.common.beta])
+            Abeta = beta @ A
+            less, each = sB - Abeta, beta[1:] @ B.swapaxes(1, 2)
+            E = R - each - each.swapaxes(1, 2) + (Abeta @ beta.T)[:, 1:, 1:]
+        VsB = less @ V.swapaxes(1, 2)
+        GsB = VsB @ V
+        AT = sB - GsB * self.penalty()
+        if self.common:
+            GsB += beta
+        both = (VsB @ VsB.swapaxes(1, 2), GsB @ AT.swapaxes(1, 2))
+        squares = (part for each in both for part in (each[:, 1:, 1:], each[:, 1:, 0], each[:, 0, 0]))
+        sT = (GsB[:, 1:] @ s.swapaxes(1, 2))[:, :, 0]
+        moments = Moments._make([*squares, sT, E, less[:, 1:, 0], R, B[:, :, 0], n])
+        return Rows(Factors._make([*known, GsB]), moments)
 
-    def _known(self, sums: Sums, arms: Int) -> list[Any]:
-        """The factors of these arms that feedback alone does not change."""
+    def _known(self, A: Matrix, V: Matrix) -> list[Any]:
+        """The factors of arms with these A, and V'V the inverse of A + Lambda, that feedback alone does not change."""
         prior, trace = self._prior()
-        A = sums.A[arms] / float(ONE**2)
         own = np.einsum("kii->k", A)
-        W = self._factor(A)
         blank = (own == 0)[:, None] * prior[[0, -1]]
-        return [W, *_packed(W, own + trace, self.rows.factors.P.dtype), blank]
-
-    def _factor(self, A: Matrix) -> Matrix:
-        """W of (K, d, d) matrices A."""
-        L = cholesky(A, self.penalty())
-        W: Matrix = np.zeros_like(L)
-        _invert(L, W)
-        return W
+        if self.common:
+            N = (self.common.root * self.penalty()) @ V.swapaxes(1, 2)
+            V = cholesky(N.swapaxes(1, 2) @ N, np.ones(self.d)).swapaxes(1, 2) @ V
+            blank[:] = 0
+        return [V, *_packed(V, own + trace, self._kind), blank]
 
     def install(self, arms: Int, rows: Rows, factor: bool) -> None:
         """Put computed rows in place: the factors of arms that are scored, the moments of all."""
@@ -217,10 +234,9 @@ class Scorer:
         w, n = ridge.weights, moments.n
         mu_kinds = moments.B0.sum(axis=0) / (n.sum() + 1.0)
         mu = float(mu_kinds @ w)
-        bGb = np.einsum("kij,i,j->k", moments.BGB, w, w)
-        q = np.einsum("kij,i,j->k", moments.R, w, w)
-        bHb = np.einsum("kij,i,j->k", moments.BHB, w, w)
-        scales = self._scales(ridge, mu, moments.B0 @ w, q, (bGb, moments.BGs @ w, bHb, moments.BHs @ w))
+        scales = self._scales(
+            ridge, mu, lambda part: part @ w if part.ndim == 2 else np.einsum("kij,i,j->k", part, w, w)
+        )
         thetas = factors.GsB[:, 1:] - factors.GsB[:, :1] * mu_kinds[:, None]
         thetas[:, :, 0] += mu_kinds
         theta: Matrix = thetas[:, 0] if len(w) == 1 and w[0] == 1 else np.einsum("kmd,m->kd", thetas, w)
@@ -237,24 +253,21 @@ class Scorer:
         """The noise scale of every scored arm where this kind counts 1 and all others 0, whatever the ridge's weights
         are: as `derive` has it, without all the rest.
         """
-        moments, k = self.rows.moments, kind
-        b = moments.B0[:, k]
-        mu = float(b.sum() / (moments.n.sum() + 1.0))
-        of_kind = moments.BGB[:, k, k], moments.BGs[:, k], moments.BHB[:, k, k], moments.BHs[:, k]
-        return self._scales(ridge, mu, b, moments.R[:, k, k], of_kind).sigma[self.scored]
+        n = self.rows.moments.n
+        mu = float(self.rows.moments.B0[:, kind].sum() / (n.sum() + 1.0))
+        own = self._scales(ridge, mu, lambda part: part[:, kind, kind] if part.ndim == 3 else part[:, kind])
+        return own.sigma[self.scored]
 
-    def _scales(
-        self, ridge: Ridge, mu: float, b: Vector, q: Vector, products: tuple[Vector, Vector, Vector, Vector]
-    ) -> Scales:
-        """The scales of all K arms by what each has earned, weighted: b[e], q, and b'G b, b'G s, b'H b, b'H s."""
-        n, sGs, sHs = self.rows.moments.n, self.rows.moments.sGs, self.rows.moments.sHs
-        bGb, bGs, bHb, bHs = products
-        cGc, cHc = bGb - 2 * mu * bGs + mu**2 * sGs, bHb - 2 * mu * bHs + mu**2 * sHs
-        Q = np.maximum(0.0, q - 2 * mu * b + mu**2 * n - cGc)
+    def _scales(self, ridge: Ridge, mu: float, weighed: Callable[[Matrix], Vector]) -> Scales:
+        """The scales of all K arms; `weighed` makes one kind of the kinds of a moment."""
+        moments = self.rows.moments
+        n, sGs, tAt = moments.n, moments.sGs, moments.tAt
+        bGb, bGs, TAT, TAt, sT, e, e0, q, b = (weighed(getattr(moments, name)) for name in KINDRED)
+        Q = np.maximum(0.0, e - 2 * mu * e0 + mu**2 * n - (bGb - 2 * mu * bGs + mu**2 * sGs))
         s1 = prior_noise(q, b, n, ridge.s0)
         sigma, pool = noise_scales(Q, n, ridge, s1)
         low, span = ends(mu, s1, ridge)
-        V = possible(n, bGs - mu * sGs, cGc - cHc, mu, low, span)
+        V = possible(n, sT - mu * sGs, TAT - 2 * mu * TAt + mu**2 * tAt, mu, low, span)
         alpha = schedule(len(n) * self.d, float(n.sum()))
         return Scales(sigma, pool, alpha**2 * dispersion(Q / span / span, V, n), alpha, low, span)
 
@@ -340,6 +353,14 @@ def _invert(L: Matrix, W: Matrix) -> None:
     _invert(L[:, one, one], W[:, one, one])
     _invert(L[:, other, other], W[:, other, other])
     np.negative(W[:, other, other] @ (L[:, other, one] @ W[:, one, one]), out=W[:, other, one])
+
+
+def inverses(A: Matrix, Lambda: Vector) -> Matrix:
+    """The inverses of the Cholesky factors of (K, d, d) matrices A + Lambda."""
+    L = cholesky(A, Lambda)
+    W: Matrix = np.zeros_like(L)
+    _invert(L, W)
+    return W
 
 
 def cholesky(A: Matrix, Lambda: Vector) -> Matrix:

@@ -55,7 +55,7 @@ def set_gauges(service: Service) -> None:
         lag = now - replica.read_at if replica.read_at else 0.0
         set_("bandit_replica_lag_seconds", lag, replica.name)
         set_("bandit_replica_lag_entries", replica.freshness.behind, replica.name)
-        set_("bandit_refresh_pending_arms", len(replica.model.pending) if replica.model else 0, replica.name)
+        set_("bandit_refresh_pending_arms", len(replica.model.waiting) if replica.model else 0, replica.name)
         if (archive := follower.checkpointers[replica.name].archive) is not None:
             set_("bandit_last_archive_timestamp_seconds", archive.seen_ms / 1000, replica.name)
         set_("bandit_log_ahead_seconds", max(0.0, replica.position.ms / 1000 - time.time()), replica.name)

@@ -95,7 +95,7 @@ def summary(store: Store, reader: SeriesReader, replica: Replica, *, whole: bool
         newest_decision=time_of(decided) if decided else None,
         newest_reward=time_of(rewarded) if rewarded else None,
         lag_ms=round((time.monotonic() - replica.read_at) * 1000) if replica.read_at else None,
-        waiting_arms=len(model.pending),
+        waiting_arms=len(model.waiting),
         matured_share=_matured(rows, over) if whole else UNSET,
     )
 

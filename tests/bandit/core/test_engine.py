@@ -144,12 +144,12 @@ def plain_event(arm: int, shown: int) -> Events:
 def test_feedback_needs_no_factor_and_impressions_do() -> None:
     """Which arms wait, and for what, oldest first; one that waits for a factor is not made to wait for less."""
     model = Model(experiment())
-    assert not model.pending
+    assert not model.waiting.learned
     for arm, shown in ((1, 0), (0, 1), (2, 0), (0, 0), (1, 1)):
         assert model.learn(plain_event(arm, shown)).tolist() == [arm]
-    assert list(model.pending.items()) == [(1, True), (0, True), (2, False)]
+    assert list(model.waiting.learned.items()) == [(1, True), (0, True), (2, False)]
     assert model.refresh(1)
-    assert list(model.pending.items()) == [(0, True), (2, False)]
+    assert list(model.waiting.learned.items()) == [(0, True), (2, False)]
     assert model.refresh()
     assert not model.refresh()
 
@@ -160,9 +160,9 @@ def test_the_arms_that_waited_longest_are_refreshed_first() -> None:
     order = np.random.default_rng(1).permutation(70).tolist()
     for arm in order:
         model.learn(plain_event(arm, 1))
-    assert list(model.pending) == order
+    assert list(model.waiting.learned) == order
     model.refresh()
-    assert list(model.pending) == order[CHUNK:]
+    assert list(model.waiting.learned) == order[CHUNK:]
 
 
 def test_a_step_of_the_feature_scale_renews_every_arm() -> None:
@@ -176,7 +176,7 @@ def test_a_step_of_the_feature_scale_renews_every_arm() -> None:
     event = plain_event(1, 1)
     model.learn(Events(event.arm, x, event.shown, event.old, event.new))
     assert model.scorer.v == pytest.approx(32, rel=1e-15)
-    assert sorted(model.pending.items()) == [(0, True), (1, True), (2, True)]
+    assert model.waiting.first(9) == [(1, True), (0, True), (2, True)]
     fresh(model)
     width_of_unseen.append(model.decide(model.experiment, x, mask, [1], np.array([0.5])).shown.width[0])
     assert width_of_unseen == pytest.approx([math.sqrt(28), math.sqrt(1 + 27 / 32)], rel=1e-12)
@@ -191,7 +191,7 @@ def test_a_sum_that_would_overflow_is_not_learned() -> None:
     before, v = model.sums.digest(), model.scorer.v
     with pytest.raises(OverflowError):
         model.learn(events(2, 40))
-    assert (model.sums.digest(), model.scorer.v, model.pending) == (before, v, {})
+    assert (model.sums.digest(), model.scorer.v, model.waiting.learned) == (before, v, {})
 
 
 # changes, live
@@ -202,6 +202,7 @@ def test_a_sum_that_would_overflow_is_not_learned() -> None:
     [
         {"rewards": {"click": {"weight": -2}}},
         {"lambda": 0.01},
+        {"prior": "pooled"},
         {"noise": 0.3},
         {"policy": {"alpha": 3, "explore": 0.5}},
         {"K": 6},
@@ -210,7 +211,7 @@ def test_a_sum_that_would_overflow_is_not_learned() -> None:
         {"arms": ["a3", "a1", "new"]},
         {"arms": ["a0", {"id": "a2", "status": "paused"}]},
     ],
-    ids=["weight", "lambda", "noise", "policy", "arms", "kinds", "everything", "retired", "paused"],
+    ids=["weight", "lambda", "prior", "noise", "policy", "arms", "kinds", "everything", "retired", "paused"],
 )
 def test_every_live_change_is_as_if_it_had_always_been_so(changes: dict[str, Any]) -> None:
     """The model is then the one made of the same sums under the new version; arms keep what they learned."""
@@ -233,7 +234,7 @@ def test_what_needs_no_factor_is_live_at_once(changes: dict[str, Any]) -> None:
     model = trained(e, events(7, 120))
     later = after(e, **changes)
     model.adopt(later)
-    assert not model.pending
+    assert not model.waiting.learned
     assert_same(model, fresh(Model(later, model.sums)), contexts(8, 25))
 
 

@@ -10,7 +10,7 @@ from bandit.core.engine import Model
 from bandit.core.experiment import Experiment, compile_config
 from bandit.core.revision import first, revise
 from bandit.core.ridge import evidence
-from bandit.core.ridge.linear import GRID, best_lambda, real
+from bandit.core.ridge.linear import GRID, Real, best_lambda, estimates, in_common, real
 from bandit.core.sums import ONE, Events
 from bandit.core.validation import parse_document
 
@@ -44,16 +44,21 @@ def fresh(model: Model) -> Model:
     return model
 
 
+def arms_of(model: Model) -> list[Real]:
+    """The sums of its arms."""
+    return [real(model.sums, a, model.experiment.ridge.units) for a in range(len(model.sums.n))]
+
+
 def oracle(model: Model) -> float:
     """The lambda of the readable formulae."""
-    ridge = model.experiment.ridge
-    return best_lambda([real(model.sums, a, ridge.units) for a in range(len(model.sums.n))], ridge)
+    return best_lambda(arms_of(model), model.experiment.ridge)
 
 
+@pytest.mark.parametrize("prior", ["mean", "pooled"])
 @pytest.mark.parametrize(("strength", "more"), [(0.0, True), (4.0, False)])
-def test_a_model_has_the_lambda_of_the_readable_formulae(strength: float, more: bool) -> None:
+def test_a_model_has_the_lambda_of_the_readable_formulae(strength: float, more: bool, prior: str) -> None:
     """Contexts that say nothing get a large one, contexts that say all a small one; its factors are of that lambda."""
-    model = Model(experiment())
+    model = Model(experiment(prior=prior))
     model.learn(events(1, 600, strength=strength))
     fresh(model)
     assert model.scorer.chosen == oracle(model)
@@ -99,7 +104,7 @@ def test_a_given_lambda_is_never_looked_for() -> None:
     assert model.scorer.penalty().tolist() == [1.0, *[model.scorer.chosen * model.scorer.v] * 3]
     model.adopt(compile_config(revise(auto, parse_document(document(**{"lambda": 0.5})), learned=True, reset=False)))
     assert model.scorer.penalty().tolist() == [0.5, *[0.5 * model.scorer.v] * 3]
-    assert len(model.pending) == 4
+    assert len(model.waiting) == 4
 
 
 def test_of_a_large_catalogue_a_sample_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,3 +120,83 @@ def test_of_a_large_catalogue_a_sample_is_looked_at(monkeypatch: pytest.MonkeyPa
         assert model._evidence._at - before <= 21 // len(GRID)
         turns += 1
     assert turns == 6
+
+
+def same(model: Model) -> None:
+    """What it decides by is what the readable formulae make of what its arms have in common."""
+    common, arms = model.scorer.common, arms_of(model)
+    assert common
+    for a, expected in enumerate(estimates(arms, model.experiment.ridge, lam=model.scorer.chosen, common=common)):
+        np.testing.assert_allclose(model.scorer.derived.theta[a], expected.theta, rtol=1e-8, atol=1e-10)
+        W = model.scorer.rows.factors.W[a]
+        np.testing.assert_allclose(W.T @ W, expected.G, rtol=1e-8, atol=1e-11)
+        assert model.scorer.derived.z2[a] == pytest.approx(expected.z**2, rel=1e-6)
+
+
+def test_pooled_arms_are_drawn_to_what_they_had_in_common_when_it_was_looked_for() -> None:
+    """Found at 30 impressions, 39, and so on; in between arms learn with what was found."""
+    model = Model(experiment(prior="pooled"))
+    assert model.scorer.common is None
+    for at in range(4):
+        model.learn(events(at, 100, strength=1.0))
+        before = arms_of(model)
+        fresh(model)
+        expected = in_common(before, model.experiment.ridge, model.scorer.chosen)
+        np.testing.assert_allclose(model.scorer.common.beta, expected.beta, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(model.scorer.common.root, expected.root, rtol=1e-8, atol=1e-12)
+        model.learn(events(100 + at, 1, strength=1.0))
+        fresh(model)
+        np.testing.assert_allclose(model.scorer.common.beta, expected.beta, rtol=1e-8, atol=1e-10)
+        same(model)
+
+
+def test_feedback_alone_is_learned_by_pooled_arms_too() -> None:
+    """Rewards that come late change an arm as they change the readable formulae."""
+    model = Model(experiment(prior="pooled"))
+    batch = events(1, 200, strength=1.0)
+    model.learn(Events(batch.arm, batch.x, batch.shown, batch.old, batch.old))
+    fresh(model)
+    model.learn(Events(batch.arm, batch.x, 0 * batch.shown, batch.old, batch.new))
+    fresh(model)
+    same(model)
+
+
+def test_an_arm_that_comes_late_begins_with_what_the_others_have_in_common() -> None:
+    """At once, before anything is refreshed; kinds that come begin with nothing; no column is left of what went."""
+    model = fresh(Model(experiment(prior="pooled")))
+    model.learn(events(1, 600, strength=1.0))
+    fresh(model)
+    more = revise(model.experiment.config, parse_document(document(5, prior="pooled")), learned=True, reset=False)
+    model.adopt(compile_config(more))
+    same(model)
+    assert np.abs(model.scorer.derived.theta[4, 1:]).max() > 0
+    two = {"click": {}, "sale": {"range": [0, 10]}}
+    kinds = revise(more, parse_document(document(5, prior="pooled", rewards=two)), learned=True, reset=False)
+    model.adopt(compile_config(kinds))
+    same(model)
+    features = [{"name": f"f{i}", "type": "number", "mean": 0, "scale": 1} for i in range(2)]
+    fewer = parse_document(document(5, prior="pooled", rewards=two, features=features))
+    model.adopt(compile_config(revise(kinds, fewer, learned=True, reset=False)))
+    assert model.scorer.common is None
+    fresh(model)
+    same(model)
+    apart = revise(
+        model.experiment.config, parse_document(document(5, rewards=two, features=features)), learned=True, reset=False
+    )
+    model.adopt(compile_config(apart))
+    assert fresh(model).scorer.common is None
+    assert model.scorer.derived.cold[4]
+
+
+def test_what_was_learned_is_decided_with_before_a_catalogue_is_factored_again() -> None:
+    """Arms that learned something go before those that are only to be read otherwise."""
+    model = Model(experiment(60, prior="pooled"))
+    model.learn(events(1, 600, K=60))
+    while len(model.waiting.learned) or not model.waiting.stale:
+        model.refresh(5)
+    assert model.scorer.common
+    model.learn(events(2, 1, K=60))
+    (arm,) = model.waiting.learned
+    assert model.waiting.first(2)[0] == (arm, True)
+    assert arm not in model.waiting.stale
+    assert len(model.waiting) < 61

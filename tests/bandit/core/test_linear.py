@@ -1,6 +1,7 @@
 """The readable formulae against hand calculation, another library's recorded values, recursion and least squares."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit.core.ridge.linear import (
-    GRID,
     Real,
     Ridge,
     best_lambda,
@@ -16,6 +16,7 @@ from bandit.core.ridge.linear import (
     ends,
     estimates,
     feature_scale,
+    in_common,
     loose_range,
     noise_scales,
     penalty,
@@ -336,29 +337,76 @@ def test_alpha_falls_from_2_to_1_as_impressions_pass_the_coefficients() -> None:
     assert schedule(60, 10**9) == 1.0
 
 
-@given(SEEDS, st.integers(1, 3), st.integers(1, 4))
+def joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(Z of all arms' rows, with a block of columns for each arm and one for all; the contexts; the rewards)."""
+    K, d = len(parts), parts[0][0].shape[1]
+    X, own = np.concatenate([X for X, _ in parts]), np.repeat(np.arange(K), [len(X) for X, _ in parts])
+    Z = np.zeros((len(X), K + 1, d))
+    Z[np.arange(len(X)), own] = Z[:, K] = X
+    return Z.reshape(len(X), -1), X, np.concatenate([r[:, 0] for _, r in parts])
+
+
+@given(SEEDS, st.integers(1, 4), st.integers(1, 4), st.sampled_from([0.3, 20.0]))
 @settings(max_examples=30, deadline=None)
-def test_the_evidence_is_that_of_a_normal_model(seed: int, K: int, d: int) -> None:
+def test_pooled_estimates_are_those_of_one_regression_of_all_arms(seed: int, K: int, d: int, lam: float) -> None:
+    """theta_a = mu e + beta + delta_a, with the penalty D0 on beta and Lambda on each delta: the ridge solution of
+    K d + d unknowns, and the width is by its inverse.
+    """
+    ridge, parts = Ridge(ONES, ONES, lam=None, pooled=True), [played(seed + a, 5 + a, d) for a in range(K)]
+    arms = [seen(X, r) for X, r in parts]
+    mu, v = pooled_mean(arms, ONES), feature_scale(arms)
+    Z, _, r = joined(parts)
+    M = Z.T @ Z + np.diag(np.concatenate([np.tile(penalty(d, lam, v, 1.0), K), penalty(d, 1.0, v)]))
+    solution = np.linalg.solve(M, Z.T @ (r - mu)).reshape(K + 1, d)
+    common = in_common(arms, ridge, lam)
+    np.testing.assert_allclose(common.beta[0], solution[K], rtol=1e-8, atol=1e-10)
+    x = np.random.default_rng(seed).normal(size=d)
+    for a, found in enumerate(estimates(arms, ridge, lam=lam)):
+        theta = solution[a] + solution[K]
+        theta[0] += mu
+        np.testing.assert_allclose(found.theta, theta, rtol=1e-8, atol=1e-10)
+        z = np.concatenate([np.kron(np.eye(K)[a], x), x])
+        assert width(x, found.G) == pytest.approx(math.sqrt(z @ np.linalg.solve(M, z)), rel=1e-8)
+
+
+def test_an_arm_that_was_never_shown_is_taken_for_what_arms_have_in_common() -> None:
+    """Where ten arms have nearly the same coefficients, an eleventh begins with them, and with their uncertainty."""
+    rng = np.random.default_rng(3)
+    theta, arms = np.array([0.2, 0.5, -0.4]), []
+    for _ in range(10):
+        X = np.column_stack([np.ones(400), rng.normal(size=(400, 2))])
+        arms.append(seen(X, (X @ (theta + rng.normal(size=3) * 0.02) + rng.normal(size=400) * 0.1)[:, None]))
+    ridge = Ridge(ONES, ONES, lam=None, low=-2, high=2, pooled=True)
+    arms.append(Real(np.zeros((3, 3)), np.zeros((1, 3)), np.zeros((1, 1)), 0.0))
+    new = estimates(arms, ridge)[-1]
+    np.testing.assert_allclose(new.theta, theta, atol=0.03)
+    apart = estimates(arms, replace(ridge, pooled=False))[-1]
+    assert apart.theta[1:].tolist() == [0, 0]
+    assert width(np.array([1.0, 1, 1]), new.G) < width(np.array([1.0, 1, 1]), apart.G)
+
+
+@given(SEEDS, st.integers(1, 3), st.integers(1, 4), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_the_evidence_is_that_of_a_normal_model(seed: int, K: int, d: int, pooled: bool) -> None:
     """Differences between lambdas are those of the marginal likelihood of normal rewards, by n x n covariances.
 
-    Rewards of an arm given the noise s^2 are normal about mu with covariance s^2 (I + X Lambda^-1 X'); s^2 is put at
-    the value that the criterion has it at, so that what is compared is ln det and the quadratic form.
+    Rewards given the noise s^2 are normal about mu with covariance s^2 (I + X Lambda^-1 X') of an arm's own, and where
+    arms are pooled s^2 X D0^-1 X' between all; s^2 is put at the value that the criterion has it at, so that what is
+    compared is ln det and the quadratic form.
     """
-    ridge, parts = Ridge(ONES, ONES, lam=None), [played(seed + a, 6 + a, d) for a in range(K)]
+    ridge, parts = Ridge(ONES, ONES, lam=None, pooled=pooled), [played(seed + a, 6 + a, d) for a in range(K)]
     arms = [seen(X, r) for X, r in parts]
     mu, v, N = pooled_mean(arms, ONES), feature_scale(arms), sum(arm.n for arm in arms)
     q, b, n = np.array([(arm.R[0, 0], arm.B[0, 0], arm.n) for arm in arms]).T
     floor, told = 0.005 * prior_noise(q, b, n, ridge.s0) ** 2, []
-    for lam in GRID:
-        volume, Q = 0.0, 0.0
-        for X, r in parts:
-            C = np.eye(len(X)) + X @ np.diag(1 / penalty(d, lam, v, 1.0)) @ X.T
-            volume -= np.linalg.slogdet(C)[1]
-            Q += float((r[:, 0] - mu) @ np.linalg.solve(C, r[:, 0] - mu))
+    Z, _, r = joined(parts)
+    for lam in ridge.grid:
+        between = 1 / penalty(d, 1.0, v) if pooled else np.zeros(d)
+        C = np.eye(len(Z)) + (Z * np.concatenate([np.tile(1 / penalty(d, lam, v, 1.0), K), between])) @ Z.T
+        volume, Q = -np.linalg.slogdet(C)[1], float((r - mu) @ np.linalg.solve(C, r - mu))
         told.append(volume / 2 - (N + 5) / 2 * math.log((Q + floor) / (N + 5)))
-    best = GRID[int(np.argmax(told))]
     chosen = best_lambda(arms, ridge)
-    assert told[GRID.index(chosen)] == pytest.approx(told[GRID.index(best)], abs=1e-9)
+    assert told[ridge.grid.index(chosen)] == pytest.approx(max(told), abs=1e-9)
     one = estimates(arms, ridge)[0]
     x = parts[0][0][0]
     assert upper(one, x, "auto") == pytest.approx(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bandit.core.policies import LinUCB
 from bandit.core.ridge import scoring
 from bandit.core.ridge.estimates import NOTHING, TIE, WORTHWHILE
-from bandit.core.ridge.linear import Estimate, Ridge, estimates, feature_scale, real, upper, width
+from bandit.core.ridge.linear import Estimate, Ridge, estimates, feature_scale, in_common, real, upper, width
 from bandit.core.ridge.scoring import SMALL, Scorer
 from bandit.core.sums import ONE, Events, Sums, increments
 
@@ -55,9 +55,11 @@ def ridge(m: int = 1, **settings_: float) -> Ridge:
 def scorer_of(sums: Sums, how: Ridge, v: float | None = None, small: int = SMALL) -> Scorer:
     """The scoring data of these sums, all computed at once, with P of up to so many elements in float64."""
     K, m, d = sums.shape
+    arms = [real(sums, a, how.units) for a in range(K)]
     with patch.object(scoring, "SMALL", small):
         scorer = Scorer(K, m, d, how)
-    scorer.v = feature_scale([real(sums, a, how.units) for a in range(K)]) if v is None else v
+    scorer.v = feature_scale(arms) if v is None else v
+    scorer.common = in_common(arms, how, 1.0) if how.pooled else None
     scorer.install(np.arange(K), scorer.compute(sums, np.arange(K), True), True)
     scorer.derived = scorer.derive()
     return scorer
@@ -65,7 +67,7 @@ def scorer_of(sums: Sums, how: Ridge, v: float | None = None, small: int = SMALL
 
 def plain(sums: Sums, how: Ridge) -> list[Estimate]:
     """The same by `bandit.core.ridge.linear`."""
-    return estimates([real(sums, a, how.units) for a in range(len(sums.n))], how)
+    return estimates([real(sums, a, how.units) for a in range(len(sums.n))], how, lam=1.0)
 
 
 def everyone(K: int) -> np.ndarray:
@@ -73,17 +75,20 @@ def everyone(K: int) -> np.ndarray:
     return np.ones((1, K), bool)
 
 
-@given(SEEDS, st.integers(0, 300), st.integers(1, 6), st.integers(1, 12), st.integers(1, 3), st.booleans(), SIZES)
-@settings(max_examples=60, deadline=None)
+@given(
+    SEEDS, st.integers(0, 300), st.integers(1, 6), st.integers(1, 12), st.integers(1, 3), st.booleans(), SIZES,
+    st.booleans(),
+)  # fmt: skip
+@settings(max_examples=100, deadline=None)
 def test_the_fast_path_is_the_readable_one(
-    seed: int, n: int, K: int, d: int, m: int, one_hot: bool, small: int
+    seed: int, n: int, K: int, d: int, m: int, one_hot: bool, small: int, pooled: bool
 ) -> None:
     """theta, G, sigma, mean, width and each kind's estimate are those of `bandit.core.ridge.linear`.
 
     Both are float64 with lambda 1, so the condition is below 1e5: 1e-9 leaves four digits. sigma's Q is a difference
     of sums that may cancel to a few parts in a thousand.
     """
-    sums, how = learned(experience(seed, n, K, d, m, one_hot=one_hot), K), ridge(m)
+    sums, how = learned(experience(seed, n, K, d, m, one_hot=one_hot), K), ridge(m, pooled=pooled)
     scorer, oracle = scorer_of(sums, how, small=small), plain(sums, how)
     X = contexts(np.random.default_rng(seed + 1), 4, d, one_hot=one_hot)
     found = scorer.estimate(X, everyone(K))
@@ -100,7 +105,7 @@ def test_the_fast_path_is_the_readable_one(
         exact = [width(x / ONE, expected.G) for x in X]
         np.testing.assert_allclose(found.width(np.arange(4), np.full(4, a)), exact, rtol=1e-9)
         for k in range(m):
-            only = Ridge(np.eye(m)[k], how.units)
+            only = Ridge(np.eye(m)[k], how.units, pooled=pooled)
             theta = plain(sums, only)[a].theta
             kinds = scorer.kinds(X / ONE, np.full(4, a))[:, k]
             np.testing.assert_allclose(kinds, X / ONE @ theta, rtol=1e-9, atol=1e-10)
@@ -122,13 +127,14 @@ def brute_force(sums: Sums, how: Ridge, X: np.ndarray, alpha: float | str) -> tu
     st.sampled_from([0.0, 1.0, 5.0, "auto"]),
     st.booleans(),
     SIZES,
+    st.booleans(),
 )
-@settings(max_examples=160, deadline=None)
+@settings(max_examples=240, deadline=None)
 def test_the_best_arms_are_those_of_brute_force(
-    seed: int, n: int, K: int, d: int, alpha: float | str, one_hot: bool, small: int
+    seed: int, n: int, K: int, d: int, alpha: float | str, one_hot: bool, small: int, pooled: bool
 ) -> None:
     """Which arms are best or tied is what float64 says arm by arm, except within 1e-9 of the tie's own limit."""
-    sums, how = learned(experience(seed, n, K, d, one_hot=one_hot), K), ridge(lam=0.1)
+    sums, how = learned(experience(seed, n, K, d, one_hot=one_hot), K), ridge(lam=0.1, pooled=pooled)
     X = contexts(np.random.default_rng(seed + 1), 6, d, one_hot=one_hot)
     scores, limit = brute_force(sums, how, X, alpha)
     best = scorer_of(sums, how, small=small).estimate(X, everyone(K)).best(alpha)

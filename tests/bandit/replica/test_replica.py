@@ -217,7 +217,7 @@ def test_scored_follows_under_load_too(name: str) -> None:
         trial.send(*(trial.decision(arm) for arm in range(3 * CHUNK)))
         replica.step()
         replica.refresh()
-        assert replica.model.pending
+        assert replica.model.waiting.learned
         shown = np.zeros(3 * CHUNK)
         for entry in trial.log():
             if entry.tag == b"d" and entry.position <= replica.scored:

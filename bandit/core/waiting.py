@@ -1,0 +1,43 @@
+"""Which arms wait to be refreshed, and in which order."""
+
+from __future__ import annotations
+
+from itertools import chain, islice
+
+from bandit.arrays import Int
+
+
+class Waiting:
+    """Arms that learned something, oldest first, and after them those whose factors are only to be made anew.
+
+    So what was learned is decided with soon, also while a whole catalogue is factored again.
+    """
+
+    def __init__(self) -> None:
+        self.learned: dict[int, bool] = {}  # True where the factor is out of date
+        self.stale: dict[int, None] = {}
+
+    def __len__(self) -> int:
+        return len(self.learned) + len(self.stale)
+
+    def mark(self, arms: Int, factor: bool) -> None:
+        """These arms learned something; `factor`: so that their factor is out of date."""
+        for arm in arms.tolist():
+            whole = factor or arm in self.stale
+            self.stale.pop(arm, None)
+            self.learned[arm] = whole or self.learned.get(arm, False)
+
+    def renew(self, K: int) -> None:
+        """The factors of all K arms are out of date."""
+        self.learned = dict.fromkeys(self.learned, True)
+        self.stale = {arm: None for arm in range(K) if arm not in self.learned}
+
+    def first(self, size: int) -> list[tuple[int, bool]]:
+        """At most so many arms from the front, each with whether its factor is out of date."""
+        return list(islice(chain(self.learned.items(), ((arm, True) for arm in self.stale)), size))
+
+    def done(self, arms: list[tuple[int, bool]]) -> None:
+        """These arms wait no longer."""
+        for arm, _ in arms:
+            self.learned.pop(arm, None)
+            self.stale.pop(arm, None)
