@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 READ = 8192  # entries a read
 TURN = 2048  # entries a turn, where other experiments wait for theirs
 UNREADABLE = (  # errors that one experiment's data can raise: only that experiment fails
-    CorruptLog, OverflowError, Problem, struct.error, ValueError, IndexError, KeyError, TypeError, MemoryError,
+    CorruptLog, ArithmeticError, LookupError, Problem, struct.error, ValueError, TypeError, MemoryError,
 )  # fmt: skip
 AT_START = 4 * CHUNK  # arms refreshed at a time while nobody decides by them
 ANEW = 3  # times that a load begins anew within itself, as the store may have come back meanwhile

@@ -179,6 +179,7 @@ def serving(url: str = "", *, made: Callable[[], Service] | None = None, **setti
             until(lambda: server.started and (made or service.ready.is_set()))
             with live.client:
                 yield live
+                assert made or service.failed is None, f"the follower failed: {service.failed!r}"
         finally:
             server.should_exit = True
             thread.join(20)

@@ -307,8 +307,9 @@ def dispersion(Q: Vector, V: Vector, n: Vector) -> Vector:
 
 
 def schedule(size: int, n: float) -> float:
-    """alpha_t after n impressions of arms with so many coefficients in all."""
-    return max(LEAST, START * math.sqrt(math.sqrt(LEARNING * size / (LEARNING * size + n))))
+    """alpha_t after n impressions of arms with so many coefficients in all; there may be no arms."""
+    few = LEARNING * max(size, 1)
+    return max(LEAST, START * math.sqrt(math.sqrt(few / (few + n))))
 
 
 def wilson(mean: Any, z2: Any, low: float, span: float) -> Any:

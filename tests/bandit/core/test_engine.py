@@ -154,6 +154,15 @@ def test_feedback_needs_no_factor_and_impressions_do() -> None:
     assert not model.refresh()
 
 
+@pytest.mark.parametrize("changes", [{}, {"prior": "pooled"}, {"policy": {"type": "linucb", "alpha": 1}}])
+def test_there_may_be_no_arms_yet(changes: dict[str, Any]) -> None:
+    """A model of none is made, and arms that come are decided among."""
+    none = experiment(K=0, **changes)
+    model = fresh(Model(none))
+    model.adopt(after(none, K=3, **changes))
+    assert_same(model, fresh(Model(model.experiment)), contexts(8, 25))
+
+
 def test_the_arms_that_waited_longest_are_refreshed_first() -> None:
     """70 arms, at most `CHUNK` at a time, in the order in which they changed."""
     model = Model(experiment(K=70))

@@ -16,6 +16,7 @@ from conftest import running, served
 from test_replica import CORRUPT, corrupted
 from trial import HOUR, Killed, Trial, Watched, exact, slow_sums, until
 
+from bandit.core.engine import CHUNK, Model
 from bandit.errors import CorruptLog, StoreUnavailable
 from bandit.log.records import START, Entry
 from bandit.process.embedded import find_binary
@@ -609,6 +610,31 @@ def test_a_corrupt_entry_fails_its_experiment_and_no_other(
     assert f"{name}: its log cannot be folded" in caplog.text
     assert "the experiment is not served here" in caplog.text
     assert verify(store, name)["equal"]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, FloatingPointError, LookupError])
+def test_what_cannot_be_computed_fails_its_experiment_and_no_other(
+    name: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A document that nobody thought of, and a formula that divides by nothing: the others are served on."""
+    store = MemoryStore()
+    trial, other = Trial(store, name), Trial(store, "other-" + name)
+    refresh = Model.refresh
+
+    def fails(model: Model, limit: int = CHUNK) -> bool:
+        if model.experiment.name == name:
+            raise error
+        return refresh(model, limit)
+
+    with followed(store) as follower:
+        caught_up(follower, trial)
+        monkeypatch.setattr(Model, "refresh", fails)
+        some(trial)
+        until(lambda: follower.replicas[name].failed, "the failure")
+        some(other)
+        assert sums(caught_up(follower, other)) == other.slow()
+        monkeypatch.undo()
+    assert follower.failed is None
 
 
 def test_a_checkpoint_that_cannot_be_read_fails_its_experiment_and_no_other(
