@@ -1,10 +1,12 @@
 """How long after an entry is in the log every decision of this server reflects it: log, fold and refresh together.
 
 A real store, one follower in this process, and another process that appends at a steady rate: batches of decisions,
-each of another arm, and feedback on each. Once a tenth of the arms ten times in a sweep (`freshness`), once all of them
-together, twice as often (`freshness_burst`: the most there can be to refresh). An entry is fresh when the replica's
-`scored` has passed it; that is looked at every millisecond. `freshness_half_load` is of a server that decides half as
-often as it can: its answers tell both their own entry and what the model reflects.
+each of another arm, and feedback on each. Once a tenth of the arms ten times in a sweep (`freshness`), once all of
+them together, twice as often (`freshness_burst`: the most there can be to refresh). An entry is fresh when the
+replica's `scored` has passed it; that is looked at every millisecond. Meanwhile lambda is looked for, and with
+`--prior pooled` what arms have in common; `--idle` adds arms that never change, and are factored again whenever
+something is found. `freshness_half_load` is of a server that decides half as often as it can: its answers tell both
+their own entry and what the model reflects.
 """
 
 import argparse
@@ -61,12 +63,16 @@ class Load(NamedTuple):
     sweep: float  # seconds in which every arm changes once
     batches: int  # a sweep is appended in
     seconds: float
+    prior: str = "mean"
+    idle: int = 0  # arms more, which never change
 
 
-def experiment(arms: int, features: int) -> Experiment:
+def experiment(load: Load) -> Experiment:
     """So many arms and number features, an intercept among them."""
+    features = load.features
     document = {
-        "arms": [f"arm-{i}" for i in range(arms)],
+        "arms": [f"arm-{i}" for i in range(load.arms + load.idle)],
+        "prior": load.prior,
         "features": [{"name": f"f{i}", "type": "number", "mean": 0, "scale": 1} for i in range(features - 1)],
         "rewards": {"click": {}},
     }
@@ -91,7 +97,7 @@ def decisions(made: Experiment, batch: int, arms: list[int]) -> list[Decide]:
 
 def append(url: str, load: Load, results: Connection) -> None:
     """Append a batch every so many seconds; in a process of its own, as clients of other servers are."""
-    store, made = RedisStore(url), experiment(load.arms, load.features)
+    store, made = RedisStore(url), experiment(load)
     every = load.sweep / load.batches
     size, told = load.arms // load.batches, list[Appended]()
     begun = time.monotonic()
@@ -150,7 +156,7 @@ def measure(load: Load) -> list[float]:
         server = embedded.start(Path(directory))
         store = RedisStore(server.url)
         try:
-            store.put(experiment(load.arms, load.features).config, None)
+            store.put(experiment(load).config, None)
             ours, theirs = multiprocessing.Pipe(duplex=False)
             settings = server.url, load._replace(seconds=load.seconds + WARM_UP), theirs
             appender = multiprocessing.get_context("spawn").Process(target=append, args=settings)
@@ -217,6 +223,8 @@ def main() -> None:
     parser.add_argument("--arms", type=int, default=250, help="arms, all of which change in a sweep")
     parser.add_argument("--features", type=int, default=32, help="columns of the feature vector")
     parser.add_argument("--sweep", type=float, default=0.2, help="seconds a sweep of all arms; bursts: half of it")
+    parser.add_argument("--prior", default="mean", choices=["mean", "pooled"], help="what arms are drawn to")
+    parser.add_argument("--idle", type=int, default=0, help="arms more, which never change")
     parser.add_argument("--seconds", type=float, default=15.0, help="how long to measure each load")
     given = parser.parse_args()
     missed = False
@@ -227,7 +235,7 @@ def main() -> None:
         else:
             burst = name == "freshness_burst"
             sweep, batches = (given.sweep / 2, 1) if burst else (given.sweep, 10)
-            load = Load(given.arms, given.features, sweep, batches, given.seconds)
+            load = Load(given.arms, given.features, sweep, batches, given.seconds, given.prior, given.idle)
             found, settings = measure(load), load._asdict()
         for share in (50, 99):
             value = round(float(np.percentile(found, share)), 1)

@@ -6,6 +6,7 @@ own, which are `own` times as large. The figures are
 
     impressions to 90 %   how many impressions a late arm has had when what it earns is first .9 of what it earns in its
                           last quarter: means over windows of its impressions that double, of all late arms and seeds
+    first 200             what a late arm's first 200 impressions are expected to earn, a click each
     regret                of all rounds, as a percentage of what choosing evenly loses
 
 Run: python benchmarks/late_arms.py [--seeds 10] [--rounds 20000] [--json]
@@ -32,7 +33,7 @@ ARMS, FEATURES, RATE, LATE = 20, 8, 0.1, 10
 OWN = (0.2, 0.5, 1.0)
 PRIORS = ("mean", "pooled")
 WINDOWS = np.array([0, 25, 50, 100, 200, 400, 800, 1600])  # of a late arm's impressions
-NEARLY = 0.9
+NEARLY, EARLY = 0.9, 200
 REFRESH = 10
 
 
@@ -97,16 +98,18 @@ def main() -> None:
         for prior in PRIORS:
             runs = [played(own, prior, seed, asked.rounds) for seed in range(asked.seeds)]
             regrets = [lost for lost, _ in runs]
-            needed = impressions_needed([arm for _, arms in runs for arm in arms])
+            late = [arm for _, arms in runs for arm in arms]
+            early = float(np.mean([arm[:EARLY].mean() for arm in late if len(arm)]))
             settings = {"own": own, "prior": prior, "seeds": asked.seeds, "rounds": asked.rounds}
             for name, value, unit in (
-                ("late_arm_impressions_to_90", needed, "impressions"),
+                ("late_arm_impressions_to_90", impressions_needed(late), "impressions"),
+                ("late_arm_first_200", early, "clicks/impression"),
                 ("late_arms_regret", float(np.mean(regrets)), "% of uniform's"),
                 ("late_arms_worst_regret", max(regrets), "% of uniform's"),
             ):
-                row = {"name": name, "value": round(value, 2), "unit": unit, "target": None, "settings": settings}
+                row = {"name": name, "value": round(value, 4), "unit": unit, "target": None, "settings": settings}
                 print(
-                    json.dumps(row) if asked.json else f"own {own:<4} {prior:7} {name:28} {value:8.2f} {unit}",
+                    json.dumps(row) if asked.json else f"own {own:<4} {prior:7} {name:28} {value:8.3f} {unit}",
                     flush=True,
                 )
 

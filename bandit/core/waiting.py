@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import chain, islice
+from itertools import islice
 
 from bandit.arrays import Int
+
+SHARE = 4  # one arm in so many is one that learned nothing, while others wait that did
 
 
 class Waiting:
@@ -33,8 +35,14 @@ class Waiting:
         self.stale = {arm: None for arm in range(K) if arm not in self.learned}
 
     def first(self, size: int) -> list[tuple[int, bool]]:
-        """At most so many arms from the front, each with whether its factor is out of date."""
-        return list(islice(chain(self.learned.items(), ((arm, True) for arm in self.stale)), size))
+        """So many arms from the front, or fewer, each with whether its factor is out of date.
+
+        Beside arms that learned something there are few others, but always one (one more than `size`, if it is 1), so
+        that these come to an end under whatever load.
+        """
+        learned = list(islice(self.learned.items(), max(1, size - size // SHARE if self.stale else size)))
+        others = max(1, len(learned) // SHARE) if learned else size
+        return [*learned, *((arm, True) for arm in islice(self.stale, others))]
 
     def done(self, arms: list[tuple[int, bool]]) -> None:
         """These arms wait no longer."""

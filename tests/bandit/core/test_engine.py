@@ -185,7 +185,7 @@ def test_a_step_of_the_feature_scale_renews_every_arm() -> None:
     event = plain_event(1, 1)
     model.learn(Events(event.arm, x, event.shown, event.old, event.new))
     assert model.scorer.v == pytest.approx(32, rel=1e-15)
-    assert model.waiting.first(9) == [(1, True), (0, True), (2, True)]
+    assert (model.waiting.learned, list(model.waiting.stale)) == ({1: True}, [0, 2])
     fresh(model)
     width_of_unseen.append(model.decide(model.experiment, x, mask, [1], np.array([0.5])).shown.width[0])
     assert width_of_unseen == pytest.approx([math.sqrt(28), math.sqrt(1 + 27 / 32)], rel=1e-12)
