@@ -242,8 +242,8 @@ class Model:
 
     @property
     def at_once(self) -> int:
-        """Arms whose sums are worked on at a time: each takes some five matrices beside what is kept of it."""
-        return max(1, SCRATCH // (40 * self.sums.shape[2] ** 2))
+        """Arms whose sums are worked on at a time: each takes five or eight matrices beside what is kept of it."""
+        return max(1, SCRATCH // ((64 if self.experiment.ridge.pooled else 40) * self.sums.shape[2] ** 2))
 
     def refresh(self, limit: int = CHUNK) -> bool:
         """Bring the scoring data of the longest-waiting arms up to date; False where nothing waits.

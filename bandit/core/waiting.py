@@ -35,10 +35,8 @@ class Waiting:
         self.stale = {arm: None for arm in range(K) if arm not in self.learned}
 
     def first(self, size: int) -> list[tuple[int, bool]]:
-        """So many arms from the front, or fewer, each with whether its factor is out of date.
-
-        Beside arms that learned something there are few others, but always one (one more than `size`, if it is 1), so
-        that these come to an end under whatever load.
+        """So many arms from the front, or one more, each with whether its factor is out of date: beside arms that
+        learned something few others, but always one, so that these come to an end under whatever load.
         """
         learned = list(islice(self.learned.items(), max(1, size - size // SHARE if self.stale else size)))
         others = max(1, len(learned) // SHARE) if learned else size

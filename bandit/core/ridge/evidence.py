@@ -85,14 +85,16 @@ class Evidence:
 
     def _found(self, scorer: Scorer) -> Reading:
         ridge, (q, b, n) = scorer.ridge, self._earned
-        shared: list[Common | None] = []
-        for at, pool in enumerate(self._pools):
-            shared.append(pool.common() if pool else None)
-            if pool and (common := shared[-1]):
-                self._Q[at] = max(0.0, self._Q[at] - float(((common.root @ (ridge.weights @ pool.r)) ** 2).sum()))
-                self._volume[at] += pool.volume + 2 * np.log(common.root.diagonal()).sum()
-        best = int(np.argmax(evidence(self._volume, self._Q, float(n.sum()), prior_noise(q, b, n, ridge.s0))))
-        return Reading(ridge.grid[best], shared[best])
+        best, found, s1 = -math.inf, Reading(ridge.grid[0], None), prior_noise(q, b, n, ridge.s0)
+        for lam, pool, volume, Q in zip(ridge.grid, self._pools, self._volume.tolist(), self._Q.tolist(), strict=True):
+            common = pool.common() if pool else None
+            if pool and common:
+                volume += pool.volume + 2 * np.log(common.root.diagonal()).sum()
+                Q = max(0.0, Q - float(((common.root @ (ridge.weights @ pool.r)) ** 2).sum()))
+            if (value := float(evidence(volume, Q, float(n.sum()), s1))) > best:
+                best, found = value, Reading(lam, common)
+        self._pools = []
+        return found
 
 
 class _Pool:

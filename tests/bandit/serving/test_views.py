@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,12 +150,14 @@ def slow(server: Live, experiment: Experiment, arm: str, kind: int | None = None
             span = compiled.kinds[kind].range
             ridge = Ridge(np.eye(len(compiled.kinds))[kind], ridge.units, ridge.lam, None, *span)
         arms = [real(model.sums, each, ridge.units) for each in range(len(compiled.config.index))]
-        return estimates(arms, ridge, lam=model.scorer.chosen)[index], compiled
+        ridge = replace(ridge, pooled=compiled.ridge.pooled)
+        return estimates(arms, ridge, lam=model.scorer.chosen, common=model.scorer.common)[index], compiled
 
 
-def test_estimates_and_weights_are_those_of_the_plain_formulas(server: Live) -> None:
+@pytest.mark.parametrize("prior", ["mean", "pooled"])
+def test_estimates_and_weights_are_those_of_the_plain_formulas(server: Live, prior: str) -> None:
     """Mean, error and interval of each arm and kind in each segment, and of each column, by `linear`, the oracle."""
-    experiment, _ = busy(server)
+    experiment, _ = busy(server, prior=prior)
     found = get(experiment, "estimates", segment="country")
     assert [(each["name"], each["contexts"]) for each in found["segments"]] == [("(other)", 18), ("cn", 21), ("us", 21)]
     assert [each["arm"] for each in found["arms"]] == ["a", "b", "c"]
