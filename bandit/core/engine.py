@@ -384,5 +384,5 @@ def _squares(sums: Sums, layout: Layout) -> int:
 
 def model_bytes(arms: int, kinds: int, d: int) -> int:
     """Memory of a model in a worker: of each arm sums in 8-byte numbers, its factor, and its packed inverse."""
-    each = 18 * d * d + 36 * kinds * d + 40 * d + 32 * kinds * kinds + 200
+    each = 18 * d * d + 36 * kinds * d + 40 * d + 48 * kinds * kinds + 200
     return arms * each + 4 * min(arms * (d * (d + 1) // 2), SMALL)  # a small inverse takes 8 bytes a number, not 4
