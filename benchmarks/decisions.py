@@ -5,10 +5,10 @@
     best of n   of n settings of that peer the one with the least mean regret on this very set, chosen in hindsight:
                 nobody who begins knows which it is, so this favours the peer
 
-Ours is given one way for all sets: its defaults. Every policy meets the same rounds, is drawn with the same numbers,
-and is told of rewards in the same batches. A peer gets the same features with the intercept, and rewards in [0, 1] from
-the range that fits them, even where we are told a range that is too wide. Peers that this interpreter does not have are
-left out: pip install vowpalwabbit mabwiser contextualbandits river bayesianbandits
+Ours is given one way for all sets: its defaults, but for `explore`. Every policy meets the same rounds, is drawn with
+the same numbers, and is told of rewards in the same batches. A peer gets the same features with the intercept, and
+rewards in [0, 1] from the range that fits them, even where we are told a range that is too wide. Peers that this
+interpreter does not have are left out: pip install vowpalwabbit mabwiser contextualbandits river bayesianbandits
 
 Sets are those of `decision_sets.py`, and tables, which are not shipped: shuttle, satellite, letter recognition, vehicle
 and vowel are in R's package mlbench and, as is mushroom, in the UCI archive; digits comes with scikit-learn; chess,

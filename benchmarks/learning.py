@@ -9,7 +9,7 @@
 - amounts: six arms without features, whose rewards are normal about their means, 8,000 rounds, in ranges that fit them
   and in ranges that do not; clicks: ten arms of .05 to .2 %, 300,000 rounds. The figure is a share of uniform's regret.
 
-Each is run without exploring, which is how figures are compared, the first two also with the default of 2 %.
+Each is run without exploring, which is how figures are compared, the first two also with 2 %.
 
 Run: python benchmarks/learning.py [--mushroom FILE] [--seeds 16] [--json]
 """
@@ -34,14 +34,13 @@ from bandit.arrays import Int, Matrix, Vector
 from bandit.core.document import Document
 from bandit.core.engine import Model
 from bandit.core.experiment import compile_config
-from bandit.core.policies import LinUCB
 from bandit.core.revision import first
 from bandit.core.sums import ONE, Events
 from simulator.environments.datasets import msweb
 
 REFRESH = 100  # rounds between two refreshes
 MUSHROOM_ROUNDS = 50_000
-EXPLORE = (0.0, LinUCB().explore)
+EXPLORE = (0.0, 0.02)
 Draw = Callable[[Int, Int, np.random.Generator], Vector]
 Row = tuple[str, list[float], str, float | None, float]  # name, value of each seed, unit, target, explore
 

@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from bandit.core.eligibility import Bounds, Condition, When
 from bandit.core.features import D_MAX, SMALLEST, Boolean, Category, Feature, FeatureName, Hashed, Name, Number, Real
-from bandit.core.policies import Fixed, LinUCB, Policy
+from bandit.core.policies import Exploring, Fixed, LinUCB, Policy
 from bandit.core.slices import SLICES_MAX, SliceSpec, shares_in
 from bandit.core.sums import CREDIT_MAX
 from bandit.core.times import DURATION, instant, seconds
@@ -135,7 +135,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
         status: Whether the experiment decides; a paused one answers its fallback_arm and logs nothing; default
             "active".
         fallback_arm: The arm that is answered while the experiment is paused; null, the default, answers 409 then.
-        policy: How estimates become probabilities; by default LinUCB with alpha "auto" and explore 0.02.
+        policy: How estimates become probabilities; by default LinUCB with alpha and explore "auto".
         lambda: The ridge penalty: how many observations of its own an arm needs to move its estimates; "auto", the
             default, takes the one that makes the rewards seen most likely.
         noise: The standard deviation of rewards given the context; "auto", the default, estimates it for each arm.
@@ -189,7 +189,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
         if self.shadow:
             return bool(self.baseline_explore)
         parts = [spec for spec in (self.slices or {}).values() if spec.share != 0]
-        return any((spec.policy or self.policy).explore > 0 for spec in parts or [SliceSpec()])
+        return any((spec.policy or self.policy).explore != 0 for spec in parts or [SliceSpec()])
 
     @property
     def sliced(self) -> Mapping[str, SliceSpec]:
@@ -271,8 +271,12 @@ def _traffic_faults(document: Document, arms: dict[str, ArmSpec]) -> Iterable[Fa
     sliced = (document.slices or {}).items()
     policies |= {pointer("slices", name, "policy"): spec.policy or document.policy for name, spec in sliced}
     for at, policy in policies.items():
-        if isinstance(policy, Fixed) and policy.arm not in arms:
-            yield Fault(f"{at}/arm", "an arm of this document" + nearest(policy.arm, arms), "no such arm")
+        named = {"arm": policy.arm} if isinstance(policy, Fixed) else {}
+        if isinstance(policy, Exploring):
+            named = {f"candidates/{i}": arm for i, arm in enumerate(policy.candidates or ())}
+        for place, arm in named.items():
+            if arm not in arms:
+                yield Fault(f"{at}/{place}", "an arm of this document" + nearest(arm, arms), "no such arm")
 
 
 def _condition_faults(document: Document) -> Iterable[Fault]:

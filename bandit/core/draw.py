@@ -36,14 +36,18 @@ def draw(probabilities: Matrix, u: Vector) -> Int:
     return result
 
 
-def draw_list(score: Vector, eligible: Int, k: int, explore: float, u: float, threshold: Threshold) -> Choice:
-    """A list of k arms by one coin for the whole list: the best in order, or eligible arms in random order.
+def draw_list(
+    score: Vector, eligible: Int, k: int, explore: float, u: float, threshold: Threshold, first: Vector | None = None
+) -> Choice:
+    """A list of k arms by one coin for the whole list: the best in order, or else an arm drawn by q and then the other
+    eligible ones in random order.
 
     With g(j) the arms tied for position j, which share their positions in random order, and K arms eligible:
 
         prefix of positions 1 to j    (1 - explore) prod_i 1[a_i in g(i)] / |g(i) without a_1 .. a_(i-1)|
-                                        + explore (K - j)! / K!
-        marginal of a at position j   (1 - explore) 1[a in g(j)] / |g(j)| + explore / K
+                                        + explore q(a_1) (K - j)! / (K - 1)!
+        marginal of a at position j   (1 - explore) 1[a in g(j)] / |g(j)|
+                                        + explore q(a) at the first, explore (1 - q(a)) / (K - 1) at each other
 
     u decides the coin; the order is drawn by a generator seeded with u's 53 bits, so u alone repeats the draw.
 
@@ -54,14 +58,23 @@ def draw_list(score: Vector, eligible: Int, k: int, explore: float, u: float, th
         explore: the probability that the coin falls on random order.
         u: the number drawn with.
         threshold: the least score that ties with a given largest one.
+        first: q of every arm, shape (all arms,), 0 where it is not eligible; None: 1 / K, so that the order is even.
     """
     order = np.random.Generator(np.random.PCG64(int(u * 2**53)))
     groups = list(tied_groups(score, k, threshold))
     if u < 1 - explore:
         arms = np.concatenate([order.permutation(group) for group in groups])[:k]
-    else:
+    elif first is None:
         arms = order.choice(eligible, k, replace=False)
-    propensities, marginals = _chances(arms, groups, explore, len(eligible), len(score))
+    else:
+        top = draw(first[None], np.array([order.random()]))
+        arms = np.concatenate([top, order.choice(eligible[eligible != top], k - 1, replace=False)])
+    q = [1 / len(eligible)] * k if first is None else first[arms].tolist()
+    group_of = np.full(len(score), -1)
+    for g, group in enumerate(groups):
+        group_of[group] = g
+    own = group_of[arms].tolist()
+    propensities, marginals = _chances(own, list(map(len, groups)), explore, len(eligible), q)
     return Choice(tuple(arms.tolist()), tuple(propensities), tuple(marginals))
 
 
@@ -81,25 +94,23 @@ def tied_groups(score: Vector, k: int, threshold: Threshold) -> Iterator[Int]:
         yield group
 
 
-def _chances(arms: Int, groups: list[Int], explore: float, K: int, size: int) -> tuple[list[float], list[float]]:
-    """(propensity of each position given those before, marginal of each position) of this list, of `size` arms in all.
+def _chances(
+    groups: list[int], sizes: list[int], explore: float, K: int, q: list[float]
+) -> tuple[list[float], list[float]]:
+    """(propensity of each position given those before, marginal of each position) of a list.
 
     The probability of a long list's prefix is less than the smallest float. So what is carried from one position to the
     next is how likely each side of the coin is, given the positions before; the two add up to 1.
     """
-    group_of = np.full(size, -1)
-    for g, group in enumerate(groups):
-        group_of[group] = g
-    sizes = [len(group) for group in groups]
-    group_at = np.repeat(np.arange(len(groups)), sizes)[: len(arms)]
+    group_at = np.repeat(np.arange(len(sizes)), sizes)[: len(groups)]
     left = sizes.copy()  # arms of each group that have no position yet
     propensities, marginals, best, even = [], [], 1 - explore, explore
-    for j, (g, own) in enumerate(zip(group_at.tolist(), group_of[arms].tolist(), strict=True)):
+    for j, (g, own, first) in enumerate(zip(group_at.tolist(), groups, q, strict=True)):
         best *= (own == g) / (left[g] or sizes[g])
-        even /= K - j
+        even *= 1 / (K - j) if j else first
         propensity = best + even
         propensities.append(propensity)
         best, even = best / propensity, even / propensity
-        marginals.append((1 - explore) * (own == g) / sizes[g] + explore / K)
+        marginals.append((1 - explore) * (own == g) / sizes[g] + explore * ((1 - first) / (K - 1) if j else first))
         left[own] -= own >= 0
     return propensities, marginals

@@ -18,7 +18,7 @@ from bandit.core.document import ARMS_MAX, ArmSpec, Document, arm_spec, plain
 from bandit.core.engine import Loose
 from bandit.core.experiment import Config, compile_config
 from bandit.core.features import Name
-from bandit.core.policies import LinUCB
+from bandit.core.policies import Exploring
 from bandit.core.revision import first, revise
 from bandit.core.times import time_of
 from bandit.core.validation import parse_document
@@ -32,7 +32,9 @@ Change = Callable[[Document], Document]
 COMPUTED = {"name", "version", "generation", "created_at", "updated_at", "evaluable", "warnings"}
 COMPUTED_OF_ARM = {"arm", "impressions", "rewards"}
 
-FORMERLY = 1.0  # alpha and lambda of a document that named none, before "auto" was their default
+# of a document that named none, before "auto" was their default
+FORMERLY = {"alpha": 1.0, "explore": 0.02}  # of a policy
+FORMER_LAMBDA = 1.0
 
 _OBJECT: msgspec.json.Decoder[dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw])
 _ARM = msgspec.json.Decoder(ArmSpec)
@@ -81,17 +83,20 @@ def replaced(sent: Sent) -> Change:
 
 
 def _as_meant(document: Document, before: Document, sent: dict[str, Any]) -> Document:
-    """The document with alpha and lambda 1 where it names none and the one before has them: they were the defaults of
-    documents that named none, and sending such a one anew must not change how an experiment decides.
+    """The document with the former defaults where it names nothing else and the one before has them: sending a document
+    of then anew must not change how an experiment decides.
     """
 
     def policy(now: Any, was: Any, named: Any) -> Any:
-        both = isinstance(now, LinUCB) and isinstance(was, LinUCB)
-        return LinUCB(FORMERLY, now.explore) if both and was.alpha == FORMERLY and "alpha" not in (named or {}) else now
+        if not isinstance(now, Exploring) or type(now) is not type(was):
+            return now
+        unnamed = {name: value for name, value in FORMERLY.items() if name not in (named or {})}
+        kept = {name: value for name, value in unnamed.items() if getattr(was, name, None) == value}
+        return msgspec.structs.replace(now, **kept)
 
     changes: dict[str, Any] = {"policy": policy(document.policy, before.policy, sent.get("policy"))}
-    if before.lam == FORMERLY and "lambda" not in sent:
-        changes["lam"] = FORMERLY
+    if before.lam == FORMER_LAMBDA and "lambda" not in sent:
+        changes["lam"] = FORMER_LAMBDA
     now, was = document.slices or {}, before.slices or {}
     if both := now.keys() & was.keys():
         own = {name: policy(now[name].policy, was[name].policy, sent["slices"][name].get("policy")) for name in both}

@@ -21,9 +21,9 @@ about one: {{ id = "b", status = "paused", payload = {{ title = "Sun" }} }} in i
 WINDOW = (
     'How long after a decision its feedback counts: as long as rewards take to come, as "90s", "15m", "12h" or "7d".'
 )
-POLICY = "How it chooses; both numbers may be changed at any time, and nothing is forgotten."
+POLICY = "How it chooses; both settings may be changed at any time, and nothing is forgotten."
 ALPHA = "how much uncertainty counts: more tries arms for longer"
-EXPLORE = "the share of decisions spread evenly, by which the log can tell what others would have earned"
+EXPLORE = "the share of decisions spread evenly (0 to 1), by which the log can tell what others would have earned"
 REWARDS = """
 What is to be earned: the kinds of feedback by name, each with what one is worth (weight). An amount needs a range; what
 is beyond it is refused, or cut with over_range = "clip"."""
@@ -57,7 +57,7 @@ def written(
         f"\nname = {_value(name)}\n",
         f"{_comment(ARMS.format())}\narms = {arms}\n",
         f"{_comment(WINDOW)}\nreward_window = {window}\n",
-        f'{_comment(POLICY)}\n[policy]\ntype = "linucb"\nalpha = "auto"  # {ALPHA}\nexplore = 0.02  # {EXPLORE}\n',
+        f'{_comment(POLICY)}\n[policy]\ntype = "linucb"\nalpha = "auto"  # {ALPHA}\nexplore = "auto"  # {EXPLORE}\n',
         f"{_comment(REWARDS)}\n",
     ]
     rewards = document["rewards"].items()

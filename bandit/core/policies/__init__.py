@@ -7,13 +7,13 @@ Imports of the room above: estimates, draws, and names of features. Begin with `
 from bandit.core.policies.fixed import Fixed, Shown, Uniform
 from bandit.core.policies.inversegap import InverseGap
 from bandit.core.policies.linucb import EpsilonGreedy, LinUCB
-from bandit.core.policies.rule import Rule, mixed
+from bandit.core.policies.rule import Exploring, Rule, mixed
 from bandit.core.policies.softmax import Softmax
 from bandit.core.policies.thompson import Thompson
 
 Policy = LinUCB | EpsilonGreedy | Thompson | InverseGap | Softmax | Uniform | Fixed
 
 __all__ = [
-    "EpsilonGreedy", "Fixed", "InverseGap", "LinUCB", "Policy", "Rule", "Shown", "Softmax", "Thompson", "Uniform",
-    "mixed",
+    "EpsilonGreedy", "Exploring", "Fixed", "InverseGap", "LinUCB", "Policy", "Rule", "Shown", "Softmax", "Thompson",
+    "Uniform", "mixed",
 ]  # fmt: skip

@@ -8,11 +8,11 @@ import numpy as np
 from msgspec import Meta
 
 from bandit.arrays import Matrix
-from bandit.core.policies.rule import Plain, Share, shared
+from bandit.core.policies.rule import Exploring, shared
 from bandit.core.ridge.estimates import Estimates
 
 
-class InverseGap(Plain, tag="inverse-gap", frozen=True, forbid_unknown_fields=True):
+class InverseGap(Exploring, tag="inverse-gap", frozen=True, forbid_unknown_fields=True):
     """Inverse gap weighting (SquareCB), mixed with an even choice among the eligible arms.
 
         gamma = gamma_scale sqrt(K n / d)
@@ -25,11 +25,9 @@ class InverseGap(Plain, tag="inverse-gap", frozen=True, forbid_unknown_fields=Tr
     Attributes:
         gamma_scale: How soon estimates are trusted: twice as much, and arms behind the best get half as much; 0 to
             1,000,000; default 10.
-        explore: The share of decisions that is spread evenly over all eligible arms, 0 to 1; default 0.02.
     """
 
     gamma_scale: Annotated[float, Meta(ge=0, le=1e6)] = 10.0
-    explore: Share = 0.02
 
     def probabilities(self, estimates: Estimates) -> Matrix:
         """See `Rule`."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta
 
 from bandit.arrays import Int, Matrix
-from bandit.core.policies.rule import Plain, Rule, Share, SlotOf, mixed
+from bandit.core.policies.rule import Exploring, Rule, SlotOf, mixed
 from bandit.core.ridge.estimates import Derived, Estimates, scored
 
 
-class LinUCB(Plain, tag="linucb", frozen=True, forbid_unknown_fields=True):
+class LinUCB(Exploring, tag="linucb", frozen=True, forbid_unknown_fields=True):
     """The largest upper bound, ties shared evenly, mixed with an even choice among the eligible arms.
 
         p_a = (1 - explore) 1[a in best] / |best| + explore / |eligible|
@@ -22,11 +21,9 @@ class LinUCB(Plain, tag="linucb", frozen=True, forbid_unknown_fields=True):
     Attributes:
         alpha: How many standard deviations of uncertainty are added to an arm's estimate, 0 to 1,000,000; "auto", the
             default, takes a bound that knows the range of rewards and needs fewer of them as it learns.
-        explore: The share of decisions that is spread evenly over all eligible arms, 0 to 1; default 0.02.
     """
 
     alpha: Literal["auto"] | Annotated[float, Meta(ge=0, le=1e6)] = "auto"
-    explore: Share = 0.02
 
     def probabilities(self, estimates: Estimates) -> Matrix:
         """See `Rule`."""
@@ -41,15 +38,10 @@ class LinUCB(Plain, tag="linucb", frozen=True, forbid_unknown_fields=True):
         return estimates.leading(estimates.derived.taken(self.alpha), k)
 
 
-class EpsilonGreedy(msgspec.Struct, tag="epsilon-greedy", frozen=True, forbid_unknown_fields=True):
-    """The largest mean, ties shared evenly, mixed with an even choice among the eligible arms.
-
-    Attributes:
-        explore: The share of decisions that is spread evenly over all eligible arms, 0 to 1; default 0.02.
-    """
-
-    explore: Share = 0.02
+class EpsilonGreedy(Exploring, tag="epsilon-greedy", frozen=True, forbid_unknown_fields=True):
+    """The largest mean, ties shared evenly, mixed with an even choice among the eligible arms."""
 
     def rule(self, slot_of: SlotOf) -> Rule:
         """LinUCB's, with nothing added for uncertainty."""
-        return LinUCB(0.0, self.explore)
+        rule: Rule = LinUCB(0.0, explore=self.explore, candidates=self.candidates).rule(slot_of)
+        return rule

@@ -1,9 +1,9 @@
 """Lists: k arms in order, by whichever policy. Nothing but u decides, and each propensity is what was drawn with.
 
-A policy that ranks (`Rule.leading`) has the best in order, or else, by one coin for the list, an even order: see
-`draw_list`. Of any other each place is drawn for itself, from the policy's own probabilities among the arms left. How
-likely an arm is at a lower place over all lists would take a sum over all orders of arms above it: it is not known
-there, and not a number in the log.
+A policy that ranks (`Rule.leading`) has the best in order, or else, by one coin for the list, an even order, but for
+candidates at the first place: see `draw_list`. Of any other each place is drawn for itself, from the policy's own
+probabilities among the arms left. How likely an arm is at a lower place over all lists would take a sum over all orders
+of arms above it: it is not known there, and not a number in the log.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from bandit.arrays import Int, Matrix
 from bandit.core.draw import UNKNOWN, Choice, draw, draw_list
 from bandit.core.policies.linucb import EpsilonGreedy
-from bandit.core.policies.rule import Rule
+from bandit.core.policies.rule import Rule, explored
 from bandit.core.ridge.estimates import Estimates
 
 PLACES = 32  # drawn for themselves, as each takes as long as a decision; lower ones are ranked by their estimates
@@ -36,9 +36,11 @@ def draw_lists(rule: Rule, estimates: Estimates, first: Matrix, k: Int, u: list[
         return _by_places(rule, estimates, first, k, u)
     allowed = [np.flatnonzero(row) for row in estimates.eligible]
     allowed *= len(score) // len(allowed)  # one row may stand for all
+    explore, aimed = explored(rule.explore, estimates.derived), rule.explored_first(estimates)
+    firsts = [None] * len(u) if aimed is None else list(aimed)
     return [
-        draw_list(row, arms, size, rule.explore, number, estimates.threshold)
-        for row, arms, size, number in zip(score, allowed, k.tolist(), u, strict=True)
+        draw_list(row, arms, size, explore, number, estimates.threshold, first)
+        for row, arms, size, number, first in zip(score, allowed, k.tolist(), u, firsts, strict=True)
     ]
 
 
@@ -73,6 +75,6 @@ def _followed(above: Choice, below: Choice) -> Choice:
 
 def _ranked(rule: Rule, estimates: Estimates, k: int, u: float) -> Choice:
     """The arms left in order of their estimates, or else evenly."""
-    by_mean = EpsilonGreedy(rule.explore).rule(lambda arm: -1)
+    by_mean = EpsilonGreedy(explore=rule.explore).rule(lambda arm: -1)
     (choice,) = draw_lists(by_mean, estimates, estimates.mean, np.array([k]), [u])
     return choice

@@ -8,11 +8,11 @@ import numpy as np
 from msgspec import Meta
 
 from bandit.arrays import Matrix
-from bandit.core.policies.rule import Plain, Share, shared
+from bandit.core.policies.rule import Exploring, shared
 from bandit.core.ridge.estimates import Estimates
 
 
-class Softmax(Plain, tag="softmax", frozen=True, forbid_unknown_fields=True):
+class Softmax(Exploring, tag="softmax", frozen=True, forbid_unknown_fields=True):
     """Boltzmann exploration, mixed with an even choice among the eligible arms.
 
         p_a = (1 - explore) exp(mean_a / (temperature sigma_pool)) / sum_b exp(...) + explore / |eligible|
@@ -23,11 +23,9 @@ class Softmax(Plain, tag="softmax", frozen=True, forbid_unknown_fields=True):
     Attributes:
         temperature: How many standard deviations of rewards an estimate has to be ahead to be e times as likely, above
             0 and up to 1,000,000; default 0.05.
-        explore: The share of decisions that is spread evenly over all eligible arms, 0 to 1; default 0.02.
     """
 
     temperature: Annotated[float, Meta(gt=0, le=1e6)] = 0.05
-    explore: Share = 0.02
 
     def probabilities(self, estimates: Estimates) -> Matrix:
         """See `Rule`."""

@@ -9,11 +9,11 @@ from msgspec import Meta
 
 from bandit.arrays import Matrix
 from bandit.core.policies.largest import largest
-from bandit.core.policies.rule import Plain, Share, shared
+from bandit.core.policies.rule import Exploring, shared
 from bandit.core.ridge.estimates import Estimates
 
 
-class Thompson(Plain, tag="thompson", frozen=True, forbid_unknown_fields=True):
+class Thompson(Exploring, tag="thompson", frozen=True, forbid_unknown_fields=True):
     """Thompson sampling: the probability that an arm's draw is the largest, mixed with an even choice.
 
         p_a = (1 - explore) P(N(mean_a, (scale spread_a)^2) is the largest of all) + explore / |eligible|
@@ -23,11 +23,9 @@ class Thompson(Plain, tag="thompson", frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         scale: How many times their standard deviations estimates are spread, 0 to 1,000,000; default 1.
-        explore: The share of decisions that is spread evenly over all eligible arms, 0 to 1; default 0.02.
     """
 
     scale: Annotated[float, Meta(ge=0, le=1e6)] = 1.0
-    explore: Share = 0.02
 
     def probabilities(self, estimates: Estimates) -> Matrix:
         """See `Rule`."""

@@ -63,7 +63,7 @@ def test_answers_are_taken_and_wrong_ones_asked_again(here: Path) -> None:
         {
             "arms": ["list", "grid"],
             "reward_window": "36h",
-            "policy": {"type": "linucb", "alpha": "auto", "explore": 0.02},
+            "policy": {"type": "linucb", "alpha": "auto", "explore": "auto"},
             "rewards": {"order": {"weight": 1.0, "range": [0.0, 500.0], "over_range": "clip"}},
             "features": [
                 {"type": "number", "name": "age", "mean": 40.0, "scale": 12.0},

@@ -64,16 +64,18 @@ def test_rows_are_drawn_each_by_its_own_u() -> None:
 
 
 def distribution(
-    groups: list[list[int]], arms: list[int], k: int, explore: Fraction
+    groups: list[list[int]], arms: list[int], k: int, explore: Fraction, q: dict[int, Fraction] | None = None
 ) -> dict[tuple[int, ...], Fraction]:
-    """The probability of every list, by writing all of them down: each order of the tied arms, each order of all."""
+    """The probability of every list, by writing all of them down: each order of the tied arms, each order of all, which
+    by q begins as that says.
+    """
     lists: dict[tuple[int, ...], Fraction] = defaultdict(Fraction)
     greedy = [sum(parts, ()) for parts in itertools.product(*(list(itertools.permutations(g)) for g in groups))]
     for each in greedy:
         lists[each[:k]] += (1 - explore) / len(greedy)
     even = list(itertools.permutations(arms, k))
     for each in even:
-        lists[each] += explore / len(even)
+        lists[each] += explore / len(even) * (q[each[0]] * len(arms) if q else 1)
     return {each: p for each, p in lists.items() if p}
 
 
@@ -87,26 +89,33 @@ CASES = [
 ARMS = [0, 1, 3, 4]
 
 
-def listed(score: list[float], k: int, explore: float, u: float) -> Choice:
+def listed(score: list[float], k: int, explore: float, u: float, q: dict[int, Fraction] | None = None) -> Choice:
     """A list of the eligible arms 0, 1, 3 and 4."""
     known = np.where(np.isin(np.arange(5), ARMS), score, -np.inf)
-    return draw_list(known, np.array(ARMS), k, explore, u, exactly)
+    first = np.array([float(q.get(arm, 0)) for arm in range(5)]) if q else None
+    return draw_list(known, np.array(ARMS), k, explore, u, exactly, first)
+
+
+# none; half on arm 3 and half on all; all on two arms
+FIRST = [None, {0: Fraction(1, 8), 1: Fraction(1, 8), 3: Fraction(5, 8), 4: Fraction(1, 8)},
+         {0: Fraction(1, 3), 1: Fraction(0), 3: Fraction(0), 4: Fraction(2, 3)}]  # fmt: skip
 
 
 @pytest.mark.parametrize(("score", "groups"), CASES)
 @pytest.mark.parametrize("k", [1, 2, 3, 4])
 @pytest.mark.parametrize("explore", [Fraction(0), Fraction(1, 4), Fraction(1)])
+@pytest.mark.parametrize("q", FIRST)
 def test_the_probabilities_of_lists_are_those_of_enumerating_all(
-    score: list[float], groups: list[list[int]], k: int, explore: Fraction
+    score: list[float], groups: list[list[int]], k: int, explore: Fraction, q: dict[int, Fraction] | None
 ) -> None:
     """Every prefix and marginal of every list that can be drawn, with ties, against exact fractions.
 
     So the prefixes of each length sum to 1 over all lists, the marginals of each place to 1 over all arms, and only
     lists of positive probability are drawn.
     """
-    truth = distribution(groups, ARMS, k, explore)
+    truth = distribution(groups, ARMS, k, explore, q)
     rng = np.random.default_rng(k)
-    seen = {choice.arms: choice for choice in (listed(score, k, float(explore), u) for u in rng.random(400))}
+    seen = {choice.arms: choice for choice in (listed(score, k, float(explore), u, q) for u in rng.random(400))}
     assert set(seen) <= set(truth)
     assert len(seen) > len(truth) / 2
     for arms, choice in seen.items():
@@ -119,14 +128,17 @@ def test_the_probabilities_of_lists_are_those_of_enumerating_all(
 
 
 @pytest.mark.parametrize(("score", "groups"), CASES[1:3])
-def test_lists_come_as_often_as_their_probabilities_say(score: list[float], groups: list[list[int]]) -> None:
+@pytest.mark.parametrize("q", FIRST[:2])
+def test_lists_come_as_often_as_their_probabilities_say(
+    score: list[float], groups: list[list[int]], q: dict[int, Fraction] | None
+) -> None:
     """6,000 draws of 3 of 4 arms at explore .3 against the exact distribution: chi-square below its 1 - 1e-6 quantile.
 
     The quantile is Wilson and Hilferty's, df (1 - 2 / (9 df) + 4.75 sqrt(2 / (9 df)))^3; the seed is fixed.
     """
-    truth = distribution(groups, ARMS, 3, Fraction(3, 10))
+    truth = distribution(groups, ARMS, 3, Fraction(3, 10), q)
     n = 6000
-    found = Counter(listed(score, 3, 0.3, u).arms for u in np.random.default_rng(11).random(n))
+    found = Counter(listed(score, 3, 0.3, u, q).arms for u in np.random.default_rng(11).random(n))
     chi2 = sum((found[arms] - n * float(p)) ** 2 / (n * float(p)) for arms, p in truth.items())
     df = len(truth) - 1
     assert set(found) <= set(truth)
@@ -147,6 +159,16 @@ def test_a_list_is_repeated_by_its_u(u: float, k: int, explore: float, seed: int
     assert set(first.arms) <= set(eligible.tolist())
     assert all(0 < p <= 1 for p in (*first.propensities, *first.marginals))
     assert math.prod(first.propensities) <= min(first.marginals) * (1 + 1e-12)
+
+
+def test_on_a_grid_of_u_the_first_place_of_what_is_explored_is_drawn_by_q() -> None:
+    """Of 20,000 numbers within five standard deviations, and the others in every order alike."""
+    n, q = 20_000, FIRST[1]
+    found = Counter(listed([0.1, 0.4, 9.9, 0.3, 0.2], 2, 1.0, u, q).arms for u in np.arange(n) / n)
+    for (first, _), count in found.items():
+        p = float((q or {})[first]) / 3
+        assert abs(count - n * p) <= 5 * math.sqrt(n * p)
+    assert len(found) == 12
 
 
 def test_the_coin_falls_once_for_the_whole_list() -> None:

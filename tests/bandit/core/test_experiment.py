@@ -44,7 +44,7 @@ def experiment(**changes: Any) -> Experiment:
 def test_the_smallest_document_has_the_defaults_of_the_contract() -> None:
     """Rewards and arms are enough; everything else is as the contract's table says."""
     d = document()
-    assert (d.features, d.status, d.fallback_arm, d.policy) == ((), "active", None, LinUCB(alpha="auto", explore=0.02))
+    assert (d.features, d.status, d.fallback_arm, d.policy) == ((), "active", None, LinUCB("auto", explore="auto"))
     assert (d.lam, d.noise, d.attribution, d.reward_window) == ("auto", "auto", "last", "7d")
     assert (d.half_life, d.activation) == (None, "on_decision")
     assert d.rewards["click"] == Kind(1.0, 0.0, "sum", (0.0, 1.0), "refuse", None)
@@ -177,6 +177,9 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"policy": {"alpha": 2e6}}, "/policy/alpha", "<= 1"),
     ({"policy": {"explore": 1.5}}, "/policy/explore", "<= 1"),
     ({"policy": {"explor": 1}}, "/policy/explor", "did you mean 'explore'?"),
+    ({"policy": {"explore": "often"}}, "/policy/explore", '"auto" or a number'),
+    ({"policy": {"candidates": []}}, "/policy/candidates", "at least 1 member"),
+    ({"policy": {"candidates": ["a"] * 65}}, "/policy/candidates", "at most 64 members"),
     ({"policy": {"type": "lincub"}}, "/policy/type", "did you mean 'linucb'?"),
     ({"policy": MARK}, "/policy", "object"),
     ({"reward_window": MARK}, "/reward_window", A_DURATION),

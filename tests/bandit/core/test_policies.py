@@ -116,6 +116,6 @@ def test_a_policy_out_of_its_limits_is_refused(text: str) -> None:
 
 
 def test_defaults_are_those_of_the_contract() -> None:
-    """An empty object is LinUCB with alpha "auto" and explore 0.02, and says its type when it is written."""
-    assert msgspec.json.decode("{}", type=LinUCB) == LinUCB(alpha="auto", explore=0.02)
-    assert msgspec.to_builtins(LinUCB()) == {"type": "linucb", "alpha": "auto", "explore": 0.02}
+    """An empty object is LinUCB with alpha and explore "auto", and says its type when it is written."""
+    assert msgspec.json.decode("{}", type=LinUCB) == LinUCB(alpha="auto", explore="auto")
+    assert msgspec.to_builtins(LinUCB()) == {"type": "linucb", "alpha": "auto", "explore": "auto"}

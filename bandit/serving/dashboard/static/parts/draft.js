@@ -18,10 +18,11 @@ export function draftOf(document) {
   };
 }
 
-/** A policy of that type, with what another one says of its numbers; one that no form can write stays as it is. */
+/** A policy of that type, with what another one says of its numbers and candidates; one that no form can write stays as it is. */
 function policyOf(type, other) {
   const knobs = Object.entries(POLICIES[type]?.knobs ?? {}).map(([name, usual]) => [name, other?.[name] ?? usual]);
-  return POLICIES[type] ? { type, ...Object.fromEntries(knobs) } : other;
+  const more = other?.candidates ? { candidates: other.candidates } : {};
+  return POLICIES[type] ? { type, ...Object.fromEntries(knobs), ...more } : other;
 }
 
 const SIMPLE = ["number", "boolean", "category"];

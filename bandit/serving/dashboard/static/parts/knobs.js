@@ -5,15 +5,15 @@ export const KNOBS = {
   scale: { min: 0, told: "how many times their standard deviation estimates are drawn with: more tries what is less known" },
   gamma_scale: { min: 0, told: "how soon estimates are trusted: twice as much, and arms behind the best get half as much" },
   temperature: { min: 1e-6, told: "how many standard deviations of rewards ahead make an arm e times as likely: less is greedier" },
-  explore: { min: 0, max: 1, told: "share of decisions that is spread evenly over all arms, 0 to 1: what makes the log able to judge" },
+  explore: { min: 0, max: 1, empty: "auto", told: "share of decisions that is spread evenly over all arms, 0 to 1: what makes the log able to judge; empty: auto, from .02 down to .005 as more is known" },
 };
 
 export const POLICIES = {
-  linucb: { told: "the largest estimate with a bonus for what is not known", knobs: { alpha: "auto", explore: 0.02 } },
-  thompson: { told: "each arm as often as it is probably the best", knobs: { scale: 1, explore: 0.02 } },
-  "inverse-gap": { told: "the closer to the best, the likelier", knobs: { gamma_scale: 10, explore: 0.02 } },
-  softmax: { told: "the better, the likelier, by a temperature", knobs: { temperature: 0.05, explore: 0.02 } },
-  "epsilon-greedy": { told: "the largest estimate", knobs: { explore: 0.02 } },
+  linucb: { told: "the largest estimate with a bonus for what is not known", knobs: { alpha: "auto", explore: "auto" } },
+  thompson: { told: "each arm as often as it is probably the best", knobs: { scale: 1, explore: "auto" } },
+  "inverse-gap": { told: "the closer to the best, the likelier", knobs: { gamma_scale: 10, explore: "auto" } },
+  softmax: { told: "the better, the likelier, by a temperature", knobs: { temperature: 0.05, explore: "auto" } },
+  "epsilon-greedy": { told: "the largest estimate", knobs: { explore: "auto" } },
 };
 
 /** The numbers of a policy that can be changed, by their names. */
