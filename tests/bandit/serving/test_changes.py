@@ -46,7 +46,7 @@ def test_a_patch_to_another_policy_leaves_nothing_of_the_old_one(
 
 @pytest.mark.parametrize("kind", [LinUCB, EpsilonGreedy, Thompson, InverseGap, Softmax])
 def test_a_document_sent_anew_that_names_no_explore_keeps_the_former_default(kind: Any) -> None:
-    """An experiment of when explore was .02 explores as it did; what is named counts; other numbers and types give way."""
+    """An experiment of when it was .02 explores as it did; what is named counts; other numbers and types give way."""
     tag = kind.__struct_config__.tag
     bare: dict[str, Any] = {"rewards": {"click": {}}, "arms": ["a"], "slices": {"one": {}, "two": {"share": 0}}}
 
