@@ -21,8 +21,10 @@ being at most the trace. So a score is off by at most
 and under alpha "auto", where mean + R (q - p) rises by at most .65 R z_a for each width (its slope in z is steepest at
 p = 0, z^2 = 1/3: 2 z / (1 + z^2)^2 = .6495), by at most .65 R z_a |x| doubt_a. And error / width^2 is at most
 doubt_a sqrt(trace(A_a + Lambda)): below 1 none comes out negative.
-Else the error bounds each score from both sides, and only arms that it leaves open are scored again from W. Arms that
-have seen nothing share G = Lambda^-1: their width is one number a context, without error, and their P is not read.
+Else the error bounds each score from both sides, and only arms that it leaves open are scored again from W. Under
+"auto" most arms are left out before that: with h = 1 - 2 p it is z h + sqrt(1 + z^2 - h^2) <= 1 + z^2 (Cauchy and
+Schwarz), so q - p <= z / 2, and only arms whose mean + R z / 2 reaches the best can be it; and q, where
+(q - p)^2 = z^2 q (1 - q), reaches t just where p + z sqrt(t (1 - t)) does. Arms that have seen nothing share G = Lambda^-1: their width is one number a context, without error, and their P is not read.
 """
 
 from __future__ import annotations
@@ -52,6 +54,10 @@ SURELY = 1.0001  # times a sum of d terms in float32, all positive: at least the
 STEEP = 0.65  # R z_a: Wilson's bound rises no faster with the width
 EVERY = slice(None)
 FEW = 4  # arms copied from P cost so much more than arms read in place
+HANDFUL = 2**15  # elements of W: so few are read sooner than P with its error
+MANY = 2**14  # pairs of context and arm: fewer are scored before the few are found
+PART = 8  # and all are where more than one in so many may be the best
+MOSTLY = 4 / 3  # of arms, so many times those that have seen something: with fewer of them, many are equal
 WORTHWHILE = 2**18  # elements of P: fewer are read before the few are found
 GATHER = 2**21  # elements of W copied at once where many arms are scored again
 DENSE = 4  # pairs of context and arm are scored together from where one in so many is wanted
@@ -81,6 +87,7 @@ class Derived(NamedTuple):
     alpha: float  # alpha_t
     low: float  # lo
     span: float  # R
+    rise: Vector  # (K,) R alpha_t sqrt(phi_a) / 2: so much for each width, Wilson's bound is at most above the mean
     given: bool  # whether sigma is a number that the document gives
     theta: Matrix  # (K, d)
     thetas: Matrix  # (K, m, d) of each kind, G B_k + mu_k h; theta is their sum by the weights
@@ -179,23 +186,31 @@ class Estimates:
         off = derived.raised if alpha == "auto" else alpha * derived.doubt
         return not derived.seen or (off <= NOTHING * TIE * derived.pool and derived.relative <= SURE_SIGN)
 
-    def bounds(self, alpha: Alpha, arms: Arms = EVERY) -> tuple[Matrix, Matrix]:
-        """(least, largest) that the scores of these arms can be, given the error of `width2`."""
+    def bounds(self, alpha: Alpha, arms: Arms = EVERY, best: bool = False) -> tuple[Matrix, Matrix]:
+        """(least, largest) that the scores of these arms can be, given the error of `width2`.
+
+        Where only the `best` are asked for, others may have -inf.
+        """
         whole = arms is EVERY
         width2, error = (self.width2, self.error) if whole else (self._width2(arms), self._error(arms))
         mean, width2 = self.mean[:, arms], np.maximum(width2, 0)
+        if best and alpha == "auto" and (found := self._pruned(arms, mean, width2, error)):
+            return found[0], found[1]
         low, high = np.maximum(width2 - error, 0, dtype=np.float64), np.add(width2, error, dtype=np.float64)
         return scored(self.derived, alpha, arms, mean, low), scored(self.derived, alpha, arms, mean, high)
 
     def best(self, alpha: Alpha = 0.0) -> Mask:
         """(N, K): the arms whose score is the largest or tied with it, as float64 decides it."""
         if self.clear(alpha):
-            score = self._scores(alpha)
+            found = self._pruned(EVERY, self.mean, self.width2) if alpha == "auto" else None
+            score = found[0] if found else self._scores(alpha)
             top = score.item(score.argmax()) if len(score) == 1 else score.max(axis=1, keepdims=True)
             clear: Mask = score >= self.threshold(top)
             return clear
         arms = self._promising(alpha)
-        low, high = self.bounds(alpha, arms)
+        if not isinstance(arms, slice) and len(arms) * self.X.shape[1] ** 2 <= HANDFUL:
+            return self._best_of(arms, alpha)
+        low, high = self.bounds(alpha, arms, best=True)
         possibly = high >= self.threshold(low.max(axis=1))[:, None]
         result: Mask = possibly
         if arms is not EVERY:
@@ -207,6 +222,16 @@ class Estimates:
             unsure = np.flatnonzero(several & (surely != possibly).any(axis=1))
             score = self._exact(unsure, result[unsure], alpha)
             result[unsure] = score >= self.threshold(score.max(axis=1))[:, None]
+        return result
+
+    def _best_of(self, arms: Int, alpha: Alpha) -> Mask:
+        """(1, K): the best of a few arms, all others being worse, for one context."""
+        if len(arms) > 1:
+            y = self.factors.W[arms].dot(self.X[0])
+            score = scored(self.derived, alpha, arms, self.mean[0].take(arms), np.einsum("kd,kd->k", y, y))
+            arms = arms[score >= self.threshold(score.max())]
+        result: Mask = np.zeros(self.mean.shape, bool)
+        result[0, arms] = True
         return result
 
     def leading(self, alpha: Alpha, k: Int) -> Matrix:
@@ -240,6 +265,42 @@ class Estimates:
         score += self.mean
         return score
 
+    def _pruned(self, arms: Arms, mean: Matrix, width2: Matrix, error: Matrix | None = None) -> list[Matrix] | None:
+        """[least, largest] that Wilson's bounds of these arms can be, -inf where they cannot be the best; without an
+        error one of them. None: where too many arms can be, or it would not pay to look.
+        """
+        derived, K = self.derived, mean.shape[1]
+        low, span, z2 = derived.low, derived.span, derived.z2[arms]
+        if width2.size < MANY or MOSTLY * derived.seen < len(derived.cold):
+            return None
+
+        def bound(at: Int, sign: int) -> Vector:
+            square = width2.take(at)
+            if error is not None:
+                square = np.maximum(square + sign * error.take(at), 0)
+            raised: Vector = wilson(mean.take(at), square * z2.take(at % K), low, span)
+            return raised
+
+        over = np.sqrt(width2 if error is None else width2 + error, dtype=np.float64)
+        over *= derived.rise[arms]
+        ceiling = mean + over
+        lead = ceiling.argmax(axis=1) + np.arange(0, mean.size, K)
+        reach = self.threshold(bound(lead, -1))[:, None]
+        reaching: Mask = ceiling >= reach
+        if PART * np.count_nonzero(reaching) > mean.size:
+            t = np.minimum(np.maximum((reach - low) / span, 0.0), 1.0)
+            over *= 2 * np.sqrt(t * (1 - t))
+            over += np.maximum(mean, low, out=ceiling)
+            reaching &= over >= reach
+            if PART * np.count_nonzero(reaching) > mean.size:
+                return None
+        reaching.put(lead, True)
+        at = np.flatnonzero(reaching)
+        bounds = [np.full(mean.shape, -np.inf) for _ in range(1 if error is None else 2)]
+        for sign, each in zip((-1, 1), bounds, strict=False):
+            each.put(at, bound(at, sign))
+        return bounds
+
     def _promising(self, alpha: Alpha) -> Arms:
         """Arms among which the best are: for one context, reading P costs more than finding the few that can be."""
         derived = self.derived
@@ -248,10 +309,17 @@ class Estimates:
         mean, most = self.mean[0], self.most[0] * SURELY
         if derived.seen < len(most):
             most = np.where(derived.cold, self.prior2[0], most)
-        high = scored(derived, alpha, EVERY, mean, most)
+        auto = alpha == "auto"
+        high = scored(derived, alpha, EVERY, mean, most) if not auto else mean + (rise := derived.rise * np.sqrt(most))
         leader = int(high.argmax())
-        score = scored(derived, alpha, leader, mean[leader], self.one_width(0, leader) ** 2)
-        few = np.flatnonzero(high >= self.threshold(score))
+        score = scored(derived, alpha, leader, mean.item(leader), self.one_width(0, leader) ** 2)
+        few = (high >= (reach := self.threshold(score))).nonzero()[0]
+        if auto and len(few) > 1:
+            t = min(max((reach - derived.low) / derived.span, 0.0), 1.0)
+            high = rise.take(few)
+            high *= 2 * math.sqrt(t * (1 - t))
+            high += np.maximum(mean.take(few), derived.low)
+            few = few[high >= reach]
         read = len(few) if derived.seen == len(most) else len(few) - np.count_nonzero(derived.cold[few])
         return few if FEW * read < derived.seen else EVERY
 

@@ -325,6 +325,7 @@ def wilson(mean: Any, z2: Any, low: float, span: float) -> Any:
     """
     half, middle = span / 2, low + span / 2
     if isinstance(mean, float):  # one arm: arrays of one number would take ten times as long
+        mean, z2 = float(mean), float(z2)  # NumPy's own numbers are slow
         h = min(max((middle - mean) / half, -1.0), 1.0)
         return mean + half * (z2 * h + math.sqrt(z2 * (1 + z2 - h * h))) / (1 + z2)
     raised = middle - mean

@@ -244,8 +244,9 @@ class Scorer:
         prior, _ = self._prior()
         cold = self._unseen(prior)
         seen = int(np.count_nonzero(~cold))
+        rise = scales.span / 2 * np.sqrt(scales.z2)
         return Derived(
-            mu, mu_kinds, *scales, ridge.noise is not None, theta, thetas, prior, cold, seen,
+            mu, mu_kinds, *scales, rise, ridge.noise is not None, theta, thetas, prior, cold, seen,
             *self._doubts(scales.sigma, scales.z2, scales.span), float(n.sum()),
         )  # fmt: skip
 
