@@ -23,8 +23,9 @@ p = 0, z^2 = 1/3: 2 z / (1 + z^2)^2 = .6495), by at most .65 R z_a |x| doubt_a. 
 doubt_a sqrt(trace(A_a + Lambda)): below 1 none comes out negative.
 Else the error bounds each score from both sides, and only arms that it leaves open are scored again from W. Under
 "auto" most arms are left out before that: with h = 1 - 2 p it is z h + sqrt(1 + z^2 - h^2) <= 1 + z^2 (Cauchy and
-Schwarz), so q - p <= z / 2, and only arms whose mean + R z / 2 reaches the best can be it; and q, where
-(q - p)^2 = z^2 q (1 - q), reaches t just where p + z sqrt(t (1 - t)) does. Arms that have seen nothing share G = Lambda^-1: their width is one number a context, without error, and their P is not read.
+Schwarz), so q - p <= z / 2, and only arms whose mean + R z / 2 reaches the best can be it; and q, where (q - p)^2 = z^2
+q (1 - q), reaches t just where p + z sqrt(t (1 - t)) does. Arms that have seen nothing share G = Lambda^-1: their width
+is one number a context, without error, and their P is not read.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Int, Mask, Matrix, Vector
 from bandit.core.ridge.linear import wilson
-from bandit.core.sums import ONE, triangle
+from bandit.core.ridge.packed import packed_products, product
+from bandit.core.sums import ONE
 
 Arms = slice | Int  # all of them, or indices
 Alpha = float | Literal["auto"]  # so many sigma_a width are added to the mean, or Wilson's bound is taken
@@ -327,13 +329,13 @@ class Estimates:
         derived, P = self.derived, self.factors.P
         phi = packed_products(self.X if P.dtype == np.float64 else self.X.astype(np.float32))
         if derived.seen == len(P):
-            return _product(phi, P if arms is EVERY else P[arms])
+            return product(phi, P if arms is EVERY else P[arms])
         cold = derived.cold[arms]
         result: Matrix = np.repeat(self.prior2, len(cold), axis=1)
         if arms is EVERY and FEW * derived.seen >= len(P):
-            np.copyto(result, _product(phi, P), where=~cold)
+            np.copyto(result, product(phi, P), where=~cold)
         elif len(seen := np.flatnonzero(~cold)):
-            result[:, seen] = _product(phi, P[seen if isinstance(arms, slice) else arms[seen]])
+            result[:, seen] = product(phi, P[seen if isinstance(arms, slice) else arms[seen]])
         return result
 
     def _error(self, arms: Arms) -> Matrix:
@@ -381,25 +383,3 @@ def rounding(P: NDArray[Any], d: int) -> tuple[float, int]:
     if P.dtype == np.float64:
         return MARGIN * 2.0**-53, 3 * d + 4
     return MARGIN * 2.0**-24, 2
-
-
-def packed_products(X: Matrix) -> Matrix:
-    """x_i x_j of each row of X (N, d) for i <= j, shape (N, p)."""
-    i, j = triangle(X.shape[1])
-    if len(X) == 1:
-        row = X[0]
-        one: Matrix = row.take(i)
-        one *= row.take(j)
-        return one[None]
-    columns = np.ascontiguousarray(X.T)  # so that whole columns are copied
-    result: Matrix = columns.take(i, axis=0)
-    result *= columns.take(j, axis=0)
-    return result.T
-
-
-def _product(phi: Matrix, P: Matrix) -> Matrix:
-    """phi P'. Not by `@`, which asks the processor whether a value was invalid: a kernel of the BLAS may look past the
-    end of a small matrix and say so, of no value that is in the result.
-    """
-    result: Matrix = phi.dot(P.T)
-    return result

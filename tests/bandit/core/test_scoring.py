@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit.core.policies import LinUCB
+from bandit.core.ridge import estimates as ridge_estimates
 from bandit.core.ridge import scoring
-from bandit.core.ridge.estimates import NOTHING, TIE, WORTHWHILE
+from bandit.core.ridge.estimates import MANY, NOTHING, TIE, WORTHWHILE
 from bandit.core.ridge.linear import Estimate, Ridge, estimates, feature_scale, in_common, real, upper, width
 from bandit.core.ridge.scoring import SMALL, Scorer
 from bandit.core.sums import ONE, Events, Sums, increments
@@ -128,16 +129,21 @@ def brute_force(sums: Sums, how: Ridge, X: np.ndarray, alpha: float | str) -> tu
     st.booleans(),
     SIZES,
     st.booleans(),
+    st.booleans(),
 )
 @settings(max_examples=240, deadline=None)
 def test_the_best_arms_are_those_of_brute_force(
-    seed: int, n: int, K: int, d: int, alpha: float | str, one_hot: bool, small: int, pooled: bool
+    seed: int, n: int, K: int, d: int, alpha: float | str, one_hot: bool, small: int, pooled: bool, many: bool
 ) -> None:
-    """Which arms are best or tied is what float64 says arm by arm, except within 1e-9 of the tie's own limit."""
+    """Which arms are best or tied is what float64 says arm by arm, except within 1e-9 of the tie's own limit; also
+    where, as among many, only those are scored that can be the best.
+    """
     sums, how = learned(experience(seed, n, K, d, one_hot=one_hot), K), ridge(lam=0.1, pooled=pooled)
     X = contexts(np.random.default_rng(seed + 1), 6, d, one_hot=one_hot)
     scores, limit = brute_force(sums, how, X, alpha)
-    best = scorer_of(sums, how, small=small).estimate(X, everyone(K)).best(alpha)
+    limits = {"MANY": 1, "PART": 1, "MOSTLY": np.inf} if many else {"MANY": MANY}
+    with patch.multiple(ridge_estimates, **limits):
+        best = scorer_of(sums, how, small=small).estimate(X, everyone(K)).best(alpha)
     clear = np.abs(scores - limit[:, None]) > 1e-9
     assert (best == (scores >= limit[:, None]))[clear].all()
     assert best.any(axis=1).all()
@@ -145,20 +151,23 @@ def test_the_best_arms_are_those_of_brute_force(
 
 @pytest.mark.parametrize("n", [0, 50, 3000, 30_000])
 @pytest.mark.parametrize("one_hot", [False, True])
-@pytest.mark.parametrize("alpha", [0.0, 0.1, 5.0])
-def test_among_many_arms_the_best_are_found_without_reading_all(n: int, one_hot: bool, alpha: float) -> None:
-    """700 arms at d 32, unseen, hardly seen and well known: one context alone has the best arms of brute force."""
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 5.0, "auto"])
+def test_among_many_arms_the_best_are_found_without_reading_all(n: int, one_hot: bool, alpha: float | str) -> None:
+    """700 arms at d 32, unseen, hardly seen and well known: contexts, alone and together, have the best arms of brute
+    force.
+    """
     sums, how = learned(experience(n, n, 700, 32, one_hot=one_hot), 700), ridge()
-    scorer, x = scorer_of(sums, how), contexts(np.random.default_rng(n), 12, 32, one_hot=one_hot)
+    scorer, x = scorer_of(sums, how), contexts(np.random.default_rng(n), 24, 32, one_hot=one_hot)
     eligible = np.random.default_rng(n + 1).random((1, 700)) < 0.9
     assert scorer.rows.factors.P.size > WORTHWHILE
     scores, _ = brute_force(sums, how, x, alpha)
     scores[:, ~eligible[0]] = -np.inf
     limit = scores.max(axis=1) - TIE * (plain(sums, how)[0].pool + np.abs(scores.max(axis=1)))
+    together = scorer.estimate(x, eligible).best(alpha)
     for i, context in enumerate(x):
-        best = scorer.estimate(context[None], eligible).best(alpha)[0]
         clear = np.abs(scores[i] - limit[i]) > 1e-9
-        assert (best == (scores[i] >= limit[i]))[clear].all()
+        for best in (scorer.estimate(context[None], eligible).best(alpha)[0], together[i]):
+            assert (best == (scores[i] >= limit[i]))[clear].all()
 
 
 @given(SEEDS, st.integers(0, 200), st.integers(1, 10), st.integers(1, 10), SIZES, st.data())
