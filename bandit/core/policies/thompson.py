@@ -22,10 +22,11 @@ class Thompson(Exploring, tag="thompson", frozen=True, forbid_unknown_fields=Tru
     evenly. Thompson (1933); Agrawal and Goyal (2013), https://arxiv.org/abs/1209.3352, with sigma_a for their v.
 
     Attributes:
-        scale: How many times their standard deviations estimates are spread, 0 to 1,000,000; default 1.
+        scale: How many times their standard deviations estimates are spread, 0 to 1,000,000; default 0.5
+            (docs/decisions/0037).
     """
 
-    scale: Annotated[float, Meta(ge=0, le=1e6)] = 1.0
+    scale: Annotated[float, Meta(ge=0, le=1e6)] = 0.5
 
     def probabilities(self, estimates: Estimates) -> Matrix:
         """See `Rule`."""

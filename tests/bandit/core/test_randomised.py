@@ -89,7 +89,7 @@ def test_arms_that_nobody_has_seen_are_as_likely_as_each_alone_would_be(fresh: i
     masks[0], masks[1, 2:] = True, False
     found = estimated(scorer, *masks.tolist())
     sd = np.broadcast_to(found.spread, masks.shape)
-    assert Thompson(explore=0.0).probabilities(found) == pytest.approx(largest(found.mean, sd), abs=1e-12)
+    assert Thompson(scale=1.0, explore=0.0).probabilities(found) == pytest.approx(largest(found.mean, sd), abs=1e-12)
 
 
 @pytest.mark.parametrize("policy", [Thompson(scale=0.0, explore=0.1), Thompson(explore=0.1)])

@@ -10,7 +10,7 @@ export const KNOBS = {
 
 export const POLICIES = {
   linucb: { told: "the largest estimate with a bonus for what is not known", knobs: { alpha: "auto", explore: "auto" } },
-  thompson: { told: "each arm as often as it is probably the best", knobs: { scale: 1, explore: "auto" } },
+  thompson: { told: "each arm as often as it is probably the best", knobs: { scale: 0.5, explore: "auto" } },
   "inverse-gap": { told: "the closer to the best, the likelier", knobs: { gamma_scale: 10, explore: "auto" } },
   softmax: { told: "the better, the likelier, by a temperature", knobs: { temperature: 0.05, explore: "auto" } },
   "epsilon-greedy": { told: "the largest estimate", knobs: { explore: "auto" } },
