@@ -46,7 +46,8 @@ class Evidence:
     def grow(self, scorer: Scorer, sums: Sums, impressions: int) -> None:
         """Begin to look, where that is due."""
         ridge = scorer.ridge
-        if (ridge.lam is not None and not ridge.pooled) or self.looking or impressions < FIRST:
+        moves = ridge.lam is None and scorer.d > 1  # lambda is of other columns than the intercept
+        if not (moves or ridge.pooled) or self.looking or impressions < FIRST:
             return
         if (level := int(math.log(impressions / FIRST, GROWN))) > self._level:
             shown, self._level = np.flatnonzero(sums.n), level

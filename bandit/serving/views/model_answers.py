@@ -82,7 +82,7 @@ class ArmEstimates(msgspec.Struct, frozen=True):
     estimates: list[SegmentEstimate]
 
 
-class EstimatesAnswer(msgspec.Struct, frozen=True):
+class EstimatesAnswer(msgspec.Struct, frozen=True, rename={"lam": "lambda"}):
     """What each arm is expected to earn, by segment of the newest contexts.
 
     Attributes:
@@ -90,6 +90,8 @@ class EstimatesAnswer(msgspec.Struct, frozen=True):
         position: The position in the log up to which the model has learned.
         segment: The feature by which the contexts are divided; null where they are not.
         contexts: How many contexts were looked at, the newest.
+        lambda: The ridge penalty in use: the document's number, or what was found for "auto".
+        alpha: How much uncertainty counts now by a policy whose alpha is "auto".
         segments: The segments, at most 20; beyond them the rarest are taken together.
         arms: A page of arms, by index.
         next: The cursor of the next page; left out of the last one.
@@ -99,6 +101,8 @@ class EstimatesAnswer(msgspec.Struct, frozen=True):
     position: str
     segment: str | None
     contexts: int
+    lam: float
+    alpha: float
     segments: list[SegmentSeen]
     arms: list[ArmEstimates]
     next: str | UnsetType = UNSET

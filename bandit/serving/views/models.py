@@ -55,6 +55,8 @@ class Read(NamedTuple):
     sigma: Matrix  # (n, 1 + m)
     W: Matrix  # (n, d, d)
     n: Int
+    lam: float
+    alpha: float  # alpha_t
 
 
 class Segment(NamedTuple):
@@ -88,6 +90,8 @@ def estimates(store: Store, replica: Replica, feature: str, limit: int, cursor: 
         position=position.text().decode(),
         segment=feature or None,
         contexts=len(x),
+        lam=read.lam,
+        alpha=read.alpha,
         segments=[segment.seen for segment in segments],
         arms=list(_arms(experiment, arms, read, segments)),
         next=str(cursor + len(arms)) if cursor + len(arms) < len(live) else UNSET,
@@ -146,12 +150,13 @@ def reading(model: Model, experiment: Experiment, arms: Sequence[int]) -> Read:
             raise Problem(Code.NOT_READY, "the experiment was changed while it was looked at; try again")
         scorer, slots = model.scorer, model.scorer.slot[list(arms)]
         W, derived, n = scorer.rows.factors.W[slots], scorer.derived, model.sums.n[list(arms)]
+        lam = scorer.chosen if experiment.ridge.lam is None else experiment.ridge.lam
         each = [
             scorer.sigma_of(k, replace(experiment.ridge, noise=None, low=kind.range[0], high=kind.range[1]))[slots]
             for k, kind in enumerate(experiment.kinds)
         ]
     theta = np.concatenate([derived.theta[slots][:, None], derived.thetas[slots]], axis=1)
-    return Read(theta, np.stack([derived.sigma[slots], *each], axis=1), W, n)
+    return Read(theta, np.stack([derived.sigma[slots], *each], axis=1), W, n, lam, derived.alpha)
 
 
 def _segmented(experiment: Experiment, name: str) -> Number | Boolean | Category | None:

@@ -11,6 +11,7 @@ from bandit.core.experiment import Experiment, compile_config
 from bandit.core.revision import first, revise
 from bandit.core.ridge import evidence
 from bandit.core.ridge.linear import GRID, Real, best_lambda, estimates, in_common, real
+from bandit.core.ridge.scoring import inverses
 from bandit.core.sums import ONE, Events
 from bandit.core.validation import parse_document
 
@@ -105,6 +106,19 @@ def test_a_given_lambda_is_never_looked_for() -> None:
     model.adopt(compile_config(revise(auto, parse_document(document(**{"lambda": 0.5})), learned=True, reset=False)))
     assert model.scorer.penalty().tolist() == [0.5, *[0.5 * model.scorer.v] * 3]
     assert len(model.waiting) == 4
+
+
+def test_without_features_lambda_means_nothing_and_no_arm_is_factored_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The intercept has a penalty of its own; what pooled arms have in common is looked for as ever."""
+    inverted = []
+    monkeypatch.setattr(evidence, "inverses", lambda A, *rest: inverted.append(len(A)) or inverses(A, *rest))
+    seen = events(1, 300)
+    for prior in ("mean", "pooled"):
+        model = Model(experiment(features=[], prior=prior))
+        model.learn(Events(seen.arm, seen.x[:, :1], seen.shown, seen.old, seen.new))
+        fresh(model)
+        assert bool(inverted) is (prior == "pooled")
+        assert (model.scorer.common is None) is (prior == "mean")
 
 
 def test_of_a_large_catalogue_a_sample_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from live import DOCUMENT, Experiment, Live, ok, pointers, problem, serving, unt
 
 from bandit.access.manage import Keyring, Wanted
 from bandit.core.experiment import Experiment as Compiled
-from bandit.core.ridge.linear import Ridge, estimates, real
+from bandit.core.ridge.linear import Ridge, estimates, real, schedule
 from bandit.errors import Code
 from bandit.log.records import START
 from bandit.replica.recent import Window, recent
@@ -184,6 +184,10 @@ def test_estimates_and_weights_are_those_of_the_plain_formulas(server: Live, pri
         assert [(each["feature"], each["column"]) for each in weights["weights"]] == [
             ("(intercept)", ""), ("age", ""), ("country", "=cn"), ("country", "=us"), ("country", "other")
         ]  # fmt: skip
+    impressions = sum(each["impressions"] for each in found["arms"])
+    assert found["alpha"] == pytest.approx(schedule(3 * 5, impressions)) != 1
+    with server.service.follower.replicas[experiment.name].held() as model:
+        assert found["lambda"] == model.scorer.penalty()[-1] / model.scorer.v
 
 
 def test_segments_of_numbers_are_ranges_that_hold_every_context(server: Live) -> None:
