@@ -2,8 +2,8 @@
 
 The machine should be idle: where something else runs, ratios hold better than times. Each benchmark can be run alone,
 with `--json` for its figures as lines of JSON. Those of the simulator (`replay.py`, `stream.py`) are in the README;
-those of what is learned or told (`learning.py`, `decisions.py`, `coverage.py`, `lives.py`) take hours and have their
-own documents.
+those of what is learned or told (`learning.py`, `decisions.py`, `exploring.py`, `coverage.py`, `lives.py`) take hours
+and have their own documents.
 
 Run: python benchmarks/run_all.py [--only http_ladder,engine] [--peers PYTHON ...]
 """

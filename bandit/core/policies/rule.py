@@ -114,8 +114,8 @@ class Aimed(msgspec.Struct, frozen=True):
 
     def explored_first(self, estimates: Estimates) -> Matrix:
         """See `Rule`."""
-        result: Matrix = estimates.eligible / _count(estimates.eligible) + self._moved(estimates)
-        return result
+        first = estimates.eligible / _count(estimates.eligible) + self._moved(estimates)
+        return np.broadcast_to(first, estimates.mean.shape)
 
     def score(self, derived: Derived, arms: Any, mean: Any, width: Any) -> Any:
         """See `Rule`."""
@@ -126,10 +126,10 @@ class Aimed(msgspec.Struct, frozen=True):
         return self.policy.leading(estimates, k)
 
     def _moved(self, estimates: Estimates) -> Matrix:
-        """(N, K): half of an even choice taken away, and given to the candidates where there are any."""
-        there = everywhere(estimates)[:, self.slots]
-        count = np.count_nonzero(there, axis=1)[:, None]
-        result: Matrix = np.where(count, estimates.eligible * (-0.5 / _count(estimates.eligible)), 0.0)
+        """(N, K) or (1, K): half of an even choice taken away, and given to the candidates where there are any."""
+        eligible, there = estimates.eligible, estimates.eligible[:, self.slots]
+        count = _count(there)
+        result: Matrix = eligible * (np.minimum(count, 1) * -0.5 / _count(eligible))
         result[:, self.slots] += there * (0.5 / np.maximum(count, 1))
         return result
 

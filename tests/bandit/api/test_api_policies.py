@@ -37,6 +37,25 @@ def busy(server: Live, policy: dict[str, Any], **changes: Any) -> Experiment:
     return one
 
 
+def test_what_is_explored_by_itself_and_for_candidates_is_logged_as_it_was_drawn(server: Live) -> None:
+    """By default, after 90 impressions: 2 %, half of it for `a` and `d`; without `a` all of that half is `d`'s."""
+    one = busy(server, {"type": "epsilon-greedy", "candidates": ["a", "d"]})
+    assert ok(server.client.get(one.at))["policy"] == {
+        "type": "epsilon-greedy",
+        "explore": "auto",
+        "candidates": ["a", "d"],
+    }
+    ok(one.post("recommendations/batch", {"requests": [{}, {"exclude": ["a"]}, {"exclude": ["a", "d"]}]}))
+    store = RedisStore(server.service.settings.redis_url)
+    found = [unpack_decision(entry.record) for entry in store.read(one.name, START, 1000) if entry.tag == b"d"][-3:]
+    expected = [[0.0075, 0.9825, 0.0025, 0.0075], [0.98 + 0.01 / 3, 0.01 / 3, 0.01 + 0.01 / 3], [0.99, 0.01]]
+    for record, p in zip(found, expected, strict=True):
+        assert record.probabilities == pytest.approx(p, abs=1e-15)
+        at = int(draw(record.probabilities[None], np.array([record.head.u]))[0])
+        assert record.eligible[at] == record.arms[0]
+        assert record.propensities == (record.probabilities[at],)
+
+
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy["type"])
 def test_what_is_logged_is_what_was_drawn_from(server: Live, policy: dict[str, Any]) -> None:
     """Each logged u picks the logged arm from the logged probabilities, and its probability is the propensity."""
