@@ -8,7 +8,7 @@ An interval is that of SNIPS from the log, 1.96 sqrt(sum pi^2 / mu (r - V)^2) / 
 arms: what the log's own rows estimate, which are few where little is explored, and may all have earned nothing.
 
 The ways are explore .02 for ever, .005 for ever, "auto", and "auto" with the two arms that are best in hindsight as
-candidates: nobody knows them so well, so that this shows the most that candidates can do. Every way meets the same
+challengers: nobody knows them so well, so that this shows the most that challengers can do. Every way meets the same
 rounds and is drawn with the same numbers. Sets are those of `decision_sets.py`, and tables as `decisions.py` takes
 them.
 
@@ -42,7 +42,7 @@ WAYS: dict[str, dict[str, Any]] = {
     ".02": {"explore": 0.02},
     ".005": {"explore": 0.005},
     "auto": {"explore": "auto"},
-    "auto, candidates": {"explore": "auto", "candidates": 2},
+    "auto, challengers": {"explore": "auto", "challengers": 2},
 }
 ASKED = ("regret", "uniform", "best fixed")
 SETS = ("clicks-12", "clicks-3-x", "clicks-1-x", "linear", "logistic", "drift-slow", "users")
@@ -86,11 +86,11 @@ class Kept:
 
 
 def spec(way: str, environment: Environment, episode: Episode) -> Spec:
-    """The policy that explores so; candidates are arms of the environment."""
+    """The policy that explores so; challengers are arms of the environment."""
     arms = [arm if isinstance(arm, str) else arm["id"] for arm in environment.document["arms"]]
     options = dict(WAYS[way])
-    if count := options.get("candidates"):
-        options["candidates"] = [arms[i] for i in episode.ranking()[:count].tolist()]
+    if count := options.get("challengers"):
+        options["challengers"] = [arms[i] for i in episode.ranking()[:count].tolist()]
     return Spec(way, "linucb", options)
 
 

@@ -273,7 +273,7 @@ def _traffic_faults(document: Document, arms: dict[str, ArmSpec]) -> Iterable[Fa
     for at, policy in policies.items():
         named = {"arm": policy.arm} if isinstance(policy, Fixed) else {}
         if isinstance(policy, Exploring):
-            named = {f"candidates/{i}": arm for i, arm in enumerate(policy.candidates or ())}
+            named = {f"challengers/{i}": arm for i, arm in enumerate(policy.challengers or ())}
         for place, arm in named.items():
             if arm not in arms:
                 yield Fault(f"{at}/{place}", "an arm of this document" + nearest(arm, arms), "no such arm")

@@ -43,5 +43,5 @@ class EpsilonGreedy(Exploring, tag="epsilon-greedy", frozen=True, forbid_unknown
 
     def rule(self, slot_of: SlotOf) -> Rule:
         """LinUCB's, with nothing added for uncertainty."""
-        rule: Rule = LinUCB(0.0, explore=self.explore, candidates=self.candidates).rule(slot_of)
+        rule: Rule = LinUCB(0.0, explore=self.explore, challengers=self.challengers).rule(slot_of)
         return rule

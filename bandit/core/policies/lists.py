@@ -1,7 +1,7 @@
 """Lists: k arms in order, by whichever policy. Nothing but u decides, and each propensity is what was drawn with.
 
 A policy that ranks (`Rule.leading`) has the best in order, or else, by one coin for the list, an even order, but for
-candidates at the first place: see `draw_list`. Of any other each place is drawn for itself, from the policy's own
+challengers at the first place: see `draw_list`. Of any other each place is drawn for itself, from the policy's own
 probabilities among the arms left. How likely an arm is at a lower place over all lists would take a sum over all orders
 of arms above it: it is not known there, and not a number in the log.
 """

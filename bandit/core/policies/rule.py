@@ -2,7 +2,7 @@
 
 Its tag is the `type` in an experiment's document, its fields are the parameters, with their limits, and its `rule` is
 what the engine asks: most often itself with the methods of `Rule`, of which `Plain` has all but `probabilities`.
-`Exploring` has what is said of exploring, and a policy that extends it knows nothing of candidates: they are added to
+`Exploring` has what is said of exploring, and a policy that extends it knows nothing of challengers: they are added to
 its probabilities. It draws nothing, keeps nothing, and knows nothing of logs or stores. To add one: a module beside
 this one with the struct, and its name in `Policy` of the room. Documents, their faults, the schema, slices, previews
 and the simulator's names follow from that.
@@ -77,24 +77,24 @@ class Exploring(Plain, frozen=True, kw_only=True):
     Attributes:
         explore: The share of decisions that is spread evenly over all eligible arms, 0 to 1; "auto", the default,
             begins with 0.02 and falls to 0.005 as more is known.
-        candidates: Arms that half of what is explored is spread over, where they are eligible: 1 to 64 of them, such as
-            those that might become the only one; by default none.
+        challengers: Arms that half of what is explored is spread over, where they are eligible: 1 to 64 of them, such
+            as those that might become the only one; by default none.
     """
 
     explore: Explore = "auto"
     # unset, it is left out, so that servers that do not know it yet can read the document
-    candidates: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)] | UnsetType = UNSET
+    challengers: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)] | UnsetType = UNSET
 
     def rule(self, slot_of: SlotOf) -> Any:
-        """Itself, or itself with its candidates for arms that have these slots; -1 is none."""
+        """Itself, or itself with its challengers for arms that have these slots; -1 is none."""
         rule: Any = self
-        if not self.candidates:
+        if not self.challengers:
             return rule
-        return Aimed(rule, np.array(sorted(set(map(slot_of, self.candidates)) - {-1}), np.int64))
+        return Aimed(rule, np.array(sorted(set(map(slot_of, self.challengers)) - {-1}), np.int64))
 
 
 class Aimed(msgspec.Struct, frozen=True):
-    """A policy with candidates, which have these slots, shape (candidates,), each once.
+    """A policy with challengers, which have these slots, shape (challengers,), each once.
 
     p_a = the policy's p_a + explore / 2 (1[a in C] / |C| - 1 / |eligible|)    C: those that are eligible, if any
     """
@@ -126,7 +126,7 @@ class Aimed(msgspec.Struct, frozen=True):
         return self.policy.leading(estimates, k)
 
     def _moved(self, estimates: Estimates) -> Matrix:
-        """(N, K) or (1, K): half of an even choice taken away, and given to the candidates where there are any."""
+        """(N, K) or (1, K): half of an even choice taken away, and given to the challengers where there are any."""
         eligible, there = estimates.eligible, estimates.eligible[:, self.slots]
         count = _count(there)
         result: Matrix = eligible * (np.minimum(count, 1) * -0.5 / _count(eligible))

@@ -39,11 +39,11 @@ def busy(server: Live, policy: dict[str, Any], **changes: Any) -> Experiment:
 
 def test_what_is_explored_by_itself_and_for_candidates_is_logged_as_it_was_drawn(server: Live) -> None:
     """By default, after 90 impressions: 2 %, half of it for `a` and `d`; without `a` all of that half is `d`'s."""
-    one = busy(server, {"type": "epsilon-greedy", "candidates": ["a", "d"]})
+    one = busy(server, {"type": "epsilon-greedy", "challengers": ["a", "d"]})
     assert ok(server.client.get(one.at))["policy"] == {
         "type": "epsilon-greedy",
         "explore": "auto",
-        "candidates": ["a", "d"],
+        "challengers": ["a", "d"],
     }
     ok(one.post("recommendations/batch", {"requests": [{}, {"exclude": ["a"]}, {"exclude": ["a", "d"]}]}))
     store = RedisStore(server.service.settings.redis_url)

@@ -23,9 +23,9 @@ ALL: list[Any] = [LinUCB(), EpsilonGreedy(), Thompson(), InverseGap(), Softmax()
 ARMS = [f"a{i}" for i in range(6)]
 
 
-def aimed(policy: Any, *candidates: str, explore: float = 0.3) -> Any:
-    """The rule of the policy with these candidates, for six arms of which a5 has no slot."""
-    policy = msgspec.structs.replace(policy, explore=explore, candidates=candidates)
+def aimed(policy: Any, *challengers: str, explore: float = 0.3) -> Any:
+    """The rule of the policy with these challengers, for six arms of which a5 has no slot."""
+    policy = msgspec.structs.replace(policy, explore=explore, challengers=challengers)
     return policy.rule(lambda arm: ARMS.index(arm) if arm != "a5" else -1)
 
 
@@ -65,12 +65,12 @@ def test_half_of_what_is_explored_is_spread_over_the_candidates(policy: Any) -> 
 @given(st.sampled_from(ALL), st.floats(0, 1), st.sets(st.sampled_from(ARMS), min_size=1), st.integers(0, 2**32 - 1))
 @settings(max_examples=100, deadline=None)
 def test_with_candidates_it_is_a_distribution_with_a_floor(
-    policy: Any, explore: float, candidates: set[str], seed: int
+    policy: Any, explore: float, challengers: set[str], seed: int
 ) -> None:
     """Rows sum to 1, nobody eligible is below half of the even share, others have 0; a batch is its rows."""
     rows = np.random.default_rng(seed).random((3, 6)) < 0.6
     rows[:, 0] = True
-    rule = aimed(policy, *sorted(candidates), explore=explore)
+    rule = aimed(policy, *sorted(challengers), explore=explore)
     p = rule.probabilities(estimated(SIX, *rows.tolist()))
     assert np.abs(p.sum(axis=1) - 1).max() < 1e-13
     assert not p[~rows].any()
@@ -92,7 +92,7 @@ def test_with_candidates_each_arm_comes_as_often_as_its_probability_says(policy:
 @pytest.mark.parametrize("tag", ["linucb", "epsilon-greedy", "thompson"])
 def test_the_engine_draws_arms_and_lists_with_the_candidates_that_are_eligible(tag: str) -> None:
     """Of five arms, the first of them retired, so that slots are no indices; explore 1: only what is explored."""
-    policy = {"type": tag, "explore": 1, "candidates": ["a4", "a2"]}
+    policy = {"type": tag, "explore": 1, "challengers": ["a4", "a2"]}
     model = trained(experiment(K=5), events(3, 300, K=5))
     model.adopt(after(model.experiment, arms=["a1", "a2", "a3", "a4"], policy=policy))
     n = 4000
@@ -110,8 +110,8 @@ def test_the_engine_draws_arms_and_lists_with_the_candidates_that_are_eligible(t
 
 @pytest.mark.parametrize("tag", ["linucb", "epsilon-greedy"])
 def test_lists_by_one_coin_have_their_probabilities(tag: str) -> None:
-    """Of a1 to a3, a3 aimed at, after 4,000 impressions: e .01, by hand for the list that begins with the candidate."""
-    policy = {"type": tag, "candidates": ["a3"]}
+    """Of a1 to a3, a3 aimed at, after 4,000 impressions: e .01, by hand for a list that begins with the challenger."""
+    policy = {"type": tag, "challengers": ["a3"]}
     model = trained(experiment(policy=policy), events(3, 4000))
     mask = np.array([[False, True, True, True]])
     x, u = np.repeat(contexts(6, 1), 3000, axis=0), 1 - np.arange(1, 3001) / 3000 / 100
@@ -134,7 +134,7 @@ def test_lists_by_one_coin_have_their_probabilities(tag: str) -> None:
 
 def test_places_drawn_for_themselves_are_aimed_at_the_candidates_left() -> None:
     """The second place is what one arm would be without the first."""
-    model = trained(experiment(policy={"type": "softmax", "explore": 0.4, "candidates": ["a1", "a2"]}), events(3, 300))
+    model = trained(experiment(policy={"type": "softmax", "explore": 0.4, "challengers": ["a1", "a2"]}), events(3, 300))
     x, u = contexts(6, 60), np.random.default_rng(2).random(60)
     for i, choice in enumerate(model.decide(model.experiment, x, None, [2] * 60, u).choices):
         left = np.ones((1, 4), bool)
@@ -154,25 +154,25 @@ def document(**changes: Any) -> Any:
 @pytest.mark.parametrize("tag", ["linucb", "epsilon-greedy", "thompson", "inverse-gap", "softmax"])
 def test_candidates_are_arms_of_the_document_here_and_in_slices(tag: str) -> None:
     """One that is not, or is no more, is told with its place and the nearest name; unset, none are written."""
-    policy, plain = {"type": tag, "candidates": ["new", "odl"]}, {"type": tag}
+    policy, plain = {"type": tag, "challengers": ["new", "odl"]}, {"type": tag}
     sliced = {"a": {"share": 0.5, "policy": policy}, "b": {"policy": plain}}
     (one,) = faults_of(document(policy=policy), {})
     (other,) = faults_of(document(policy=plain, slices=sliced), {})
-    assert (one.pointer, other.pointer) == ("/policy/candidates/1", "/slices/a/policy/candidates/1")
+    assert (one.pointer, other.pointer) == ("/policy/challengers/1", "/slices/a/policy/challengers/1")
     assert one.expected == other.expected == "an arm of this document; did you mean 'old'?"
-    fits = document(policy={"type": tag, "candidates": ["new", "old"]})
+    fits = document(policy={"type": tag, "challengers": ["new", "old"]})
     assert not list(faults_of(fits, {}))
-    assert [f.pointer for f in faults_of(msgspec.structs.replace(fits, arms=("new",)), {})] == ["/policy/candidates/1"]
-    assert "candidates" not in msgspec.to_builtins(document(policy=plain).policy)
-    assert msgspec.to_builtins(fits.policy)["candidates"] == ("new", "old")
+    assert [f.pointer for f in faults_of(msgspec.structs.replace(fits, arms=("new",)), {})] == ["/policy/challengers/1"]
+    assert "challengers" not in msgspec.to_builtins(document(policy=plain).policy)
+    assert msgspec.to_builtins(fits.policy)["challengers"] == ("new", "old")
 
 
 def test_auto_is_a_share_that_lets_evaluate() -> None:
-    """As any above 0; uniform and fixed have neither `auto` nor candidates."""
+    """As any above 0; uniform and fixed have neither `auto` nor challengers."""
     assert document().evaluable
     assert document(policy={"explore": 0.001}).evaluable
     assert not document(policy={"explore": 0}).evaluable
     assert not document(policy={"type": "fixed", "arm": "old"}).evaluable
-    for policy in ({"type": "fixed", "arm": "old", "explore": "auto"}, {"type": "uniform", "candidates": ["old"]}):
+    for policy in ({"type": "fixed", "arm": "old", "explore": "auto"}, {"type": "uniform", "challengers": ["old"]}):
         with pytest.raises(Problem):
             document(policy=policy)

@@ -59,7 +59,7 @@ def test_a_document_sent_anew_that_names_no_explore_keeps_the_former_default(kin
         return now.policy, now.slices["one"].policy
 
     assert after(kind(explore=0.02)) == (kind(explore=0.02), kind(explore=0.02))
-    assert after(kind(explore=0.02), candidates=["a"])[0] == kind(explore=0.02, candidates=("a",))
+    assert after(kind(explore=0.02), challengers=["a"])[0] == kind(explore=0.02, challengers=("a",))
     assert after(kind(explore=0.02), explore="auto") == (kind(), kind())
     assert after(kind(explore=0.03)) == (kind(), kind())
     other = Softmax if kind is not Softmax else InverseGap
@@ -69,16 +69,16 @@ def test_a_document_sent_anew_that_names_no_explore_keeps_the_former_default(kin
 @pytest.mark.parametrize(
     ("patch", "after"),
     [
-        (b'{"alpha": 2}', LinUCB(2.0, explore=0.02, candidates=("a",))),
-        (b'{"explore": "auto"}', LinUCB(1.0, candidates=("a",))),
-        (b'{"explore": null, "candidates": null}', LinUCB(1.0)),
-        (b'{"candidates": ["b"]}', LinUCB(1.0, explore=0.02, candidates=("b",))),
+        (b'{"alpha": 2}', LinUCB(2.0, explore=0.02, challengers=("a",))),
+        (b'{"explore": "auto"}', LinUCB(1.0, challengers=("a",))),
+        (b'{"explore": null, "challengers": null}', LinUCB(1.0)),
+        (b'{"challengers": ["b"]}', LinUCB(1.0, explore=0.02, challengers=("b",))),
         (b'{"type": "softmax"}', Softmax()),
     ],
 )
 def test_a_patch_changes_of_a_policy_what_it_names(patch: bytes, after: Any) -> None:
     """A policy of another type begins with its defaults, as it does of all its parameters."""
-    was = Document({"click": Kind()}, ("a", "b"), policy=LinUCB(1.0, explore=0.02, candidates=("a",)))
+    was = Document({"click": Kind()}, ("a", "b"), policy=LinUCB(1.0, explore=0.02, challengers=("a",)))
     assert patched(Sent.read(b'{"policy": %b}' % patch))(was).policy == after
 
 

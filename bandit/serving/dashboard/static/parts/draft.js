@@ -18,10 +18,10 @@ export function draftOf(document) {
   };
 }
 
-/** A policy of that type, with what another one says of its numbers and candidates; one that no form can write stays as it is. */
+/** A policy of that type, with what another one says of its numbers and challengers; one that no form can write stays as it is. */
 function policyOf(type, other) {
   const knobs = Object.entries(POLICIES[type]?.knobs ?? {}).map(([name, usual]) => [name, other?.[name] ?? usual]);
-  const more = other?.candidates ? { candidates: other.candidates } : {};
+  const more = other?.challengers ? { challengers: other.challengers } : {};
   return POLICIES[type] ? { type, ...Object.fromEntries(knobs), ...more } : other;
 }
 
