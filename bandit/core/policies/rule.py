@@ -26,6 +26,7 @@ SlotOf = Callable[[str], int]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Explore = Literal["auto"] | Share
 MOST, LEAST, EARLY = 0.02, 0.005, 1000  # of "auto": the share at first and in the end, impressions until it falls
+RARE = 25  # p (1 - p) below one in so many: rewards so rare say less
 
 
 class Rule(Protocol):
@@ -135,13 +136,15 @@ class Aimed(msgspec.Struct, frozen=True):
 
 
 def explored(explore: Explore, derived: Derived) -> float:
-    """The share of decisions that explore: a number as it is, and "auto" by N, the impressions of all arms.
+    """The share of decisions that explore: a number as it is, and "auto" by N, the impressions of all arms, of which
+    fewer count where rewards are rare and so say little: p is where their mean lies in their range.
 
-    explore_t = max(.005, .02 min(1, sqrt(1000 / N)))
+    explore_t = max(.005, .02 min(1, sqrt(1000 / N)))    N = impressions min(1, 25 p (1 - p)), p = (mu - lo) / R
     """
     if explore != "auto":
         return explore
-    N = derived.impressions
+    p = min(max((derived.mu - derived.low) / derived.span, 0.0), 1.0)
+    N = derived.impressions * min(1.0, RARE * p * (1 - p))
     return MOST if N <= EARLY else max(LEAST, MOST * math.sqrt(EARLY / N))
 
 

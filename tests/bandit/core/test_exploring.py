@@ -23,6 +23,17 @@ ALL: list[Any] = [LinUCB(), EpsilonGreedy(), Thompson(), InverseGap(), Softmax()
 ARMS = [f"a{i}" for i in range(6)]
 
 
+@pytest.mark.parametrize(
+    ("mu", "share"), [(0.5, 0.01), (0.05, 0.01), (0.01, 0.02), (0.99, 0.02), (2, 0.02), (-1, 0.02)]
+)
+def test_rare_rewards_count_for_less(mu: float, share: float) -> None:
+    """After 4,000 impressions of clicks: at 1 % (or 99) they count for 990, so that as much is explored as at first."""
+    derived = of_rewards([0, 0], [0, 0]).derived._replace(impressions=4000.0, mu=mu, low=0.0, span=1.0)
+    assert explored("auto", derived) == pytest.approx(share, rel=1e-15)
+    derived = derived._replace(impressions=16_000.0, mu=-2 + 3 * 0.01, low=-2.0, span=3.0)
+    assert explored("auto", derived) == pytest.approx(0.02 * (1000 / (16_000 * 25 * 0.01 * 0.99)) ** 0.5, rel=1e-9)
+
+
 def aimed(policy: Any, *challengers: str, explore: float = 0.3) -> Any:
     """The rule of the policy with these challengers, for six arms of which a5 has no slot."""
     policy = msgspec.structs.replace(policy, explore=explore, challengers=challengers)
@@ -35,7 +46,7 @@ def aimed(policy: Any, *challengers: str, explore: float = 0.3) -> Any:
 )
 def test_auto_falls_with_the_root_of_the_impressions_to_a_floor(impressions: int, share: float) -> None:
     """By hand: .02 up to 1,000, half of it at 4,000, a quarter from 16,000 on; a number is what it says."""
-    derived = of_rewards([0, 0], [0, 0]).derived._replace(impressions=float(impressions))
+    derived = of_rewards([0, 0], [0, 0]).derived._replace(impressions=float(impressions), mu=0.5, low=0.0, span=1.0)
     assert explored("auto", derived) == pytest.approx(share, rel=1e-15)
     assert explored(0.3, derived) == 0.3
 
