@@ -135,13 +135,13 @@ def settings(text: str, *, flags: bool = False) -> dict[str, Any]:
     """a=1,b=x: values are JSON where they can be, else text.
 
     Args:
-        text: parts with commas between them.
+        text: parts with commas between them; one within brackets parts nothing.
         flags: whether a name alone is a part too, and true.
 
     Raises:
         ValueError: a part is not NAME=VALUE, nor a flag where they are taken.
     """
-    pairs = [part.partition("=") for part in text.split(",") if part]
+    pairs = [part.partition("=") for part in re.split(r",(?![^\[]*\])", text) if part]
     if not flags and (wrong := [name for name, sep, _ in pairs if not sep]):
         raise ValueError(f"expected NAME=VALUE, got {wrong[0]!r}")
     return {name: value_of(value) if sep else True for name, sep, value in pairs}

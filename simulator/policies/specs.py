@@ -1,7 +1,7 @@
 """Policies by name: a text or a file in, a learner out.
 
     linucb:alpha=0.5,explore=0,lambda=2,noise=0.3    the server's engine, and so with other types of its policies:
-    thompson:scale=0.5  inverse-gap:gamma_scale=20  softmax:temperature=0.1
+    thompson:scale=0.5  inverse-gap:gamma_scale=20  softmax:temperature=0.1  linucb:explore=auto,challengers=["a","b"]
     home.json                                        the server's engine, set as in an experiment's document
     uniform  best-fixed  ucb1  thompson-free  popularity  epsilon-greedy:explore=0.1
     vw:bag=5  mabwiser  contextualbandits  river  bayesianbandits  obp

@@ -41,7 +41,7 @@ def test_get_gives_the_document_with_name_version_generation_and_times(server: L
     assert before["rewards"]["sale"] == {"range": [0.0, 1000.0], "weight": 0.01}
     assert (before["status"], before["attribution"], before["reward_window"]) == ("active", "last", "7d")
     assert (before["noise"], before["half_life"], before["activation"]) == ("auto", None, "on_decision")
-    assert before["policy"] == {"type": "linucb", "alpha": "auto", "explore": 0.02}
+    assert before["policy"] == {"type": "linucb", "alpha": "auto", "explore": "auto"}
     assert before["created_at"] == before["updated_at"] == after["created_at"]
     assert moment(after["updated_at"]) > moment(before["updated_at"])
     assert abs(moment(before["created_at"]) - datetime.now(UTC)) < timedelta(minutes=1)

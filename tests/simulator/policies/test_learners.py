@@ -241,6 +241,14 @@ def test_names_carry_options() -> None:
     assert parse("vw:squarecb,l=0.1").options == {"squarecb": True, "l": 0.1}
 
 
+def test_what_is_explored_by_itself_and_for_challengers_is_set_by_name() -> None:
+    """With nothing known explore is .02, half of it for the challengers; an arm that there is not is told."""
+    p = build(parse('linucb:explore=auto,challengers=["a","c"],noise=0.3'), TASK).probabilities(context(1), ALL)
+    np.testing.assert_allclose(p, [[0.2525, 0.2475, 0.2525, 0.2475]], rtol=1e-12)
+    with pytest.raises(Problem, match="/policy/challengers/0: expected an arm of this document"):
+        build(parse('softmax:challengers=["e"]'), TASK)
+
+
 def test_explore_is_set_for_the_servers_policies_only() -> None:
     """Others have their own ways to explore."""
     assert with_explore(parse("linucb:alpha=2"), 0.0).options == {"alpha": 2, "explore": 0.0}

@@ -1,4 +1,4 @@
-"""`benchmarks/decisions.py`, on a set so small that it says nothing of any policy."""
+"""`benchmarks/decisions.py` and `exploring.py`, on sets so small that they say nothing of any policy."""
 
 import json
 import subprocess
@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 
-def printed(*arguments: str | Path) -> str:
+def printed(*arguments: str | Path, script: str = "decisions") -> str:
     """What it prints."""
-    command = [sys.executable, str(ROOT / "benchmarks/decisions.py"), *map(str, arguments)]
+    command = [sys.executable, str(ROOT / f"benchmarks/{script}.py"), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -39,3 +39,15 @@ def test_figures_are_objects_and_a_second_run_plays_nothing_anew(tmp_path: Path)
     assert f"| tiny | {mine['value']:.1f} (" in table
     assert kept.read_text() == before
     assert plot.read_text().startswith("<?xml")
+
+
+def test_intervals_are_twice_as_wide_where_a_quarter_is_explored() -> None:
+    """At .005 for .02, over 100 rounds; at `auto` as at .02 so early, and challengers widen that of an even choice."""
+    asked = ["--sets", "linear", "--rounds", "100", "--seeds", "2", "--workers", "1", "--json"]
+    figures = {each["name"]: each for each in map(json.loads, printed(*asked, script="exploring").splitlines())}
+    assert all(set(each) == {"name", "value", "unit", "target", "settings"} for each in figures.values())
+    ways = (".02", ".005", "auto", "auto, challengers")
+    ratio = {way: figures[f"explore {way} of .02 uniform"]["value"] for way in ways}
+    assert ratio[".005"] == pytest.approx(2, abs=0.1)
+    assert ratio["auto"] == ratio[".02"] == 1
+    assert 1.1 < ratio["auto, challengers"] < 1.42
