@@ -275,7 +275,9 @@ def _traffic_faults(document: Document, arms: dict[str, ArmSpec]) -> Iterable[Fa
         if isinstance(policy, Exploring):
             named = {f"challengers/{i}": arm for i, arm in enumerate(policy.challengers or ())}
         for place, arm in named.items():
-            if arm not in arms:
+            if list(named.values()).index(arm) != list(named).index(place):
+                yield Fault(f"{at}/{place}", "arms that differ", "an arm named before")
+            elif arm not in arms:
                 yield Fault(f"{at}/{place}", "an arm of this document" + nearest(arm, arms), "no such arm")
 
 

@@ -88,6 +88,7 @@ class Model:
         scored = _live(experiment) if also is None else _live(experiment) | also
         self.scorer = Scorer(K, m, d, experiment.ridge, np.flatnonzero(scored))
         self.waiting = Waiting()
+        self.refreshed: list[int] = []  # arms of the last turn
         self._shared, self._rules, self._warm_up = self._active(), self._placed(), experiment.warm_up
         self._squares = _squares(self.sums, experiment.layout)
         self._impressions = int(self.sums.n.sum())
@@ -245,15 +246,21 @@ class Model:
         """Arms whose sums are worked on at a time: each takes five or eight matrices beside what is kept of it."""
         return max(1, SCRATCH // ((64 if self.experiment.ridge.pooled else 40) * self.sums.shape[2] ** 2))
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to refresh, or to look for."""
+        return bool(self.waiting) or self._evidence.looking
+
     def refresh(self, limit: int = CHUNK) -> bool:
         """Bring the scoring data of the longest-waiting arms up to date; False where nothing waits.
 
         Factors are computed without a lock; only putting them in place keeps a decision waiting.
         """
         self._reconsider(limit)
-        if not self.waiting:
-            return self._evidence.looking
         chosen = self.waiting.first(min(limit, self.at_once))
+        self.refreshed = [arm for arm, _ in chosen]
+        if not chosen:
+            return self._evidence.looking
         for factor in (True, False):
             if len(arms := np.array([arm for arm, needs in chosen if self._needs(arm, needs) is factor], np.int64)):
                 rows = self.scorer.compute(self.sums, arms, factor)
@@ -349,6 +356,8 @@ class Model:
         if (v := rounded_scale(norm)) != self.scorer.v:
             self.scorer.v = v
             self.waiting.renew(len(self.sums.n))
+            if self._evidence.looking:  # by the old v
+                self._evidence = Evidence()
 
     def _reconsider(self, limit: int) -> None:
         """Look on for what all rewards speak for; where that is something else, every arm is factored again."""

@@ -176,8 +176,8 @@ def _fields(struct: inspect.StructType) -> list[str]:
 
 
 def _values(places: list[inspect.Type]) -> list[str]:
-    """The literal values among these types, in their order."""
-    return [str(value) for each in places if isinstance(each, inspect.LiteralType) for value in each.values]
+    """The literal values among these types, each once, in their order."""
+    return list(dict.fromkeys(str(v) for each in places if isinstance(each, inspect.LiteralType) for v in each.values))
 
 
 def _choice(places: list[inspect.Type]) -> str:

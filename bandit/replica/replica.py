@@ -168,7 +168,7 @@ class Replica:
     @property
     def is_fresh(self) -> bool:
         """Whether decisions reflect all that was folded."""
-        return self.scored == self.position and not (self.model and self.model.waiting)
+        return self.scored == self.position and not (self.model and self.model.busy)
 
     def refresh_some(self) -> None:
         """Refresh arms for one turn."""
@@ -182,20 +182,22 @@ class Replica:
         Under load some arms always wait. What was folded up to a position counts as scored once every arm that waited
         then has been refreshed, even if others wait since.
         """
-        if self.model is None or not self.model.waiting:
+        if self.model is None or not self.model.busy:
             self._reflect(self.position)
             return False
         model, position, waiting = self._goal
         if not waiting or model is not self.model:
             position, waiting = self.position, set(self.model.waiting.learned)
             self.freshness.aim()
-        chosen = self.model.waiting.first(min(self._chunk, self.model.at_once))
-        waiting.difference_update(arm for arm, _ in chosen)
         self._goal = self.model, position, waiting
         begun = time.thread_time()  # of our own work: who else had the core meanwhile says nothing about an arm
-        self.model.refresh(len(chosen))
-        seconds_per_arm = (time.thread_time() - begun) / len(chosen)
-        self._chunk = min(CHUNK, max(1, int(QUANTUM / max(seconds_per_arm, 1e-9))))
+        self.model.refresh(self._chunk)
+        took = time.thread_time() - begun
+        waiting.difference_update(self.model.refreshed)
+        if took > 2 * QUANTUM:  # a part of it is the same for however few arms
+            self._chunk = max(1, self._chunk // 2)
+        elif took < QUANTUM and len(self.model.refreshed) >= self._chunk:
+            self._chunk = min(CHUNK, 2 * self._chunk)
         if not waiting:
             self._reflect(position if self.model.waiting.learned else self.position)
         return True

@@ -21,6 +21,7 @@ from bandit.core.sums import ONE, Sums
 FIRST = 30  # impressions before the first look
 GROWN = 1.3  # times as many before each other one
 SAMPLE = 256  # arms that a look is at
+CLEAR = 1e-6  # more evidence than by rounding, where contexts say nothing of one lambda or another
 
 
 class Reading(NamedTuple):
@@ -85,17 +86,18 @@ class Evidence:
         return None if self.looking else self._found(scorer)
 
     def _found(self, scorer: Scorer) -> Reading:
+        """The reading with the largest evidence; the lambda in use, where no other has clearly more."""
         ridge, (q, b, n) = scorer.ridge, self._earned
-        best, found, s1 = -math.inf, Reading(ridge.grid[0], None), prior_noise(q, b, n, ridge.s0)
+        s1, values, readings = prior_noise(q, b, n, ridge.s0), list[float](), list[Reading]()
         for lam, pool, volume, Q in zip(ridge.grid, self._pools, self._volume.tolist(), self._Q.tolist(), strict=True):
             common = pool.common() if pool else None
             if pool and common:
                 volume += pool.volume + 2 * np.log(common.root.diagonal()).sum()
                 Q = max(0.0, Q - float(((common.root @ (ridge.weights @ pool.r)) ** 2).sum()))
-            if (value := float(evidence(volume, Q, float(n.sum()), s1))) > best:
-                best, found = value, Reading(lam, common)
+            values.append(float(evidence(volume, Q, float(n.sum()), s1)) + (CLEAR if lam == scorer.chosen else 0.0))
+            readings.append(Reading(lam, common))
         self._pools = []
-        return found
+        return readings[int(np.argmax(values))]
 
 
 class _Pool:

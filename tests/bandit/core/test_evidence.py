@@ -214,3 +214,14 @@ def test_what_was_learned_is_decided_with_before_a_catalogue_is_factored_again()
     assert model.waiting.first(2)[0] == (arm, True)
     assert arm not in model.waiting.stale
     assert len(model.waiting) < 61
+
+
+def test_where_contexts_say_nothing_lambda_stays() -> None:
+    """All features 0: every lambda explains the rewards as well, and rounding chooses none."""
+    model = Model(experiment())
+    for i in range(12):
+        some = events(i, 40)
+        some.x[:, 1:] = 0
+        model.learn(some)
+        fresh(model)
+        assert model.scorer.chosen == 1.0

@@ -179,6 +179,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"policy": {"explor": 1}}, "/policy/explor", "did you mean 'explore'?"),
     ({"policy": {"explore": "often"}}, "/policy/explore", '"auto" or a number'),
     ({"policy": {"challengers": []}}, "/policy/challengers", "at least 1 member"),
+    ({"policy": {"challengers": ["a", "a"]}}, "/policy/challengers/1", "arms that differ"),
     ({"policy": {"challengers": ["a"] * 65}}, "/policy/challengers", "at most 64 members"),
     ({"policy": {"type": "lincub"}}, "/policy/type", "did you mean 'linucb'?"),
     ({"policy": MARK}, "/policy", "object"),

@@ -61,7 +61,7 @@ def test_every_policy_explores_by_what_its_model_knows(policy: Any) -> None:
 
 
 @pytest.mark.parametrize("policy", ALL, ids=lambda policy: type(policy).__name__)
-def test_half_of_what_is_explored_is_spread_over_the_candidates(policy: Any) -> None:
+def test_half_of_what_is_explored_is_spread_over_the_challengers(policy: Any) -> None:
     """(1 - e) own + e/2 1[a in C]/|C| + e/2 /|eligible|, for two of them eligible, one, and none; one has no slot."""
     rows = [[True] * 6, [True, False, True, True, True, True], [True, False, True, False, False, True]]
     found = estimated(SIX, *rows)
@@ -75,7 +75,7 @@ def test_half_of_what_is_explored_is_spread_over_the_candidates(policy: Any) -> 
 
 @given(st.sampled_from(ALL), st.floats(0, 1), st.sets(st.sampled_from(ARMS), min_size=1), st.integers(0, 2**32 - 1))
 @settings(max_examples=100, deadline=None)
-def test_with_candidates_it_is_a_distribution_with_a_floor(
+def test_with_challengers_it_is_a_distribution_with_a_floor(
     policy: Any, explore: float, challengers: set[str], seed: int
 ) -> None:
     """Rows sum to 1, nobody eligible is below half of the even share, others have 0; a batch is its rows."""
@@ -91,7 +91,7 @@ def test_with_candidates_it_is_a_distribution_with_a_floor(
 
 
 @pytest.mark.parametrize("policy", ALL, ids=lambda policy: type(policy).__name__)
-def test_with_candidates_each_arm_comes_as_often_as_its_probability_says(policy: Any) -> None:
+def test_with_challengers_each_arm_comes_as_often_as_its_probability_says(policy: Any) -> None:
     """Of 100,000 numbers on a grid within one."""
     n = 100_000
     p = aimed(policy, "a0", "a2").probabilities(estimated(SIX, [True, True, False, True, True, True]))
@@ -101,7 +101,7 @@ def test_with_candidates_each_arm_comes_as_often_as_its_probability_says(policy:
 
 
 @pytest.mark.parametrize("tag", ["linucb", "epsilon-greedy", "thompson"])
-def test_the_engine_draws_arms_and_lists_with_the_candidates_that_are_eligible(tag: str) -> None:
+def test_the_engine_draws_arms_and_lists_with_the_challengers_that_are_eligible(tag: str) -> None:
     """Of five arms, the first of them retired, so that slots are no indices; explore 1: only what is explored."""
     policy = {"type": tag, "explore": 1, "challengers": ["a4", "a2"]}
     model = trained(experiment(K=5), events(3, 300, K=5))
@@ -143,7 +143,7 @@ def test_lists_by_one_coin_have_their_probabilities(tag: str) -> None:
     assert abs(counts[3] - 2000) <= 5 * np.sqrt(3000 * 2 / 9)
 
 
-def test_places_drawn_for_themselves_are_aimed_at_the_candidates_left() -> None:
+def test_places_drawn_for_themselves_are_aimed_at_the_challengers_left() -> None:
     """The second place is what one arm would be without the first."""
     model = trained(experiment(policy={"type": "softmax", "explore": 0.4, "challengers": ["a1", "a2"]}), events(3, 300))
     x, u = contexts(6, 60), np.random.default_rng(2).random(60)

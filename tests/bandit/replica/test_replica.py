@@ -228,6 +228,38 @@ def test_scored_follows_under_load_too(name: str) -> None:
     assert trial.log()[-6 * 3 * CHUNK].position < replica.scored < replica.position
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 64])
+def test_scored_follows_beside_arms_that_are_only_to_be_read_anew(name: str, chunk: int) -> None:
+    """Whatever the size of a turn: as soon as all that learned something are refreshed, and not before."""
+    trial = Trial(MemoryStore(), name, arms=[f"arm-{i}" for i in range(300)])
+    replica = loaded(trial.store, name)
+    assert replica.model is not None
+    trial.send(*(trial.decision(arm) for arm in range(100)))
+    replica.step()
+    replica.model.waiting.renew(300)
+    while replica.model.waiting.learned:
+        assert replica.scored < replica.position
+        replica._chunk = chunk
+        replica.refresh()
+    assert replica.model.waiting.stale
+    assert replica.scored == replica.position
+
+
+def test_what_arms_have_in_common_is_found_without_traffic(name: str) -> None:
+    """A document that pools them is taken up whole while nobody decides: the look goes on when all arms are fresh."""
+    trial = Trial(MemoryStore(), name, arms=[f"arm-{i}" for i in range(60)])
+    replica = loaded(trial.store, name)
+    trial.send(*(trial.decision(arm) for arm in range(60)))
+    replica.catch_up()
+    trial.change(prior="pooled")
+    replica.step()
+    for _ in range(60):
+        replica.refresh()
+    assert replica.model is not None
+    assert replica.model.scorer.common
+    assert not replica.refresh()
+
+
 def test_a_kind_added_later_starts_at_zero_for_older_decisions(trial: Trial) -> None:
     """Through the log, through a checkpoint from before the change, and through one from after it."""
     live = loaded(trial.store, trial.name)
