@@ -66,7 +66,7 @@ def features(
         runs = range(seed, seed + (seeds or 4))
         found, best, complete = _on_table(environment, policy, runs, how, parallelism, sizes, as_json)
         more = {name: environment.document[name] for name in ("arms", "rewards")}
-    if found:
+    if found and (take or best):
         _tell(_taken(found, take or best), more, output, as_json)
     interrupted(complete)
 
@@ -129,10 +129,13 @@ def _on_log(
         for text in dict.fromkeys(row.note for row in done.rows if row.note):
             note(noted(text))
     tell_cleaning(log.cleaning)
+    if made := ", ".join(each.name for each in known if each.made):
+        note(f"{made}: made by the log's document and replayed as they are; add them from there, they are not printed")
     valued = [(row.value, each.name) for each, row in zip(done.proposals, done.rows, strict=True)
-              if row.value is not None]  # fmt: skip
-    best = max(valued)[1] if valued else "raw"
-    return done.proposals, best, done.complete
+              if row.value is not None and row.verdict != "refused"]  # fmt: skip
+    if not valued:
+        note("none could be valued on this log, so none is proposed; --take prints one")
+    return done.proposals, max(valued)[1] if valued else "", done.complete
 
 
 def _proposed(proposal: Proposal, as_json: bool) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 from simulator_cli import rows, run
 
+from simulator.cli.log_options import Source
 from simulator.environments.tables import read
 from simulator.studies.features import played
 from simulator.studies.parallel import serial
@@ -132,3 +135,34 @@ def test_a_table_without_numbers_has_nothing_to_transform(tmp_path: Path) -> Non
     path.write_text("v,label\n" + "x,a\ny,b\n" * 20)
     code, _, err = run("features", "--table", path, "--label", "label", *FAST)
     assert (code, "there is no number of two values or more" in err) == (1, True)
+
+
+def test_what_a_document_made_is_named_as_it_is_not_printed(
+    log: tuple[str | Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The values of its transforms are not in the log: who takes what is printed has to add them."""
+    path, *options = log
+    before, wider = Source.described, tmp_path / "wider.csv"
+    first, *lines = Path(path).read_text().splitlines()
+    wider.write_text(
+        "".join(f"{line}\n" for line in [f"{first},w", *(f"{line},{i % 7}" for i, line in enumerate(lines))])
+    )
+
+    def described(self: Source) -> Any:
+        found, known = before(self)
+        return found, tuple(structs.replace(each, made=each.name == "w") for each in known)
+
+    monkeypatch.setattr(Source, "described", described)
+    code, out, err = run("features", wider, *options, *FAST)
+    assert (code, "w: made by the log's document" in err, '"w"' in out) == (0, True, False)
+
+
+def test_where_none_can_be_valued_none_is_proposed(tmp_path: Path) -> None:
+    """A log that says it drew what it seldom drew: it says so, and prints one only if it is asked for."""
+    path = tmp_path / "few.csv"
+    path.write_text("arm,reward,propensity,v\n" + "".join(f"{'ab'[i % 2]},{i % 3},0.001,{i}\n" for i in range(80)))
+    asked = path, "--format", "csv", "--arm", "arm", "--reward", "reward", "--propensity", "propensity", *FAST
+    code, out, err = run("features", *asked)
+    assert (code, "none could be valued on this log" in err, '{"features"' in out) == (0, True, False)
+    code, out, _ = run("features", *asked, "--take", "rank")
+    assert (code, '{"features"' in out) == (0, True)
