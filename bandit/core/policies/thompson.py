@@ -39,7 +39,7 @@ class Thompson(Exploring, tag="thompson", frozen=True, forbid_unknown_fields=Tru
 
 def _largest(mean: Matrix, sd: Matrix, estimates: Estimates) -> Matrix:
     """`largest` of all arms; those that have seen nothing are equal, and go as one that stands for so many."""
-    cold = estimates.derived.cold
+    cold = estimates.derived.alike
     if np.count_nonzero(cold) < 2:
         return largest(mean, sd)
     seen, fresh = np.flatnonzero(~cold), np.flatnonzero(cold)

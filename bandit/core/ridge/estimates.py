@@ -74,7 +74,8 @@ class Factors(NamedTuple):
     terms: Matrix  # (K,) how many elements of P are not zero
     doubt: Vector  # (K,)
     trace: Vector  # (K,) of A + Lambda
-    blank: Matrix  # (K, 2) of an arm that has seen nothing, G of the intercept and of the other features; else 0
+    blank: Matrix  # (K, 2) of an arm that has seen nothing, G of the intercept and of the other features, or below 0
+    # what it is pooled with; else 0
     GsB: Matrix  # (K, 1 + m, d) G s, then G B_k of each kind
 
 
@@ -95,6 +96,7 @@ class Derived(NamedTuple):
     thetas: Matrix  # (K, m, d) of each kind, G B_k + mu_k h; theta is their sum by the weights
     prior: Vector  # (d,) diagonal of Lambda^-1
     cold: Mask  # (K,) arms whose G is Lambda^-1
+    alike: Mask  # (K,) arms that have seen nothing and are estimated alike: these, or where arms are pooled others
     seen: int  # how many are not
     doubt: float  # the largest sigma_a |x| doubt_a, for the largest x on the grid
     raised: float  # the largest .65 R z_a |x| doubt_a

@@ -185,8 +185,13 @@ class Scorer:
         if self.common:
             N = (self.common.root * self.penalty()) @ V.swapaxes(1, 2)
             V = cholesky(N.swapaxes(1, 2) @ N, np.ones(self.d)).swapaxes(1, 2) @ V
-            blank[:] = 0
+            blank = (own == 0)[:, None] * self._mark()
         return [V, *_packed(V, own + trace, self._kind), blank]
+
+    def _mark(self) -> Vector:
+        """(2,), below 0: `blank` of arms that have seen nothing and are pooled as arms are now, so are all alike."""
+        size = sum(float(np.abs(part).sum()) for part in self.common or ())
+        return np.array([-self._prior()[1], -size])
 
     def install(self, arms: Int, rows: Rows, factor: bool) -> None:
         """Put computed rows in place: the factors of arms that are scored, the moments of all."""
@@ -207,7 +212,9 @@ class Scorer:
         doubts = self._doubts(before.sigma, before.z2, before.span, slots)
         doubt, raised, relative = map(max, zip((before.doubt, before.raised, before.relative), doubts, strict=True))
         seen = int(np.count_nonzero(~cold))
-        return before._replace(cold=cold, seen=seen, doubt=doubt, raised=raised, relative=relative)
+        alike = before.alike.copy()
+        alike[slots] = (self.rows.factors.blank[slots] == self._mark()).all(axis=1) if self.common else cold[slots]
+        return before._replace(cold=cold, alike=alike, seen=seen, doubt=doubt, raised=raised, relative=relative)
 
     def _unseen(self, prior: Vector, slots: Int | slice = slice(None)) -> Mask:
         """Which of these arms have seen nothing: their G is Lambda^-1, whose diagonal is `prior`."""
@@ -243,10 +250,11 @@ class Scorer:
         scales = scales._replace(sigma=scales.sigma[self.scored], z2=scales.z2[self.scored])
         prior, _ = self._prior()
         cold = self._unseen(prior)
+        alike = (factors.blank == self._mark()).all(axis=1) if self.common else cold
         seen = int(np.count_nonzero(~cold))
         rise = scales.span / 2 * np.sqrt(scales.z2)
         return Derived(
-            mu, mu_kinds, *scales, rise, ridge.noise is not None, theta, thetas, prior, cold, seen,
+            mu, mu_kinds, *scales, rise, ridge.noise is not None, theta, thetas, prior, cold, alike, seen,
             *self._doubts(scales.sigma, scales.z2, scales.span), float(n.sum()),
         )  # fmt: skip
 

@@ -8,6 +8,7 @@ from msgspec.json import encode
 
 from bandit.core.engine import Model
 from bandit.core.experiment import Experiment, compile_config
+from bandit.core.policies.largest import largest
 from bandit.core.revision import first, revise
 from bandit.core.ridge import evidence
 from bandit.core.ridge.linear import GRID, Real, best_lambda, estimates, in_common, real
@@ -225,3 +226,22 @@ def test_where_contexts_say_nothing_lambda_stays() -> None:
         model.learn(some)
         fresh(model)
         assert model.scorer.chosen == 1.0
+
+
+def test_pooled_arms_that_were_never_shown_go_as_one_by_thompson() -> None:
+    """Their probabilities are those of all arms, each by itself; also while half of them are still read otherwise."""
+    model = Model(experiment(40, prior="pooled", policy={"type": "thompson", "explore": 0}))
+    model.learn(events(1, 600, K=10, strength=1.0))
+    fresh(model)
+    assert model.scorer.derived.alike.sum() == 30
+    for turns in (0, 2):
+        if turns:
+            model.learn(events(2, 600, K=10, strength=1.0))
+            while not model.waiting.stale:
+                model.refresh(8)
+            model.refresh(8)
+            assert 0 < model.scorer.derived.alike.sum() < 30
+        x = events(3, 5).x
+        estimates_ = model.scorer.estimate(x, np.ones((1, 40), bool))
+        expected = largest(estimates_.mean, 0.5 * estimates_.spread)
+        np.testing.assert_allclose(model.probabilities(x, np.ones((1, 40), bool)), expected, atol=1e-11)
