@@ -80,7 +80,7 @@ def everyone(K: int) -> np.ndarray:
     SEEDS, st.integers(0, 300), st.integers(1, 6), st.integers(1, 12), st.integers(1, 3), st.booleans(), SIZES,
     st.booleans(),
 )  # fmt: skip
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_fast_path_is_the_readable_one(
     seed: int, n: int, K: int, d: int, m: int, one_hot: bool, small: int, pooled: bool
 ) -> None:
@@ -131,7 +131,7 @@ def brute_force(sums: Sums, how: Ridge, X: np.ndarray, alpha: float | str) -> tu
     st.booleans(),
     st.booleans(),
 )
-@settings(max_examples=240, deadline=None)
+@settings(max_examples=160, deadline=None)
 def test_the_best_arms_are_those_of_brute_force(
     seed: int, n: int, K: int, d: int, alpha: float | str, one_hot: bool, small: int, pooled: bool, many: bool
 ) -> None:
