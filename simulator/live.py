@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec import structs
 
 from bandit.arrays import Matrix
 from bandit.core.document import Document
@@ -229,7 +230,7 @@ def _fixed(source: Source, arm: int) -> Matrix:
 
 
 def _policy(experiment: Experiment, text: str) -> Experiment:
-    """The experiment with the policy, lambda and noise that a text names."""
+    """The experiment with the policy that a text names, and what else of a document it names."""
     kind = named(text).name
     if kind not in specs.TYPES:
         raise wrong("target", f"{TARGETS}; policies here are {', '.join(specs.TYPES)}", "another")
@@ -243,10 +244,9 @@ def _policy(experiment: Experiment, text: str) -> Experiment:
     except msgspec.ValidationError as error:
         (fault,) = typed_problem(error, Code.INVALID_REQUEST, Document).faults
         raise wrong("target", f"settings of {kind}, {fault.pointer}: {fault.expected}", fault.got) from None
-    now = experiment.document
-    lam, noise = given.lam if "lambda" in parts else now.lam, given.noise if "noise" in parts else now.noise
-    document = msgspec.structs.replace(now, policy=given.policy, lam=lam, noise=noise)
-    return compile_config(msgspec.structs.replace(experiment.config, document=document))
+    own = {field.name: getattr(given, field.name) for field in structs.fields(Document) if field.encode_name in parts}
+    document = structs.replace(experiment.document, **own)
+    return compile_config(structs.replace(experiment.config, document=document))
 
 
 def _learned(source: Source, experiment: Experiment) -> Matrix:

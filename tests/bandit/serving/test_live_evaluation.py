@@ -313,6 +313,8 @@ def test_lambda_and_noise_are_the_experiments_unless_they_are_given() -> None:
     assert (same.document.lam, same.document.noise, same.document.policy.alpha) == (3.0, 0.5, 2.0)
     assert (other.document.lam, other.document.noise, other.document.policy.alpha) == (7.0, 0.25, "auto")
     assert (same.config.index, same.kinds) == (experiment.config.index, experiment.kinds)
+    pooled = on._policy(experiment, "linucb:prior=pooled")
+    assert (pooled.ridge.pooled, other.ridge.pooled) == (True, False)
 
 
 def test_the_number_of_arms_bounds_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
