@@ -271,14 +271,16 @@ def _traffic_faults(document: Document, arms: dict[str, ArmSpec]) -> Iterable[Fa
     sliced = (document.slices or {}).items()
     policies |= {pointer("slices", name, "policy"): spec.policy or document.policy for name, spec in sliced}
     for at, policy in policies.items():
-        named = {"arm": policy.arm} if isinstance(policy, Fixed) else {}
+        named = [("arm", policy.arm)] if isinstance(policy, Fixed) else []
         if isinstance(policy, Exploring):
-            named = {f"challengers/{i}": arm for i, arm in enumerate(policy.challengers or ())}
-        for place, arm in named.items():
-            if list(named.values()).index(arm) != list(named).index(place):
+            named = [(f"challengers/{i}", arm) for i, arm in enumerate(policy.challengers or ())]
+        seen: set[str] = set()
+        for place, arm in named:
+            if arm in seen:
                 yield Fault(f"{at}/{place}", "arms that differ", "an arm named before")
             elif arm not in arms:
                 yield Fault(f"{at}/{place}", "an arm of this document" + nearest(arm, arms), "no such arm")
+            seen.add(arm)
 
 
 def _condition_faults(document: Document) -> Iterable[Fault]:

@@ -88,16 +88,17 @@ class Evidence:
     def _found(self, scorer: Scorer) -> Reading:
         """The reading with the largest evidence; the lambda in use, where no other has clearly more."""
         ridge, (q, b, n) = scorer.ridge, self._earned
-        s1, values, readings = prior_noise(q, b, n, ridge.s0), list[float](), list[Reading]()
+        s1, best, found = prior_noise(q, b, n, ridge.s0), -math.inf, Reading(scorer.chosen, None)
         for lam, pool, volume, Q in zip(ridge.grid, self._pools, self._volume.tolist(), self._Q.tolist(), strict=True):
             common = pool.common() if pool else None
             if pool and common:
                 volume += pool.volume + 2 * np.log(common.root.diagonal()).sum()
                 Q = max(0.0, Q - float(((common.root @ (ridge.weights @ pool.r)) ** 2).sum()))
-            values.append(float(evidence(volume, Q, float(n.sum()), s1)) + (CLEAR if lam == scorer.chosen else 0.0))
-            readings.append(Reading(lam, common))
+            told = float(evidence(volume, Q, float(n.sum()), s1)) + (CLEAR if lam == scorer.chosen else 0.0)
+            if told > best:
+                best, found = told, Reading(lam, common)
         self._pools = []
-        return readings[int(np.argmax(values))]
+        return found
 
 
 class _Pool:

@@ -179,19 +179,21 @@ class Scorer:
 
     def _known(self, A: Matrix, V: Matrix) -> list[Any]:
         """The factors of arms with these A, and V'V the inverse of A + Lambda, that feedback alone does not change."""
-        prior, trace = self._prior()
+        _, trace = self._prior()
         own = np.einsum("kii->k", A)
-        blank = (own == 0)[:, None] * prior[[0, -1]]
         if self.common:
             N = (self.common.root * self.penalty()) @ V.swapaxes(1, 2)
             V = cholesky(N.swapaxes(1, 2) @ N, np.ones(self.d)).swapaxes(1, 2) @ V
-            blank = (own == 0)[:, None] * self._mark()
-        return [V, *_packed(V, own + trace, self._kind), blank]
+        return [V, *_packed(V, own + trace, self._kind), (own == 0)[:, None] * self._mark()]
 
     def _mark(self) -> Vector:
-        """(2,), below 0: `blank` of arms that have seen nothing and are pooled as arms are now, so are all alike."""
-        size = sum(float(np.abs(part).sum()) for part in self.common or ())
-        return np.array([-self._prior()[1], -size])
+        """(2,) `blank` of arms that have seen nothing, as arms are estimated now: of G, or where they are pooled two
+        numbers below 0, others for another prior.
+        """
+        prior, trace = self._prior()
+        if not self.common:
+            return prior[[0, -1]]
+        return np.array([-trace, -sum(float(np.abs(part).sum()) for part in self.common)])
 
     def install(self, arms: Int, rows: Rows, factor: bool) -> None:
         """Put computed rows in place: the factors of arms that are scored, the moments of all."""
@@ -208,17 +210,17 @@ class Scorer:
     def _restated(self, slots: Int) -> Derived:
         """What is derived, as it must be read until it is derived anew, after other factors came to these slots."""
         before, cold = self.derived, self.derived.cold.copy()
-        cold[slots] = self._unseen(before.prior, slots)
+        cold[slots] = self._unseen(before.prior[[0, -1]], slots)
         doubts = self._doubts(before.sigma, before.z2, before.span, slots)
         doubt, raised, relative = map(max, zip((before.doubt, before.raised, before.relative), doubts, strict=True))
         seen = int(np.count_nonzero(~cold))
         alike = before.alike.copy()
-        alike[slots] = (self.rows.factors.blank[slots] == self._mark()).all(axis=1) if self.common else cold[slots]
+        alike[slots] = cold[slots]
         return before._replace(cold=cold, alike=alike, seen=seen, doubt=doubt, raised=raised, relative=relative)
 
-    def _unseen(self, prior: Vector, slots: Int | slice = slice(None)) -> Mask:
-        """Which of these arms have seen nothing: their G is Lambda^-1, whose diagonal is `prior`."""
-        result: Mask = (self.rows.factors.blank[slots] == prior[[0, -1]]).all(axis=1)
+    def _unseen(self, mark: Vector, slots: Int | slice = slice(None)) -> Mask:
+        """Which of these arms have seen nothing, and are estimated as `mark` says."""
+        result: Mask = (self.rows.factors.blank[slots] == mark).all(axis=1)
         return result
 
     def _doubts(
@@ -249,8 +251,7 @@ class Scorer:
         theta: Matrix = thetas[:, 0] if len(w) == 1 and w[0] == 1 else np.einsum("kmd,m->kd", thetas, w)
         scales = scales._replace(sigma=scales.sigma[self.scored], z2=scales.z2[self.scored])
         prior, _ = self._prior()
-        cold = self._unseen(prior)
-        alike = (factors.blank == self._mark()).all(axis=1) if self.common else cold
+        cold, alike = self._unseen(prior[[0, -1]]), self._unseen(self._mark())
         seen = int(np.count_nonzero(~cold))
         rise = scales.span / 2 * np.sqrt(scales.z2)
         return Derived(
